@@ -253,6 +253,18 @@ impl Client {
         self.answer(request.send(&body.to_string()).map_err(|error| self.failed(&error))?)
     }
 
+    /// Sends a DELETE request.
+    ///
+    /// # Errors
+    /// Those of [`Client::get`].
+    pub(super) fn delete(&self, path: &str) -> Result<Answer, Failure> {
+        let request = self
+            .agent
+            .delete(format!("{}{path}", self.base))
+            .header("Authorization", &format!("Bearer {}", self.api_key));
+        self.answer(request.call().map_err(|error| self.failed(&error))?)
+    }
+
     /// Posts a JSON body and calls `each` with every line of the answer as it arrives, until `each`
     /// returns false. Returns the answer itself if its status is not 200.
     ///

@@ -16,7 +16,7 @@ const GROUPS: [(&str, &[&str]); 6] = [
     ("Run a server", &["serve", "config", "key", "demo", "status", "pull", "rebuild"]),
     ("Read the directory", &["users", "groups", "directories", "roles", "diff"]),
     ("Audit", &["audit", "deprovisioned", "events", "changes"]),
-    ("Set rules", &["mapping", "policy"]),
+    ("Set rules", &["mapping", "policy", "link"]),
     ("Prove and verify", &["prove", "check", "verify", "log-key"]),
     ("Try it, and set it up", &["send", "import", "generate", "completions", "man", "help"]),
 ];

@@ -12,6 +12,7 @@ mod generate;
 mod import;
 mod input;
 mod key;
+mod link;
 mod log_key;
 mod logging;
 mod mapping;
@@ -22,6 +23,7 @@ mod publish;
 mod pull;
 mod read;
 mod rebuild;
+mod reconcile;
 mod running;
 mod secrets;
 mod send;
@@ -69,11 +71,13 @@ enum Command {
     Audit(read::AuditArgs),
     Deprovisioned(read::DeprovisionedArgs),
     Mapping(mapping::MappingArgs),
+    Link(link::LinkArgs),
     Policy(policy::PolicyArgs),
     Events(read::EventsArgs),
     Changes(read::ChangesArgs),
     Status(read::StatusArgs),
     Pull(pull::PullArgs),
+    Reconcile(reconcile::ReconcileArgs),
     Rebuild(rebuild::RebuildArgs),
     Key(key::KeyArgs),
     LogKey(log_key::LogKeyArgs),
@@ -162,11 +166,13 @@ pub fn run() -> ExitCode {
         Command::Audit(audit) => audit.run(),
         Command::Deprovisioned(deprovisioned) => deprovisioned.run(),
         Command::Mapping(mapping) => mapping.run(),
+        Command::Link(link) => link.run(),
         Command::Policy(policy) => policy.run(),
         Command::Events(events) => events.run(),
         Command::Changes(changes) => changes.run(),
         Command::Status(status) => status.run(),
         Command::Pull(pull) => pull.run(),
+        Command::Reconcile(reconcile) => reconcile.run(),
         Command::Rebuild(rebuild) => rebuild.run(),
         Command::Key(key) => key.run(),
         Command::LogKey(log_key) => log_key.run(),

@@ -63,6 +63,7 @@ pub struct Source {
     /// True if webhooks are taken: then young events are left to them.
     signs_webhooks: bool,
     pulling: Mutex<Progress>,
+    runs: reconcile::Runs,
 }
 
 /// The thread that pulls.
@@ -90,6 +91,7 @@ impl Source {
             guard: *guard,
             signs_webhooks,
             pulling: Mutex::default(),
+            runs: reconcile::Runs::in_folder(data),
         })
     }
 
@@ -98,6 +100,7 @@ impl Source {
     /// # Errors
     /// If the system gives no thread.
     pub fn start(self: &Arc<Source>, engine: &Arc<Engine>) -> std::io::Result<Pulling> {
+        self.schedule(engine)?;
         let (source, engine) = (self.clone(), Arc::downgrade(engine));
         let pull = move || events::run(&source, &engine);
         thread::Builder::new().name("pull".into()).spawn(pull).map(Pulling)

@@ -167,7 +167,7 @@ pub(crate) fn names_author(key_id: [u8; KEY_ID_BYTES], body: &[u8]) -> bool {
 ///
 /// # Errors
 /// If the operating system has no random bytes.
-pub(super) fn own_id(prefix: &str, recorded_at: Millis) -> Result<String, getrandom::Error> {
+pub(crate) fn own_id(prefix: &str, recorded_at: Millis) -> Result<String, getrandom::Error> {
     let mut random = [0; 10];
     getrandom::fill(&mut random)?;
     let millis = u64::try_from(recorded_at).unwrap_or(0);

@@ -142,6 +142,13 @@ impl Views {
         self.holding_of(kind.entity(), self.find(kind.entity(), id)?, cut)
     }
 
+    /// Returns the `updated_at` of the latest version of a user or group, deletions included.
+    pub fn last_updated_at(&self, kind: HeldKind, id: &str, cut: Cut) -> Option<Millis> {
+        let entities = self.entities(kind.entity());
+        let version = entities.get(entities.find(id)?)?.version(cut)?;
+        Some(version.place.updated_at).filter(|updated_at| *updated_at != NO_UPDATED_AT)
+    }
+
     fn holding_of(&self, kind: EntityKind, sym: Sym, cut: Cut) -> Option<Holding> {
         let version = self.exists(kind, sym, cut)?;
         let updated_at = version.place.updated_at;

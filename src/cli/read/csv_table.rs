@@ -13,14 +13,14 @@ use super::super::{Failure, unwritten};
 /// like a formula. Such a cell gets an apostrophe in front, unless it is a number
 /// (<https://owasp.org/www-community/attacks/CSV_Injection>). Control characters, line breaks among
 /// them, are written as escapes: the table may be shown on a terminal.
-pub(super) struct CsvTable(csv::Writer<StdoutLock<'static>>);
+pub(in super::super) struct CsvTable(csv::Writer<StdoutLock<'static>>);
 
 impl CsvTable {
     /// Begins a table with the names of its columns.
     ///
     /// # Errors
     /// If standard output cannot be written.
-    pub(super) fn begin(names: &[&str]) -> Result<CsvTable, Failure> {
+    pub(in super::super) fn begin(names: &[&str]) -> Result<CsvTable, Failure> {
         let mut table = CsvTable(csv::Writer::from_writer(io::stdout().lock()));
         table.row(names)?;
         Ok(table)
@@ -30,7 +30,7 @@ impl CsvTable {
     ///
     /// # Errors
     /// If standard output cannot be written.
-    pub(super) fn row(
+    pub(in super::super) fn row(
         &mut self,
         cells: impl IntoIterator<Item = impl AsRef<[u8]>>,
     ) -> Result<(), Failure> {
@@ -38,20 +38,37 @@ impl CsvTable {
             .into_iter()
             .try_for_each(|cell| self.0.write_field(escaped(&harmless(cell.as_ref())).as_ref()));
         // An empty record ends the row; only then does the writer compare its length.
-        written.and_then(|()| self.0.write_record(None::<&[u8]>)).map_err(|error| {
-            match error.into_kind() {
-                csv::ErrorKind::Io(error) => unwritten(&error),
-                _ => Failure::Ours("a row does not have one value for each column".into()),
-            }
-        })
+        written.and_then(|()| self.0.write_record(None::<&[u8]>)).map_err(unwritten_row)
+    }
+
+    /// Adds a row whose cells another command reads again: they are written exactly as they are,
+    /// but for control characters.
+    ///
+    /// # Errors
+    /// If standard output cannot be written.
+    pub(in super::super) fn exact_row(
+        &mut self,
+        cells: impl IntoIterator<Item = impl AsRef<[u8]>>,
+    ) -> Result<(), Failure> {
+        let written = cells
+            .into_iter()
+            .try_for_each(|cell| self.0.write_field(escaped(cell.as_ref()).as_ref()));
+        written.and_then(|()| self.0.write_record(None::<&[u8]>)).map_err(unwritten_row)
     }
 
     /// Flushes the table.
     ///
     /// # Errors
     /// If standard output cannot be written.
-    pub(super) fn end(mut self) -> Result<(), Failure> {
+    pub(in super::super) fn end(mut self) -> Result<(), Failure> {
         self.0.flush().map_err(|error| unwritten(&error))
+    }
+}
+
+fn unwritten_row(error: csv::Error) -> Failure {
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => unwritten(&error),
+        _ => Failure::Ours("a row does not have one value for each column".into()),
     }
 }
 

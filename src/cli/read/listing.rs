@@ -146,7 +146,7 @@ pub(in super::super) struct List {
 
 /// The count, the bounds and the moment of a list that was read.
 #[derive(Default)]
-pub(super) struct Listed {
+pub(in super::super) struct Listed {
     count: u64,
     /// The list has more objects than the limit allowed.
     more: bool,
@@ -157,22 +157,27 @@ pub(super) struct Listed {
 }
 
 /// All objects of a list, as they came.
-pub(super) struct Collected {
-    pub(super) objects: Vec<Box<RawValue>>,
-    pub(super) listed: Listed,
+pub(in super::super) struct Collected {
+    pub(in super::super) objects: Vec<Box<RawValue>>,
+    pub(in super::super) listed: Listed,
 }
 
 impl List {
     /// Returns a list without filters and without a limit.
-    pub(super) fn all(path: impl Into<String>, moment: Query) -> List {
+    pub(in super::super) fn all(path: impl Into<String>, moment: Query) -> List {
         List { path: path.into(), first: moment, ..List::default() }
+    }
+
+    /// Returns the list narrowed by further parameters of every page.
+    pub(in super::super) fn narrowed(self, filters: Query) -> List {
+        List { filters: self.filters.and(&filters), ..self }
     }
 
     /// Reads the list and passes each object that is `kept` to `each`, as it came.
     ///
     /// # Errors
     /// If a page cannot be read, and those of `each`.
-    pub(super) fn walk(
+    pub(in super::super) fn walk(
         &self,
         client: &Client,
         kept: impl Fn(&RawValue) -> bool,
@@ -222,7 +227,7 @@ impl List {
     ///
     /// # Errors
     /// If a page cannot be read.
-    pub(super) fn collect(&self, client: &Client) -> Result<Collected, Failure> {
+    pub(in super::super) fn collect(&self, client: &Client) -> Result<Collected, Failure> {
         let mut objects = Vec::new();
         let listed = self.walk(client, everything, |object| {
             objects.push(object.to_owned());
@@ -249,13 +254,13 @@ impl List {
 }
 
 /// Keeps every object of a list.
-pub(super) fn everything(_: &RawValue) -> bool {
+pub(in super::super) fn everything(_: &RawValue) -> bool {
     true
 }
 
 impl Listed {
     /// Returns the parameters that ask for the same moment again.
-    pub(super) fn moment(&self) -> Query {
+    pub(in super::super) fn moment(&self) -> Query {
         Query::moment(self.as_of.clone(), self.known_at.clone())
     }
 

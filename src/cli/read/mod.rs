@@ -3,7 +3,7 @@
 
 mod audit;
 mod changes;
-mod csv_table;
+pub(super) mod csv_table;
 mod deprovisioned;
 mod diff;
 mod directories;
@@ -11,7 +11,7 @@ mod events;
 mod following;
 mod groups;
 pub(super) mod listing;
-mod names;
+pub(super) mod names;
 mod objects;
 pub(super) mod print;
 mod roles;

@@ -15,7 +15,7 @@ const PATH: &str = "/rollcall/v1/names";
 
 /// A kind of thing that has an id or a name.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(in super::super) enum Kind {
     User,
     Group,
     Directory,
@@ -45,14 +45,14 @@ impl Kind {
 
 /// The filters of a question that take ids, as they were given: ids, names or emails.
 #[derive(Clone, Default)]
-pub(super) struct Names {
-    pub(super) organization: Option<String>,
-    pub(super) directory: Option<String>,
-    pub(super) group: Option<String>,
-    pub(super) user: Option<String>,
-    pub(super) role: Option<String>,
+pub(in super::super) struct Names {
+    pub(in super::super) organization: Option<String>,
+    pub(in super::super) directory: Option<String>,
+    pub(in super::super) group: Option<String>,
+    pub(in super::super) user: Option<String>,
+    pub(in super::super) role: Option<String>,
     /// The question is about the past: all that ever had a name count, and not only what has it.
-    pub(super) ever: bool,
+    pub(in super::super) ever: bool,
 }
 
 impl Names {
@@ -62,7 +62,11 @@ impl Names {
     /// # Errors
     /// The caller's, for a name of nothing that was ever seen, of several things, or of something
     /// that was never in the given directory or organization.
-    pub(super) fn resolve(self, client: &Client, moment: &Query) -> Result<Names, Failure> {
+    pub(in super::super) fn resolve(
+        self,
+        client: &Client,
+        moment: &Query,
+    ) -> Result<Names, Failure> {
         let find = |kind, text: Option<String>, scope: &Names| {
             text.map(|text| find_id(client, kind, &text, scope, moment)).transpose()
         };
@@ -76,7 +80,7 @@ impl Names {
     }
 
     /// Returns the filters as parameters.
-    pub(super) fn query(&self) -> Query {
+    pub(in super::super) fn query(&self) -> Query {
         Query::default()
             .with("directory", self.directory.clone())
             .with("group", self.group.clone())
@@ -115,7 +119,7 @@ struct Found {
 /// # Errors
 /// The caller's, if it names nothing that was ever seen, several things, or something that was
 /// never in `scope`.
-pub(super) fn find_id(
+pub(in super::super) fn find_id(
     client: &Client,
     kind: Kind,
     text: &str,

@@ -20,6 +20,7 @@ pub(crate) mod policy;
 pub(crate) mod projections;
 pub(crate) mod proofs;
 pub(crate) mod quarantine;
+pub(crate) mod reconciliations;
 pub(crate) mod role_mapping;
 pub(crate) mod roles;
 pub(crate) mod sources;
@@ -120,6 +121,9 @@ calls! {
     get projections::PROJECTIONS => projections::projections;
     get projections::LAST_REBUILD => projections::last_rebuild,
         post projections::REBUILD => projections::rebuild;
+    get reconciliations::LIST => reconciliations::list,
+        post reconciliations::BEGIN => reconciliations::begin;
+    get reconciliations::ITEM => reconciliations::item;
     get proofs::CHECKPOINT => proofs::checkpoint;
     get proofs::ENTRY => proofs::entry;
     get proofs::INCLUSION => proofs::inclusion;
@@ -140,7 +144,7 @@ mod tests {
     use crate::http::wire::api::Method;
 
     /// The calls that tell histories of people, or find them across organizations.
-    const ALWAYS: [&str; 17] = [
+    const ALWAYS: [&str; 19] = [
         "/events",
         "/rollcall/v1/changes",
         "/rollcall/v1/deprovisionings",
@@ -151,6 +155,8 @@ mod tests {
         "/rollcall/v1/log/entries/{seq}",
         "/rollcall/v1/names",
         "/rollcall/v1/quarantine",
+        "/rollcall/v1/reconciliations",
+        "/rollcall/v1/reconciliations/{id}",
         "/rollcall/v1/role_assignments",
         "/rollcall/v1/users",
         "/rollcall/v1/users/{id}/access",

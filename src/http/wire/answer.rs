@@ -148,6 +148,8 @@ codes! {
         "the body did not arrive within five seconds: send it faster";
     NoSource = "no_source", CONFLICT,
         "the server has no source to ask: start it with --pull";
+    ReconciliationRunning = "reconciliation_running", CONFLICT,
+        "a reconciliation is running: wait for its end, then ask again";
     VersionConflict = "version_conflict", PRECONDITION_FAILED,
         "the version in `If-Match` is not the latest: read the mapping again";
     BodyTooLarge = "body_too_large", PAYLOAD_TOO_LARGE,

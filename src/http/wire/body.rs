@@ -178,6 +178,42 @@ impl Body {
         parsed.map_err(Problem::mapping_invalid)
     }
 
+    /// Takes a field that may be left out, or null, and otherwise must be one of some words.
+    pub(crate) fn take_word_if_given<T: Copy>(
+        &mut self,
+        name: &str,
+        words: &[(&str, T)],
+    ) -> Option<T> {
+        let is_given = self.fields.get(name).is_some_and(|value| !value.is_null());
+        if is_given {
+            return self.take_word(name, words);
+        }
+        self.fields.remove(name);
+        None
+    }
+
+    /// Takes a text that may be left out, or null, and is not empty.
+    pub(crate) fn take_text(&mut self, name: &str) -> Option<String> {
+        let value = self.fields.remove(name).filter(|value| !value.is_null())?;
+        let is_short = |text: &&str| (1..=TEXT_CHARS_MAX).contains(&text.chars().count());
+        let text = value.as_str().filter(is_short).map(str::to_owned);
+        if text.is_none() {
+            let message = format!("it must be a text of 1 to {TEXT_CHARS_MAX} characters");
+            self.error(name, FieldCode::Invalid, message);
+        }
+        text
+    }
+
+    /// Takes a truth value; false if it is left out, or null.
+    pub(crate) fn take_flag(&mut self, name: &str) -> bool {
+        let value = self.fields.remove(name).filter(|value| !value.is_null());
+        let flag = value.as_ref().map_or(Some(false), Value::as_bool);
+        if flag.is_none() {
+            self.error(name, FieldCode::Invalid, "it must be `true` or `false`");
+        }
+        flag.unwrap_or_default()
+    }
+
     /// Takes a time that may be left out, or null.
     pub(crate) fn take_moment(&mut self, name: &str) -> Option<Millis> {
         let value = self.fields.remove(name).filter(|value| !value.is_null())?;

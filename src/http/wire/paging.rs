@@ -172,6 +172,13 @@ fn read_number(field: &str, cursor: Option<&str>) -> Result<Option<usize>, Probl
 /// The number of an item, from 1.
 pub(crate) struct ItemNumber(usize);
 
+impl ItemNumber {
+    /// Returns the number.
+    pub(crate) fn number(&self) -> usize {
+        self.0
+    }
+}
+
 impl CursorPlace for ItemNumber {
     const PATTERNS: &'static [&'static str] = &["[1-9][0-9]{0,19}"];
 

@@ -1,12 +1,244 @@
 //! Reconciliation: what the source lists, compared with what the log holds. It repairs Rollcall and
 //! never the source.
+//!
+//! A run pulls events, lists everything that the source has, pulls events again, and compares both
+//! sides in order of id. What differs is asked for once more. What differs even then is recorded as
+//! an observation, unless the guard or another reason holds it. Lists are in files of a temporary
+//! folder, so that a run needs little memory.
 
-#![allow(dead_code, reason = "the run that uses all of it follows")]
-
+mod again;
 mod compare;
-mod door;
+mod earlier;
 mod guard;
+mod listing;
+mod ours;
+mod plan;
+mod progress;
+mod record;
+mod run;
 mod sort;
+mod trouble;
 
-pub use door::{Answer, NoAnswer, Source};
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
+use std::thread;
+use std::time::{Duration, Instant};
+
 pub use guard::{Earlier, Ends, Guard, Tally, run_ends_too_much};
+use parking_lot::Mutex;
+pub use progress::{
+    Compared, DIFFERENCES_KEPT, DifferentKind, DirectoryState, FoundDifference, HeldReason,
+    HowDifferent, Progress, RunDirectory, RunProgress, RunState, Step,
+};
+use rollcall_projections::{Cut, Millis};
+use run::Running;
+pub use run::Scope;
+use trouble::Trouble;
+
+use super::bell::Woken;
+use super::{Source, SourceError, Tries};
+use crate::engine::Engine;
+use crate::time;
+
+/// The runs that are kept.
+const RUNS_KEPT: usize = 100;
+
+/// The folder for lists, in the data folder.
+const FOLDER: &str = "temporary";
+
+/// How often the schedule is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// The longest pause after a run that failed as a whole.
+const RETRY_AFTER: Duration = Duration::from_secs(300);
+
+/// A reconciliation.
+pub struct Run {
+    /// Its id, `run_` and a UUID.
+    pub id: String,
+    /// What it compares.
+    pub scope: Scope,
+    /// When it began.
+    pub started_at: Millis,
+    /// How far it is, and what it found.
+    pub progress: Progress,
+}
+
+/// The reason why no run begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RunRefused {
+    /// Another one is under way.
+    #[error("a reconciliation is running")]
+    Running,
+    /// The system gives no thread or no randomness.
+    #[error("a reconciliation cannot be begun now")]
+    Unavailable,
+}
+
+/// The reconciliations of a source, of which one runs at a time.
+pub(super) struct Runs {
+    folder: PathBuf,
+    /// The newest last.
+    kept: Mutex<VecDeque<Arc<Run>>>,
+}
+
+impl Runs {
+    /// Returns none yet, for the log in the folder `data`.
+    pub(super) fn in_folder(data: &Path) -> Runs {
+        Runs { folder: data.join(FOLDER), kept: Mutex::default() }
+    }
+}
+
+impl Source {
+    /// Begins the schedule, on a thread of its own.
+    ///
+    /// # Errors
+    /// If the system gives no thread.
+    pub(super) fn schedule(self: &Arc<Source>, engine: &Arc<Engine>) -> std::io::Result<()> {
+        let every = self.reconcile_every();
+        if every.is_zero() {
+            return Ok(());
+        }
+        let (source, engine) = (self.clone(), Arc::downgrade(engine));
+        let keep = move || source.keep_schedule(&engine, every);
+        thread::Builder::new().name("reconcile-schedule".into()).spawn(keep).map(drop)
+    }
+
+    /// Runs whenever a run is due, until the server stops.
+    fn keep_schedule(self: &Arc<Source>, engine: &Weak<Engine>, every: Duration) {
+        let mut due = self.first_due(engine, every);
+        while self.bell.sleep(LOOK_EVERY) != Woken::Stopped {
+            if Instant::now() < due || self.status().moments().caught_up_at.is_none() {
+                continue;
+            }
+            let Some(held) = engine.upgrade() else { return };
+            let scope = Scope { directory: None, dry: false, guard: self.configured_guard() };
+            let Ok(run) = self.reconcile(&held, scope) else { continue };
+            drop(held);
+            while run.progress.state() == RunState::Running {
+                if self.bell.sleep(LOOK_EVERY) == Woken::Stopped {
+                    return;
+                }
+            }
+            let has_failed = run.progress.now().error.is_some();
+            due = Instant::now() + if has_failed { every.min(RETRY_AFTER) } else { every };
+        }
+    }
+
+    /// Returns when the first run is due: at once, unless one completed within the interval.
+    fn first_due(&self, engine: &Weak<Engine>, every: Duration) -> Instant {
+        let now = time::now_ms();
+        let every_ms = Millis::try_from(every.as_millis()).unwrap_or(Millis::MAX);
+        let last = engine.upgrade().and_then(|engine| {
+            earlier::last_whole_run(&engine, now.saturating_sub(every_ms)).ok().flatten()
+        });
+        let wait_ms = last.map_or(0, |last| last.saturating_add(every_ms) - now);
+        Instant::now() + Duration::from_millis(wait_ms.clamp(0, every_ms).unsigned_abs())
+    }
+
+    /// Returns the guard that is configured.
+    pub fn configured_guard(&self) -> Guard {
+        self.guard().map_or(Guard::Off, Guard::Percent)
+    }
+
+    /// Returns the reconciliations that are kept, the newest first.
+    pub fn reconciliations(&self) -> Vec<Arc<Run>> {
+        self.runs.kept.lock().iter().rev().cloned().collect()
+    }
+
+    /// Returns a reconciliation that is kept.
+    pub fn reconciliation(&self, id: &str) -> Option<Arc<Run>> {
+        self.runs.kept.lock().iter().find(|run| run.id == id).cloned()
+    }
+
+    /// Tells if the log or the source knows a directory; true if the source does not answer at once.
+    pub fn may_have_directory(&self, engine: &Engine, id: &str) -> bool {
+        let is_known = engine.views().held_directory(id, Cut::LATEST).is_some();
+        let path = format!("/directories/{}", listing::encoded(id));
+        let asked = || self.client.object(&path, Tries::AtMost(1));
+        is_known || !matches!(asked(), Err(SourceError::NotFound))
+    }
+
+    /// Begins a run, on a thread of its own.
+    ///
+    /// # Errors
+    /// [`RunRefused`]
+    pub fn reconcile(
+        self: &Arc<Source>,
+        engine: &Arc<Engine>,
+        scope: Scope,
+    ) -> Result<Arc<Run>, RunRefused> {
+        let mut runs = self.runs.kept.lock();
+        if runs.back().is_some_and(|run| run.progress.state() == RunState::Running) {
+            return Err(RunRefused::Running);
+        }
+        let started_at = time::now_ms();
+        let id = crate::verify::own_id("run_", started_at);
+        let id = id.map_err(|_| RunRefused::Unavailable)?;
+        let run = Arc::new(Run { id, scope, started_at, progress: Progress::default() });
+        let (source, engine, begun) = (self.clone(), Arc::downgrade(engine), run.clone());
+        thread::Builder::new()
+            .name("reconcile".into())
+            .spawn(move || source.carry_out(&engine, &begun))
+            .map_err(|_| RunRefused::Unavailable)?;
+        runs.push_back(run.clone());
+        while runs.len() > RUNS_KEPT {
+            runs.pop_front();
+        }
+        Ok(run)
+    }
+
+    fn carry_out(&self, engine: &Weak<Engine>, run: &Run) {
+        tracing::info!(run = run.id, source = self.url(), "comparing with the source");
+        let done = self.compare(engine, run);
+        let now = time::now_ms();
+        match done {
+            Ok(state) => {
+                run.progress.end(state, now, None);
+                self.tell(run, state, now);
+            }
+            Err(trouble) => {
+                tracing::error!(run = run.id, "the comparison with the source failed: {trouble}");
+                run.progress.end(RunState::Failed, now, Some(trouble.to_string()));
+            }
+        }
+    }
+
+    fn compare(&self, engine: &Weak<Engine>, run: &Run) -> Result<RunState, Trouble> {
+        std::fs::create_dir_all(&self.runs.folder)?;
+        let running = Running {
+            source: self,
+            engine,
+            progress: &run.progress,
+            folder: &self.runs.folder,
+            id: &run.id,
+            scope: &run.scope,
+            started_at: run.started_at,
+        };
+        running.run()
+    }
+
+    /// Logs the end of a run.
+    fn tell(&self, run: &Run, state: RunState, now: Millis) {
+        let progress = run.progress.now();
+        let is_whole = run.scope.directory.is_none() && !run.scope.dry;
+        let message = match state {
+            RunState::Completed if is_whole => "in step with the source",
+            RunState::Held => "compared with the source; some differences are held",
+            RunState::Failed => "compared with the source; some directories failed",
+            RunState::Completed | RunState::Running => "compared with the source",
+        };
+        tracing::info!(
+            run = run.id,
+            source = self.url(),
+            users = progress.compared.users,
+            groups = progress.compared.groups,
+            memberships = progress.compared.memberships,
+            recorded = progress.recorded,
+            held = progress.held,
+            duration_ms = now - run.started_at,
+            "{message}"
+        );
+    }
+}

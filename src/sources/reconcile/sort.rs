@@ -115,6 +115,29 @@ impl Sorted {
     }
 }
 
+/// A list that is being written in its order.
+#[derive(Debug)]
+pub(crate) struct Spool {
+    file: BufWriter<File>,
+}
+
+impl Spool {
+    pub(crate) fn new(folder: &Path) -> io::Result<Spool> {
+        let file = tempfile::tempfile_in(folder)?;
+        Ok(Spool { file: BufWriter::with_capacity(BUFFER_BYTES, file) })
+    }
+
+    /// Adds an entry, whose key is after all before it.
+    pub(crate) fn add(&mut self, key: &[u8], value: &[u8]) -> io::Result<()> {
+        write_entry(&mut self.file, &Entry { key: key.into(), added: 0, value: value.into() })
+    }
+
+    /// Ends the list.
+    pub(crate) fn finish(self) -> io::Result<Sorted> {
+        Ok(Sorted { file: Some(self.file.into_inner()?) })
+    }
+}
+
 /// The entries of a file, in its order. Only one reader of a file may be used at a time.
 pub(crate) struct Entries {
     file: Option<BufReader<File>>,

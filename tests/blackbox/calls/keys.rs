@@ -24,7 +24,7 @@ const SCOPES: [&str; 4] = ["ingest", "read", "audit", "operate"];
 const HOUR_MS: i64 = 3_600_000;
 
 /// The scope of each call that needs a key.
-const NEEDS: [(&str, &str, &str); 44] = [
+const NEEDS: [(&str, &str, &str); 47] = [
     ("get", "/directories", "read"),
     ("get", "/directories/{id}", "read"),
     ("delete", "/directories/{id}", "operate"),
@@ -56,6 +56,9 @@ const NEEDS: [(&str, &str, &str); 44] = [
     ("post", "/rollcall/v1/projections/rebuild", "operate"),
     ("post", "/rollcall/v1/pull", "operate"),
     ("get", "/rollcall/v1/quarantine", "audit"),
+    ("get", "/rollcall/v1/reconciliations", "operate"),
+    ("post", "/rollcall/v1/reconciliations", "operate"),
+    ("get", "/rollcall/v1/reconciliations/{id}", "operate"),
     ("get", "/rollcall/v1/role_assignments", "read"),
     ("get", "/rollcall/v1/role_mapping", "read"),
     ("put", "/rollcall/v1/role_mapping", "operate"),
@@ -73,7 +76,7 @@ const NEEDS: [(&str, &str, &str); 44] = [
 
 /// The calls that are refused to a key that is bound to organizations, and those that answer it as
 /// they answer any key.
-const REFUSED_TO_BOUND: [(&str, &str); 13] = [
+const REFUSED_TO_BOUND: [(&str, &str); 16] = [
     ("get", "/rollcall/v1/policy"),
     ("put", "/rollcall/v1/policy"),
     ("get", "/rollcall/v1/role_mapping"),
@@ -84,6 +87,9 @@ const REFUSED_TO_BOUND: [(&str, &str); 13] = [
     ("get", "/rollcall/v1/projections/rebuild"),
     ("post", "/rollcall/v1/projections/rebuild"),
     ("post", "/rollcall/v1/pull"),
+    ("get", "/rollcall/v1/reconciliations"),
+    ("post", "/rollcall/v1/reconciliations"),
+    ("get", "/rollcall/v1/reconciliations/{id}"),
     ("get", "/rollcall/v1/sources"),
     ("post", "/rollcall/v1/log/key"),
     ("post", "/rollcall/v1/import"),

@@ -9,7 +9,7 @@ use crate::kit::server::Server;
 use crate::laws::stories::{Step, Story, stories};
 
 /// Every call, and the parameters with which it answers 200.
-pub const CALLS: [(&str, &str); 36] = [
+pub const CALLS: [(&str, &str); 37] = [
     ("/directories", ""),
     ("/directories/{id}", "directory_01K424MH00XFE6WM17PR9ASN2Y"),
     ("/directory_groups", "directory=directory_01K424MH00XFE6WM17PR9ASN2Y"),
@@ -35,6 +35,7 @@ pub const CALLS: [(&str, &str); 36] = [
     ("/rollcall/v1/policy", ""),
     ("/rollcall/v1/projections", ""),
     ("/rollcall/v1/quarantine", ""),
+    ("/rollcall/v1/reconciliations", ""),
     ("/rollcall/v1/role_assignments", ""),
     ("/rollcall/v1/role_mapping", ""),
     ("/rollcall/v1/role_mapping/versions", ""),
@@ -49,7 +50,7 @@ pub const CALLS: [(&str, &str); 36] = [
 ];
 
 /// Every call that changes something, and its answer to its example.
-const ACTS: [(&str, &str, &str); 11] = [
+const ACTS: [(&str, &str, &str); 12] = [
     ("/directories/{id}", "delete", "202"),
     ("/rollcall/v1/import", "post", "200"),
     ("/rollcall/v1/links", "put", "200"),
@@ -58,6 +59,7 @@ const ACTS: [(&str, &str, &str); 11] = [
     ("/rollcall/v1/policy", "put", "200"),
     ("/rollcall/v1/projections/rebuild", "post", "202"),
     ("/rollcall/v1/pull", "post", "202"),
+    ("/rollcall/v1/reconciliations", "post", "202"),
     ("/rollcall/v1/role_mapping", "put", "200"),
     ("/rollcall/v1/role_mapping/preview", "post", "200"),
     ("/webhooks/workos", "post", "200"),
@@ -111,11 +113,11 @@ fn the_calls_described_are_those_that_exist() {
     };
     let described: BTreeSet<String> =
         document["paths"].as_object().unwrap().keys().flat_map(|path| calls(path)).collect();
-    // One call to read is there only once something was begun.
-    let reads = CALLS
-        .iter()
-        .map(|(path, _)| format!("get {path}"))
-        .chain(["get /rollcall/v1/projections/rebuild".to_owned()]);
+    // Two calls to read are there only once something was begun.
+    let reads = CALLS.iter().map(|(path, _)| format!("get {path}")).chain([
+        "get /rollcall/v1/projections/rebuild".to_owned(),
+        "get /rollcall/v1/reconciliations/{id}".to_owned(),
+    ]);
     assert_eq!(
         described,
         reads.chain(ACTS.iter().map(|(path, method, _)| format!("{method} {path}"))).collect()
@@ -313,6 +315,7 @@ fn the_errors_described_have_their_status_and_their_shape() {
         ("method_not_allowed", "405"),
         ("body_timeout", "408"),
         ("no_source", "409"),
+        ("reconciliation_running", "409"),
         ("version_conflict", "412"),
         ("body_too_large", "413"),
         ("unsupported_encoding", "415"),

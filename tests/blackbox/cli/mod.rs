@@ -10,6 +10,7 @@ pub mod generate;
 mod import;
 mod key;
 pub mod large_sync;
+pub mod links;
 mod moments;
 mod names;
 mod reach;

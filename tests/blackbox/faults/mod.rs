@@ -10,4 +10,5 @@ pub mod fuzzing;
 pub mod kills;
 pub mod log_faults;
 pub mod pulling;
+pub mod reconciling;
 pub mod verify;

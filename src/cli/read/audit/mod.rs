@@ -5,6 +5,7 @@ mod ending;
 mod freshness;
 mod page;
 mod profile;
+mod same_person;
 mod timeline;
 
 use clap::Args;
@@ -22,6 +23,7 @@ use super::source::SourceArgs;
 use ending::{EndOfAccess, ProofRecord};
 use freshness::Freshness;
 use profile::{EmailHolders, UserProfile};
+use same_person::OtherIds;
 use timeline::{ApiAccess, Step, UserLists};
 
 /// The path below which the API lists what it knows of one user.
@@ -39,6 +41,9 @@ const USERS_PATH: &str = "/rollcall/v1/users";
 /// Above the timeline are the newest records about the user and its directory, and the newest
 /// records about them that could not be used: they tell why a user still has access. A record that
 /// names no id of a user counts by any email that the user ever had.
+///
+/// A user who was deleted and provisioned anew has another id. If the two have the same id at the
+/// identity provider, the page of each names the other.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -66,6 +71,7 @@ pub(in super::super) struct AuditArgs {
 /// All that is shown of one user.
 struct UserTimeline {
     profile: UserProfile,
+    other_ids: OtherIds,
     verdict: Verdict,
     /// The end of access, if it ended.
     ending: Option<EndOfAccess>,
@@ -277,6 +283,7 @@ impl UserTimeline {
         };
         let (steps, verdict) = (lists.steps()?, Verdict::of(&lists.access_periods()?));
         let profile = UserProfile::find(client, id, &moment, &steps)?;
+        let other_ids = OtherIds::of(&lists.access)?;
         let ending = match verdict.lost() {
             Some(lost) => Some(EndOfAccess::find(client, id, &moment, &steps, lost)?),
             None => None,
@@ -288,6 +295,7 @@ impl UserTimeline {
         let (as_of, known_at) = (value("as_of"), value("known_at"));
         Ok(UserTimeline {
             profile,
+            other_ids,
             verdict,
             ending,
             freshness,
@@ -361,6 +369,10 @@ impl UserTimeline {
             "as_of": as_of,
             "known_at": known_at.parse::<u64>().ok(),
         });
+        if let Some(head) = head.as_object_mut() {
+            let fields = self.other_ids.fields();
+            head.extend(fields.map(|(name, value)| (name.to_owned(), value)));
+        }
         if let (Some(url), Some(head)) = (&freshness.all_quarantined, head.as_object_mut()) {
             head.insert("quarantine_truncated".into(), true.into());
             head.insert("quarantine_url".into(), url.as_str().into());

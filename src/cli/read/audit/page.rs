@@ -8,6 +8,7 @@ use super::super::objects::{ChangedField, EventCause, NamedGroup};
 use super::super::print::human;
 use super::ending::{EndOfAccess, ProofRecord};
 use super::freshness::{Freshness, QuarantineEntry};
+use super::same_person::{OtherIds, Predecessor, Successor};
 use super::timeline::{MissedField, Step, UserChange};
 use super::{LostAccess, UserTimeline, Verdict};
 
@@ -90,6 +91,7 @@ fn answer(timeline: &UserTimeline, coloured: bool) -> String {
         .collect();
     let mut lines = vec![StyledLine::new(BOLD, known.join(", "))];
     push_verdict(timeline, &mut lines);
+    push_same_person(&timeline.other_ids, &mut lines);
     push_freshness(timeline, &mut lines);
     lines.push(StyledLine::new(PLAIN, ""));
     lines.iter().map(|line| painted(&harmless(&line.text), line.style, coloured)).collect()
@@ -132,6 +134,25 @@ fn push_verdict(timeline: &UserTimeline, lines: &mut Vec<StyledLine>) {
                 push(RED.bold(), lost_with_access(ending));
             }
         }
+    }
+}
+
+/// Adds the ids under which the same person was there before, and is there after.
+fn push_same_person(other_ids: &OtherIds, lines: &mut Vec<StyledLine>) {
+    if let Some(Successor { user_id, since }) = &other_ids.succeeded_by {
+        let text = format!(
+            "! the same person, by the id at the identity provider, is {user_id} since {}; to see \
+             it: rollcall audit {user_id}",
+            utc(since)
+        );
+        lines.push(StyledLine::new(YELLOW, text));
+    }
+    if let Some(Predecessor { user_id, until }) = &other_ids.preceded_by {
+        let text = format!(
+            "the same person, by the id at the identity provider, was {user_id} until {}",
+            utc(until)
+        );
+        lines.push(StyledLine::new(PLAIN, text));
     }
 }
 
@@ -225,6 +246,7 @@ fn head(timeline: &UserTimeline) -> Vec<StyledLine> {
         ("email", profile.email.clone()),
         ("directory", directory),
         ("organization", profile.organization.clone()),
+        ("app user", timeline.other_ids.app_user_id.clone().unwrap_or_default()),
         ("asked", format!("as of {as_of}, known at record {known_at}")),
     ];
     rows.into_iter()
@@ -481,6 +503,7 @@ mod tests {
                 directory: "d1".into(),
                 ..UserProfile::default()
             },
+            other_ids: OtherIds::default(),
             verdict: Verdict::Lost(LostAccess {
                 at: fourth.clone(),
                 reason: "user_deleted".into(),
@@ -660,5 +683,26 @@ proof of record 7, of the directory: rollcall prove 7
             .map(|(at, part)| if at == 0 { part } else { part.split_once('m').unwrap().1 })
             .collect();
         assert_eq!(plain, page(&timeline(), None, false));
+    }
+
+    #[test]
+    fn the_other_ids_of_the_same_person_are_named() {
+        let mut timeline = timeline();
+        let [until, since] = [1, 5].map(|day| format!("2026-03-0{day}T09:00:00.000Z"));
+        timeline.other_ids = OtherIds {
+            app_user_id: Some("1842".into()),
+            succeeded_by: Some(Successor { user_id: "u2".into(), since }),
+            preceded_by: Some(Predecessor { user_id: "u0".into(), until }),
+        };
+        let page = page(&timeline, None, false);
+        for line in [
+            "! the same person, by the id at the identity provider, is u2 since 2026-03-05 \
+             09:00:00.000 UTC; to see it: rollcall audit u2\n",
+            "the same person, by the id at the identity provider, was u0 until 2026-03-01 \
+             09:00:00.000 UTC\n",
+            "app user      1842\n",
+        ] {
+            assert!(page.contains(line), "{line} is missing from: {page}");
+        }
     }
 }

@@ -8,6 +8,7 @@ pub mod faulty;
 pub mod http;
 pub mod objects;
 pub mod pulling;
+pub mod reconciling;
 pub mod stand_in;
 
 #[cfg(test)]

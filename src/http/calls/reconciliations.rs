@@ -1,0 +1,183 @@
+//! `/rollcall/v1/reconciliations`: comparisons with the source.
+
+use std::io;
+use std::sync::Arc;
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde_json::{Value, json};
+
+use crate::engine::Engine;
+use crate::http::wire::answer::{Code, Cursors, Problem, list_body, respond};
+use crate::http::wire::api::{Access, Bound, Gives, Logged, Operation, after};
+use crate::http::wire::body::Body;
+use crate::http::wire::paging::{ItemNumber, read_place};
+use crate::http::wire::question::{Question, id_in_path};
+use crate::http::wire::state::State;
+use crate::http::wire::threads::blocking;
+use crate::keys::Scope;
+use crate::sources::Source;
+use crate::sources::reconcile::{DIFFERENCES_KEPT, Guard, Run, RunRefused, Scope as RunScope};
+use crate::time;
+
+const SHAPES: &str = include_str!("reconciliations.schema.json");
+
+/// The differences that a run shows in the list of runs.
+const DIFFERENCES_LISTED: usize = 10;
+
+/// `GET /rollcall/v1/reconciliations`
+pub(crate) const LIST: Operation = Operation {
+    path: "/rollcall/v1/reconciliations",
+    name: "listReconciliations",
+    about: "The last 100 comparisons with the source since the start, the newest first, each with \
+        its first 10 differences.",
+    access: Access::keyed(Scope::Operate, Bound::Refused),
+    logged: Logged::Always,
+    gives: Gives::List("Reconciliation"),
+    shapes: SHAPES,
+    ..Operation::GET
+};
+
+/// `POST /rollcall/v1/reconciliations`
+pub(crate) const BEGIN: Operation = Operation {
+    path: "/rollcall/v1/reconciliations",
+    name: "reconcile",
+    about: "Compares what the source lists with what the log holds, and records what differs.",
+    access: Access::keyed(Scope::Operate, Bound::Refused),
+    takes: Some("ReconciliationRequest"),
+    gives: Gives::Begun("Reconciliation"),
+    shapes: SHAPES,
+    problems: &[
+        Code::BodyTooLarge,
+        Code::EntityNotFound,
+        Code::NoSource,
+        Code::ReconciliationRunning,
+        Code::QueueFull,
+    ],
+    ..Operation::POST
+};
+
+/// `GET /rollcall/v1/reconciliations/{id}`
+pub(crate) const ITEM: Operation = Operation {
+    path: "/rollcall/v1/reconciliations/{id}",
+    name: "getReconciliation",
+    about: "One comparison: its progress, and 1000 of its differences in the order in which they \
+        were decided.",
+    parameters: &[after::<ItemNumber>("1000")],
+    access: Access::keyed(Scope::Operate, Bound::Refused),
+    logged: Logged::Always,
+    gives: Gives::One("Reconciliation"),
+    shapes: SHAPES,
+    problems: &[Code::NotFound, Code::CursorInvalid],
+    ..Operation::GET
+};
+
+/// Answers [`LIST`].
+pub(crate) async fn list(
+    request: HttpRequest,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
+    Question::of(&request, &state, &LIST)?.finish()?;
+    let runs = state.source.as_ref().map(|source| source.reconciliations()).unwrap_or_default();
+    let items = blocking(move || {
+        let described = runs.iter().map(|run| describe(run, 0, DIFFERENCES_LISTED));
+        described.map(|item| item.map(|item| item.to_string().into_bytes())).collect()
+    });
+    let items: Result<Vec<Vec<u8>>, Problem> = items.await?;
+    Ok(respond(StatusCode::OK).body(list_body(&items?, Cursors::default())))
+}
+
+/// Answers [`ITEM`].
+pub(crate) async fn item(
+    request: HttpRequest,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
+    let mut question = Question::of(&request, &state, &ITEM)?;
+    let after = read_place::<ItemNumber>("after", question.take("after"))?;
+    question.finish()?;
+    let id = id_in_path(&request).ok_or(Code::NotFound)?;
+    let source = state.source.as_ref().ok_or(Code::NotFound)?;
+    let run = source.reconciliation(&id).ok_or(Code::NotFound)?;
+    let first = after.map_or(0, |after| after.number());
+    let body = blocking(move || describe(&run, first, DIFFERENCES_KEPT)).await??;
+    Ok(respond(StatusCode::OK).json(body))
+}
+
+/// Answers [`BEGIN`].
+pub(crate) async fn begin(
+    request: HttpRequest,
+    payload: web::Payload,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
+    let engine = Question::of(&request, &state, &BEGIN)?.finish()?;
+    let mut body = Body::of(payload, &state.operator_bodies).await?;
+    let directory = body.take_text("directory");
+    let dry = body.take_flag("dry_run");
+    let guard = body.take_word_if_given("guard", &[("off", Guard::Off)]);
+    body.finish()?;
+    let source = state.source.clone().ok_or(Code::NoSource)?;
+    let guard = guard.unwrap_or_else(|| source.configured_guard());
+    let scope = RunScope { directory, dry, guard };
+    let begun = blocking(move || begin_run(&source, &engine, scope)).await??;
+    let body = describe(&begun, 0, DIFFERENCES_KEPT)?;
+    Ok(respond(StatusCode::ACCEPTED).json(body))
+}
+
+/// Begins a run. Blocks while it asks the source for a directory that the log does not know.
+fn begin_run(
+    source: &Arc<Source>,
+    engine: &Arc<Engine>,
+    scope: RunScope,
+) -> Result<Arc<Run>, Problem> {
+    if let Some(id) = &scope.directory
+        && !source.may_have_directory(engine, id)
+    {
+        return Err(Problem::entity_not_found("Directory", id));
+    }
+    source.reconcile(engine, scope).map_err(|refused| match refused {
+        RunRefused::Running => Code::ReconciliationRunning.into(),
+        RunRefused::Unavailable => Code::Internal.into(),
+    })
+}
+
+/// Describes a run with some of its differences.
+fn describe(run: &Run, first: usize, limit: usize) -> Result<Value, Problem> {
+    let now = run.progress.now();
+    let directories: Vec<Value> = now
+        .directories
+        .iter()
+        .map(|(id, directory)| {
+            json!({ "id": id, "state": directory.state, "error": directory.error })
+        })
+        .collect();
+    Ok(json!({
+        "object": "reconciliation",
+        "id": run.id,
+        "state": now.state,
+        "step": now.step,
+        "started_at": time::format(run.started_at),
+        "finished_at": now.finished_at.map(time::format),
+        "directory": run.scope.directory,
+        "dry_run": run.scope.dry,
+        "guard": run.scope.guard.to_string(),
+        "error": now.error,
+        "directories": directories,
+        "compared": now.compared,
+        "recorded": now.recorded,
+        "held": now.held,
+        "differences": differences(run, first, limit)?,
+    }))
+}
+
+fn differences(run: &Run, first: usize, limit: usize) -> Result<Value, Problem> {
+    let (some, all) = run.progress.differences(first, limit).map_err(unreadable)?;
+    let next = first.saturating_add(some.len());
+    let data: Vec<Value> = some.iter().filter_map(|text| serde_json::from_str(text).ok()).collect();
+    let after = (next < all && !data.is_empty()).then(|| next.to_string());
+    Ok(json!({ "data": data, "list_metadata": { "before": null, "after": after } }))
+}
+
+fn unreadable(error: io::Error) -> Problem {
+    tracing::error!(%error, "the differences of a reconciliation cannot be read");
+    Code::Internal.into()
+}

@@ -1,0 +1,373 @@
+//! The side of the source: what it lists, written to sorted lists.
+
+use std::collections::{BTreeMap, HashSet};
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Weak};
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use rollcall_projections::{HeldKind, Millis};
+
+use super::compare::{Digest, Home, Served, usable_id};
+use super::ours::shape_of;
+use super::progress::Progress;
+use super::sort::{Entry, TextPlace, Texts, Unsorted};
+use super::trouble::Trouble;
+use crate::documents::Shape;
+use crate::engine::Engine;
+use crate::json::{fields, string};
+use crate::sources::{Breakage, SourceClient, SourceError, Tries};
+use crate::time;
+
+/// The tries of one request.
+const TRIES: Tries = Tries::AtMost(8);
+
+/// The items of a page.
+const PAGE: &str = "limit=100&order=asc";
+
+/// An object as the source listed it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) digest: Digest,
+    /// False for a user whose state is not active.
+    pub(super) active: bool,
+    /// Just before the request was sent that showed it.
+    pub(super) asked_at: Millis,
+    /// Its text, where that is kept.
+    pub(super) text: Option<TextPlace>,
+}
+
+impl Seen {
+    /// Reads a user in the list of a group, which is kept as the moment of the request alone.
+    pub(super) fn of_member(entry: &Entry) -> io::Result<Seen> {
+        let bytes = entry.value.first_chunk::<8>().ok_or(io::ErrorKind::InvalidData)?;
+        let asked_at = Millis::from_le_bytes(*bytes);
+        Ok(Seen { digest: Digest::default(), active: true, asked_at, text: None })
+    }
+
+    /// Writes it as bytes.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let TextPlace { at, bytes } = self.text.unwrap_or(TextPlace { at: 0, bytes: 0 });
+        let mut out = self.digest.to_vec();
+        out.push(u8::from(self.active));
+        out.extend_from_slice(&self.asked_at.to_le_bytes());
+        out.extend_from_slice(&at.to_le_bytes());
+        out.extend_from_slice(&bytes.to_le_bytes());
+        out
+    }
+
+    /// Reads it; `None` if these are not the bytes of one.
+    pub(super) fn decode(bytes: &[u8]) -> Option<Seen> {
+        let (digest, rest) = bytes.split_first_chunk::<16>()?;
+        let (active, rest) = rest.split_first()?;
+        let (asked_at, rest) = rest.split_first_chunk::<8>()?;
+        let (at, rest) = rest.split_first_chunk::<8>()?;
+        let (length, _) = rest.split_first_chunk::<4>()?;
+        let place = TextPlace { at: u64::from_le_bytes(*at), bytes: u32::from_le_bytes(*length) };
+        Some(Seen {
+            digest: *digest,
+            active: *active == 1,
+            asked_at: Millis::from_le_bytes(*asked_at),
+            text: (place.bytes > 0).then_some(place),
+        })
+    }
+}
+
+/// A directory as the source shows it.
+#[derive(Clone, Debug)]
+pub(super) struct TheirDirectory {
+    pub(super) id: String,
+    pub(super) object: String,
+    pub(super) asked_at: Millis,
+}
+
+impl TheirDirectory {
+    /// Returns its organization; empty if it has none.
+    pub(super) fn organization(&self) -> String {
+        let [organization] = fields(&self.object, ["organization_id"]).unwrap_or_default();
+        string(organization).unwrap_or_default().into_owned()
+    }
+}
+
+/// Everything that the source lists, by directory.
+pub(super) struct Lists<'f> {
+    pub(super) groups: Unsorted<'f>,
+    pub(super) users: Unsorted<'f>,
+    /// By directory, group and user.
+    pub(super) members: Unsorted<'f>,
+    /// The objects of things that no record names.
+    pub(super) texts: Texts,
+}
+
+impl<'f> Lists<'f> {
+    /// Begins with empty lists.
+    ///
+    /// # Errors
+    /// If a file cannot be made.
+    pub(super) fn new(folder: &'f Path) -> io::Result<Lists<'f>> {
+        let list = || Unsorted::new(folder);
+        Ok(Lists { groups: list(), users: list(), members: list(), texts: Texts::new(folder)? })
+    }
+
+    fn of(&mut self, kind: HeldKind) -> (&mut Unsorted<'f>, &mut Texts) {
+        match kind {
+            HeldKind::Group => (&mut self.groups, &mut self.texts),
+            HeldKind::User => (&mut self.users, &mut self.texts),
+        }
+    }
+}
+
+/// The lists of a directory: if they are clean.
+#[derive(Debug, Default)]
+pub(super) struct Listed {
+    /// False if some group had no usable id.
+    pub(super) groups_clean: bool,
+    /// False if some user had no usable id.
+    pub(super) users_clean: bool,
+    /// The groups whose users were listed.
+    pub(super) groups: HashSet<String>,
+    /// Those of them whose list was not clean.
+    pub(super) undecided_groups: HashSet<String>,
+}
+
+/// The end of a list.
+pub(super) enum ListEnd {
+    /// It came to its end.
+    Ended,
+    /// The source knows no such thing.
+    Unknown,
+}
+
+/// Returns the engine, unless the server stops.
+pub(super) fn engine_of(engine: &Weak<Engine>) -> Result<Arc<Engine>, Trouble> {
+    let engine = engine.upgrade().filter(|engine| !engine.is_shutting_down());
+    engine.ok_or_else(|| SourceError::Stopped.into())
+}
+
+/// Asks the source, and keeps what it shows.
+pub(super) struct Lister<'a> {
+    pub(super) source: &'a SourceClient,
+    /// Not kept alive by a request that waits.
+    pub(super) engine: &'a Weak<Engine>,
+    pub(super) progress: &'a Progress,
+}
+
+/// Returns the key of ids in a sorted list: in order of the first, then of the next.
+pub(super) fn key_of(ids: &[&str]) -> Vec<u8> {
+    ids.join("\0").into_bytes()
+}
+
+/// Returns the ids of a key.
+pub(super) fn ids_of<const N: usize>(key: &[u8]) -> io::Result<[&str; N]> {
+    let text = std::str::from_utf8(key).map_err(io::Error::other)?;
+    let ids: Vec<&str> = text.split('\0').collect();
+    ids.try_into().map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
+/// The characters that are escaped in an id.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
+/// Writes an id for a path or a query.
+pub(super) fn encoded(text: &str) -> String {
+    utf8_percent_encode(text, ENCODED).to_string()
+}
+
+impl Lister<'_> {
+    /// Returns the engine, for a moment.
+    pub(super) fn engine(&self) -> Result<Arc<Engine>, Trouble> {
+        engine_of(self.engine)
+    }
+
+    /// Reads a list page by page.
+    pub(super) fn pages(
+        &self,
+        path: &str,
+        mut each: impl FnMut(&str, Millis) -> Result<(), Trouble>,
+    ) -> Result<ListEnd, Trouble> {
+        let mark = if path.contains('?') { '&' } else { '?' };
+        let mut after: Option<String> = None;
+        loop {
+            let next = after.as_deref().map(|id| format!("&after={}", encoded(id)));
+            let asked = format!("{path}{mark}{PAGE}{}", next.unwrap_or_default());
+            let page = match self.source.page(&asked, TRIES) {
+                Ok(page) => page,
+                Err(SourceError::NotFound) if after.is_none() => return Ok(ListEnd::Unknown),
+                Err(error) => return Err(error.into()),
+            };
+            for item in page.items {
+                each(std::str::from_utf8(&item).unwrap_or_default(), page.asked_at)?;
+            }
+            let Some(cursor) = page.after else { return Ok(ListEnd::Ended) };
+            if after.as_ref() == Some(&cursor) {
+                return Err(Trouble::Directory(format!("the list {path} does not end")));
+            }
+            after = Some(cursor);
+        }
+    }
+
+    /// Lists the directories, or the one that is asked for. The later of two with one id counts.
+    /// Returns false with them if the list is not clean.
+    pub(super) fn directories(
+        &self,
+        only: Option<&str>,
+    ) -> Result<(Vec<TheirDirectory>, bool), Trouble> {
+        if let Some(id) = only {
+            return Ok((self.directory(id)?.into_iter().collect(), true));
+        }
+        let (mut found, mut clean) = (BTreeMap::new(), true);
+        let end = self.pages("/directories", |object, asked_at| {
+            match usable_id(Shape::Directory, object) {
+                Some(id) => {
+                    let object = object.to_owned();
+                    found.insert(id.clone(), TheirDirectory { id, object, asked_at });
+                }
+                None => clean = false,
+            }
+            Ok(())
+        })?;
+        match end {
+            ListEnd::Ended => Ok((found.into_values().collect(), clean)),
+            ListEnd::Unknown => Err(SourceError::NotFound.into()),
+        }
+    }
+
+    /// Asks for one directory; `None` if the source has none with this id.
+    pub(super) fn directory(&self, id: &str) -> Result<Option<TheirDirectory>, Trouble> {
+        match self.look(Shape::Directory, id)? {
+            Look::Present { object, asked_at } => {
+                Ok(Some(TheirDirectory { id: id.to_owned(), object, asked_at }))
+            }
+            Look::Absent { .. } => Ok(None),
+            Look::Undecided(error) => Err(error.into()),
+        }
+    }
+
+    /// Asks for one thing by its id.
+    pub(super) fn look(&self, shape: Shape, id: &str) -> Result<Look, Trouble> {
+        let collection = match shape {
+            Shape::Directory => "directories",
+            Shape::User => "directory_users",
+            Shape::Group => "directory_groups",
+        };
+        let asked_at = time::now_ms();
+        let answer = match self.source.object(&format!("/{collection}/{}", encoded(id)), TRIES) {
+            Ok(answer) => answer,
+            Err(SourceError::NotFound) => return Ok(Look::Absent { asked_at }),
+            Err(
+                error @ (SourceError::Forbidden
+                | SourceError::Refused(_)
+                | SourceError::Unavailable(_)),
+            ) => return Ok(Look::Undecided(error)),
+            Err(error) => return Err(error.into()),
+        };
+        let object = std::str::from_utf8(&answer.body).unwrap_or_default().trim();
+        Ok(match usable_id(shape, object) {
+            Some(shown) if shown == id => {
+                Look::Present { object: object.to_owned(), asked_at: answer.asked_at }
+            }
+            _ => Look::Undecided(SourceError::Unavailable(Breakage::Unreadable)),
+        })
+    }
+
+    /// Lists everything of a directory: its groups, its users, and the users of each group.
+    pub(super) fn list(
+        &self,
+        directory: &TheirDirectory,
+        lists: &mut Lists<'_>,
+    ) -> Result<Listed, Trouble> {
+        let mut listed = Listed::default();
+        listed.groups_clean = self.things(HeldKind::Group, directory, lists, &mut |id| {
+            listed.groups.insert(id.to_owned());
+        })?;
+        listed.users_clean = self.things(HeldKind::User, directory, lists, &mut |_| {})?;
+        for group in &listed.groups {
+            let clean = self.list_members(group, &mut |user, asked_at| {
+                self.progress.count_membership();
+                let key = key_of(&[&directory.id, group, user]);
+                Ok(lists.members.add(key, asked_at.to_le_bytes().to_vec())?)
+            })?;
+            if !clean {
+                listed.undecided_groups.insert(group.clone());
+            }
+        }
+        Ok(listed)
+    }
+
+    /// Lists the users or groups of a directory. The text is kept of those that no record names.
+    /// Returns false if the list is not clean.
+    fn things(
+        &self,
+        kind: HeldKind,
+        directory: &TheirDirectory,
+        lists: &mut Lists<'_>,
+        each: &mut dyn FnMut(&str),
+    ) -> Result<bool, Trouble> {
+        let organization = directory.organization();
+        let home = Home { directory: &directory.id, organization: &organization };
+        let (list, texts) = lists.of(kind);
+        self.list_kind(kind, &directory.id, &mut |id, object, asked_at| {
+            each(id);
+            self.progress.count(kind);
+            let served = Served::theirs(shape_of(kind), object, home);
+            let is_new = !self.engine()?.views().ever_held(kind, id);
+            let text = is_new.then(|| texts.add(object)).transpose()?;
+            let seen = Seen { digest: served.digest(), active: served.active, asked_at, text };
+            Ok(list.add(key_of(&[&directory.id, id]), seen.encode())?)
+        })
+    }
+
+    /// Reads the list of a directory's users or groups. Returns false if it is not clean.
+    pub(super) fn list_kind(
+        &self,
+        kind: HeldKind,
+        directory: &str,
+        each: &mut dyn FnMut(&str, &str, Millis) -> Result<(), Trouble>,
+    ) -> Result<bool, Trouble> {
+        let collection = match kind {
+            HeldKind::Group => "/directory_groups",
+            HeldKind::User => "/directory_users",
+        };
+        let path = format!("{collection}?directory={}", encoded(directory));
+        let mut clean = true;
+        let end = self.pages(&path, |object, asked_at| {
+            match usable_id(shape_of(kind), object) {
+                Some(id) => each(&id, object, asked_at)?,
+                None => clean = false,
+            }
+            Ok(())
+        })?;
+        match end {
+            ListEnd::Ended => Ok(clean),
+            ListEnd::Unknown => Err(SourceError::NotFound.into()),
+        }
+    }
+
+    /// Reads the list of a group's users. Returns false if it is not clean.
+    pub(super) fn list_members(
+        &self,
+        group: &str,
+        each: &mut dyn FnMut(&str, Millis) -> Result<(), Trouble>,
+    ) -> Result<bool, Trouble> {
+        let path = format!("/directory_users?group={}", encoded(group));
+        let mut clean = true;
+        let end = self.pages(&path, |object, asked_at| {
+            match usable_id(Shape::User, object) {
+                Some(user) => each(&user, asked_at)?,
+                None => clean = false,
+            }
+            Ok(())
+        })?;
+        // A group that went under way is looked for again by its id.
+        Ok(clean && matches!(end, ListEnd::Ended))
+    }
+}
+
+/// The answer about one thing.
+pub(super) enum Look {
+    /// It is there.
+    Present { object: String, asked_at: Millis },
+    /// The source knows nothing of it.
+    Absent { asked_at: Millis },
+    /// The answer decides nothing.
+    Undecided(SourceError),
+}

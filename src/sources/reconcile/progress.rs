@@ -1,0 +1,401 @@
+//! The state of one reconciliation, which others may look at while it runs.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use parking_lot::Mutex;
+use rollcall_projections::{HeldKind, Millis, Seq};
+use serde::Serialize;
+
+/// The differences of a run that are kept in memory; further ones are in a file.
+pub const DIFFERENCES_KEPT: usize = 1000;
+
+/// The state of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunState {
+    /// It has not ended.
+    Running,
+    /// Everything was compared, and nothing was held.
+    Completed,
+    /// Everything was compared, and some differences were held.
+    Held,
+    /// Some directory, or all, could not be compared.
+    Failed,
+}
+
+/// The part of a run that is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// Events are pulled to the end.
+    Pulling,
+    /// The source lists what it has.
+    Listing,
+    /// Both sides are compared.
+    Comparing,
+    /// The source is asked again about what differs.
+    LookingAgain,
+    /// Differences are recorded.
+    Recording,
+    /// It has ended.
+    Ended,
+}
+
+/// The state of a directory in a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DirectoryState {
+    /// It is not listed yet.
+    Waiting,
+    /// It is being listed.
+    Listing,
+    /// It is listed and not compared yet.
+    Listed,
+    /// It was compared completely and without doubt.
+    Clean,
+    /// It was compared; some answer was undecided.
+    Undecided,
+    /// It could not be compared.
+    Failed,
+    /// It is not compared: an operator deleted it.
+    NotCompared,
+}
+
+/// A directory in a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunDirectory {
+    /// Its state.
+    pub state: DirectoryState,
+    /// The reason why it failed.
+    pub error: Option<String>,
+}
+
+/// The things that the source listed so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Compared {
+    /// Directories.
+    pub directories: u64,
+    /// Groups.
+    pub groups: u64,
+    /// Users.
+    pub users: u64,
+    /// Memberships.
+    pub memberships: u64,
+}
+
+/// The kind of a difference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DifferentKind {
+    /// A directory.
+    Directory,
+    /// A group.
+    Group,
+    /// A user.
+    User,
+    /// A membership.
+    Membership,
+}
+
+/// The way in which the two sides differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HowDifferent {
+    /// The source has it, the log does not.
+    MissingHere,
+    /// The log has it, the source does not.
+    MissingThere,
+    /// Both have it, with other fields.
+    Differs,
+}
+
+/// The reason why a difference was not recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HeldReason {
+    /// Too much would end at once.
+    Guard,
+    /// Something newer is known of it.
+    NewerEvent,
+    /// The object of the source is older than the version that is known.
+    SourceOlder,
+    /// An operator deleted the directory here.
+    DeletedHere,
+    /// A membership of a user who is not known.
+    UnknownUser,
+}
+
+/// A difference between the source and the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FoundDifference {
+    /// The kind of the thing.
+    pub kind: DifferentKind,
+    /// Its id; none for a membership.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// The user of a membership.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_id: Option<String>,
+    /// The group of a membership.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group_id: Option<String>,
+    /// Its directory.
+    pub directory_id: String,
+    /// The way in which the sides differ.
+    pub difference: HowDifferent,
+    /// The fields that differ.
+    pub fields: Vec<String>,
+    /// The record of the observation.
+    pub recorded: Option<Seq>,
+    /// The reason why there is none.
+    pub held: Option<HeldReason>,
+}
+
+/// What may change while a run goes on.
+#[derive(Clone, Debug)]
+pub struct RunProgress {
+    /// The state of the whole.
+    pub state: RunState,
+    /// The step that is under way.
+    pub step: Step,
+    /// When it ended.
+    pub finished_at: Option<Millis>,
+    /// Its directories.
+    pub directories: BTreeMap<String, RunDirectory>,
+    /// The things that the source listed.
+    pub compared: Compared,
+    /// The differences that were recorded.
+    pub recorded: u64,
+    /// The differences that were held.
+    pub held: u64,
+    /// The reason why the whole run failed.
+    pub error: Option<String>,
+}
+
+/// The progress and the differences of a run.
+pub struct Progress {
+    now: Mutex<RunProgress>,
+    differences: Mutex<Differences>,
+}
+
+/// Differences: the first in memory, the rest in a file.
+#[derive(Default)]
+struct Differences {
+    first: Vec<String>,
+    rest: Option<Rest>,
+    count: usize,
+}
+
+/// Differences in two files: their texts, and the place of each.
+struct Rest {
+    texts: File,
+    places: File,
+    bytes: u64,
+    count: usize,
+}
+
+impl Default for Progress {
+    fn default() -> Progress {
+        Progress {
+            now: Mutex::new(RunProgress {
+                state: RunState::Running,
+                step: Step::Pulling,
+                finished_at: None,
+                directories: BTreeMap::new(),
+                compared: Compared::default(),
+                recorded: 0,
+                held: 0,
+                error: None,
+            }),
+            differences: Mutex::default(),
+        }
+    }
+}
+
+impl Progress {
+    /// Returns a copy of the progress.
+    pub fn now(&self) -> RunProgress {
+        self.now.lock().clone()
+    }
+
+    /// Returns the state.
+    pub fn state(&self) -> RunState {
+        self.now.lock().state
+    }
+
+    pub(super) fn begin(&self, step: Step) {
+        self.now.lock().step = step;
+    }
+
+    pub(super) fn count(&self, kind: HeldKind) {
+        let mut now = self.now.lock();
+        match kind {
+            HeldKind::Group => now.compared.groups += 1,
+            HeldKind::User => now.compared.users += 1,
+        }
+    }
+
+    pub(super) fn count_membership(&self) {
+        self.now.lock().compared.memberships += 1;
+    }
+
+    pub(super) fn count_directory(&self) {
+        self.now.lock().compared.directories += 1;
+    }
+
+    pub(super) fn set(&self, directory: &str, state: DirectoryState) {
+        self.now
+            .lock()
+            .directories
+            .insert(directory.to_owned(), RunDirectory { state, error: None });
+    }
+
+    pub(super) fn fail(&self, directory: &str, error: String) {
+        tracing::warn!(directory, error, "the directory could not be compared with the source");
+        let failed = RunDirectory { state: DirectoryState::Failed, error: Some(error) };
+        self.now.lock().directories.insert(directory.to_owned(), failed);
+    }
+
+    /// Returns true if a directory has failed.
+    pub(super) fn has_failed(&self, directory: &str) -> bool {
+        let now = self.now.lock();
+        let found = now.directories.get(directory);
+        found.is_some_and(|directory| directory.state == DirectoryState::Failed)
+    }
+
+    /// Returns the directories that have failed, each with its reason.
+    pub(super) fn failed(&self) -> BTreeMap<String, String> {
+        let now = self.now.lock();
+        let failed = now.directories.iter().filter_map(|(id, directory)| {
+            let has_failed = directory.state == DirectoryState::Failed;
+            has_failed.then(|| (id.clone(), directory.error.clone().unwrap_or_default()))
+        });
+        failed.collect()
+    }
+
+    pub(super) fn end(&self, state: RunState, finished_at: Millis, error: Option<String>) {
+        let mut now = self.now.lock();
+        now.state = state;
+        now.step = Step::Ended;
+        now.finished_at = Some(finished_at);
+        now.error = error;
+    }
+
+    /// Adds a difference, which is decided.
+    pub(super) fn add(&self, difference: &FoundDifference, folder: &Path) -> io::Result<()> {
+        let mut now = self.now.lock();
+        now.recorded += u64::from(difference.recorded.is_some());
+        now.held += u64::from(difference.held.is_some());
+        drop(now);
+        let text = serde_json::to_string(difference).map_err(io::Error::other)?;
+        self.differences.lock().add(text, folder)
+    }
+
+    /// Returns some differences as JSON, in the order in which they were found, and the number of
+    /// all.
+    ///
+    /// # Errors
+    /// If their file cannot be read.
+    pub fn differences(&self, first: usize, limit: usize) -> io::Result<(Vec<String>, usize)> {
+        let differences = self.differences.lock();
+        let until = first.saturating_add(limit).min(differences.count);
+        let some = (first..until).map(|at| differences.get(at)).collect::<io::Result<_>>()?;
+        Ok((some, differences.count))
+    }
+}
+
+impl Differences {
+    fn add(&mut self, text: String, folder: &Path) -> io::Result<()> {
+        if self.first.len() < DIFFERENCES_KEPT {
+            self.first.push(text);
+        } else {
+            match &mut self.rest {
+                Some(rest) => rest.add(&text)?,
+                None => self.rest.insert(Rest::new(folder)?).add(&text)?,
+            }
+        }
+        self.count += 1;
+        Ok(())
+    }
+
+    fn get(&self, at: usize) -> io::Result<String> {
+        match (self.first.get(at), &self.rest) {
+            (Some(text), _) => Ok(text.clone()),
+            (None, Some(rest)) => rest.get(at - self.first.len()),
+            (None, None) => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+}
+
+/// The bytes of a place: where a text ends.
+const PLACE_BYTES: u64 = 8;
+
+impl Rest {
+    fn new(folder: &Path) -> io::Result<Rest> {
+        let file = || tempfile::tempfile_in(folder);
+        Ok(Rest { texts: file()?, places: file()?, bytes: 0, count: 0 })
+    }
+
+    fn add(&mut self, text: &str) -> io::Result<()> {
+        self.texts.write_all_at(text.as_bytes(), self.bytes)?;
+        self.bytes += text.len() as u64;
+        self.places.write_all_at(&self.bytes.to_le_bytes(), self.count as u64 * PLACE_BYTES)?;
+        self.count += 1;
+        Ok(())
+    }
+
+    fn end_of(&self, at: usize) -> io::Result<u64> {
+        let mut place = [0; PLACE_BYTES as usize];
+        self.places.read_exact_at(&mut place, at as u64 * PLACE_BYTES)?;
+        Ok(u64::from_le_bytes(place))
+    }
+
+    fn get(&self, at: usize) -> io::Result<String> {
+        let begin = at.checked_sub(1).map_or(Ok(0), |before| self.end_of(before))?;
+        let mut text = vec![0; self.end_of(at)?.saturating_sub(begin) as usize];
+        self.texts.read_exact_at(&mut text, begin)?;
+        String::from_utf8(text).map_err(io::Error::other)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn difference(id: usize) -> FoundDifference {
+        FoundDifference {
+            kind: DifferentKind::User,
+            id: Some(format!("directory_user_{id}")),
+            user_id: None,
+            group_id: None,
+            directory_id: "directory_1".into(),
+            difference: HowDifferent::MissingHere,
+            fields: Vec::new(),
+            recorded: Some(id as u64),
+            held: None,
+        }
+    }
+
+    #[test]
+    fn differences_are_paged_in_their_order_whether_in_memory_or_in_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let progress = Progress::default();
+        let count = DIFFERENCES_KEPT + 250;
+        for id in 0..count {
+            progress.add(&difference(id), folder.path()).unwrap();
+        }
+        for (first, limit) in [(0, 3), (DIFFERENCES_KEPT - 2, 5), (count - 2, 10), (count, 5)] {
+            let (some, all) = progress.differences(first, limit).unwrap();
+            assert_eq!(all, count);
+            let expected: Vec<String> = (first..count.min(first + limit))
+                .map(|id| serde_json::to_string(&difference(id)).unwrap())
+                .collect();
+            assert_eq!(some, expected, "{limit} from {first}");
+        }
+        assert_eq!(progress.now().recorded, count as u64);
+    }
+}

@@ -1,0 +1,471 @@
+//! The end of a comparison: what differs even now is decided, and recorded unless it is held.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+
+use rollcall_projections::{Fingerprint, HeldKind, Millis, Seq};
+
+use super::again::Answer;
+use super::compare::{Home, Served};
+use super::guard::Guard;
+use super::listing::{Seen, TheirDirectory, ids_of};
+use super::ours::{Ours, shape_of};
+use super::plan::{Candidate, Merge};
+use super::progress::{DifferentKind, FoundDifference, HeldReason, HowDifferent, Progress};
+use super::sort::{Entry, Sorted, Texts};
+use super::trouble::Trouble;
+use crate::engine::{Discovery, Engine, ObservationOutcome};
+use crate::hashes::fingerprint;
+use crate::verify::{Observation, Observed, Origin};
+
+/// The observations that are recorded together.
+const BATCH: usize = 256;
+
+/// Records the differences of a run.
+pub(super) struct Recorder<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) origin: &'a Origin,
+    pub(super) progress: &'a Progress,
+    pub(super) folder: &'a Path,
+    pub(super) run: &'a str,
+    pub(super) dry: bool,
+    pub(super) guard: Guard,
+    /// The directories in which nothing ends in this run.
+    pub(super) held: &'a HashSet<String>,
+    /// The organization of each directory that was listed.
+    pub(super) homes: &'a BTreeMap<String, String>,
+    pub(super) outcome: Outcome,
+    batch: Vec<Decided>,
+    /// Of a dry run: the users and groups that it would have begun or ended.
+    begun: HashSet<Fingerprint>,
+    ended: HashSet<Fingerprint>,
+}
+
+/// What a run has done.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    /// The directories of which some answer was undecided.
+    pub(super) undecided: HashSet<String>,
+    /// The directories in which some difference was held.
+    pub(super) with_held: HashSet<String>,
+    pub(super) differences: u64,
+    pub(super) recorded: u64,
+    pub(super) held: u64,
+    /// The active users that ended, those of ended directories included.
+    pub(super) ended_users: u64,
+    pub(super) ended_directories: u64,
+}
+
+/// A difference, and what is recorded of it.
+struct Decided {
+    difference: FoundDifference,
+    discovery: Option<Discovery>,
+    /// The active users that end with it.
+    ends_users: u64,
+}
+
+/// An answer of the source, and when it was asked for.
+struct Told {
+    observed: Observed,
+    asked_at: Millis,
+    /// The record that described the thing when it was compared.
+    compared_with: Option<Seq>,
+}
+
+/// A directory as both sides have it now.
+pub(super) struct DirectoryNow<'a> {
+    pub(super) id: &'a str,
+    /// The source's; `None` if it has none.
+    pub(super) their: Option<&'a TheirDirectory>,
+    /// Just before the request was sent that showed it, or its absence.
+    pub(super) asked_at: Millis,
+    /// The active users that would end with it.
+    pub(super) active_users: u64,
+}
+
+impl<'a> Recorder<'a> {
+    #[allow(clippy::too_many_arguments, reason = "each is one part of the run")]
+    pub(super) fn new(
+        engine: &'a Engine,
+        origin: &'a Origin,
+        progress: &'a Progress,
+        folder: &'a Path,
+        run: &'a str,
+        dry: bool,
+        guard: Guard,
+        held: &'a HashSet<String>,
+        homes: &'a BTreeMap<String, String>,
+    ) -> Recorder<'a> {
+        Recorder {
+            engine,
+            origin,
+            progress,
+            folder,
+            run,
+            dry,
+            guard,
+            held,
+            homes,
+            outcome: Outcome::default(),
+            batch: Vec::new(),
+            begun: HashSet::new(),
+            ended: HashSet::new(),
+        }
+    }
+
+    /// Notes a directory that is not compared because an operator deleted it here.
+    pub(super) fn deleted_here(&mut self, id: &str) -> Result<(), Trouble> {
+        let kind = DifferentKind::Directory;
+        let difference = found(kind, id, &[id], HowDifferent::MissingHere, Vec::new());
+        self.decide(difference, Some(HeldReason::DeletedHere), None, 0)
+    }
+
+    /// Compares a directory as it is now.
+    pub(super) fn directory(&mut self, now: &DirectoryNow<'_>) -> Result<(), Trouble> {
+        let ours = Ours::now(self.engine);
+        let held = self.engine.views().held_directory(now.id, ours.cut);
+        let row = held.and_then(|held| held.row);
+        let our = row.as_ref().map(|row| ours.directory(row)).transpose()?;
+        let their = now.their.map(|their| Served::their_directory(&their.object));
+        let (how, fields) = match (&our, &their) {
+            (None, None) => return Ok(()),
+            (None, Some(_)) => (HowDifferent::MissingHere, Vec::new()),
+            (Some(_), None) => (HowDifferent::MissingThere, Vec::new()),
+            (Some(our), Some(their)) => (HowDifferent::Differs, their.differing(our)),
+        };
+        if how == HowDifferent::Differs && fields.is_empty() {
+            return Ok(());
+        }
+        let was_active = our.is_some_and(|our| our.active);
+        let ends = how == HowDifferent::MissingThere
+            || (was_active && their.is_some_and(|their| !their.active));
+        let held = (ends && self.is_guarded(now.id)).then_some(HeldReason::Guard);
+        let difference = found(DifferentKind::Directory, now.id, &[now.id], how, fields);
+        let object = now.their.map(|their| their.object.clone());
+        let observed = Observed::Directory { id: now.id.to_owned(), object };
+        let ends_users = if ends { now.active_users } else { 0 };
+        let compared_with = row.and_then(|row| row.version).map(|version| version.seq);
+        let told = Told { observed, asked_at: now.asked_at, compared_with };
+        self.decide(difference, held, Some(told), ends_users)
+    }
+
+    fn is_guarded(&self, directory: &str) -> bool {
+        self.held.contains(directory)
+    }
+
+    /// Compares the candidates of one kind as they are now.
+    pub(super) fn things(
+        &mut self,
+        kind: HeldKind,
+        candidates: &Sorted,
+        answers: &Sorted,
+        texts: &mut Texts,
+    ) -> Result<(), Trouble> {
+        let mut answers = Merge::new(answers)?;
+        for entry in candidates.entries()? {
+            let entry = entry?;
+            let [directory, id] = ids_of(&entry.key)?;
+            let answer = answer_to(&entry, &mut answers)?;
+            if self.progress.has_failed(directory) || self.is_over(directory) {
+                continue;
+            }
+            match answer {
+                None => {}
+                Some(Answer::Undecided) => self.note_undecided(directory),
+                Some(Answer::Absent { asked_at }) => {
+                    self.absent(kind, directory, id, asked_at)?;
+                }
+                Some(Answer::Present(seen)) => self.present(kind, directory, id, seen, texts)?,
+            }
+        }
+        self.flush()
+    }
+
+    /// Tells if a directory ended in this run, so that nothing in it is observed again.
+    fn is_over(&self, directory: &str) -> bool {
+        self.ended.contains(&key_of_end(DifferentKind::Directory, directory))
+    }
+
+    fn note_undecided(&mut self, directory: &str) {
+        self.outcome.undecided.insert(directory.to_owned());
+    }
+
+    fn absent(
+        &mut self,
+        kind: HeldKind,
+        directory: &str,
+        id: &str,
+        asked_at: Millis,
+    ) -> Result<(), Trouble> {
+        let ours = Ours::now(self.engine);
+        let holding = self.engine.views().holding(kind, id, ours.cut);
+        let Some(holding) = holding.filter(|holding| holding.directory == directory) else {
+            return Ok(());
+        };
+        let held = self.is_guarded(directory).then_some(HeldReason::Guard);
+        let how = HowDifferent::MissingThere;
+        let difference = found(kind.into(), directory, &[id], how, Vec::new());
+        let (id, directory) = (id.to_owned(), directory.to_owned());
+        let observed = match kind {
+            HeldKind::User => Observed::User { id, directory, object: None },
+            HeldKind::Group => Observed::Group { id, directory, object: None },
+        };
+        let ends_users = u64::from(kind == HeldKind::User && holding.active);
+        let told = Told { observed, asked_at, compared_with: Some(holding.row.seq) };
+        self.decide(difference, held, Some(told), ends_users)
+    }
+
+    fn present(
+        &mut self,
+        kind: HeldKind,
+        directory: &str,
+        id: &str,
+        seen: Seen,
+        texts: &mut Texts,
+    ) -> Result<(), Trouble> {
+        let Some(text) = seen.text else { return Ok(()) };
+        let object = texts.read(text)?;
+        let organization = self.homes.get(directory).map_or("", String::as_str);
+        let home = Home { directory, organization };
+        let their = Served::theirs(shape_of(kind), &object, home);
+        let ours = Ours::now(self.engine);
+        let our = ours.thing(kind, id)?;
+        let (how, fields) = match &our {
+            None => (HowDifferent::MissingHere, Vec::new()),
+            Some(our) => (HowDifferent::Differs, their.differing(&our.served)),
+        };
+        if how == HowDifferent::Differs && fields.is_empty() {
+            return Ok(());
+        }
+        let was_active = our.as_ref().is_some_and(|our| our.holding.active);
+        let ends = kind == HeldKind::User && was_active && !their.active;
+        let known_at = self.engine.views().last_updated_at(kind, id, ours.cut);
+        let is_older = their.updated_at.zip(known_at).is_some_and(|(their, our)| their < our);
+        let held = if ends && self.is_guarded(directory) {
+            Some(HeldReason::Guard)
+        } else {
+            (is_older && self.guard != Guard::Off).then_some(HeldReason::SourceOlder)
+        };
+        let difference = found(kind.into(), directory, &[id], how, fields);
+        let observed = observed(kind, id, directory, &object);
+        let compared_with = our.map(|our| our.holding.row.seq);
+        let told = Told { observed, asked_at: seen.asked_at, compared_with };
+        self.decide(difference, held, Some(told), u64::from(ends))
+    }
+
+    /// Compares the memberships as they are now.
+    pub(super) fn members(&mut self, candidates: &Sorted, answers: &Sorted) -> Result<(), Trouble> {
+        let mut answers = Merge::new(answers)?;
+        let mut ours = Ours::now(self.engine);
+        for entry in candidates.entries()? {
+            let entry = entry?;
+            let [directory, group, user] = ids_of(&entry.key)?;
+            let answer = answer_to(&entry, &mut answers)?;
+            if self.progress.has_failed(directory) || self.is_over(directory) {
+                continue;
+            }
+            if self.batch.is_empty() {
+                ours = Ours::now(self.engine);
+            }
+            let holds = self.engine.views().holds_membership(user, group, ours.cut);
+            match answer {
+                Some(Answer::Undecided) => self.note_undecided(directory),
+                Some(Answer::Absent { asked_at }) if holds => {
+                    self.membership_ended(directory, group, user, asked_at)?;
+                }
+                Some(Answer::Present(seen)) if !holds => {
+                    self.membership_begun(ours, directory, group, user, seen.asked_at)?;
+                }
+                _ => {}
+            }
+        }
+        self.flush()
+    }
+
+    fn membership_ended(
+        &mut self,
+        directory: &str,
+        group: &str,
+        user: &str,
+        asked_at: Millis,
+    ) -> Result<(), Trouble> {
+        let ends = [(DifferentKind::User, user), (DifferentKind::Group, group)];
+        if ends.iter().any(|(kind, id)| self.ended.contains(&key_of_end(*kind, id))) {
+            return Ok(());
+        }
+        let held = self.is_guarded(directory).then_some(HeldReason::Guard);
+        self.membership(directory, group, user, HowDifferent::MissingThere, held, asked_at)
+    }
+
+    fn membership_begun(
+        &mut self,
+        ours: Ours<'_>,
+        directory: &str,
+        group: &str,
+        user: &str,
+        asked_at: Millis,
+    ) -> Result<(), Trouble> {
+        let home = self.engine.views().holding(HeldKind::User, user, ours.cut);
+        let is_known = match home {
+            Some(user) => !self.progress.has_failed(&user.directory),
+            None => self.begun.contains(&key_of_end(DifferentKind::User, user)),
+        };
+        let held = (!is_known).then_some(HeldReason::UnknownUser);
+        self.membership(directory, group, user, HowDifferent::MissingHere, held, asked_at)
+    }
+
+    fn membership(
+        &mut self,
+        directory: &str,
+        group: &str,
+        user: &str,
+        how: HowDifferent,
+        held: Option<HeldReason>,
+        asked_at: Millis,
+    ) -> Result<(), Trouble> {
+        let kind = DifferentKind::Membership;
+        let difference = found(kind, directory, &[group, user], how, Vec::new());
+        let observed = Observed::Membership {
+            user: user.to_owned(),
+            group: group.to_owned(),
+            directory: directory.to_owned(),
+            present: how == HowDifferent::MissingHere,
+        };
+        let told = Told { observed, asked_at, compared_with: None };
+        self.decide(difference, held, Some(told), 0)
+    }
+
+    /// Keeps a difference, and what is recorded of it unless it is held.
+    fn decide(
+        &mut self,
+        difference: FoundDifference,
+        held: Option<HeldReason>,
+        observed: Option<Told>,
+        ends_users: u64,
+    ) -> Result<(), Trouble> {
+        let difference = FoundDifference { held, ..difference };
+        let discovery = observed.filter(|_| held.is_none()).map(|finding| {
+            let Told { observed, asked_at, compared_with } = finding;
+            let run = self.run.to_owned();
+            let observation = Observation { observed, observed_at: asked_at, run };
+            Discovery { observation, compared_with }
+        });
+        if held.is_none() {
+            self.note_effect(&difference);
+        }
+        self.batch.push(Decided { difference, discovery, ends_users });
+        if self.batch.len() >= BATCH { self.flush() } else { Ok(()) }
+    }
+
+    /// Notes what begins or ends, for what depends on it.
+    fn note_effect(&mut self, difference: &FoundDifference) {
+        let FoundDifference { kind, id: Some(id), .. } = difference else { return };
+        match difference.difference {
+            HowDifferent::MissingThere => self.ended.insert(key_of_end(*kind, id)),
+            HowDifferent::MissingHere if self.dry => self.begun.insert(key_of_end(*kind, id)),
+            _ => false,
+        };
+    }
+
+    /// Records what waits.
+    pub(super) fn flush(&mut self) -> Result<(), Trouble> {
+        let batch = std::mem::take(&mut self.batch);
+        let discoveries = batch.iter().filter_map(|decided| decided.discovery.clone());
+        let discoveries: Vec<Discovery> = discoveries.filter(|_| !self.dry).collect();
+        let outcomes = self.engine.observe(self.origin, discoveries)?;
+        let mut outcomes = outcomes.into_iter();
+        for mut decided in batch {
+            if decided.discovery.is_some() && !self.dry {
+                let Some(outcome) = outcomes.next() else { continue };
+                if !self.take(outcome, &mut decided.difference) {
+                    continue;
+                }
+            }
+            self.keep(&decided)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the decision of the writer. Returns false if there is no difference any more.
+    fn take(&mut self, outcome: ObservationOutcome, difference: &mut FoundDifference) -> bool {
+        match outcome {
+            ObservationOutcome::Recorded(seq) => difference.recorded = Some(seq),
+            ObservationOutcome::NewerEvent => difference.held = Some(HeldReason::NewerEvent),
+            ObservationOutcome::UnknownUser => difference.held = Some(HeldReason::UnknownUser),
+            ObservationOutcome::Unchanged => return false,
+            ObservationOutcome::Unusable => {
+                self.note_undecided(&difference.directory_id);
+                return false;
+            }
+        }
+        true
+    }
+
+    fn keep(&mut self, Decided { difference, ends_users, .. }: &Decided) -> Result<(), Trouble> {
+        let outcome = &mut self.outcome;
+        outcome.differences += 1;
+        if difference.held.is_some() {
+            outcome.held += 1;
+            outcome.with_held.insert(difference.directory_id.clone());
+        }
+        if difference.recorded.is_some() {
+            outcome.recorded += 1;
+            outcome.ended_users += ends_users;
+            let is_directory = difference.kind == DifferentKind::Directory;
+            let is_gone = difference.difference == HowDifferent::MissingThere;
+            outcome.ended_directories += u64::from(is_directory && (is_gone || *ends_users > 0));
+        }
+        Ok(self.progress.add(difference, self.folder)?)
+    }
+}
+
+fn key_of_end(kind: DifferentKind, id: &str) -> Fingerprint {
+    fingerprint(&format!("{kind:?} {id}"))
+}
+
+fn observed(kind: HeldKind, id: &str, directory: &str, object: &str) -> Observed {
+    let own = crate::json::fields(object, ["directory_id"]).and_then(|[own]| {
+        crate::json::name(own).filter(|id| (1..=255).contains(&id.len())).map(String::from)
+    });
+    let (id, directory) = (id.to_owned(), own.unwrap_or_else(|| directory.to_owned()));
+    let object = Some(object.to_owned());
+    match kind {
+        HeldKind::User => Observed::User { id, directory, object },
+        HeldKind::Group => Observed::Group { id, directory, object },
+    }
+}
+
+/// Returns the answer to a candidate; `None` if there is none.
+fn answer_to(entry: &Entry, answers: &mut Merge) -> Result<Option<Answer>, Trouble> {
+    if let Candidate::New(seen) = Candidate::decode(&entry.value)? {
+        return Ok(Some(Answer::Present(seen)));
+    }
+    answers.before(&entry.key, &mut |_| Ok(()))?;
+    let found = answers.at(&entry.key)?;
+    Ok(found.map(|found| Answer::decode(&found.value)).transpose()?)
+}
+
+/// Describes a difference; `ids` are that of the thing, or those of a group and a user.
+fn found(
+    kind: DifferentKind,
+    directory: &str,
+    ids: &[&str],
+    difference: HowDifferent,
+    fields: Vec<String>,
+) -> FoundDifference {
+    let (id, group_id, user_id) = match ids {
+        [group, user] => (None, Some((*group).to_owned()), Some((*user).to_owned())),
+        _ => (ids.first().map(|id| (*id).to_owned()), None, None),
+    };
+    FoundDifference {
+        kind,
+        id,
+        user_id,
+        group_id,
+        directory_id: directory.to_owned(),
+        difference,
+        fields,
+        recorded: None,
+        held: None,
+    }
+}

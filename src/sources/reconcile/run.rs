@@ -1,0 +1,470 @@
+//! One reconciliation, step by step: events, lists, events, the guard, a second look, the record.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::path::Path;
+use std::sync::Weak;
+
+use rollcall_projections::{Cut, DirectoryRow, HeldDirectory, Millis};
+use serde_json::json;
+
+use super::again::SecondLook;
+use super::compare::Served;
+use super::earlier::earlier_ends;
+use super::guard::{Ends, Guard, Tally, run_ends_too_much};
+use super::listing::{Listed, Lister, Lists, Look, TheirDirectory, engine_of};
+use super::ours::Ours;
+use super::plan::{
+    Candidates, DirectoryEnd, DirectoryPlan, Doubted, Planner, SortedLists, plan_of_gone,
+};
+use super::progress::{DifferentKind, DirectoryState, Progress, RunState, Step};
+use super::record::{DirectoryNow, Outcome, Recorder};
+use super::sort::{Sorted, Texts};
+use super::trouble::Trouble;
+use crate::documents::Shape;
+use crate::engine::Engine;
+use crate::sources::{PullError, Source, SourceError, Take};
+use crate::time;
+
+/// The number of directories that are asked for one by one.
+const SINGLY_MAX: usize = 100;
+
+/// What a run compares, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scope {
+    /// Only this directory.
+    pub directory: Option<String>,
+    /// Nothing is recorded.
+    pub dry: bool,
+    /// The guard.
+    pub guard: Guard,
+}
+
+/// A reconciliation that is under way.
+pub(super) struct Running<'a> {
+    pub(super) source: &'a Source,
+    pub(super) engine: &'a Weak<Engine>,
+    pub(super) progress: &'a Progress,
+    pub(super) folder: &'a Path,
+    pub(super) id: &'a str,
+    pub(super) scope: &'a Scope,
+    pub(super) started_at: Millis,
+}
+
+/// A directory in a run.
+struct Work {
+    their: Option<TheirDirectory>,
+    our: Option<DirectoryRow>,
+    /// True if a record ever named it.
+    was_named: bool,
+    listed: Listed,
+    end: DirectoryEnd,
+    plan: DirectoryPlan,
+    /// The second look; `None` if there is no difference.
+    now: Option<Now>,
+}
+
+/// A directory as the source shows it when it is asked again.
+struct Now {
+    their: Option<TheirDirectory>,
+    asked_at: Millis,
+}
+
+/// The directories of a run by id, and those that are not compared.
+struct Directories {
+    works: BTreeMap<String, Work>,
+    deleted_here: Vec<String>,
+}
+
+/// The answers to the second look.
+struct Answers {
+    groups: Sorted,
+    users: Sorted,
+    members: Sorted,
+}
+
+impl Running<'_> {
+    /// Compares everything, and returns the state in which the run ends.
+    pub(super) fn run(&self) -> Result<RunState, Trouble> {
+        self.pull()?;
+        let mut lists = Lists::new(self.folder)?;
+        let mut directories = self.list(&mut lists)?;
+        self.pull()?;
+        self.progress.begin(Step::Comparing);
+        let Lists { groups, users, members, mut texts } = lists;
+        let lists =
+            SortedLists { groups: groups.sort()?, users: users.sort()?, members: members.sort()? };
+        let engine = engine_of(self.engine)?;
+        let cut = Ours::now(&engine).cut;
+        let candidates = self.plan(&engine, cut, &lists, &mut directories.works)?;
+        let held = self.held(&engine, &directories.works)?;
+        drop(engine);
+        self.progress.begin(Step::LookingAgain);
+        let answers = self.look(cut, &candidates, &mut directories.works, &held, &mut texts)?;
+        if directories.works.values().any(|work| work.plan.doubted != Doubted::default())
+            || directories.works.values().any(|work| work.now.is_some())
+        {
+            self.pull()?;
+        }
+        self.progress.begin(Step::Recording);
+        let engine = engine_of(self.engine)?;
+        let outcome =
+            self.record(&engine, &directories, &candidates, &answers, &held, &mut texts)?;
+        self.complete(&engine, &directories.works, outcome)
+    }
+
+    /// Pulls events to the end.
+    fn pull(&self) -> Result<(), Trouble> {
+        self.progress.begin(Step::Pulling);
+        self.source.pull_to_end(self.engine, Take::All).map_err(|error| match error {
+            PullError::Source(SourceError::NotFound) => {
+                Trouble::Run("the source has no Events API".into())
+            }
+            error => Trouble::Run(format!("events could not be pulled: {error}")),
+        })
+    }
+
+    fn lister(&self) -> Lister<'_> {
+        Lister { source: self.source.client(), engine: self.engine, progress: self.progress }
+    }
+
+    /// Lists everything that the source has.
+    fn list(&self, lists: &mut Lists<'_>) -> Result<Directories, Trouble> {
+        self.progress.begin(Step::Listing);
+        let only = self.scope.directory.as_deref();
+        let whole = |error| match error {
+            Trouble::Directory(cause) | Trouble::Run(cause) => Trouble::Run(cause),
+        };
+        let (theirs, clean) = self.lister().directories(only).map_err(whole)?;
+        let mut directories = self.begin(theirs, clean)?;
+        for (id, work) in &mut directories.works {
+            let Some(their) = &work.their else { continue };
+            self.progress.set(id, DirectoryState::Listing);
+            self.progress.count_directory();
+            match self.lister().list(their, lists) {
+                Ok(listed) => {
+                    work.listed = listed;
+                    self.progress.set(id, DirectoryState::Listed);
+                }
+                Err(Trouble::Directory(error)) => self.progress.fail(id, error),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(directories)
+    }
+
+    /// Finds the directories that either side has.
+    fn begin(&self, theirs: Vec<TheirDirectory>, clean: bool) -> Result<Directories, Trouble> {
+        let engine = engine_of(self.engine)?;
+        let ours = Ours::now(&engine);
+        let held: BTreeMap<String, HeldDirectory> = engine
+            .views()
+            .held_directories(ours.cut)
+            .into_iter()
+            .filter(|held| self.scope.directory.as_ref().is_none_or(|only| *only == held.id))
+            .map(|held| (held.id.clone(), held))
+            .collect();
+        let mut theirs: BTreeMap<String, TheirDirectory> =
+            theirs.into_iter().map(|their| (their.id.clone(), their)).collect();
+        let mut directories = Directories { works: BTreeMap::new(), deleted_here: Vec::new() };
+        let ids: BTreeSet<String> = theirs.keys().chain(held.keys()).cloned().collect();
+        for id in ids {
+            let (their, our) = (theirs.remove(&id), held.get(&id));
+            if our.is_some_and(|our| our.deleted_here) {
+                if their.is_some() {
+                    self.progress.set(&id, DirectoryState::NotCompared);
+                    directories.deleted_here.push(id);
+                }
+                continue;
+            }
+            let was_named = our.is_some();
+            let our = our.and_then(|our| our.row.clone());
+            // An absence needs a clean list.
+            if their.is_none() && (our.is_none() || !clean) {
+                continue;
+            }
+            self.progress.set(&id, DirectoryState::Waiting);
+            directories.works.insert(id, Work::new(their, our, was_named));
+        }
+        Ok(directories)
+    }
+
+    /// Compares both sides for the first time.
+    fn plan(
+        &self,
+        engine: &Engine,
+        cut: Cut,
+        lists: &SortedLists,
+        works: &mut BTreeMap<String, Work>,
+    ) -> Result<Candidates, Trouble> {
+        let ours = Ours { engine, cut };
+        let mut planner = Planner::new(ours, lists, self.folder)?;
+        for (id, work) in works {
+            if self.progress.has_failed(id) {
+                continue;
+            }
+            // Events may have come since.
+            work.our = engine.views().held_directory(id, cut).and_then(|held| held.row);
+            let our = work.our.as_ref().map(|row| ours.directory(row)).transpose()?;
+            let their = work.their.as_ref().map(|their| Served::their_directory(&their.object));
+            work.end = match (&our, &their) {
+                (Some(_), None) => DirectoryEnd::Gone,
+                (Some(our), Some(their)) if our.active && !their.active => DirectoryEnd::Inactive,
+                _ => DirectoryEnd::Stays,
+            };
+            work.plan = match their {
+                Some(_) => planner.plan(id, &work.listed, work.end)?,
+                None => plan_of_gone(ours, id)?,
+            };
+            work.was_named |= work.our.is_some();
+            work.now = work.doubt(our.as_ref(), their.as_ref());
+        }
+        Ok(planner.finish()?)
+    }
+
+    /// Returns the directories in which nothing ends in this run.
+    fn held(
+        &self,
+        engine: &Engine,
+        works: &BTreeMap<String, Work>,
+    ) -> Result<HashSet<String>, Trouble> {
+        let guard = self.scope.guard;
+        let compared = || works.iter().filter(|(id, _)| !self.progress.has_failed(id));
+        let mut directories = Tally::default();
+        for (_, work) in compared().filter(|(_, work)| work.our.is_some()) {
+            directories.count(work.end != DirectoryEnd::Stays);
+        }
+        let ends: Vec<Ends> = compared().map(|(_, work)| work.plan.ends).collect();
+        let earlier = earlier_ends(engine, self.started_at)?;
+        let all = run_ends_too_much(directories, ends, earlier, guard);
+        if all {
+            tracing::warn!(
+                run = self.id,
+                "the source lacks so much that nothing ends in this reconciliation: compare with \
+                 the source, then run `rollcall reconcile --guard off`"
+            );
+        }
+        let too_many = |work: &Work| all || work.plan.ends.are_too_many(guard);
+        let held = compared().filter(|(_, work)| too_many(work)).map(|(id, _)| id.clone());
+        Ok(held.collect())
+    }
+
+    /// Asks again about what differs.
+    fn look(
+        &self,
+        cut: Cut,
+        candidates: &Candidates,
+        works: &mut BTreeMap<String, Work>,
+        held: &HashSet<String>,
+        texts: &mut Texts,
+    ) -> Result<Answers, Trouble> {
+        self.look_at_directories(works, held)?;
+        let (homes, plans) = (homes(works), plans(works));
+        let lister = self.lister();
+        let look = SecondLook {
+            lister: &lister,
+            cut,
+            folder: self.folder,
+            homes: &homes,
+            plans: &plans,
+            held,
+        };
+        Ok(Answers {
+            groups: look.ask(DifferentKind::Group, &candidates.groups, texts)?,
+            users: look.ask(DifferentKind::User, &candidates.users, texts)?,
+            members: look.ask(DifferentKind::Membership, &candidates.members, texts)?,
+        })
+    }
+
+    fn look_at_directories(
+        &self,
+        works: &mut BTreeMap<String, Work>,
+        held: &HashSet<String>,
+    ) -> Result<(), Trouble> {
+        let doubted = works.values().filter(|work| work.is_doubted()).count();
+        let again = if doubted > SINGLY_MAX {
+            let (again, _) = self.lister().directories(None)?;
+            again.into_iter().map(|their| (their.id.clone(), their)).collect()
+        } else {
+            BTreeMap::new()
+        };
+        for (id, work) in works.iter_mut().filter(|(_, work)| work.is_doubted()) {
+            if self.progress.has_failed(id) {
+                continue;
+            }
+            if let Some(their) = again.get(id) {
+                let asked_at = their.asked_at;
+                work.now = Some(Now { their: Some(their.clone()), asked_at });
+                continue;
+            }
+            if doubted > SINGLY_MAX && held.contains(id) {
+                continue;
+            }
+            match self.lister().look(Shape::Directory, id) {
+                Ok(Look::Present { object, asked_at }) => {
+                    let their = TheirDirectory { id: id.clone(), object, asked_at };
+                    work.now = Some(Now { their: Some(their), asked_at });
+                }
+                Ok(Look::Absent { asked_at }) => {
+                    work.now = Some(Now { their: None, asked_at });
+                }
+                Ok(Look::Undecided(error)) => self.progress.fail(id, error.to_string()),
+                Err(Trouble::Directory(error)) => self.progress.fail(id, error),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Records what differs even now.
+    fn record(
+        &self,
+        engine: &Engine,
+        directories: &Directories,
+        candidates: &Candidates,
+        answers: &Answers,
+        held: &HashSet<String>,
+        texts: &mut Texts,
+    ) -> Result<Outcome, Trouble> {
+        use rollcall_projections::HeldKind::{Group, User};
+        let Directories { works, deleted_here } = directories;
+        let homes = homes(works);
+        let Scope { dry, guard, .. } = *self.scope;
+        let origin = self.source.client().origin();
+        let mut recorder = Recorder::new(
+            engine,
+            origin,
+            self.progress,
+            self.folder,
+            self.id,
+            dry,
+            guard,
+            held,
+            &homes,
+        );
+        for id in deleted_here {
+            recorder.deleted_here(id)?;
+        }
+        for (id, work) in works {
+            let Some(now) = work.now.as_ref().filter(|_| !self.progress.has_failed(id)) else {
+                continue;
+            };
+            recorder.directory(&DirectoryNow {
+                id,
+                their: now.their.as_ref(),
+                asked_at: now.asked_at,
+                active_users: work.plan.ends.users.there,
+            })?;
+        }
+        recorder.flush()?;
+        recorder.things(Group, &candidates.groups, &answers.groups, texts)?;
+        recorder.things(User, &candidates.users, &answers.users, texts)?;
+        recorder.members(&candidates.members, &answers.members)?;
+        Ok(recorder.outcome)
+    }
+
+    /// Ends the run with its record, if a directory was compared cleanly.
+    fn complete(
+        &self,
+        engine: &Engine,
+        works: &BTreeMap<String, Work>,
+        outcome: Outcome,
+    ) -> Result<RunState, Trouble> {
+        let mut clean = Vec::new();
+        for (id, work) in works.iter().filter(|(id, _)| !self.progress.has_failed(id)) {
+            let is_clean =
+                work.listed.is_clean(work.their.is_some()) && !outcome.undecided.contains(id);
+            let state = if is_clean { DirectoryState::Clean } else { DirectoryState::Undecided };
+            self.progress.set(id, state);
+            clean.extend(is_clean.then_some(id.as_str()));
+        }
+        let failed = self.progress.failed();
+        self.source.status().add_held(outcome.held);
+        if !clean.is_empty() && !self.scope.dry {
+            self.write_record(engine, &clean, &failed, &outcome)?;
+        }
+        Ok(match (failed.is_empty(), outcome.held) {
+            (false, _) => RunState::Failed,
+            (true, 0) => RunState::Completed,
+            (true, _) => RunState::Held,
+        })
+    }
+
+    fn write_record(
+        &self,
+        engine: &Engine,
+        clean: &[&str],
+        failed: &BTreeMap<String, String>,
+        outcome: &Outcome,
+    ) -> Result<(), Trouble> {
+        let finished_at = time::now_ms();
+        // Where something was held, it is not sure that the log agrees with the source.
+        let agrees = |id: &&&str| !outcome.with_held.contains(**id);
+        let failed: Vec<_> =
+            failed.iter().map(|(id, error)| json!({ "id": id, "error": error })).collect();
+        let Outcome { differences, recorded, held, ended_users, ended_directories, .. } = outcome;
+        let data = json!({
+            "object": "reconciliation",
+            "finished_at": time::format(finished_at),
+            "duration_ms": finished_at - self.started_at,
+            "source": self.source.url(),
+            "directory_id": self.scope.directory,
+            "guard": self.scope.guard.to_string(),
+            "compared": self.progress.now().compared,
+            "clean_directories": clean.iter().filter(agrees).collect::<Vec<_>>(),
+            "failed_directories": failed,
+            "differences": differences,
+            "recorded": recorded,
+            "held": held,
+            "ended": { "directories": ended_directories, "users": ended_users },
+        });
+        let origin = self.source.client().origin();
+        engine.end_reconciliation(origin, self.id, self.started_at, data)?;
+        Ok(())
+    }
+}
+
+impl Work {
+    fn new(their: Option<TheirDirectory>, our: Option<DirectoryRow>, was_named: bool) -> Work {
+        Work {
+            their,
+            our,
+            was_named,
+            listed: Listed::default(),
+            end: DirectoryEnd::Stays,
+            plan: DirectoryPlan::default(),
+            now: None,
+        }
+    }
+
+    /// Returns what is known of a directory that differs, before it is asked for again.
+    fn doubt(&self, our: Option<&Served>, their: Option<&Served>) -> Option<Now> {
+        let differs = match (our, their) {
+            (Some(our), Some(their)) => !their.differing(our).is_empty(),
+            (None, None) => false,
+            _ => true,
+        };
+        let asked_at = self.their.as_ref().map_or(Millis::MIN, |their| their.asked_at);
+        differs.then(|| Now { their: self.their.clone(), asked_at })
+    }
+
+    /// Tells if it is asked for again: what no record ever named is asked for once.
+    fn is_doubted(&self) -> bool {
+        self.now.is_some() && self.was_named
+    }
+}
+
+impl Listed {
+    /// Tells if everything of a directory was listed without doubt. One that is gone has no lists.
+    fn is_clean(&self, is_there: bool) -> bool {
+        !is_there || (self.groups_clean && self.users_clean && self.undecided_groups.is_empty())
+    }
+}
+
+fn homes(works: &BTreeMap<String, Work>) -> BTreeMap<String, String> {
+    let theirs = works.iter().filter_map(|(id, work)| Some((id, work.their.as_ref()?)));
+    theirs.map(|(id, their)| (id.clone(), their.organization())).collect()
+}
+
+fn plans(works: &BTreeMap<String, Work>) -> BTreeMap<String, DirectoryPlan> {
+    works.iter().map(|(id, work)| (id.clone(), work.plan)).collect()
+}
