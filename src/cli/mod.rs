@@ -23,6 +23,7 @@ mod publish;
 mod pull;
 mod read;
 mod rebuild;
+mod reconcile;
 mod running;
 mod secrets;
 mod send;
@@ -76,6 +77,7 @@ enum Command {
     Changes(read::ChangesArgs),
     Status(read::StatusArgs),
     Pull(pull::PullArgs),
+    Reconcile(reconcile::ReconcileArgs),
     Rebuild(rebuild::RebuildArgs),
     Key(key::KeyArgs),
     LogKey(log_key::LogKeyArgs),
@@ -170,6 +172,7 @@ pub fn run() -> ExitCode {
         Command::Changes(changes) => changes.run(),
         Command::Status(status) => status.run(),
         Command::Pull(pull) => pull.run(),
+        Command::Reconcile(reconcile) => reconcile.run(),
         Command::Rebuild(rebuild) => rebuild.run(),
         Command::Key(key) => key.run(),
         Command::LogKey(log_key) => log_key.run(),

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::kit::server::{Server, now_ms};
+use crate::kit::server::{API_KEY, Server, now_ms, signal};
 use crate::kit::source::faulty::{Fault, Faulty};
 use crate::kit::source::objects::{directory, event, group, membership, user};
 use crate::kit::source::pulling::{Puller, pull};
@@ -418,4 +418,80 @@ fn a_lost_event_of_each_kind_is_healed() {
     assert_eq!(run["state"], "completed", "{run}");
     assert_in_step(&server, &source.url, SOURCE_KEY);
     assert_eq!(differences(&reconcile(&server, &whole())), [""; 0]);
+}
+
+#[test]
+fn a_kill_in_the_middle_of_an_import_records_nothing_twice() {
+    const USERS: usize = 2500;
+    let (source, data) = (source_with_users(USERS), tempfile::tempdir().unwrap());
+    let server = start(data.path(), &source.url);
+    begin(&server, &whole());
+    // A list shows few differences, so that it is quick.
+    while server.get("/rollcall/v1/reconciliations").json()["data"][0]["recorded"] == 0 {}
+    signal(server.pid(), "KILL");
+    server.wait();
+    let server = start(data.path(), &source.url);
+    let before = observations(&server).len();
+    assert!(before > 0, "what was told as recorded is there");
+    let run = reconcile(&server, &whole());
+    assert_eq!(run["state"], "completed");
+    assert_eq!(run["recorded"], 2 + 2 * USERS - before, "only what was left");
+    let mut things: Vec<String> = observations(&server)
+        .iter()
+        .map(|event| {
+            let data = &event["data"];
+            format!("{} {} {} {}", event["event"], data["id"], data["user_id"], data["group_id"])
+        })
+        .collect();
+    let all = things.len();
+    things.sort();
+    things.dedup();
+    assert_eq!((all, things.len()), (2 + 2 * USERS, all), "nothing is observed twice");
+    assert_in_step(&server, &source.url, SOURCE_KEY);
+}
+
+#[test]
+fn another_rollcall_is_a_source_also_where_no_event_can_be_pulled() {
+    let data = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let source = Server::start(data[0].path());
+    let at = now_ms() - 10 * MINUTE_MS;
+    let crew = group("directory_group_1", D, "Crew", at);
+    source.deliver(&event("event_d", "dsync.activated", at, &directory(D, "Halden", at)));
+    source.deliver(&event("event_g", "dsync.group.created", at, &crew));
+    for number in 0..30 {
+        let person = user(&user_id(number), D, "Ada", at + number as i64);
+        let name = format!("event_u{number}");
+        source.deliver(&event(&name, "dsync.user.created", at, &person));
+        let pair = membership(&crew, &person);
+        source.deliver(&event(&format!("event_m{number}"), "dsync.group.user_added", at, &pair));
+        if number % 7 == 0 {
+            let name = format!("event_x{number}");
+            source.deliver(&event(&name, "dsync.user.deleted", at + 1000, &person));
+        }
+    }
+    let faulty = Faulty::before(&source.url);
+    faulty.fail("/events?", u32::MAX, Fault::EmptyList);
+    let server = Puller { key: API_KEY, ..Puller::of(data[1].path(), &faulty.url) }.start();
+    let run = reconcile(&server, &whole());
+    assert_eq!(run["state"], "completed", "{run}");
+    assert_in_step(&server, &source.url, API_KEY);
+    assert_eq!(differences(&reconcile(&server, &whole())), [""; 0]);
+}
+
+#[test]
+fn a_server_compares_by_itself_and_says_that_it_is_in_step() {
+    let (source, data) = (source_with_users(5), tempfile::tempdir().unwrap());
+    let options = &["--reconcile-every", "1h"];
+    let server = Puller { options, ..Puller::of(data.path(), &source.url) }.start();
+    let path = "/rollcall/v1/reconciliations";
+    let run = loop {
+        let runs = server.get(path).json()["data"].clone();
+        if runs[0]["state"] == "completed" {
+            break runs[0].clone();
+        }
+        assert!(runs[0].is_null() || runs[0]["state"] == "running", "{runs}");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    };
+    assert_eq!(run["recorded"], 2 + 5 + 5);
+    assert_in_step(&server, &source.url, SOURCE_KEY);
 }
