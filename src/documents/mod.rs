@@ -10,7 +10,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use rollcall_projections::{Part, Seq};
 
-use crate::json::{fields, string};
+use crate::json::{fields, fields_of, string};
 use crate::log::{Log, ReadError};
 
 mod changes;
@@ -153,9 +153,33 @@ impl Document {
         let snapshot = snapshot(body, part);
         match (shape, part) {
             (Shape::Directory, Part::Object) => shapes::observed_directory(snapshot),
+            (Shape::User | Shape::Group, Part::Object) => {
+                let document = read_snapshot(shape, snapshot);
+                if shapes::names_directory(snapshot) {
+                    document
+                } else {
+                    document.with("directory_id", &listed_in(body))
+                }
+            }
             _ => read_snapshot(shape, snapshot),
         }
     }
+
+    /// Returns the document with one more field.
+    fn with(&self, key: &str, value: &str) -> Document {
+        let (json, tail) = self.json();
+        let mut object = shapes::Object(json.to_vec());
+        object.text(key, value);
+        Document::new(self.0.first().copied().unwrap_or(0), &object.0, tail)
+    }
+}
+
+/// Returns the directory in which the source listed what an observation is about.
+fn listed_in(body: &[u8]) -> String {
+    let text = std::str::from_utf8(body).unwrap_or("{}");
+    let [data] = fields(text, ["data"]).unwrap_or_default();
+    let [directory] = fields_of(data, ["directory_id"]).unwrap_or_default();
+    string(directory).unwrap_or_default().into()
 }
 
 /// Completes a snapshot into the API's shape. A field of the wrong type counts as absent.

@@ -104,6 +104,12 @@ pub(super) fn directory_id(value: Option<&RawValue>) -> Option<Cow<'_, str>> {
     filled(value).filter(|id| id.len() <= 255)
 }
 
+/// Returns true if a snapshot names its own directory.
+pub(super) fn names_directory(snapshot: &str) -> bool {
+    let [directory] = present_fields(snapshot, ["directory_id"]).unwrap_or_default();
+    directory_id(directory).is_some()
+}
+
 /// The fields of a snapshot that are completed from elsewhere if it lacks them.
 #[derive(Default)]
 pub(super) struct OwnFields<'a> {

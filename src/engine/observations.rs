@@ -2,8 +2,6 @@
 //! records those that change something.
 
 use std::collections::HashSet;
-use std::thread;
-use std::time::Duration;
 
 use rollcall_projections::{Finding, Millis, ObservedThing, Seq, Verdict};
 use serde_json::Value;
@@ -23,9 +21,6 @@ const GROUPS: &str = "groups";
 /// of a record adds a few hundred bytes and two levels.
 const OBJECT_BYTES_MAX: usize = 8 << 20;
 const OBJECT_LEVELS_MAX: usize = 126;
-
-/// The pause before a full queue is tried again.
-const QUEUE_PAUSE: Duration = Duration::from_millis(10);
 
 /// An answer of the source that differs from what is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,18 +117,6 @@ impl Engine {
         let queued = QueuedObservations { origin: origin.clone(), work, reply };
         self.enqueue_when_free(Job::Observe(Box::new(queued)))?;
         answer.blocking_recv().unwrap_or(Err(IngestError::Unavailable))
-    }
-
-    /// Puts a job into the writer's queue, and waits while that is full.
-    fn enqueue_when_free(&self, mut job: Job) -> Result<(), IngestError> {
-        while let Err((error, returned)) = self.try_enqueue(job) {
-            if !matches!(error, IngestError::QueueFull) || self.is_shutting_down() {
-                return Err(error);
-            }
-            thread::sleep(QUEUE_PAUSE);
-            job = returned;
-        }
-        Ok(())
     }
 
     /// Decides queued observations; runs on the writer's thread.

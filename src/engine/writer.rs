@@ -104,18 +104,20 @@ impl Engine {
     }
 
     pub(super) fn enqueue(&self, job: Job) -> Result<(), IngestError> {
-        self.try_enqueue(job).map_err(|(error, _)| error)
-    }
-
-    /// Puts a job into the writer's queue, or gives it back.
-    pub(super) fn try_enqueue(&self, job: Job) -> Result<(), (IngestError, Job)> {
         match &*self.queue.lock() {
             Some(queue) => queue.try_send(job).map_err(|error| match error {
-                TrySendError::Full(job) => (IngestError::QueueFull, job),
-                TrySendError::Disconnected(job) => (IngestError::Unavailable, job),
+                TrySendError::Full(_) => IngestError::QueueFull,
+                TrySendError::Disconnected(_) => IngestError::Unavailable,
             }),
-            None => Err((IngestError::Unavailable, job)),
+            None => Err(IngestError::Unavailable),
         }
+    }
+
+    /// Puts a job into the writer's queue, and blocks while that is full.
+    pub(super) fn enqueue_when_free(&self, job: Job) -> Result<(), IngestError> {
+        // Others must not wait for the lock meanwhile.
+        let queue = self.queue.lock().clone().ok_or(IngestError::Unavailable)?;
+        queue.send(job).map_err(|_| IngestError::Unavailable)
     }
 
     /// Runs the writer until the queue is closed: each batch is made durable and folded before its

@@ -326,6 +326,9 @@ fn inspect_facts(
     }
 }
 
+/// The finding about an observation whose body and proof differ.
+const OTHER_ORIGIN: &str = "its body names another source, moment or run than its proof";
+
 impl InspectedBlock {
     fn find(&mut self, seq: Seq, part: LogPart, what: &str) {
         self.findings.push(Finding::at(seq, part, what));
@@ -366,8 +369,7 @@ impl InspectedBlock {
             (Proof::Observed { url, observed_at, run, .. }, Source::Rollcall) => {
                 self.unsigned.observed += 1;
                 if !names_origin(url, *observed_at, run, &record.body) {
-                    let what = "its body names another source, moment or run than its proof";
-                    self.find(seq, LogPart::Proof, what);
+                    self.find(seq, LogPart::Proof, OTHER_ORIGIN);
                 }
             }
             _ => {

@@ -183,8 +183,14 @@ mod tests {
 
     type End = (Millis, AccessLoss, bool, Option<Millis>);
 
+    /// A period of access: its beginning, if that was observed, and its end.
+    type Period = (Millis, bool, Option<End>);
+
+    /// A story, and what follows from it.
+    type Expected<'a, T> = (&'a [Told<'a>], &'a [T]);
+
     /// Returns each period of access: its beginning, if that was observed, and its end.
-    fn access(story: &[Told<'_>]) -> Vec<(Millis, bool, Option<End>)> {
+    fn access(story: &[Told<'_>]) -> Vec<Period> {
         let end = |period: &AccessPeriod| {
             let end = period.end.as_ref()?;
             Some((end.at, end.reason, end.cause.is_observation(), end.not_before))
@@ -207,7 +213,7 @@ mod tests {
     #[test]
     fn an_observation_takes_its_place_among_events_whenever_these_arrive() {
         let by_event = |at| Some((at, AccessLoss::UserDeleted, false, None));
-        let cases: [(&[Told<'_>], &[(Millis, bool, Option<End>)]); 8] = [
+        let cases: [Expected<'_, Period>; 8] = [
             (&[updated(10), absent(50)], &[(10, false, gone(50, 10))]),
             (&[updated(10), absent(50), updated(30)], &[(10, false, gone(50, 30))]),
             // The real event comes late: the end moves to it.
@@ -232,7 +238,7 @@ mod tests {
 
     #[test]
     fn an_observed_membership_takes_its_place_and_describes_neither_end() {
-        let cases: [(&[Told<'_>], &[(Millis, Option<Millis>)]); 6] = [
+        let cases: [Expected<'_, (Millis, Option<Millis>)>; 6] = [
             (&[updated(1), found_in(50, true), member(40, false)], &[(50, None)]),
             (
                 &[updated(1), member(20, true), found_in(50, true), member(40, false)],
@@ -252,10 +258,8 @@ mod tests {
             let reversed: Vec<Told<'_>> = story.iter().rev().cloned().collect();
             assert_eq!(memberships(&reversed), expected, "{reversed:?}");
         }
-        assert_eq!(
-            folded(&[found_in(50, true)]).seen_by(&Sight::All).knows_user("U", Cut::LATEST),
-            false
-        );
+        let views = folded(&[found_in(50, true)]);
+        assert!(!views.seen_by(&Sight::All).knows_user("U", Cut::LATEST));
     }
 
     #[test]

@@ -36,7 +36,7 @@ fn what_is_observed_where_events_are_lost_is_answered_as_the_model_says() {
 
 fn check(seed: u64, tally: &Tally) {
     let mut rng = StdRng::seed_from_u64(seed ^ 0x0b5e);
-    let told = if seed % 2 == 0 { history_of_audit(seed) } else { history(seed) };
+    let told = if seed.is_multiple_of(2) { history_of_audit(seed) } else { history(seed) };
     let (mut source, mut case) = (World::new(), Case::default());
     let mut deliveries = told.deliveries;
     deliveries.truncate(120);
@@ -208,7 +208,7 @@ fn check_answers(seed: u64, rng: &mut StdRng, case: &Case, tally: &Tally) {
     case.deprovisionings(&[], LATEST);
     let cuts = [draw_cut(rng, case.world()), draw_cut(rng, case.world())];
     case.diff(cuts[0], cuts[1], None);
-    if seed % 4 == 0 {
+    if seed.is_multiple_of(4) {
         case.all_changes();
     }
 }

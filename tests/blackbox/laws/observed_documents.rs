@@ -90,6 +90,29 @@ fn compare(kind: &str, data: &Map<String, Value>) -> bool {
     true
 }
 
+#[test]
+fn an_object_without_a_directory_is_served_in_the_one_in_which_it_was_listed() {
+    for own in ["", r#","directory_id":null"#, r#","directory_id":7"#] {
+        let (user, group) = (format!(r#"{{"id":"U"{own}}}"#), format!(r#"{{"id":"G"{own}}}"#));
+        let directory = || "D".to_owned();
+        let user = Observed::User { id: "U".into(), directory: directory(), object: Some(user) };
+        let group = Observed::Group { id: "G".into(), directory: directory(), object: Some(group) };
+        let events = vec![activated("D"), observed_at(user, NOW), observed_at(group, NOW)];
+        let paths = [
+            "/directory_users/U",
+            "/directory_groups/G",
+            "/directory_users?directory=D",
+            "/directory_groups?directory=D",
+        ];
+        let found = answers(events, &paths.map(Into::into));
+        for (at, (status, body)) in found.iter().enumerate() {
+            let object = if at < 2 { body } else { &body["data"][0] };
+            assert_eq!((*status, &object["directory_id"]), (200, &json!("D")), "{own}: {body}");
+            assert_eq!(object["organization_id"], "org_1", "{own}: {body}");
+        }
+    }
+}
+
 /// The states of an observed directory, and what is served of them: the state, and if its users
 /// have access.
 const STATES: [(&str, &str, bool); 9] = [

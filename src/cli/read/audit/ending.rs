@@ -203,7 +203,7 @@ const ABSENT: &str = "no longer at the source";
 /// Returns the participle for what an observation says of a directory; `None` if it is in use.
 fn observed_disuse(event: &RawValue) -> Option<&'static str> {
     let data = nested(event, "data")?;
-    if !nested(data, "present").is_some_and(|present| present.get() == "true") {
+    if nested(data, "present").is_none_or(|present| present.get() != "true") {
         return Some(ABSENT);
     }
     let [state] = texts(nested(data, "object")?, ["state"]);

@@ -167,7 +167,7 @@ impl World {
             _ => false,
         };
         let is_newer = |event: &&Event| event.at >= asked || event.asked_ms >= Some(asked);
-        if view.events.iter().filter(own).any(|event| is_newer(event)) {
+        if view.events.iter().filter(own).any(&is_newer) {
             return Expected::NewerEvent;
         }
         let is_there = match thing {
@@ -188,7 +188,7 @@ impl World {
             (false, false, _) | (true, true, Thing::Membership(..)) => Expected::Unchanged,
             (false, true, _) => {
                 let mut later = view.events.iter().filter(shown_later);
-                match later.any(|event| is_newer(event)) {
+                match later.any(is_newer) {
                     true => Expected::NewerEvent,
                     false => Expected::Recorded(asked),
                 }
