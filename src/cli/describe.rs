@@ -13,7 +13,7 @@ use super::{Cli, Failure, print};
 
 /// The commands of `rollcall --help`, in groups.
 const GROUPS: [(&str, &[&str]); 6] = [
-    ("Run a server", &["serve", "config", "key", "demo", "status", "pull", "rebuild"]),
+    ("Run a server", &["serve", "config", "key", "demo", "status", "pull", "reconcile", "rebuild"]),
     ("Read the directory", &["users", "groups", "directories", "roles", "diff"]),
     ("Audit", &["audit", "deprovisioned", "events", "changes"]),
     ("Set rules", &["mapping", "policy", "link"]),

@@ -1,6 +1,5 @@
 //! The client of a source: every request to it, with one pace, retries, and the state of each.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -143,7 +142,7 @@ pub struct SourceClient {
 
 impl SourceClient {
     /// Makes a client for the source at `url`, at `rate` requests a second. Over https it trusts
-    /// the authorities of `ca_cert`, or else of the system.
+    /// the authorities of the system.
     ///
     /// # Errors
     /// If there is no certificate where one must be.
@@ -156,7 +155,7 @@ impl SourceClient {
     ) -> Result<SourceClient, TrustError> {
         let base = plain_url(url);
         Ok(SourceClient {
-            agent: agent(&base, None, ANSWER_WITHIN)?,
+            agent: agent(&base, ANSWER_WITHIN)?,
             authorization: format!("Bearer {key}"),
             origin: Origin::new(&base, key),
             base,
@@ -294,9 +293,9 @@ enum Tried {
     Pause(Duration),
 }
 
-fn agent(base: &str, ca_cert: Option<&Path>, within: Duration) -> Result<ureq::Agent, TrustError> {
+fn agent(base: &str, within: Duration) -> Result<ureq::Agent, TrustError> {
     let is_https = base.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:"));
-    let trusted = if is_https { authorities(ca_cert)? } else { RootCerts::WebPki };
+    let trusted = if is_https { authorities(None)? } else { RootCerts::WebPki };
     let config = ureq::Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)
@@ -446,6 +445,96 @@ mod tests {
         ] {
             assert_eq!(plain_url(url), plain);
         }
+    }
+
+    /// Answers each connection with the next of `answers`; one that is empty is never answered.
+    fn serve(answers: Vec<String>) -> String {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            let mut kept = Vec::new();
+            for answer in answers {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut bytes = [0; 4096];
+                let _ = std::io::Read::read(&mut stream, &mut bytes);
+                std::io::Write::write_all(&mut stream, answer.as_bytes()).unwrap();
+                if answer.is_empty() {
+                    kept.push(stream);
+                }
+            }
+            // Until the client leaves.
+            for mut stream in kept {
+                let _ = std::io::copy(&mut stream, &mut std::io::sink());
+            }
+        });
+        url
+    }
+
+    fn answer(status: u16, more: &str, body: &str) -> String {
+        let length = body.len();
+        let close = "Connection: close";
+        format!("HTTP/1.1 {status} X\r\n{close}\r\n{more}Content-Length: {length}\r\n\r\n{body}")
+    }
+
+    fn client(url: &str) -> SourceClient {
+        let client = SourceClient::new(url, "sk", 1000, Arc::default(), Arc::default()).unwrap();
+        let agent = agent(&client.base, Duration::from_millis(300)).unwrap();
+        SourceClient { agent, ..client }
+    }
+
+    #[test]
+    fn each_failure_has_its_kind() {
+        let broken = |breakage| SourceError::Unavailable(breakage);
+        for (answered, expected) in [
+            (answer(401, "", "{}"), SourceError::Unauthorized),
+            (answer(403, "", "{}"), SourceError::Forbidden),
+            (answer(404, "", "{}"), SourceError::NotFound),
+            (answer(422, "", "{}"), SourceError::Refused(422)),
+            (answer(500, "", "{}"), broken(Breakage::Status(500))),
+            (answer(408, "", "{}"), broken(Breakage::Status(408))),
+            (answer(204, "", ""), broken(Breakage::Status(204))),
+            (answer(302, "Location: http://127.0.0.1:9/\r\n", ""), broken(Breakage::Redirect(302))),
+            (answer(429, "", "{}"), broken(Breakage::TooMany)),
+            (answer(200, "", "[]"), broken(Breakage::Unreadable)),
+            (String::new(), broken(Breakage::Late)),
+        ] {
+            let client = client(&serve(vec![answered]));
+            let error = client.object("/directories/d", Tries::AtMost(1)).unwrap_err();
+            assert_eq!(error, expected);
+            let is_answer = matches!(
+                error,
+                SourceError::Forbidden | SourceError::NotFound | SourceError::Refused(_)
+            );
+            assert_eq!(client.status.moments().last_error.is_none(), is_answer, "{error}");
+        }
+        let cut = "HTTP/1.1 200 X\r\nConnection: close\r\nContent-Length: 9\r\n\r\n{".to_owned();
+        let error = client(&serve(vec![cut])).object("/x", Tries::AtMost(1)).unwrap_err();
+        assert!(matches!(error, SourceError::Unavailable(Breakage::Connection(_))), "{error:?}");
+    }
+
+    #[test]
+    fn tries_are_counted_and_a_pause_that_the_source_asks_for_is_not_one() {
+        let now = time::now_ms();
+        let failing = || answer(503, "", "{}");
+        let limited = answer(429, "Retry-After: 0\r\n", "{}");
+        let good = answer(200, "", "{\"id\":\"d\"}");
+        let url = serve(vec![failing(), limited, good]);
+        let answered = client(&url).object("/directories/d", Tries::AtMost(2)).unwrap();
+        assert_eq!(answered.body, &b"{\"id\":\"d\"}"[..]);
+        assert!(answered.asked_at >= now + 200, "the moment of the try that was answered");
+        let error = client(&serve(vec![failing(), failing()])).object("/x", Tries::AtMost(2));
+        assert_eq!(error.unwrap_err(), SourceError::Unavailable(Breakage::Status(503)));
+    }
+
+    #[test]
+    fn a_stop_ends_every_wait() {
+        let client = client("http://127.0.0.1:9");
+        client.bucket.pause(Instant::now() + Duration::from_secs(60));
+        let bell = client.bell.clone();
+        let waiting = std::thread::spawn(move || client.object("/x", Tries::Endless));
+        bell.ring();
+        bell.stop();
+        assert_eq!(waiting.join().unwrap().unwrap_err(), SourceError::Stopped);
     }
 
     #[test]

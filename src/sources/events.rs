@@ -194,53 +194,56 @@ impl Pull<'_> {
         if !progress.is_own {
             progress.is_own = self.is_own_environment()?;
         }
-        loop {
-            let place = progress.place.clone().unwrap_or(Place::From(self.retained()));
-            let mut page = match self.ask(&place) {
-                Err(error) if self.loses(&place, &error) => {
-                    progress.place = Some(self.lost_place()?);
-                    continue;
-                }
-                page => page?,
-            };
-            if let Place::From(from) = place
-                && page.is_rollcall
-            {
-                progress.place = Some(Place::FirstSince(from));
-                continue;
+        while !self.take_page(progress)? {}
+        Ok(())
+    }
+
+    /// Takes the next page. Returns true at the end.
+    fn take_page(&mut self, progress: &mut Progress) -> Result<bool, PullError> {
+        let place = progress.place.clone().unwrap_or(Place::From(self.retained()));
+        let page = match self.ask(&place) {
+            Err(error) if self.loses(&place, &error) => {
+                progress.place = Some(self.lost_place()?);
+                return Ok(false);
             }
-            if !matches!(place, Place::After(_)) {
-                // A window leaves out events by their dates, which may differ from the list's
-                // order: only its first event is a place in the list.
-                page.items.truncate(1);
-            }
-            let taken = self.choose(&page);
-            let count = taken.events.len();
-            self.record(taken.events)?;
-            if let Some(id) = taken.last {
-                self.keep(&id)?;
-                progress.place = Some(Place::After(id));
-                progress.is_own = true;
-            }
-            if taken.is_end {
-                return Ok(());
-            }
-            match (place, page.after) {
-                // The end of a window is not the end of the list.
-                (Place::From(_) | Place::FirstSince(_), _) if count > 0 => {}
-                (Place::From(from), None) if self.window_end(from) < self.started_at => {
-                    progress.place = Some(Place::From(self.window_end(from) - OVERLAP_MS));
-                }
-                (Place::From(_) | Place::FirstSince(_), None) => {
-                    // Later pulls need not go back so far.
-                    progress.place = Some(Place::From(self.started_at - REPEATED_MS));
-                    return Ok(());
-                }
-                (Place::After(_), None) => return Ok(()),
-                (_, Some(after)) if count == 0 => progress.place = Some(Place::After(after)),
-                (_, Some(_)) => {}
-            }
+            page => page?,
+        };
+        if let (Place::From(from), true) = (&place, page.is_rollcall) {
+            progress.place = Some(Place::FirstSince(*from));
+            return Ok(false);
         }
+        let taken = self.choose(&page, &place);
+        let is_empty = taken.events.is_empty();
+        self.record(taken.events)?;
+        if let Some(id) = taken.last {
+            self.keep(&id)?;
+            *progress = Progress { place: Some(Place::After(id)), is_own: true };
+        }
+        if taken.is_end {
+            return Ok(true);
+        }
+        if is_empty {
+            return Ok(self.pass_empty(progress, &place, page.after));
+        }
+        // The end of a window is not the end of the list.
+        Ok(matches!(place, Place::After(_)) && page.after.is_none())
+    }
+
+    /// Moves past a page without events. Returns true at the end.
+    fn pass_empty(&self, progress: &mut Progress, place: &Place, after: Option<String>) -> bool {
+        let (next, is_end) = match (place, after) {
+            (_, Some(after)) => (Place::After(after), false),
+            (Place::After(_), None) => return true,
+            (Place::From(from), None) if self.window_end(*from) < self.started_at => {
+                (Place::From(self.window_end(*from) - OVERLAP_MS), false)
+            }
+            // Later pulls need not go back so far.
+            (Place::From(_) | Place::FirstSince(_), None) => {
+                (Place::From(self.started_at - REPEATED_MS), true)
+            }
+        };
+        progress.place = Some(next);
+        is_end
     }
 
     fn engine(&self) -> Result<Arc<Engine>, PullError> {
@@ -316,12 +319,15 @@ impl Pull<'_> {
         Ok(self.source.client.ask(&path, Tries::Endless, read)?)
     }
 
-    /// Chooses the events of a page that are taken: the list's order is kept.
-    fn choose(&self, page: &SourcePage) -> Taken {
+    /// Chooses the events of a page that are taken: the list's order is kept. A window leaves out
+    /// events by their dates, which may differ from the list's order: only its first event is a
+    /// place in the list.
+    fn choose(&self, page: &SourcePage, place: &Place) -> Taken {
         let now = time::now_ms();
         let leaves_young = self.take == Take::Settled && self.source.signs_webhooks;
         let mut taken = Taken { events: Vec::new(), last: None, is_end: false };
-        for item in &page.items {
+        let count = if matches!(place, Place::After(_)) { page.items.len() } else { 1 };
+        for item in page.items.iter().take(count) {
             let created_at = created_at(item);
             if leaves_young && created_at.is_some_and(|at| is_young(at, now)) {
                 taken.is_end = true;
@@ -441,7 +447,7 @@ fn goes_on(page: &SourcePage, place: &Place) -> bool {
     let leads_back = match place {
         Place::After(cursor) => {
             page.after.as_ref() == Some(cursor)
-                || page.items.last().and_then(|item| id(item)).as_ref() == Some(cursor)
+                || page.items.last().and_then(id).as_ref() == Some(cursor)
         }
         Place::From(_) | Place::FirstSince(_) => false,
     };

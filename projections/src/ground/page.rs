@@ -51,7 +51,7 @@ impl<T> Step<T> {
 pub(crate) const CANDIDATES_MAX: usize = 2048;
 
 /// The most items that one step finds: a user with its groups costs as much as many candidates.
-const ITEMS_MAX: usize = 16;
+const ITEMS_MAX: usize = 32;
 
 /// Takes one step of a walk: judges candidates until `limit` of them are accepted, or enough were
 /// looked at. `id` names a candidate.

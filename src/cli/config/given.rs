@@ -311,6 +311,11 @@ impl Given {
         self.values(name).first().map(|spot| PathBuf::from(&spot.value))
     }
 
+    /// Returns true if a setting brings webhooks for which a start without a secret made no path.
+    fn lacks_path_for(&self, name: &str) -> bool {
+        name == "webhook_secrets" && self.values(name).is_empty()
+    }
+
     /// Returns the names of the settings that need a restart and have other values than here.
     pub(in crate::cli) fn waiting_for_restart(&self, newer: &Given) -> Vec<&'static str> {
         let texts = |given: &Given, name: &str| -> Vec<OsString> {
@@ -318,7 +323,7 @@ impl Given {
         };
         SETTINGS
             .iter()
-            .filter(|setting| !setting.reloads)
+            .filter(|setting| !setting.reloads || self.lacks_path_for(setting.name))
             .map(|setting| setting.name)
             .filter(|name| texts(self, name) != texts(newer, name))
             .collect()

@@ -17,6 +17,7 @@ use super::show::secret_name;
 use crate::cli::client::{agent, text_field, without_secrets};
 use crate::http::ListenOn;
 use crate::notary::PublishTarget;
+use crate::sources::{Source, SourceError, Tries};
 use crate::verify::PROBE_TIME;
 
 /// The longest that a try over the network may take.
@@ -101,8 +102,25 @@ pub(super) fn all(config: &Config) -> Vec<Item> {
     items.push(data_folder(&config.data));
     items.push(checkpoint_key(config));
     items.extend(config.publish_checkpoints.iter().map(|place| checkpoints(place)));
+    items.extend(config.source.iter().map(|source| pulling(source)));
     items.extend(webhooks(config, serves));
     items
+}
+
+/// Asks the source for a directory, in one try.
+fn pulling(source: &Source) -> Item {
+    let subject = format!("pull {}", source.url());
+    let error = match source.client().page("/directories?limit=1", Tries::AtMost(1)) {
+        Ok(_) => return Item::ok(&subject, "it answers and takes the key"),
+        Err(error) => error,
+    };
+    let remedy = match error {
+        SourceError::Unauthorized | SourceError::Forbidden => {
+            "set WORKOS_API_KEY to a key that may read the directories of the environment"
+        }
+        _ => "check the URL, and that this machine may reach it",
+    };
+    Item::wrong(&subject, error.to_string(), remedy)
 }
 
 fn address(name: &str, listen: &ListenOn) -> Item {
@@ -283,6 +301,9 @@ fn probe_agent(url: &str) -> Result<ureq::Agent, String> {
 /// Sends a webhook with each secret to each path through the public URL. `serves` is true if a
 /// Rollcall serves at one of the addresses.
 fn webhooks(config: &Config, serves: bool) -> Vec<Item> {
+    if config.webhook_paths.is_empty() {
+        return Vec::new();
+    }
     let untried = |found, remedy| vec![Item::not_tried("webhook", found, remedy)];
     let Some(public_url) = &config.public_url else {
         return untried("public_url is not set", "set public_url, and probe again");

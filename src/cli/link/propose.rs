@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use clap::Args;
 use rollcall_projections::Fingerprint;
 use serde_json::json;
-use serde_json::value::RawValue;
 
 use super::super::client::Client;
 use super::super::read::csv_table::CsvTable;
@@ -224,8 +223,7 @@ fn users_of(
             let list = List::all("/directories", moment).narrowed(of);
             let read = list.collect(client)?;
             moment = read.listed.moment();
-            let id = |directory: &Box<RawValue>| texts(directory, ["id"]).concat();
-            read.objects.iter().map(id).collect()
+            read.objects.iter().map(|directory| texts(directory, ["id"]).concat()).collect()
         }
     };
     let mut users = Vec::new();

@@ -184,7 +184,7 @@ fn sources(stats: &Value) -> impl Iterator<Item = String> {
             (Some(now), Some(at)) => format!("every event pulled {} ago", human((now - at).max(0))),
             _ => "not every event is pulled yet".to_owned(),
         };
-        let counts = ["new", "duplicates", "differs"]
+        let counts = ["new", "duplicates", "differs", "held"]
             .map(|name| format!("{} {name}", count(source, &format!("/{name}"))));
         let error = source.get("last_error").filter(|error| !error.is_null());
         let error = error.map_or_else(String::new, |error| {
@@ -319,9 +319,9 @@ mod tests {
             "conflicts": 1, "quarantine": {"not_an_event": 0, "conflict": 0},
             "sources": [
                 {"url": "https://api.workos.com", "caught_up_at": "2026-05-01T11:59:48.000Z",
-                 "last_error": null, "new": 3, "duplicates": 7, "differs": 0},
+                 "last_error": null, "new": 3, "duplicates": 7, "differs": 0, "held": 2},
                 {"url": "https://other", "caught_up_at": null, "new": 0, "duplicates": 0,
-                 "differs": 0, "last_error": {"code": "unauthorized", "message": "no key"}},
+                 "differs": 0, "held": 0, "last_error": {"code": "unauthorized", "message": "no key"}},
             ],
             "directories": {"object": "list", "data": [
                 {"object": "directory_stats", "id": "d1", "name": "Halden",
@@ -352,8 +352,8 @@ duplicates        4
 refused webhooks  signature_mismatch 2
 conflicts         1
 quarantine        0
-source            https://api.workos.com: every event pulled 12 s ago; 3 new, 7 duplicates, 0 differs
-source            https://other: not every event is pulled yet; 0 new, 0 duplicates, 0 differs; unauthorized: no key
+source            https://api.workos.com: every event pulled 12 s ago; 3 new, 7 duplicates, 0 differs, 2 held
+source            https://other: not every event is pulled yet; 0 new, 0 duplicates, 0 differs, 0 held; unauthorized: no key
 
 directory  name    state     active  inactive  groups  hour  day  30 days  silent for  initial sync
 d1         Halden  linked    5       1         3       0     3    30       3 h 12 min  done in 2 min 5 s: 6 users, 3 groups, 1 membership

@@ -246,7 +246,7 @@ pub(crate) async fn set(
 
 /// Takes the two ids of a link.
 fn take_pair(body: &mut Body) -> LinkPair {
-    let (app_user, user) = (body.take_id("app_user_id"), body.take_id("directory_user_id"));
+    let (app_user, user) = (body.take_own_id("app_user_id"), body.take_id("directory_user_id"));
     LinkPair { app_user: app_user.unwrap_or_default(), user: user.unwrap_or_default() }
 }
 

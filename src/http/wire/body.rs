@@ -29,7 +29,8 @@ const NOTE_CHARS_MAX: usize = 1000;
 /// The longest id, in bytes.
 const ID_BYTES_MAX: usize = 255;
 
-const ID_FORM: &str = "it must be a text of 1 to 255 bytes without control characters";
+const ID_FORM: &str = "it must be a text of 1 to 255 bytes";
+const OWN_ID_FORM: &str = "it must be a text of 1 to 255 bytes without control characters";
 
 /// The most mistakes that are reported about the objects of an array.
 const ERRORS_MAX: usize = 50;
@@ -113,7 +114,7 @@ impl BodiesInFlight {
 }
 
 fn is_id(id: &str) -> bool {
-    (1..=ID_BYTES_MAX).contains(&id.len()) && !id.chars().any(char::is_control)
+    (1..=ID_BYTES_MAX).contains(&id.len())
 }
 
 /// The fields of a body. What is left at the end is unknown and refused.
@@ -243,7 +244,17 @@ impl Body {
         self.fields.contains_key(name)
     }
 
-    /// Takes an id: a text of 1 to 255 bytes without control characters.
+    /// Takes an id of the caller's own: a text of 1 to 255 bytes without control characters.
+    pub(crate) fn take_own_id(&mut self, name: &str) -> Option<String> {
+        let id = self.take_id(name)?;
+        if id.chars().any(char::is_control) {
+            self.error(name, FieldCode::Invalid, OWN_ID_FORM);
+            return None;
+        }
+        Some(id)
+    }
+
+    /// Takes an id of a source: a text of 1 to 255 bytes.
     pub(crate) fn take_id(&mut self, name: &str) -> Option<String> {
         let Some(value) = self.fields.remove(name) else {
             self.error(name, FieldCode::Required, "it is required");

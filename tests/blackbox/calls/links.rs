@@ -194,6 +194,13 @@ fn a_deleted_user_keeps_its_link_and_can_be_linked() {
 }
 
 #[test]
+fn a_user_is_linked_whatever_its_source_calls_it() {
+    let server = Keyed::start(&[], &[user("created", "u\u{7}\u{1f600}", "d", 1)]);
+    assert_eq!(set(&server, "ann", "u\u{7}\u{1f600}")["outcome"], "set");
+    assert_eq!(links(&server, ""), ["ann=u\u{7}\u{1f600}"]);
+}
+
+#[test]
 fn a_list_of_links_is_set_one_after_the_other() {
     let server = Keyed::start(&[], &companies());
     set(&server, "ann", "a1");

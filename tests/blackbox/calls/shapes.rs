@@ -22,7 +22,7 @@ use crate::kit::stage::deliver_recorded;
 use crate::laws::stories::{Story, stories};
 
 /// The schemas under which an answer or a part of it may be checked.
-const SCHEMAS: [&str; 31] = [
+const SCHEMAS: [&str; 32] = [
     "directory.json",
     "directory_user.json",
     "directory_user.json#/$defs/with_groups",
@@ -42,6 +42,7 @@ const SCHEMAS: [&str; 31] = [
     "rollcall.json#/$defs/inclusion_proof",
     "rollcall.json#/$defs/consistency_proof",
     "rollcall.json#/$defs/checkpoint_key",
+    "rollcall.json#/$defs/pull_request",
     "rollcall.json#/$defs/alive",
     "rollcall.json#/$defs/ready",
     "error.json#/$defs/400",
@@ -1216,6 +1217,12 @@ fn samples() -> Vec<Sample> {
         "initial_sync": { "state": "done", "started_at": MOMENT, "last_at": MOMENT, "users": 1,
         "groups": 2, "memberships": 3 },
     });
+    let source = json!({
+        "object": "source", "url": "https://api.workos.com", "cursor": "event_1",
+        "caught_up_at": MOMENT, "last_success_at": MOMENT,
+        "last_error": { "code": "unauthorized", "message": "m", "at": MOMENT },
+        "pulled": 3, "new": 1, "duplicates": 2, "differs": 0, "held": 0,
+    });
     let delay = json!({ "p50": 1, "p99": 2, "max": 3 });
     let stats = json!({
         "object": "stats", "at": MOMENT, "seq": 4, "started_at": MOMENT,
@@ -1235,6 +1242,7 @@ fn samples() -> Vec<Sample> {
             "unsupported_encoding": 0, "not_found": 0,
         },
         "refused_questions": 0, "dropped_log_lines": 0,
+        "sources": [source],
         "unauthorized": 0,
         "conflicts": 0,
         "quarantine": {
@@ -1402,12 +1410,28 @@ fn samples() -> Vec<Sample> {
             ],
             ..plain("list.json#/$defs/quarantine", list_of(quarantined))
         },
+        Sample {
+            nullable: &[
+                "/source/cursor",
+                "/source/caught_up_at",
+                "/source/last_success_at",
+                "/source/last_error",
+            ],
+            ..plain(
+                "rollcall.json#/$defs/pull_request",
+                json!({ "object": "pull_request", "requested_at": MOMENT, "source": source }),
+            )
+        },
         plain("rollcall.json#/$defs/alive", json!({ "status": "ok" })),
         plain("rollcall.json#/$defs/ready", json!({ "status": "ready", "seq": 0 })),
         Sample {
             nullable: &[
                 "/delay_ms/last_hour",
                 "/delay_ms/last_day",
+                "/sources/0/cursor",
+                "/sources/0/caught_up_at",
+                "/sources/0/last_success_at",
+                "/sources/0/last_error",
                 "/directories/data/0/last_event_at",
                 "/directories/data/0/silent_ms",
                 "/directories/data/0/initial_sync",

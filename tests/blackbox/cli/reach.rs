@@ -251,3 +251,31 @@ fn checkpoints_are_posted_to_receivers_whose_authority_the_environment_names() {
         assert_eq!(said.contains("invalid peer certificate"), refused, "{said}");
     }
 }
+
+#[test]
+fn the_certificate_of_a_source_is_verified() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(secured) = Secured::start(folder.path()) else {
+        assert!(std::env::var_os("ROLLCALL_CLIENTS_REQUIRED").is_none(), "openssl is missing");
+        return;
+    };
+    let head = "HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n";
+    let list = r#"{"object":"list","data":[],"list_metadata":{"before":null,"after":null}}"#;
+    let page = folder.path().join("directories?limit=1");
+    std::fs::write(page, format!("{head}{list}")).unwrap();
+    let ca = folder.path().join("ca.pem");
+    for (file, code, expected) in
+        [(None, 1, "invalid peer certificate"), (Some(&ca), 0, "it answers and takes the key")]
+    {
+        let mut command = Command::new(binary());
+        command.args(["config", "check", "--probe", "--listen", "127.0.0.1:0", "--pull"]);
+        command.arg(&secured.url).arg("--data").arg(folder.path().join("data"));
+        command.env_remove("SSL_CERT_DIR").env_remove("SSL_CERT_FILE");
+        command.env_remove("ROLLCALL_WEBHOOK_SECRETS").envs(file.map(|ca| ("SSL_CERT_FILE", ca)));
+        command.env("ROLLCALL_API_KEYS", "k").env("WORKOS_API_KEY", "k");
+        let output = command.output().unwrap();
+        let told = String::from_utf8(output.stdout.clone()).unwrap();
+        assert!(told.contains(expected), "{told}");
+        assert_eq!(output.status.code(), Some(code), "{told}{}", err(&output));
+    }
+}

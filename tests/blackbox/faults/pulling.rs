@@ -498,6 +498,25 @@ fn a_start_with_an_unusable_source_is_refused() {
 }
 
 #[test]
+fn a_check_asks_the_source_for_a_directory() {
+    let (folder, source) = (tempfile::tempdir().unwrap(), StandIn::start());
+    for (key, line) in [
+        (SOURCE_KEY, "it answers and takes the key"),
+        ("sk_wrong", "the source does not take the key"),
+    ] {
+        let mut command = Command::new(binary());
+        command.args(["config", "check", "--probe", "--listen", "127.0.0.1:0", "--pull"]);
+        command.arg(&source.url).arg("--data").arg(folder.path().join("data"));
+        command.env("ROLLCALL_API_KEYS", API_KEY).env("WORKOS_API_KEY", key);
+        let output = command.env_remove("ROLLCALL_WEBHOOK_SECRETS").output().unwrap();
+        let told = String::from_utf8(output.stdout).unwrap();
+        assert!(told.contains(&format!("pull {}: {line}", source.url)), "{told}");
+        assert_eq!(output.status.code(), Some(i32::from(key != SOURCE_KEY)), "{told}");
+    }
+    assert_eq!(source.requests().len(), 2);
+}
+
+#[test]
 fn the_source_may_be_configured_in_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let (file, key) = (folder.path().join("rollcall.toml"), folder.path().join("key"));
