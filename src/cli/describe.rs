@@ -12,12 +12,13 @@ use clap_complete::Shell;
 use super::{Cli, Failure, print};
 
 /// The commands of `rollcall --help`, in groups.
-const GROUPS: [(&str, &[&str]); 6] = [
+const GROUPS: [(&str, &[&str]); 7] = [
     ("Run a server", &["serve", "config", "key", "demo", "status", "pull", "reconcile", "rebuild"]),
     ("Read the directory", &["users", "groups", "directories", "roles", "diff"]),
     ("Audit", &["audit", "deprovisioned", "events", "changes"]),
     ("Set rules", &["mapping", "policy", "link"]),
     ("Prove and verify", &["prove", "check", "verify", "log-key"]),
+    ("Recover", &["salvage", "restore"]),
     ("Try it, and set it up", &["send", "import", "generate", "completions", "man", "help"]),
 ];
 

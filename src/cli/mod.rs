@@ -24,6 +24,7 @@ mod pull;
 mod read;
 mod rebuild;
 mod reconcile;
+mod restore;
 mod running;
 mod salvage;
 mod secrets;
@@ -48,7 +49,8 @@ use clap::{FromArgMatches, Parser, Subcommand};
 ///
 /// Exit codes: 0 for success; 1 for a mistake in the request; 2 for a failure of Rollcall, its disk
 /// or its network. `check` exits with 1 if something is not proven, `send` with 1 if an event was
-/// refused, `verify` with 2 if the log is damaged, `salvage` with 2 if records are missing.
+/// refused, `verify` with 2 if the log is damaged, `salvage` and `restore` with 2 if records are
+/// missing.
 #[derive(Parser)]
 #[command(version = VERSION.as_str(), max_term_width = 110, after_help = moment::FORMS)]
 struct Cli {
@@ -86,6 +88,7 @@ enum Command {
     Check(check::CheckArgs),
     Verify(verify::VerifyArgs),
     Salvage(salvage::SalvageArgs),
+    Restore(restore::RestoreArgs),
     Completions(describe::CompletionsArgs),
     Man(describe::ManArgs),
 }
@@ -182,6 +185,7 @@ pub fn run() -> ExitCode {
         Command::Check(check) => check.run(),
         Command::Verify(verify) => verify.run(),
         Command::Salvage(salvage) => salvage.run(),
+        Command::Restore(restore) => restore.run(),
         Command::Completions(completions) => completions.run(),
         Command::Man(man) => man.run(),
     };

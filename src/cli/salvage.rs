@@ -16,7 +16,7 @@ use crate::log::{OpenError, SalvageError, Salvaged, salvage};
 /// Writes them into a new folder as segments of an archive, in a form that any tool reads:
 /// docs/format.md specifies it. Names the records that are missing, and takes them from other
 /// copies where `--from` gives some. Changes nothing in the damaged folder, whose server must be
-/// stopped.
+/// stopped. `rollcall restore` makes a data folder of the new one once no record is missing.
 #[derive(Args)]
 #[command(after_help = "\
 Exit codes: 0 if every record was found, 1 if it could not start, 2 if records are missing.
@@ -90,6 +90,9 @@ fn page(salvaged: &Salvaged, out: &str) -> String {
         false => format!("records {first} to {last} are missing"),
     }));
     lines.extend(root.map(|root| format!("the tree has the root {}", hex::encode(root))));
+    lines.extend(salvaged.is_complete().then(|| {
+        format!("`rollcall restore --from {out} --data NEW` makes a data folder of them")
+    }));
     lines.join("\n") + "\n"
 }
 
@@ -102,7 +105,7 @@ fn verdict(salvaged: &Salvaged) -> Result<(), Failure> {
         0 => "the records have another root than the one acknowledged: some are not what they were"
             .to_owned(),
         count => format!(
-            "{} missing; give another copy of the folder with --from",
+            "{} missing; salvage again with another copy of the folder as --from",
             match count {
                 1 => "1 record is".to_owned(),
                 count => format!("{count} records are"),

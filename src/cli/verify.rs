@@ -160,7 +160,7 @@ fn check_folder(folder: &Path) -> Result<(), Failure> {
     }
 }
 
-fn progress_bar(records: u64) -> ProgressBar {
+pub(super) fn progress_bar(records: u64) -> ProgressBar {
     let bar = ProgressBar::new(records);
     if !std::io::stderr().is_terminal() {
         bar.set_draw_target(ProgressDrawTarget::hidden());

@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 
 use super::{LogId, Record};
 use crate::hashes::{self, Hash};
+use crate::notary::{Receipt, ReceiptError};
 
 /// The ending of a segment's name.
 const SUFFIX: &str = ".ndjson.zst";
@@ -61,6 +62,17 @@ impl ArchivedRecord {
         let (log_id, rest) = rest.split_first_chunk::<16>()?;
         let (seq, _) = rest.split_first_chunk::<8>()?;
         (*version == 1 && u64::from_be_bytes(*seq) == self.seq).then_some(*log_id)
+    }
+}
+
+impl ArchivedRecord {
+    /// Returns what its receipt says.
+    pub(super) fn read_receipt(&self) -> Result<Receipt, ReceiptError> {
+        Receipt::parse(&self.receipt)
+    }
+
+    pub(super) fn salt(&self) -> [u8; 16] {
+        self.salt
     }
 }
 
@@ -246,24 +258,61 @@ impl Archive {
         self.segments.iter().map(|(seqs, _)| *seqs.end()).max().unwrap_or(0)
     }
 
-    /// Reads a record; `None` if no sound segment has it. Consecutive seqs are cheapest.
-    pub(super) fn record(&mut self, log_id: LogId, seq: Seq) -> Option<ArchivedRecord> {
-        let holding = self.segments.iter().filter(|(seqs, _)| seqs.contains(&seq));
-        let paths: Vec<PathBuf> = holding.map(|(_, path)| path.clone()).collect();
-        paths.into_iter().find_map(|path| self.record_in(path, log_id, seq))
+    /// Returns the log of the first segment.
+    ///
+    /// # Errors
+    /// The damage to it, with its file.
+    pub(super) fn log_id(&mut self) -> Result<LogId, (PathBuf, String)> {
+        let Some((_, path)) = self.segments.first().cloned() else { return Ok([0; 16]) };
+        match self.segment(&path) {
+            Ok(segment) => Ok(segment.log_id),
+            Err(what) => Err((path, what.clone())),
+        }
     }
 
-    fn record_in(&mut self, path: PathBuf, log_id: LogId, seq: Seq) -> Option<ArchivedRecord> {
-        if self.current.as_ref().is_none_or(|(current, _)| *current != path) {
-            let segment = ArchiveSegment::read(&path);
+    /// Reads a record; `None` if no sound segment has it. Consecutive seqs are cheapest.
+    pub(super) fn record(&mut self, log_id: LogId, seq: Seq) -> Option<ArchivedRecord> {
+        self.checked_record(log_id, seq).ok().flatten()
+    }
+
+    /// Reads a record; `None` if no segment has it. Consecutive seqs are cheapest.
+    ///
+    /// # Errors
+    /// The damage to a segment that may have it, with its file.
+    pub(super) fn checked_record(
+        &mut self,
+        log_id: LogId,
+        seq: Seq,
+    ) -> Result<Option<ArchivedRecord>, (PathBuf, String)> {
+        let mut damage = None;
+        let holding = self.segments.iter().filter(|(seqs, _)| seqs.contains(&seq));
+        let paths: Vec<PathBuf> = holding.map(|(_, path)| path.clone()).collect();
+        for path in paths {
+            match self.segment(&path) {
+                Err(what) => damage = damage.or_else(|| Some((path, what.clone()))),
+                Ok(segment) if segment.log_id != log_id => {}
+                Ok(segment) => {
+                    let at = segment.records.binary_search_by_key(&seq, |record| record.seq);
+                    if let Some(record) = at.ok().and_then(|at| segment.records.get(at)) {
+                        return Ok(Some(record.clone()));
+                    }
+                }
+            }
+        }
+        damage.map_or(Ok(None), Err)
+    }
+
+    /// Reads a segment, unless it is the one that was read last.
+    fn segment(&mut self, path: &Path) -> Result<&ArchiveSegment, &String> {
+        let current = self.current.take().filter(|(current, _)| current == path);
+        let read = || {
+            let segment = ArchiveSegment::read(path);
             if let Err(what) = &segment {
                 tracing::warn!(file = %path.display(), what, "a segment of the archive is damaged");
             }
-            self.current = Some((path, segment));
-        }
-        let segment = self.current.as_ref()?.1.as_ref().ok()?;
-        let at = segment.records.binary_search_by_key(&seq, |record| record.seq).ok()?;
-        segment.records.get(at).filter(|_| segment.log_id == log_id).cloned()
+            (path.to_owned(), segment)
+        };
+        self.current.insert(current.unwrap_or_else(read)).1.as_ref()
     }
 }
 

@@ -13,6 +13,7 @@ use super::acknowledgement::Acknowledgement;
 use super::archive::{
     Archive, ArchiveSegment, ArchivedRecord, SEGMENT_BODY_BYTES_MAX, SEGMENT_RECORDS_MAX,
 };
+use super::manifest::Manifest;
 use super::merkle::{self, Hash};
 use super::open::{OpenError, is_data_folder};
 use super::raw::SalvagedRecord;
@@ -153,6 +154,8 @@ struct Output<'a> {
     waiting_bytes: usize,
     recovered: u64,
     missing: Vec<(Seq, Seq)>,
+    /// The leaves of missing records, where they are known.
+    lost: Vec<(Seq, Hash)>,
     /// The leaves of all records so far; `None` from the first one on that has none.
     leaves: Option<Vec<Hash>>,
 }
@@ -160,7 +163,16 @@ struct Output<'a> {
 impl<'a> Output<'a> {
     fn new(folder: &'a Path, log_id: LogId) -> Output<'a> {
         let (waiting, missing, leaves) = (Vec::new(), Vec::new(), Some(Vec::new()));
-        Output { folder, log_id, waiting, waiting_bytes: 0, recovered: 0, missing, leaves }
+        Output {
+            folder,
+            log_id,
+            waiting,
+            waiting_bytes: 0,
+            recovered: 0,
+            missing,
+            lost: Vec::new(),
+            leaves,
+        }
     }
 
     fn put(&mut self, record: ArchivedRecord) -> io::Result<()> {
@@ -179,6 +191,7 @@ impl<'a> Output<'a> {
     }
 
     fn miss(&mut self, seq: Seq, leaf: Option<&Hash>) {
+        self.lost.extend(leaf.map(|leaf| (seq, *leaf)));
         match (&mut self.leaves, leaf) {
             (Some(leaves), Some(leaf)) => leaves.push(*leaf),
             _ => self.leaves = None,
@@ -249,6 +262,8 @@ impl<'a> Salvage<'a> {
         let of_copies = of_copies.filter(|_| newest.is_none()).unwrap_or(0);
         self.fill_up_to(self.stopped.known_size()?.max(of_copies))?;
         self.output.write()?;
+        let Output { folder, log_id, recovered, missing, lost, .. } = &self.output;
+        Manifest::new(*log_id, newest, *recovered, missing).write(folder, lost)?;
         Ok(self.output.judge(newest))
     }
 
@@ -317,7 +332,7 @@ fn refuse_place(folder: &Path, out: &Path) -> Result<(), SalvageError> {
 }
 
 /// Makes the folder that gets its name `out` once everything is in it.
-fn unfinished(out: &Path) -> io::Result<PathBuf> {
+pub(super) fn unfinished(out: &Path) -> io::Result<PathBuf> {
     let mut name = out.as_os_str().to_owned();
     name.push(format!(".{}.unfinished", std::process::id()));
     let path = PathBuf::from(name);
@@ -326,7 +341,7 @@ fn unfinished(out: &Path) -> io::Result<PathBuf> {
 }
 
 /// Copies the public key and the hand-overs of former keys.
-fn copy_public_files(from: &Path, to: &Path) -> io::Result<()> {
+pub(super) fn copy_public_files(from: &Path, to: &Path) -> io::Result<()> {
     let is_missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
     match fs::copy(from.join(PUBLIC_KEY), to.join(PUBLIC_KEY)) {
         Err(error) if !is_missing(&error) => return Err(error),

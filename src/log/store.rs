@@ -198,6 +198,24 @@ impl Store {
     /// Opens or creates the store in the data folder `folder`, whose `lock` is held. Its files are
     /// not synced yet: see [`Store::sync_all`].
     pub(super) fn open(folder: &Path, cache_bytes: u64, lock: File) -> Result<Store, StoreError> {
+        Store::open_as(folder, cache_bytes, lock, || uuid::Uuid::new_v4().into_bytes())
+    }
+
+    /// Creates the store of the log `log_id` in the new data folder `folder`.
+    pub(super) fn create(
+        folder: &Path,
+        cache_bytes: u64,
+        log_id: LogId,
+    ) -> Result<Store, StoreError> {
+        Store::open_as(folder, cache_bytes, create_lock(folder)?, || log_id)
+    }
+
+    fn open_as(
+        folder: &Path,
+        cache_bytes: u64,
+        lock: File,
+        new_id: impl FnOnce() -> LogId,
+    ) -> Result<Store, StoreError> {
         let store_folder = folder.join("store");
         fs::create_dir_all(&store_folder)?;
         let unclean = folder.join("unclean");
@@ -206,7 +224,7 @@ impl Store {
         let db = open_sled_or_rebuild(&store_folder, cache_bytes)?;
         let meta = db.open_tree(META_TREE)?;
         let blocks = db.open_tree(BLOCK_TREE)?;
-        let log_id = identity(&meta, blocks.is_empty())?;
+        let log_id = identity(&meta, blocks.is_empty(), new_id)?;
         let data_file = File::options().read(true).write(true).open(store_folder.join("db"))?;
         let blobs = File::open(store_folder.join("blobs"))?;
         Ok(Store {
@@ -519,12 +537,16 @@ fn take_lock(lock: File) -> Result<File, StoreError> {
 }
 
 /// Reads the identity of the log. A store without blocks and without an identity gets one.
-fn identity(meta: &sled::Tree, is_empty: bool) -> Result<LogId, StoreError> {
+fn identity(
+    meta: &sled::Tree,
+    is_empty: bool,
+    new_id: impl FnOnce() -> LogId,
+) -> Result<LogId, StoreError> {
     let Some(identity) = meta.get(IDENTITY_KEY)? else {
         if !is_empty {
             return Err(StoreError::Damaged("its identity is missing".into()));
         }
-        let log_id = uuid::Uuid::new_v4().into_bytes();
+        let log_id = new_id();
         let identity = [&u32::from(FORMAT).to_le_bytes()[..], &log_id].concat();
         meta.insert(IDENTITY_KEY, identity)?;
         return Ok(log_id);

@@ -27,7 +27,7 @@ pub use operator::{Act, api_key_id, author_name, key_name};
 pub(crate) use operator::{names_author, own_id};
 pub(crate) use origin::names_origin;
 pub use origin::{Observation, Observed, Origin};
-use rollcall_projections::Millis;
+use rollcall_projections::{Millis, Reason};
 pub use signature::{KEY_ID_BYTES, Keyring, PROBE_TIME, Rejection, SECRETS_MAX};
 
 /// The origin of an event.
@@ -149,6 +149,27 @@ impl Verified {
         let facts = extracted.facts.encode();
         let (event_id, event_type) =
             (extracted.event_id.map(Into::into), extracted.event_type.map(Into::into));
+        Verified { source, proof, event_id, event_type, facts, body }
+    }
+
+    /// Makes the event of a record that a log has taken before, with the ids that it got then; empty
+    /// ones are none. The caller vouches for the record by its leaf.
+    pub(crate) fn recorded(
+        source: Source,
+        proof: Proof,
+        event_id: String,
+        event_type: String,
+        body: Bytes,
+    ) -> Verified {
+        let mut extracted = extract_from(&proof, &body);
+        // A body that was recorded without an id stays without effect.
+        if event_id.is_empty() {
+            extracted.facts.statement = Reason::NotAnEvent.into();
+        }
+        let facts = extracted.facts.encode();
+        let has_empty_type = extracted.event_type.is_some_and(|own| own.is_empty());
+        let event_type = Some(event_type).filter(|text| !text.is_empty() || has_empty_type);
+        let event_id = Some(event_id).filter(|text| !text.is_empty());
         Verified { source, proof, event_id, event_type, facts, body }
     }
 

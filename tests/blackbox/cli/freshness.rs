@@ -88,7 +88,7 @@ fn programs_read_the_same_in_the_first_lines() {
     assert_eq!(told[1]["quarantine"], entries);
     assert!(told[1].get("quarantine_truncated").is_none(), "{}", told[1]);
     let told = out(&ask(&server, &["audit", "u1", "--json"]));
-    assert!(told.starts_with(r#"{"as_of":"#) && told.contains(r#""kind":"user""#), "{told}");
+    assert!(told.starts_with(r#"{"app_user_id":"#) && told.contains(r#""kind":"user""#), "{told}");
 }
 
 #[test]

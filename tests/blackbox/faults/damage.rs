@@ -193,6 +193,147 @@ fn nothing_that_opens_a_damaged_folder_changes_it_and_a_copy_brings_back_every_r
     assert!(refused > 0 && refused + started == DAMAGES * scale(), "{refused} {started}");
 }
 
+/// Restores into `data`. Returns the exit code, what it prints and what it says.
+fn restore(from: &Path, data: &Path) -> (i32, Value, String) {
+    let output = run(&["restore", "--json", "--from", from.to_str().unwrap()], data);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code().unwrap(), json_of(&output), said)
+}
+
+/// Salvages `folder` into the new folder `out`.
+fn salvage_into(folder: &Path, from: &[&Path], out: &Path) -> Value {
+    let mut arguments = vec!["salvage", "--json", "--out", out.to_str().unwrap()];
+    from.iter().for_each(|from| arguments.extend(["--from", from.to_str().unwrap()]));
+    json_of(&run(&arguments, folder))
+}
+
+/// Fills a log in which one event of an id contradicts another and a body has no id, with acts of
+/// operators. Returns its stopped folder, and what it answers.
+fn filled_with_all_kinds(folder: &Path) -> Vec<String> {
+    let server = fill(folder);
+    let at = "2025-02-01T00:00:00.000Z";
+    server.deliver(&user("u1", "d", "another", at, "event_1", "dsync.user.created"));
+    server.deliver("[1, 2]");
+    server.deliver(&user("u2", "d", "later", at, "event_later", "dsync.user.updated"));
+    let answers = answers(&server);
+    assert_eq!(server.stop(), 0);
+    answers
+}
+
+/// Asks for lists, for a part of the past, for one record and its proof.
+fn answers(server: &Server) -> Vec<String> {
+    let paths = [
+        "/directory_users?limit=100",
+        "/events?limit=100&events=dsync.user.created",
+        "/rollcall/v1/users/u1/history",
+        "/rollcall/v1/quarantine",
+        "/directory_users?limit=100&known_at=100",
+        "/rollcall/v1/log/entries/161",
+        "/rollcall/v1/log/entries/8",
+        "/rollcall/v1/log/proof/inclusion?seq=8&size=163",
+        "/rollcall/v1/log/checkpoint",
+    ];
+    let text = |path: &&str| {
+        let answer = server.get(path);
+        format!("{path} {} {}", answer.status, String::from_utf8_lossy(&answer.body))
+    };
+    paths.iter().map(text).collect()
+}
+
+#[test]
+fn what_is_salvaged_with_a_copy_is_restored_to_a_log_with_the_same_root_and_answers() {
+    let around = tempfile::tempdir().unwrap();
+    let [data, copied, alone, complete, restored] =
+        ["data", "copied", "alone", "complete", "restored"].map(|name| around.path().join(name));
+    let before = filled_with_all_kinds(&data);
+    copy(&data, &copied);
+    let root = json_of(&run(&["verify", "--json"], &data))["tree"]["root"].clone();
+    let db = data.join("store/db");
+    // sled writes a page again and again, so only a cut is sure to cost records.
+    damage(&db, 3, written_end(&db) / 2, &mut SmallRng::seed_from_u64(3));
+    let outcome = salvage_into(&data, &[], &alone);
+    assert!(!outcome["missing"].as_array().unwrap().is_empty(), "{outcome}");
+    // Without a copy the missing records are named, and there is no folder.
+    let (code, printed, said) = restore(&alone, &restored);
+    let first = outcome["missing"][0][0].to_string();
+    assert_eq!((code, printed, restored.exists()), (2, Value::Null, false), "{said}");
+    assert!(said.contains(&first) && said.contains("missing in"), "{said}");
+    // The leaves of lost records are kept.
+    let leaves = fs::read_to_string(alone.join("lost-leaves.ndjson")).unwrap();
+    assert!(leaves.contains(&format!("\"seq\":{first}")), "{leaves}");
+    // What was salvaged and the copy together are complete.
+    assert_eq!(salvage_into(&data, &[&alone, &copied], &complete)["missing"], json!([]));
+    let (code, printed, said) = restore(&complete, &restored);
+    assert_eq!((code, &printed), (0, &json!({ "seq": 163, "root": root })), "{said}");
+    assert_eq!(restore(&complete, &restored).0, 1, "a folder that is there is left alone");
+    let found = run(&["verify", "--json"], &restored);
+    assert_eq!((found.status.code(), &json_of(&found)["tree"]["root"]), (Some(0), &root));
+    // The private key is not in the archive.
+    assert!(!restored.join("checkpoint-key").exists());
+    let (code, said) = refusal(&restored).unwrap();
+    assert!(code == 1 && said.contains("checkpoint-key"), "{said}");
+    fs::copy(data.join("checkpoint-key"), restored.join("checkpoint-key")).unwrap();
+    let server = Server::start(&restored);
+    assert_eq!(answers(&server), before);
+    // It goes on, and knows every event.
+    server.deliver(&user("n", "d", "n", "2025-03-01T00:00:00.000Z", "new", "dsync.user.created"));
+    server.deliver(&user(
+        "u3",
+        "d",
+        "name 3",
+        "2025-01-01T00:00:00.000Z",
+        "event_3",
+        "dsync.user.created",
+    ));
+    assert_eq!(server.stop(), 0);
+    let found = run(&["verify", "--json"], &restored);
+    let records = json_of(&found)["records"].clone();
+    assert_eq!((found.status.code(), records), (Some(0), json!(164)));
+}
+
+#[test]
+fn an_archive_that_is_damaged_or_lacks_its_end_is_refused_and_no_folder_is_made() {
+    let around = tempfile::tempdir().unwrap();
+    let [data, archive, restored] =
+        ["data", "archive", "restored"].map(|name| around.path().join(name));
+    assert_eq!(fill(&data).stop(), 0);
+    assert_eq!(salvage_into(&data, &[], &archive)["recovered"], 160);
+    let name = |name: &str| archive.join(name);
+    let segment = fs::read_dir(&archive).unwrap().map(|entry| entry.unwrap().path());
+    let segment =
+        segment.into_iter().find(|path| path.extension() == Some("zst".as_ref())).unwrap();
+    let list = fs::read_to_string(name("salvage.json")).unwrap();
+    let refused = |expected: &str| {
+        let (code, _, said) = restore(&archive, &restored);
+        assert!(said.contains(expected), "{expected}: {said}");
+        let left: Vec<_> = fs::read_dir(around.path()).unwrap().collect();
+        assert_eq!(left.len(), 2, "nothing is left of it: {said}");
+        code
+    };
+    // Records that were acknowledged are missing at the end.
+    let more = list.replace("\"acknowledged\":160", "\"acknowledged\":162");
+    fs::write(name("salvage.json"), more).unwrap();
+    assert_eq!(refused("records 161 to 162 are missing"), 2);
+    // The root of fewer is another.
+    let fewer = list.replace("\"acknowledged\":160", "\"acknowledged\":159");
+    fs::write(name("salvage.json"), fewer).unwrap();
+    assert_eq!(refused("another root"), 2);
+    fs::write(name("salvage.json"), "{").unwrap();
+    assert_eq!(refused("salvage.json"), 2);
+    fs::write(name("salvage.json"), &list).unwrap();
+    let whole = fs::read(&segment).unwrap();
+    let mut flipped = whole.clone();
+    flipped[whole.len() / 2] ^= 1;
+    for damaged in [&flipped[..], &whole[..whole.len() / 2], &[]] {
+        fs::write(&segment, damaged).unwrap();
+        assert_eq!(refused("ndjson.zst` is damaged"), 2);
+    }
+    fs::remove_file(&segment).unwrap();
+    assert_eq!(refused("has no segments"), 1);
+    fs::write(&segment, whole).unwrap();
+    assert_eq!(restore(&archive, &restored).1["seq"], 160);
+}
+
 #[test]
 fn a_folder_on_a_read_only_disk_is_verified_read_and_salvaged() {
     let Some(disk) = SmallDisk::mount(64) else { return };

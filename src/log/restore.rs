@@ -1,0 +1,359 @@
+//! Restore: builds a data folder from the segments of an archive, and reads it back.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rollcall_projections::{Millis, Seq};
+
+use super::acknowledgement::{Acknowledgement, AcknowledgementFile};
+use super::archive::{Archive, ArchivedRecord};
+use super::block::{self, Block, Draft};
+use super::dedupe::{Dedupe, judge_batch};
+use super::manifest::{MANIFEST, Manifest};
+use super::merkle::{Edge, Hash};
+use super::open::OpenError;
+use super::raw::records;
+use super::salvage::{copy_public_files, unfinished};
+use super::stopped::StoppedFolder;
+use super::store::{Blocks, Store, StoreError};
+use super::tiles::Tiles;
+use super::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, Log, LogId};
+use crate::verify::{Source, Verified};
+
+/// The bytes of bodies after which sled hands its pages to the kernel.
+const FLUSH_BYTES: usize = 8 << 20;
+
+/// The bound of sled's cache of pages.
+const CACHE_BYTES: u64 = 64 << 20;
+
+/// The number of records between two reports of progress.
+const PROGRESS_EVERY: Seq = 1024;
+
+/// The outcome of a restore.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restored {
+    /// The newest record.
+    pub seq: Seq,
+    /// The tree hash over all records, as read back from the new folder.
+    pub root: [u8; 32],
+    /// The number of records that had been acknowledged, if the archive says it.
+    pub acknowledged: Option<Seq>,
+}
+
+/// Why nothing was restored.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// There is a file or a folder at the place for the outcome.
+    #[error("`{0}` is there already; name a new folder")]
+    Exists(PathBuf),
+    /// There are no segments in the folder.
+    #[error("`{0}` has no segments of an archive; `rollcall salvage` makes some of a data folder")]
+    NotAnArchive(PathBuf),
+    /// Records are missing.
+    #[error(
+        "{} {} missing in `{path}`; run `rollcall salvage` with another copy as `--from` and this \
+         folder as one more, and restore what it makes",
+        records(missing),
+        if is_one(missing) { "is" } else { "are" }
+    )]
+    Missing {
+        /// The archive.
+        path: PathBuf,
+        /// The records, as pairs of the first and the last.
+        missing: Vec<(Seq, Seq)>,
+    },
+    /// A file of the archive is damaged.
+    #[error("`{path}` is damaged: {what}; take it from another copy of the archive")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// A description of the damage.
+        what: String,
+    },
+    /// The records are not those that were acknowledged.
+    #[error(
+        "the records in `{0}` have another root than the one acknowledged: some are not what they \
+         were; run `rollcall salvage` with another copy as `--from`"
+    )]
+    Differs(PathBuf),
+    /// A record cannot be kept as its receipt says.
+    #[error("record {seq} cannot be restored: {what}")]
+    Unfit {
+        /// The record.
+        seq: Seq,
+        /// A description of the fault.
+        what: String,
+    },
+    /// The new folder does not read back.
+    #[error("the restored folder does not read back, and was removed: {0}")]
+    NotReadBack(#[source] OpenError),
+    /// A file cannot be read or written.
+    #[error("`{path}`: {error}")]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// The error of the operating system.
+        error: io::Error,
+    },
+}
+
+fn is_one(missing: &[(Seq, Seq)]) -> bool {
+    matches!(missing, [(first, last)] if first == last)
+}
+
+/// An archive that has every record.
+struct Complete {
+    archive: Archive,
+    log_id: LogId,
+    size: Seq,
+    root: Hash,
+    acknowledged: Option<Seq>,
+}
+
+impl Complete {
+    /// Reads the whole archive in `from`.
+    fn check(from: &Path, progress: &dyn Fn(Seq)) -> Result<Complete, RestoreError> {
+        let of_archive = |error| RestoreError::Io { path: from.to_owned(), error };
+        let damaged = |(path, what)| RestoreError::Damaged { path, what };
+        let mut archive = Archive::open(from).map_err(of_archive)?;
+        if archive.is_empty() {
+            return Err(RestoreError::NotAnArchive(from.to_owned()));
+        }
+        let log_id = archive.log_id().map_err(damaged)?;
+        let manifest = read_manifest(from, log_id)?;
+        let acknowledged = manifest.as_ref().and_then(|(manifest, _)| manifest.acknowledged);
+        let size = promised(&archive, manifest.as_ref().map(|(manifest, _)| manifest));
+        let (mut edge, mut missing) = (Edge::default(), Vec::new());
+        let mut root_then = None;
+        for seq in 1..=size {
+            match archive.checked_record(log_id, seq).map_err(damaged)? {
+                Some(record) => edge.push(record.leaf(), |_, _, _| {}),
+                None => add_missing(&mut missing, seq),
+            }
+            if acknowledged == Some(seq) {
+                root_then = Some(edge.root());
+            }
+            if seq % PROGRESS_EVERY == 0 {
+                progress(seq);
+            }
+        }
+        if !missing.is_empty() {
+            return Err(RestoreError::Missing { path: from.to_owned(), missing });
+        }
+        match (manifest.and_then(|(_, root)| root), root_then) {
+            (Some(expected), Some(found)) if expected != found => {
+                Err(RestoreError::Differs(from.to_owned()))
+            }
+            _ => Ok(Complete { archive, log_id, size, root: edge.root(), acknowledged }),
+        }
+    }
+}
+
+/// Reads what the salvage that made the folder knew, with the acknowledged root.
+fn read_manifest(
+    from: &Path,
+    log_id: LogId,
+) -> Result<Option<(Manifest, Option<Hash>)>, RestoreError> {
+    let damaged = |what| RestoreError::Damaged { path: from.join(MANIFEST), what };
+    let Some(manifest) = Manifest::read(from).map_err(damaged)? else { return Ok(None) };
+    if !manifest.is_of(log_id) {
+        return Err(damaged("it is of another log than the segments".into()));
+    }
+    let root = manifest.acknowledged_root().map_err(damaged)?;
+    Ok(Some((manifest, root)))
+}
+
+/// Returns the newest record that an archive must have.
+fn promised(archive: &Archive, manifest: Option<&Manifest>) -> Seq {
+    let lost = manifest.and_then(|manifest| manifest.missing.last()).map_or(0, |(_, last)| *last);
+    let acknowledged = manifest.and_then(|manifest| manifest.acknowledged).unwrap_or(0);
+    // No log is larger, so a damaged number makes no endless loop.
+    archive.last().max(lost).max(acknowledged).min(Seq::from(u32::MAX))
+}
+
+fn add_missing(missing: &mut Vec<(Seq, Seq)>, seq: Seq) {
+    match missing.last_mut() {
+        Some((_, last)) if *last + 1 == seq => *last = seq,
+        _ => missing.push((seq, seq)),
+    }
+}
+
+/// A record with its moment, on its way into the store.
+struct Waiting {
+    event: Verified,
+    salt: [u8; 16],
+    leaf: Hash,
+}
+
+/// A store that is being filled.
+struct Filling {
+    store: Store,
+    tiles: Tiles,
+    dedupe: Dedupe,
+    edge: Edge,
+    metadata: Hash,
+    last_leaf: Hash,
+    /// Records of one moment, which share blocks.
+    waiting: Vec<Waiting>,
+    waiting_bytes: usize,
+    recorded_at: Millis,
+    unflushed_bytes: usize,
+}
+
+impl Filling {
+    fn begin(folder: &Path, log_id: LogId) -> Result<Filling, StoreError> {
+        Ok(Filling {
+            store: Store::create(folder, CACHE_BYTES, log_id)?,
+            tiles: Tiles::open(&folder.join("tree"))?,
+            dedupe: Dedupe::default(),
+            edge: Edge::default(),
+            metadata: [0; 32],
+            last_leaf: [0; 32],
+            waiting: Vec::new(),
+            waiting_bytes: 0,
+            recorded_at: Millis::MIN,
+            unflushed_bytes: 0,
+        })
+    }
+
+    /// Takes the next record.
+    fn put(&mut self, record: ArchivedRecord) -> Result<(), String> {
+        let receipt = record.read_receipt().map_err(|error| error.to_string())?;
+        let source = [Source::Workos, Source::Rollcall].into_iter();
+        let source = source.into_iter().find(|source| source.name() == receipt.source);
+        let source = source.ok_or("its source is unknown")?;
+        let bytes = record.body.len();
+        if receipt.recorded_at != self.recorded_at
+            || self.waiting.len() == BATCH_EVENTS_MAX
+            || self.waiting_bytes + bytes > BATCH_BYTES_MAX
+        {
+            self.write()?;
+        }
+        let (leaf, salt) = (record.leaf(), record.salt());
+        let (event_id, event_type) = (receipt.event_id, receipt.event_type);
+        let event = Verified::recorded(source, receipt.proof, event_id, event_type, record.body);
+        self.recorded_at = receipt.recorded_at;
+        self.waiting_bytes += bytes;
+        self.waiting.push(Waiting { event, salt, leaf });
+        Ok(())
+    }
+
+    /// Writes the waiting records into blocks.
+    fn write(&mut self) -> Result<(), String> {
+        let waiting = std::mem::take(&mut self.waiting);
+        let (head, count) = (self.edge.size(), waiting.len());
+        let leaves: Vec<Hash> = waiting.iter().map(|waiting| waiting.leaf).collect();
+        let salts: Vec<[u8; 16]> = waiting.iter().map(|waiting| waiting.salt).collect();
+        let Some(last) = leaves.last() else { return Ok(()) };
+        self.last_leaf = *last;
+        let batch = waiting.into_iter().map(|waiting| waiting.event).collect();
+        let load = |seq| self.store.candidate(seq);
+        let judged = judge_batch(&mut self.dedupe, batch, head, &load);
+        let pending = judged.map_err(|error| error.to_string())?.pending;
+        if pending.len() != count {
+            return Err("it, or one next to it, is the same event as one before".into());
+        }
+        let drafts: Vec<Draft> = pending
+            .into_iter()
+            .zip(salts)
+            .map(|(pending, salt)| Draft {
+                event: pending.event,
+                salt,
+                conflicts_with: pending.conflicts_with,
+            })
+            .collect();
+        self.write_blocks(&drafts).map_err(|error| error.to_string())?;
+        self.tiles.grow(&mut self.edge, leaves).map_err(|error| error.to_string())
+    }
+
+    fn write_blocks(&mut self, drafts: &[Draft]) -> io::Result<()> {
+        let first = self.edge.size() + 1;
+        let blocks = block::encode(self.store.log_id(), first, self.recorded_at, drafts)?;
+        for (_, bytes) in &blocks {
+            let block = Block::parse(bytes).map_err(io::Error::other)?;
+            self.metadata = block.chained_metadata(&self.metadata);
+        }
+        self.store.put(&blocks)?;
+        self.unflushed_bytes += std::mem::take(&mut self.waiting_bytes);
+        if self.unflushed_bytes > FLUSH_BYTES {
+            self.unflushed_bytes = 0;
+            self.store.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Makes everything durable.
+    fn finish(mut self, folder: &Path) -> Result<(), StoreError> {
+        let (size, leaf) = (self.edge.size(), self.last_leaf);
+        self.store.sync_all(folder)?;
+        self.tiles.sync()?;
+        let (mut file, _) = AcknowledgementFile::open(&folder.join("checkpoint"))?;
+        file.write(&Acknowledgement {
+            log_id: self.store.log_id(),
+            size,
+            leaf,
+            root: Some(self.edge.root()),
+            metadata: Some(self.metadata),
+        })?;
+        file.sync()?;
+        self.store.mark_clean();
+        Ok(())
+    }
+}
+
+/// Builds the data folder `data`, which must not be there, from the segments in `from`, and reads
+/// it back. `progress` gets the last seq seen, from time to time: once for all while the archive is
+/// checked, again while it is written, and a third time while it is read back.
+///
+/// # Errors
+/// If a record is missing or not what it was, or if a file cannot be read or written. Then there is
+/// no folder `data`.
+pub fn restore(from: &Path, data: &Path, progress: &dyn Fn(Seq)) -> Result<Restored, RestoreError> {
+    if fs::symlink_metadata(data).is_ok() {
+        return Err(RestoreError::Exists(data.to_owned()));
+    }
+    let complete = Complete::check(from, progress)?;
+    let io_error = |error| RestoreError::Io { path: data.to_owned(), error };
+    let unfinished = unfinished(data).map_err(io_error)?;
+    let restored = fill(complete, &unfinished, progress).and_then(|restored| {
+        copy_public_files(from, &unfinished).map_err(io_error)?;
+        fs::File::open(&unfinished).and_then(|folder| folder.sync_all()).map_err(io_error)?;
+        fs::rename(&unfinished, data).map_err(io_error)?;
+        Ok(restored)
+    });
+    if restored.is_err() {
+        // The error says what is wrong.
+        let _ = fs::remove_dir_all(&unfinished);
+    }
+    restored
+}
+
+/// Writes every record into the new folder `folder`, and reads it back.
+fn fill(
+    complete: Complete,
+    folder: &Path,
+    progress: &dyn Fn(Seq),
+) -> Result<Restored, RestoreError> {
+    let Complete { mut archive, log_id, size, root, acknowledged } = complete;
+    let store_error = |error| RestoreError::NotReadBack(OpenError::of(error, folder));
+    let mut filling = Filling::begin(folder, log_id).map_err(store_error)?;
+    for seq in 1..=size {
+        let unfit = |what| RestoreError::Unfit { seq, what };
+        let record = archive.checked_record(log_id, seq);
+        let record = record.map_err(|(path, what)| RestoreError::Damaged { path, what })?;
+        filling.put(record.ok_or_else(|| unfit("it is gone".into()))?).map_err(unfit)?;
+        if seq % PROGRESS_EVERY == 0 {
+            progress(seq);
+        }
+    }
+    filling.write().map_err(|what| RestoreError::Unfit { seq: size, what })?;
+    filling.finish(folder).map_err(store_error)?;
+    let stopped = StoppedFolder::open(folder).map_err(RestoreError::NotReadBack)?;
+    let log = stopped.recover(progress).map_err(RestoreError::NotReadBack)?;
+    if (log.head(), log.root(size)) != (size, Ok(root)) {
+        let what = "its root is not that of the archive".to_owned();
+        return Err(store_error(StoreError::Damaged(what)));
+    }
+    Ok(Restored { seq: size, root, acknowledged })
+}
