@@ -10,6 +10,7 @@ mod again;
 mod compare;
 mod earlier;
 mod guard;
+mod leaving;
 mod listing;
 mod ours;
 mod plan;

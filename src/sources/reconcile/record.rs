@@ -38,6 +38,8 @@ pub(super) struct Recorder<'a> {
     batch: Vec<Decided>,
     /// Of a dry run: the users and groups that it would have begun or ended.
     begun: HashSet<Fingerprint>,
+    /// The users and groups that the source has in another directory.
+    moved: HashSet<Fingerprint>,
     ended: HashSet<Fingerprint>,
 }
 
@@ -75,6 +77,8 @@ struct Told {
 /// A directory as both sides have it now.
 pub(super) struct DirectoryNow<'a> {
     pub(super) id: &'a str,
+    /// True if the list of directories showed it.
+    pub(super) was_listed: bool,
     /// The source's; `None` if it has none.
     pub(super) their: Option<&'a TheirDirectory>,
     /// Just before the request was sent that showed it, or its absence.
@@ -109,6 +113,7 @@ impl<'a> Recorder<'a> {
             outcome: Outcome::default(),
             batch: Vec::new(),
             begun: HashSet::new(),
+            moved: HashSet::new(),
             ended: HashSet::new(),
         }
     }
@@ -139,7 +144,12 @@ impl<'a> Recorder<'a> {
         let was_active = our.is_some_and(|our| our.active);
         let ends = how == HowDifferent::MissingThere
             || (was_active && their.is_some_and(|their| !their.active));
-        let held = (ends && self.is_guarded(now.id)).then_some(HeldReason::Guard);
+        let held = if ends && self.is_guarded(now.id) {
+            Some(HeldReason::Guard)
+        } else {
+            let is_doubtful = now.was_listed && how == HowDifferent::MissingThere;
+            is_doubtful.then_some(HeldReason::NewerEvent)
+        };
         let difference = found(DifferentKind::Directory, now.id, &[now.id], how, fields);
         let object = now.their.map(|their| their.object.clone());
         let observed = Observed::Directory { id: now.id.to_owned(), object };
@@ -173,7 +183,8 @@ impl<'a> Recorder<'a> {
                 None => {}
                 Some(Answer::Undecided) => self.note_undecided(directory),
                 Some(Answer::Absent { asked_at }) => {
-                    self.absent(kind, directory, id, asked_at)?;
+                    let was_listed = Candidate::decode(&entry.value)? != Candidate::MissingThere;
+                    self.absent(kind, directory, id, asked_at, was_listed)?;
                 }
                 Some(Answer::Present(seen)) => self.present(kind, directory, id, seen, texts)?,
             }
@@ -196,13 +207,16 @@ impl<'a> Recorder<'a> {
         directory: &str,
         id: &str,
         asked_at: Millis,
+        was_listed: bool,
     ) -> Result<(), Trouble> {
         let ours = Ours::now(self.engine);
         let holding = self.engine.views().holding(kind, id, ours.cut);
         let Some(holding) = holding.filter(|holding| holding.directory == directory) else {
             return Ok(());
         };
-        let held = self.is_guarded(directory).then_some(HeldReason::Guard);
+        let guarded = self.is_guarded(directory).then_some(HeldReason::Guard);
+        // What the list shows and the thing itself denies is not judged in this run.
+        let held = guarded.or(was_listed.then_some(HeldReason::NewerEvent));
         let how = HowDifferent::MissingThere;
         let difference = found(kind.into(), directory, &[id], how, Vec::new());
         let (id, directory) = (id.to_owned(), directory.to_owned());
@@ -237,11 +251,17 @@ impl<'a> Recorder<'a> {
         if how == HowDifferent::Differs && fields.is_empty() {
             return Ok(());
         }
+        let moves = fields.iter().any(|field| field == "directory_id");
+        // A thing that moved is in what both directories differ in, and is one difference.
+        if moves && !self.moved.insert(key_of_end(kind.into(), id)) {
+            return Ok(());
+        }
         let was_active = our.as_ref().is_some_and(|our| our.holding.active);
-        let ends = kind == HeldKind::User && was_active && !their.active;
+        let ends = kind == HeldKind::User && was_active && (moves || !their.active);
+        let home_here = our.as_ref().map_or(directory, |our| our.holding.directory.as_str());
         let known_at = self.engine.views().last_updated_at(kind, id, ours.cut);
         let is_older = their.updated_at.zip(known_at).is_some_and(|(their, our)| their < our);
-        let held = if ends && self.is_guarded(directory) {
+        let held = if ends && self.is_guarded(home_here) {
             Some(HeldReason::Guard)
         } else {
             (is_older && self.guard != Guard::Off).then_some(HeldReason::SourceOlder)
@@ -250,7 +270,7 @@ impl<'a> Recorder<'a> {
         let observed = observed(kind, id, directory, &object);
         let compared_with = our.map(|our| our.holding.row.seq);
         let told = Told { observed, asked_at: seen.asked_at, compared_with };
-        self.decide(difference, held, Some(told), u64::from(ends))
+        self.decide(difference, held, Some(told), u64::from(ends && !their.active))
     }
 
     /// Compares the memberships as they are now.
@@ -423,10 +443,14 @@ fn key_of_end(kind: DifferentKind, id: &str) -> Fingerprint {
     fingerprint(&format!("{kind:?} {id}"))
 }
 
+/// Returns the directory that an object names, if it is usable.
+pub(super) fn own_directory(object: &str) -> Option<String> {
+    let [own] = crate::json::fields(object, ["directory_id"])?;
+    crate::json::name(own).filter(|id| (1..=255).contains(&id.len())).map(String::from)
+}
+
 fn observed(kind: HeldKind, id: &str, directory: &str, object: &str) -> Observed {
-    let own = crate::json::fields(object, ["directory_id"]).and_then(|[own]| {
-        crate::json::name(own).filter(|id| (1..=255).contains(&id.len())).map(String::from)
-    });
+    let own = own_directory(object);
     let (id, directory) = (id.to_owned(), own.unwrap_or_else(|| directory.to_owned()));
     let object = Some(object.to_owned());
     match kind {
@@ -436,7 +460,7 @@ fn observed(kind: HeldKind, id: &str, directory: &str, object: &str) -> Observed
 }
 
 /// Returns the answer to a candidate; `None` if there is none.
-fn answer_to(entry: &Entry, answers: &mut Merge) -> Result<Option<Answer>, Trouble> {
+pub(super) fn answer_to(entry: &Entry, answers: &mut Merge) -> Result<Option<Answer>, Trouble> {
     if let Candidate::New(seen) = Candidate::decode(&entry.value)? {
         return Ok(Some(Answer::Present(seen)));
     }

@@ -11,6 +11,7 @@ use super::again::SecondLook;
 use super::compare::Served;
 use super::earlier::earlier_ends;
 use super::guard::{Ends, Guard, Tally, run_ends_too_much};
+use super::leaving::Leaving;
 use super::listing::{Listed, Lister, Lists, Look, TheirDirectory, engine_of};
 use super::ours::Ours;
 use super::plan::{
@@ -96,7 +97,7 @@ impl Running<'_> {
         let engine = engine_of(self.engine)?;
         let cut = Ours::now(&engine).cut;
         let candidates = self.plan(&engine, cut, &lists, &mut directories.works)?;
-        let held = self.held(&engine, &directories.works)?;
+        let mut held = self.held(&engine, &directories.works)?;
         drop(engine);
         self.progress.begin(Step::LookingAgain);
         let answers = self.look(cut, &candidates, &mut directories.works, &held, &mut texts)?;
@@ -107,6 +108,13 @@ impl Running<'_> {
         }
         self.progress.begin(Step::Recording);
         let engine = engine_of(self.engine)?;
+        // The second look may show other ends than the lists: they are judged as well.
+        let ending = Leaving { engine: &engine, answers: &answers.users, texts: &mut texts };
+        let leaving = ending.count(&candidates.users)?;
+        for (id, work) in &mut directories.works {
+            work.judge_again(leaving.get(id).copied().unwrap_or(0), &engine);
+        }
+        held.extend(self.held(&engine, &directories.works)?);
         let outcome =
             self.record(&engine, &directories, &candidates, &answers, &held, &mut texts)?;
         self.complete(&engine, &directories.works, outcome)
@@ -350,6 +358,7 @@ impl Running<'_> {
             };
             recorder.directory(&DirectoryNow {
                 id,
+                was_listed: work.their.is_some(),
                 their: now.their.as_ref(),
                 asked_at: now.asked_at,
                 active_users: work.plan.ends.users.there,
@@ -445,6 +454,27 @@ impl Work {
         };
         let asked_at = self.their.as_ref().map_or(Millis::MIN, |their| their.asked_at);
         differs.then(|| Now { their: self.their.clone(), asked_at })
+    }
+
+    /// Takes the answers of the second look as its end, and the users who leave it by them.
+    fn judge_again(&mut self, leaving: u64, engine: &Engine) {
+        if let Some(now) = &self.now {
+            let their = now.their.as_ref().map(|their| Served::their_directory(&their.object));
+            let is_active = self
+                .our
+                .as_ref()
+                .is_some_and(|row| Ours::now(engine).directory(row).is_ok_and(|our| our.active));
+            self.end = match their {
+                // What was listed is not absent in this run.
+                None if self.their.is_some() => DirectoryEnd::Stays,
+                None => DirectoryEnd::Gone,
+                Some(their) if is_active && !their.active => DirectoryEnd::Inactive,
+                Some(_) => DirectoryEnd::Stays,
+            };
+        }
+        let users = &mut self.plan.ends.users;
+        let all = self.end != DirectoryEnd::Stays;
+        users.ending = if all { users.there } else { leaving.min(users.there) };
     }
 
     /// Tells if it is asked for again: what no record ever named is asked for once.

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::kit::server::{API_KEY, Server, now_ms, signal};
 use crate::kit::source::faulty::{Fault, Faulty};
+use crate::kit::source::http::Reply;
 use crate::kit::source::objects::{directory, event, group, membership, user};
 use crate::kit::source::pulling::{Puller, pull};
 use crate::kit::source::reconciling::{
@@ -494,4 +495,103 @@ fn a_server_compares_by_itself_and_says_that_it_is_in_step() {
     };
     assert_eq!(run["recorded"], 2 + 5 + 5);
     assert_in_step(&server, &source.url, SOURCE_KEY);
+}
+
+/// Asserts that every user still has its access.
+#[track_caller]
+fn assert_not_ended(server: &Server, users: usize) {
+    let ends = server.get("/rollcall/v1/deprovisionings?limit=100").json();
+    assert_eq!(ends["data"], json!([]));
+    assert_eq!(server.get("/directories").ids(), [D]);
+    let shown = server.get("/directory_users?directory=directory_1&limit=100");
+    assert_eq!(shown.ids().len(), users.min(100));
+}
+
+#[test]
+fn what_the_list_shows_and_its_own_look_denies_is_not_judged() {
+    for users in [5, 101] {
+        let (source, data) = (source_with_users(users), tempfile::tempdir().unwrap());
+        let faulty = Faulty::before(&source.url);
+        let server = imported(data.path(), &faulty.url);
+        for number in 0..users {
+            let mut contents = source.contents();
+            contents.users.get_mut(&user_id(number)).unwrap()["email"] = "new@foo.example".into();
+        }
+        source.contents().groups.get_mut("directory_group_directory_1").unwrap()["name"] =
+            "Team".into();
+        source.contents().directories.get_mut(D).unwrap()["name"] = "Renamed".into();
+        for path in ["/directory_users/", "/directory_groups/", "/directories/"] {
+            faulty.fail(path, u32::MAX, Fault::Status(404));
+        }
+        // Pages of the first list pass; the second is empty.
+        let pages = u32::try_from(users.div_ceil(100)).unwrap();
+        let list = "/directory_users?directory=";
+        faulty.fail_later(list, pages, u32::MAX, Fault::EmptyList);
+        let run = reconcile(&server, &whole());
+        assert_eq!((&run["state"], &run["recorded"]), (&json!("held"), &json!(0)), "{run}");
+        let lines = differences(&run);
+        assert_eq!(lines.len(), 1 + 1 + users);
+        assert!(lines.iter().all(|line| line.ends_with(" newer_event")), "{lines:?}");
+        assert_not_ended(&server, users);
+        faulty.heal();
+        assert_eq!(reconcile(&server, &whole())["state"], "completed");
+        assert_in_step(&server, &source.url, SOURCE_KEY);
+    }
+}
+
+/// An answer in which everything is inactive.
+fn inactive() -> Fault {
+    Fault::Rewrite(Box::new(|mut reply: Reply| {
+        let text = String::from_utf8_lossy(&reply.body)
+            .replace(r#""state":"active""#, r#""state":"inactive""#);
+        reply.body = text.replace(r#""state":"linked""#, r#""state":"unlinked""#).into();
+        reply
+    }))
+}
+
+#[test]
+fn the_guard_judges_the_ends_that_only_the_second_look_shows() {
+    for users in [50, 101] {
+        let (source, data) = (source_with_users(users), tempfile::tempdir().unwrap());
+        let faulty = Faulty::before(&source.url);
+        let server = imported(data.path(), &faulty.url);
+        for number in 0..users {
+            let mut contents = source.contents();
+            contents.users.get_mut(&user_id(number)).unwrap()["email"] = "new@foo.example".into();
+        }
+        faulty.fail("/directory_users/", u32::MAX, inactive());
+        let pages = u32::try_from(users.div_ceil(100)).unwrap();
+        faulty.fail_later("/directory_users?directory=", pages, u32::MAX, inactive());
+        let run = reconcile(&server, &whole());
+        assert_eq!((&run["recorded"], &run["held"]), (&json!(0), &json!(users)), "{run}");
+        assert!(differences(&run).iter().all(|line| line.ends_with(" guard")), "{run}");
+        assert_not_ended(&server, users);
+    }
+    let (source, data) = (source_with_users(20), tempfile::tempdir().unwrap());
+    let faulty = Faulty::before(&source.url);
+    let server = imported(data.path(), &faulty.url);
+    source.contents().directories.get_mut(D).unwrap()["name"] = "Renamed".into();
+    faulty.fail("/directories/", u32::MAX, inactive());
+    let run = reconcile(&server, &whole());
+    assert_eq!(differences(&run), ["directory differs directory_1 [name state] guard"]);
+    assert_not_ended(&server, 20);
+}
+
+#[test]
+fn users_who_move_to_another_directory_count_where_they_were() {
+    let (source, data) = (source_with_users(20), tempfile::tempdir().unwrap());
+    let at = now_ms() - 30 * MINUTE_MS;
+    let mut other = directory("directory_2", "Halden", at);
+    other["state"] = "unlinked".into();
+    source.contents().put_directory(other);
+    let server = imported(data.path(), &source.url);
+    for number in 0..20 {
+        let mut contents = source.contents();
+        contents.users.get_mut(&user_id(number)).unwrap()["directory_id"] = "directory_2".into();
+    }
+    let run = reconcile(&server, &whole());
+    assert_eq!((&run["recorded"], &run["held"]), (&json!(0), &json!(20)), "{run}");
+    let off = reconcile(&server, &json!({ "guard": "off" }));
+    assert_eq!((&off["recorded"], &off["held"]), (&json!(20), &json!(0)), "one each: {off}");
+    assert_eq!(differences(&reconcile(&server, &whole())), [""; 0]);
 }
