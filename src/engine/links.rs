@@ -181,7 +181,8 @@ impl<'v> Draft<'v> {
         let LinkPair { app_user, user } = result.pair.clone();
         let wanted = Holder { app_user, directory };
         let held = self.holder_of(&user);
-        if held.as_ref() == Some(&wanted) {
+        // A user who moved keeps the link, so that the directory of its setting says nothing.
+        if held.as_ref().is_some_and(|held| held.app_user == wanted.app_user) {
             result.outcome = LinkOutcome::Unchanged;
             let is_folded = !self.of_user.contains_key(&user);
             let link = self.views.link_of_user(&user, Cut::LATEST).filter(|_| is_folded);
