@@ -36,7 +36,8 @@ pub struct LinkResult {
     pub set_at: Option<Millis>,
     /// The record that set it; `None` if none did.
     pub seq: Option<Seq>,
-    /// The links that it ended.
+    /// The links that it ended, of users who are seen: a link stays with a user who moves to another
+    /// organization.
     pub ended: Vec<LinkPair>,
 }
 
@@ -191,8 +192,10 @@ impl<'v> Draft<'v> {
             return result;
         }
         if let Some(other) = self.user_of(&wanted) {
-            let app_user = wanted.app_user.clone();
-            result.ended.push(LinkPair { app_user, user: other.clone() });
+            if self.views.knows_user(&other, Cut::LATEST) {
+                let app_user = wanted.app_user.clone();
+                result.ended.push(LinkPair { app_user, user: other.clone() });
+            }
             self.of_user.insert(other, None);
         }
         if let Some(held) = held {

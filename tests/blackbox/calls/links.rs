@@ -1,12 +1,13 @@
 //! Links of directory users to the application's own users: set, replaced, removed, and shown
 //! wherever a user is looked up.
 
+use rollcall::http::WEBHOOK_PATH;
 use rollcall::keys::KeyEntry;
 use serde_json::{Value, json};
 
 use crate::kit::keyed::{Keyed, entry};
 use crate::kit::model::{read_time, rfc3339};
-use crate::kit::server::{API_KEY, Answer};
+use crate::kit::server::{API_KEY, Answer, SECRET, agent, now_ms, post, signature};
 
 const LINKS: &str = "/rollcall/v1/links";
 const START_MS: i64 = 1_767_225_600_000;
@@ -359,6 +360,26 @@ fn a_bound_key_sees_and_sets_links_of_users_that_it_sees() {
     let count = |answer: Answer| answer.json()["data"].as_array().unwrap().len();
     assert_eq!(count(server.get("own_reader", events)), 3);
     assert_eq!(count(get(&server, events)), 4);
+}
+
+#[test]
+fn a_link_of_a_user_who_moved_away_ends_without_being_named_to_a_bound_key() {
+    let server = Keyed::start(&keys(), &companies());
+    set(&server, "ann", "a1");
+    let moved = user("updated", "a1", "db", 7).1;
+    let header = signature(SECRET, &now_ms().to_string(), moved.as_bytes());
+    let url = format!("{}{WEBHOOK_PATH}", server.url);
+    let headers = [("WorkOS-Signature", &*header)];
+    assert_eq!(post(&agent(), &url, moved.as_bytes(), &headers).unwrap().status, 200);
+    let (dry, wanted) = (format!("{LINKS}?dry_run=true"), pair("ann", "a2"));
+    let seen = put(&server, &dry, &wanted).json();
+    assert_eq!(seen["ended"], json!([pair("ann", "a1")]), "of a key that sees both");
+    for path in [&*dry, LINKS] {
+        let answer = server.ask("own_operator", "put", path, Some(&wanted)).json();
+        assert_eq!((&answer["outcome"], &answer["ended"]), (&json!("set"), &json!([])), "{path}");
+    }
+    // It has ended all the same.
+    assert_eq!(links(&server, ""), ["ann=a2"]);
 }
 
 #[test]
