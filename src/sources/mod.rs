@@ -13,6 +13,7 @@ mod status;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -64,6 +65,8 @@ pub struct Source {
     signs_webhooks: bool,
     pulling: Mutex<Progress>,
     runs: reconcile::Runs,
+    /// True while the source is asked for a caller who waits.
+    is_looking: AtomicBool,
 }
 
 /// The thread that pulls.
@@ -92,6 +95,7 @@ impl Source {
             signs_webhooks,
             pulling: Mutex::default(),
             runs: reconcile::Runs::in_folder(data),
+            is_looking: AtomicBool::new(false),
         })
     }
 

@@ -167,6 +167,9 @@ impl Running<'_> {
             theirs.into_iter().map(|their| (their.id.clone(), their)).collect();
         let mut directories = Directories { works: BTreeMap::new(), deleted_here: Vec::new() };
         let ids: BTreeSet<String> = theirs.keys().chain(held.keys()).cloned().collect();
+        if let (Some(only), true) = (&self.scope.directory, ids.is_empty()) {
+            return Err(Trouble::Run(format!("neither the log nor the source has `{only}`")));
+        }
         for id in ids {
             let (their, our) = (theirs.remove(&id), held.get(&id));
             if our.is_some_and(|our| our.deleted_here) {

@@ -605,3 +605,74 @@ fn a_server_that_pulls_from_another_has_the_same_events_and_users() {
     let members = "/directory_users?group=directory_group_1&limit=100";
     assert_eq!(server.get(members).json()["data"], upstream.get(members).json()["data"]);
 }
+
+/// Begins a reconciliation of one directory, and returns its status, and how long that took.
+fn ask_for_run(server: &Server, directory: &str) -> (u16, Duration) {
+    let begun = Instant::now();
+    let body = json!({ "directory": directory });
+    let answer = server.act("post", "/rollcall/v1/reconciliations", Some(&body));
+    (answer.status, begun.elapsed())
+}
+
+/// Waits for the end of the newest reconciliation, and returns it.
+fn ended_run(server: &Server) -> Value {
+    let begun = Instant::now();
+    loop {
+        let run = server.get("/rollcall/v1/reconciliations").json()["data"][0].clone();
+        if run["state"] != "running" {
+            return run;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "{run}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn no_caller_waits_long_for_the_source_and_no_question_waits_at_all() {
+    for fault in [Fault::TooMany("300".into()), Fault::Late(Duration::from_secs(20))] {
+        let folder = tempfile::tempdir().unwrap();
+        let source = source_with_directory(SETTLED_MS);
+        let proxy = Faulty::before(&source.url);
+        let options = ["--pull-every", "1h"];
+        let server = Puller { options: &options, ..Puller::of(folder.path(), &proxy.url) }.start();
+        until(&server, |source| !source["caught_up_at"].is_null());
+        proxy.fail("/directories/", 1000, fault);
+        std::thread::scope(|scope| {
+            let asking: Vec<_> = (0..24)
+                .map(|number| {
+                    let directory = format!("directory_unknown_{number}");
+                    let server = &server;
+                    scope.spawn(move || ask_for_run(server, &directory))
+                })
+                .collect();
+            for _ in 0..20 {
+                let begun = Instant::now();
+                assert_eq!(server.get("/directories").ids(), ["directory_1"]);
+                assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            for asked in asking {
+                let (status, time) = asked.join().unwrap();
+                assert!([202, 409].contains(&status), "{status}");
+                assert!(time < Duration::from_secs(8), "{time:?}");
+            }
+        });
+        assert_eq!(ask_for_run(&server, "directory_1").0, 409, "the run waits for the source");
+    }
+}
+
+#[test]
+fn a_run_of_a_directory_that_is_found_to_be_unknown_later_fails_with_the_cause() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = source_with_directory(SETTLED_MS);
+    let proxy = Faulty::before(&source.url);
+    let server = Puller::of(folder.path(), &proxy.url).start();
+    pull(&server);
+    assert_eq!(ask_for_run(&server, "directory_x").0, 404);
+    proxy.fail("/directories/directory_x", 1, Fault::Status(503));
+    assert_eq!(ask_for_run(&server, "directory_x").0, 202);
+    let run = ended_run(&server);
+    assert_eq!((&run["state"], &run["directories"]), (&json!("failed"), &json!([])));
+    let error = run["error"].as_str().unwrap();
+    assert_eq!(error, "neither the log nor the source has `directory_x`");
+}
