@@ -122,6 +122,7 @@ const DIRECTORIES: [Column; 11] = [
 /// Returns the statistics as a page: totals, then a table of the directories.
 fn page(stats: &Value, width: Option<u16>) -> String {
     let totals = totals(stats).into_iter();
+    let totals = totals.chain(differing(stats).map(|counted| ("differing copies", counted)));
     let totals = totals.chain(clock(stats).map(|doubt| ("clock", doubt)));
     let totals = totals.chain(sources(stats).map(|source| ("source", source)));
     let rows: Vec<Vec<String>> = totals.map(|(name, value)| vec![name.to_owned(), value]).collect();
@@ -154,6 +155,13 @@ fn uptime(stats: &Value) -> String {
         }
         _ => String::new(),
     }
+}
+
+/// Returns the number of duplicates that say something else than the log, if there are any.
+fn differing(stats: &Value) -> Option<String> {
+    let copies = Some(count(stats, "/differs")).filter(|copies| *copies > 0);
+    copies
+        .map(|copies| format!("{copies} dropped since the start; the server's log names the types"))
 }
 
 /// Returns what is wrong with the server's clock.
@@ -357,7 +365,7 @@ mod tests {
             "rate_per_s": {"last_minute": 0.02, "last_hour": 0.0},
             "delay_ms": {"last_hour": {"p50": 120, "p99": 4_200, "max": 62_000}, "last_day": null},
             "backfilled": {"last_hour": 4_210, "last_day": 1},
-            "duplicates": 4,
+            "duplicates": 4, "differs": 2,
             "refused_webhooks": {"signature_mismatch": 2, "body_too_large": 0},
             "conflicts": 1, "quarantine": {"not_an_event": 0, "conflict": 0},
             "sources": [
@@ -399,6 +407,7 @@ duplicates        4
 refused webhooks  signature_mismatch 2
 conflicts         1
 quarantine        0
+differing copies  2 dropped since the start; the server's log names the types
 source            https://api.workos.com: every event pulled 12 s ago, 3 new and 7 known since the start (1 differ); compared 3 min 0 s ago: 14 differences (12 recorded, 2 held)
 source            https://other: not every event is pulled yet, 0 new and 0 known since the start; not compared since the start; unauthorized: no key
 

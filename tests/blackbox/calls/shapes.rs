@@ -1257,6 +1257,7 @@ fn samples() -> Vec<Sample> {
         "delay_ms": { "last_hour": delay, "last_day": delay },
         "backfilled": { "last_hour": 0, "last_day": 0 },
         "duplicates": 1,
+        "differs": 0,
         "signature_failures": {
             "signature_missing": 0, "signature_malformed": 0, "signature_mismatch": 0,
             "timestamp_outside_tolerance": 0,

@@ -199,6 +199,11 @@ fn a_tail_heals_a_lost_webhook_and_the_first_content_counts() {
     let answer = server.post(created(2, SETTLED_MS).as_bytes());
     assert_eq!(answer.status, 200);
     assert_eq!(source_of(&server)["new"], 2);
+    assert_eq!(server.get("/rollcall/v1/stats").json()["differs"], 1);
+    // One that says something else is counted where operators look: no conflict, not recorded.
+    let other = created(2, SETTLED_MS).replace("\"Ada\"", "\"Eve\"");
+    assert_eq!(server.post(other.as_bytes()).json()["conflict"], false);
+    assert_eq!(server.get("/rollcall/v1/stats").json()["differs"], 2);
 }
 
 #[test]
