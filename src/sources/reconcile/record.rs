@@ -343,7 +343,13 @@ impl<'a> Recorder<'a> {
             Some(user) => !self.progress.has_failed(&user.directory),
             None => self.begun.contains(&key_of_end(DifferentKind::User, user)),
         };
-        let held = (!is_known).then_some(HeldReason::UnknownUser);
+        let held = (!is_known).then(|| {
+            let directory = self.engine.views().held_directory(directory, ours.cut);
+            match directory.is_some_and(|directory| directory.deleted_here) {
+                true => HeldReason::DeletedHere,
+                false => HeldReason::UnknownUser,
+            }
+        });
         self.membership(directory, group, user, HowDifferent::MissingHere, held, asked_at)
     }
 
@@ -438,10 +444,14 @@ impl<'a> Recorder<'a> {
         match outcome {
             ObservationOutcome::Recorded(seq) => difference.recorded = Some(seq),
             ObservationOutcome::NewerEvent => difference.held = Some(HeldReason::NewerEvent),
+            ObservationOutcome::DeletedHere => difference.held = Some(HeldReason::DeletedHere),
             ObservationOutcome::UnknownUser => difference.held = Some(HeldReason::UnknownUser),
             ObservationOutcome::Unchanged => return false,
             ObservationOutcome::Unusable => {
-                self.note_undecided(&difference.directory_id);
+                let directory = &difference.directory_id;
+                let thing = difference.id.as_deref().unwrap_or_default();
+                self.progress.doubt(directory, format!("the object of {thing} cannot be recorded"));
+                self.note_undecided(directory);
                 return false;
             }
         }

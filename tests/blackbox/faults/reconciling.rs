@@ -595,3 +595,35 @@ fn users_who_move_to_another_directory_count_where_they_were() {
     assert_eq!((&off["recorded"], &off["held"]), (&json!(20), &json!(0)), "one each: {off}");
     assert_eq!(differences(&reconcile(&server, &whole())), [""; 0]);
 }
+
+#[test]
+fn what_an_operator_deletes_while_a_run_is_under_way_is_not_recorded() {
+    for path in ["/directory_groups?directory", "/directory_users?directory"] {
+        let (source, data) = (source_with_users(3), tempfile::tempdir().unwrap());
+        let faulty = Faulty::before(&source.url);
+        let server = imported(data.path(), &faulty.url);
+        source.contents().users.get_mut(&user_id(1)).unwrap()["email"] = "n@foo.example".into();
+        faulty.fail(path, 1, Fault::Late(std::time::Duration::from_millis(300)));
+        let begun = begin(&server, &whole());
+        std::thread::sleep(std::time::Duration::from_millis(150));
+        assert_eq!(server.delete("/directories/directory_1").status, 202);
+        let run = ended(&server, begun["id"].as_str().unwrap());
+        assert_eq!((&run["state"], &run["recorded"]), (&json!("held"), &json!(0)), "{run}");
+        assert!(differences(&run).iter().all(|line| line.ends_with(" deleted_here")), "{run}");
+        assert_eq!(server.get("/directories").ids(), [""; 0]);
+    }
+}
+
+#[test]
+fn a_run_with_an_undecided_answer_is_not_in_step_and_says_why() {
+    let (source, data) = (source_with_users(5), tempfile::tempdir().unwrap());
+    let faulty = Faulty::before(&source.url);
+    let server = imported(data.path(), &faulty.url);
+    source.contents().users.get_mut(&user_id(1)).unwrap()["email"] = "new@foo.example".into();
+    faulty.fail("/directory_users/", u32::MAX, Fault::Status(422));
+    let run = reconcile(&server, &whole());
+    assert_eq!(run["state"], "failed", "{run}");
+    assert_eq!(run["directories"][0]["state"], "undecided");
+    let error = run["directories"][0]["error"].as_str().unwrap();
+    assert!(error.contains(&user_id(1)) && error.contains("422"), "{error}");
+}
