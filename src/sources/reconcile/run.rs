@@ -352,6 +352,17 @@ impl Running<'_> {
             held,
             &homes,
         );
+        for (id, _) in works.iter().filter(|(_, work)| !work.listed.is_clean(work.their.is_some()))
+        {
+            recorder.note_undecided(id);
+        }
+        for (kind, candidates, answers) in [
+            (DifferentKind::Group, &candidates.groups, &answers.groups),
+            (DifferentKind::User, &candidates.users, &answers.users),
+            (DifferentKind::Membership, &candidates.members, &answers.members),
+        ] {
+            recorder.find_undecided(kind, candidates, answers)?;
+        }
         for id in deleted_here {
             recorder.deleted_here(id)?;
         }

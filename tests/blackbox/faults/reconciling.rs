@@ -258,7 +258,7 @@ fn an_absence_needs_an_answer_of_its_own() {
         assert_eq!(run["directories"][0]["state"], "undecided", "{run}");
         faulty.heal();
     }
-    assert!(head(&server) <= before + 1, "only the membership");
+    assert_eq!(head(&server), before, "not even the membership");
     let run = reconcile(&server, &whole());
     assert_eq!(differences(&run), [format!("user missing_there {} [] recorded", user_id(5))]);
 }
@@ -626,4 +626,21 @@ fn a_run_with_an_undecided_answer_is_not_in_step_and_says_why() {
     assert_eq!(run["directories"][0]["state"], "undecided");
     let error = run["directories"][0]["error"].as_str().unwrap();
     assert!(error.contains(&user_id(1)) && error.contains("422"), "{error}");
+}
+
+#[test]
+fn one_undecided_answer_holds_every_absence_of_its_directory() {
+    let (source, data) = (source_with_users(20), tempfile::tempdir().unwrap());
+    let faulty = Faulty::before(&source.url);
+    let server = imported(data.path(), &faulty.url);
+    source.contents().remove_user(&user_id(4));
+    source.contents().remove_user(&user_id(5));
+    let crew = "directory_group_directory_1".to_owned();
+    source.contents().members.remove(&(crew, user_id(6)));
+    faulty.fail(&format!("/directory_users/{}", user_id(5)), 1, Fault::Status(403));
+    let run = reconcile(&server, &whole());
+    assert_eq!((&run["state"], &run["recorded"]), (&json!("failed"), &json!(0)), "{run}");
+    assert!(differences(&run).iter().all(|line| line.ends_with(" newer_event")), "{run}");
+    assert_eq!(reconcile(&server, &whole())["recorded"], 3);
+    assert_in_step(&server, &source.url, SOURCE_KEY);
 }
