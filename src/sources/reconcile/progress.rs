@@ -315,6 +315,11 @@ impl Progress {
         self.differences.lock().add(text, folder)
     }
 
+    /// Returns the number of the differences.
+    pub fn difference_count(&self) -> usize {
+        self.differences.lock().count
+    }
+
     /// Returns some differences as JSON, in the order in which they were found, and the number of
     /// all.
     ///

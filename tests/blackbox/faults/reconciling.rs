@@ -4,11 +4,12 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::calls::shapes::check;
 use crate::kit::server::{API_KEY, Server, now_ms, signal};
 use crate::kit::source::faulty::{Fault, Faulty};
 use crate::kit::source::http::Reply;
 use crate::kit::source::objects::{directory, event, group, membership, user};
-use crate::kit::source::pulling::{Puller, pull};
+use crate::kit::source::pulling::{Puller, pull, source_of};
 use crate::kit::source::reconciling::{
     assert_in_step, begin, differences, ended, head, observations, reconcile, whole,
 };
@@ -143,6 +144,14 @@ fn what_differs_is_recorded_once_and_says_which_fields() {
     assert_eq!(head(&server), before, "a dry run records nothing");
     let run = reconcile(&server, &whole());
     assert_eq!(differences(&run), expected("recorded"));
+    for run in [&dry, &run] {
+        check("rollcall.json#/$defs/reconciliation", run, "a run");
+    }
+    let shown = source_of(&server);
+    check("rollcall.json#/$defs/source", &shown, "the source");
+    let outline = &shown["reconciliation"];
+    let found = ["id", "differences", "recorded", "held"].map(|field| outline[field].clone());
+    assert_eq!(found, [run["id"].clone(), json!(7), json!(7), json!(0)]);
     assert_in_step(&server, &source.url, SOURCE_KEY);
     assert_eq!(differences(&reconcile(&server, &whole())), [""; 0]);
 }
