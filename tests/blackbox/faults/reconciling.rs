@@ -653,3 +653,24 @@ fn one_undecided_answer_holds_every_absence_of_its_directory() {
     assert_eq!(reconcile(&server, &whole())["recorded"], 3);
     assert_in_step(&server, &source.url, SOURCE_KEY);
 }
+
+#[test]
+fn an_object_without_a_usable_directory_is_observed_once() {
+    for given in [None, Some(Value::Null), Some(json!(7)), Some(json!(""))] {
+        let (source, data) = (source_with_users(3), tempfile::tempdir().unwrap());
+        let faulty = Faulty::before(&source.url);
+        let own = given.clone().map(|id| format!(r#""directory_id":{id},"#)).unwrap_or_default();
+        faulty.fail(
+            "/directory_users",
+            u32::MAX,
+            Fault::Rewrite(Box::new(move |mut reply: Reply| {
+                let text = String::from_utf8_lossy(&reply.body);
+                reply.body = text.replace(r#""directory_id":"directory_1","#, &own).into();
+                reply
+            })),
+        );
+        let server = imported(data.path(), &faulty.url);
+        let again = reconcile(&server, &whole());
+        assert_eq!(differences(&again), [""; 0], "{given:?}");
+    }
+}
