@@ -23,7 +23,7 @@ pub enum RunState {
     Completed,
     /// Everything was compared, and some differences were held.
     Held,
-    /// Some directory, or all, could not be compared.
+    /// Some directory, or all, could not be compared, or not without doubt.
     Failed,
 }
 
@@ -70,7 +70,7 @@ pub enum DirectoryState {
 pub struct RunDirectory {
     /// Its state.
     pub state: DirectoryState,
-    /// The reason why it failed.
+    /// The reason why it failed, or why it is undecided.
     pub error: Option<String>,
 }
 
@@ -258,6 +258,26 @@ impl Progress {
         tracing::warn!(directory, error, "the directory could not be compared with the source");
         let failed = RunDirectory { state: DirectoryState::Failed, error: Some(error) };
         self.now.lock().directories.insert(directory.to_owned(), failed);
+    }
+
+    /// Keeps the first reason why a directory is undecided.
+    pub(super) fn doubt(&self, directory: &str, reason: String) {
+        let mut now = self.now.lock();
+        if let Some(known) = now.directories.get_mut(directory) {
+            known.error.get_or_insert(reason);
+        }
+    }
+
+    /// Ends a directory that some answer leaves undecided.
+    pub(super) fn set_undecided(&self, directory: &str) {
+        let reason = "a list of the source has an object without a usable id";
+        self.doubt(directory, reason.into());
+        let mut now = self.now.lock();
+        if let Some(known) = now.directories.get_mut(directory) {
+            known.state = DirectoryState::Undecided;
+            let error = known.error.as_deref().unwrap_or_default();
+            tracing::warn!(directory, error, "the directory could not be compared without doubt");
+        }
     }
 
     /// Returns true if a directory has failed.

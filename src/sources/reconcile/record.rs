@@ -43,6 +43,8 @@ pub(super) struct Recorder<'a> {
     begun: HashSet<Fingerprint>,
     /// The users and groups that the source has in another directory.
     moved: HashSet<Fingerprint>,
+    /// The users whose own look decides nothing.
+    undecided_users: HashSet<Fingerprint>,
     ended: HashSet<Fingerprint>,
 }
 
@@ -127,6 +129,7 @@ impl<'a> Recorder<'a> {
             recording: None,
             begun: HashSet::new(),
             moved: HashSet::new(),
+            undecided_users: HashSet::new(),
             ended: HashSet::new(),
         }
     }
@@ -210,7 +213,38 @@ impl<'a> Recorder<'a> {
         self.ended.contains(&key_of_end(DifferentKind::Directory, directory))
     }
 
-    fn note_undecided(&mut self, directory: &str) {
+    /// Notes the directories of undecided answers, in which no absence is recorded, and the users
+    /// about whom they are.
+    pub(super) fn find_undecided(
+        &mut self,
+        kind: DifferentKind,
+        candidates: &Sorted,
+        answers: &Sorted,
+    ) -> Result<(), Trouble> {
+        let mut answers = Merge::new(answers)?;
+        for entry in candidates.entries()? {
+            let entry = entry?;
+            if answer_to(&entry, &mut answers)? != Some(Answer::Undecided) {
+                continue;
+            }
+            let text = std::str::from_utf8(&entry.key).unwrap_or_default();
+            let (directory, id) = text.split_once('\0').unwrap_or_default();
+            self.note_undecided(directory);
+            if kind == DifferentKind::User {
+                self.undecided_users.insert(fingerprint(id));
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the reason why an absence in a directory is not recorded.
+    fn held_absence(&self, directory: &str) -> Option<HeldReason> {
+        let is_undecided = self.outcome.undecided.contains(directory);
+        let guarded = self.is_guarded(directory).then_some(HeldReason::Guard);
+        guarded.or(is_undecided.then_some(HeldReason::NewerEvent))
+    }
+
+    pub(super) fn note_undecided(&mut self, directory: &str) {
         self.outcome.undecided.insert(directory.to_owned());
     }
 
@@ -227,7 +261,7 @@ impl<'a> Recorder<'a> {
         let Some(holding) = holding.filter(|holding| holding.directory == directory) else {
             return Ok(());
         };
-        let guarded = self.is_guarded(directory).then_some(HeldReason::Guard);
+        let guarded = self.held_absence(directory);
         // What the list shows and the thing itself denies is not judged in this run.
         let held = guarded.or(was_listed.then_some(HeldReason::NewerEvent));
         let how = HowDifferent::MissingThere;
@@ -326,7 +360,9 @@ impl<'a> Recorder<'a> {
         if ends.iter().any(|(kind, id)| self.ended.contains(&key_of_end(*kind, id))) {
             return Ok(());
         }
-        let held = self.is_guarded(directory).then_some(HeldReason::Guard);
+        let is_undecided = self.undecided_users.contains(&fingerprint(user));
+        let held = self.held_absence(directory);
+        let held = held.or(is_undecided.then_some(HeldReason::NewerEvent));
         self.membership(directory, group, user, HowDifferent::MissingThere, held, asked_at)
     }
 
@@ -343,7 +379,13 @@ impl<'a> Recorder<'a> {
             Some(user) => !self.progress.has_failed(&user.directory),
             None => self.begun.contains(&key_of_end(DifferentKind::User, user)),
         };
-        let held = (!is_known).then_some(HeldReason::UnknownUser);
+        let held = (!is_known).then(|| {
+            let directory = self.engine.views().held_directory(directory, ours.cut);
+            match directory.is_some_and(|directory| directory.deleted_here) {
+                true => HeldReason::DeletedHere,
+                false => HeldReason::UnknownUser,
+            }
+        });
         self.membership(directory, group, user, HowDifferent::MissingHere, held, asked_at)
     }
 
@@ -438,10 +480,14 @@ impl<'a> Recorder<'a> {
         match outcome {
             ObservationOutcome::Recorded(seq) => difference.recorded = Some(seq),
             ObservationOutcome::NewerEvent => difference.held = Some(HeldReason::NewerEvent),
+            ObservationOutcome::DeletedHere => difference.held = Some(HeldReason::DeletedHere),
             ObservationOutcome::UnknownUser => difference.held = Some(HeldReason::UnknownUser),
             ObservationOutcome::Unchanged => return false,
             ObservationOutcome::Unusable => {
-                self.note_undecided(&difference.directory_id);
+                let directory = &difference.directory_id;
+                let thing = difference.id.as_deref().unwrap_or_default();
+                self.progress.doubt(directory, format!("the object of {thing} cannot be recorded"));
+                self.note_undecided(directory);
                 return false;
             }
         }

@@ -352,6 +352,17 @@ impl Running<'_> {
             held,
             &homes,
         );
+        for (id, _) in works.iter().filter(|(_, work)| !work.listed.is_clean(work.their.is_some()))
+        {
+            recorder.note_undecided(id);
+        }
+        for (kind, candidates, answers) in [
+            (DifferentKind::Group, &candidates.groups, &answers.groups),
+            (DifferentKind::User, &candidates.users, &answers.users),
+            (DifferentKind::Membership, &candidates.members, &answers.members),
+        ] {
+            recorder.find_undecided(kind, candidates, answers)?;
+        }
         for id in deleted_here {
             recorder.deleted_here(id)?;
         }
@@ -381,12 +392,16 @@ impl Running<'_> {
         works: &BTreeMap<String, Work>,
         outcome: Outcome,
     ) -> Result<RunState, Trouble> {
-        let mut clean = Vec::new();
+        let (mut clean, mut all_clean) = (Vec::new(), true);
         for (id, work) in works.iter().filter(|(id, _)| !self.progress.has_failed(id)) {
             let is_clean =
                 work.listed.is_clean(work.their.is_some()) && !outcome.undecided.contains(id);
-            let state = if is_clean { DirectoryState::Clean } else { DirectoryState::Undecided };
-            self.progress.set(id, state);
+            if is_clean {
+                self.progress.set(id, DirectoryState::Clean);
+            } else {
+                all_clean = false;
+                self.progress.set_undecided(id);
+            }
             clean.extend(is_clean.then_some(id.as_str()));
         }
         let failed = self.progress.failed();
@@ -394,7 +409,7 @@ impl Running<'_> {
         if !clean.is_empty() && !self.scope.dry {
             self.write_record(engine, &clean, &failed, &outcome)?;
         }
-        Ok(match (failed.is_empty(), outcome.held) {
+        Ok(match (failed.is_empty() && all_clean, outcome.held) {
             (false, _) => RunState::Failed,
             (true, 0) => RunState::Completed,
             (true, _) => RunState::Held,
