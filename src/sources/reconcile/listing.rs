@@ -16,6 +16,7 @@ use super::trouble::Trouble;
 use crate::documents::Shape;
 use crate::engine::Engine;
 use crate::json::{fields, string};
+use crate::sources::circle::Circle;
 use crate::sources::{Breakage, SourceClient, SourceError, Tries};
 use crate::time;
 
@@ -185,7 +186,7 @@ impl Lister<'_> {
         mut each: impl FnMut(&str, Millis) -> Result<(), Trouble>,
     ) -> Result<ListEnd, Trouble> {
         let mark = if path.contains('?') { '&' } else { '?' };
-        let mut after: Option<String> = None;
+        let (mut after, mut circle) = (None::<String>, Circle::default());
         loop {
             let next = after.as_deref().map(|id| format!("&after={}", encoded(id)));
             let asked = format!("{path}{mark}{PAGE}{}", next.unwrap_or_default());
@@ -198,8 +199,8 @@ impl Lister<'_> {
                 each(std::str::from_utf8(&item).unwrap_or_default(), page.asked_at)?;
             }
             let Some(cursor) = page.after else { return Ok(ListEnd::Ended) };
-            if after.as_ref() == Some(&cursor) {
-                return Err(Trouble::Directory(format!("the list {path} does not end")));
+            if circle.closes(&cursor) {
+                return Err(SourceError::Unavailable(Breakage::Circle).into());
             }
             after = Some(cursor);
         }
