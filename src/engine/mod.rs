@@ -32,7 +32,7 @@ pub use changes::{CountedUser, Feed, FeedCursor, FeedPlace, PageBounds};
 pub use cut::KnownAt;
 pub use errors::{ActError, CutError, IngestError};
 pub use links::{LINKS_AT_ONCE, LinkOutcome, LinkPair, LinkResult};
-pub use observations::{Discovery, ObservationOutcome};
+pub use observations::{AwaitedOutcomes, Discovery, ObservationOutcome};
 pub use preview::{GoesOn, Prepared, WorkError};
 pub use proofs::{ChangeError, KeyChange};
 pub use reads::ViewState;

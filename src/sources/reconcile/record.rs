@@ -14,12 +14,13 @@ use super::plan::{Candidate, Merge};
 use super::progress::{DifferentKind, FoundDifference, HeldReason, HowDifferent, Progress};
 use super::sort::{Entry, Sorted, Texts};
 use super::trouble::Trouble;
-use crate::engine::{Discovery, Engine, ObservationOutcome};
+use crate::engine::{AwaitedOutcomes, Discovery, Engine, ObservationOutcome};
 use crate::hashes::fingerprint;
+use crate::log::BATCH_EVENTS_MAX;
 use crate::verify::{Observation, Observed, Origin};
 
-/// The observations that are recorded together.
-const BATCH: usize = 256;
+/// The observations that are recorded together: one commit of the log.
+const BATCH: usize = BATCH_EVENTS_MAX;
 
 /// Records the differences of a run.
 pub(super) struct Recorder<'a> {
@@ -36,6 +37,8 @@ pub(super) struct Recorder<'a> {
     pub(super) homes: &'a BTreeMap<String, String>,
     pub(super) outcome: Outcome,
     batch: Vec<Decided>,
+    /// The batch that is being recorded while the next is made.
+    recording: Option<Recording>,
     /// Of a dry run: the users and groups that it would have begun or ended.
     begun: HashSet<Fingerprint>,
     ended: HashSet<Fingerprint>,
@@ -59,9 +62,18 @@ pub(super) struct Outcome {
 /// A difference, and what is recorded of it.
 struct Decided {
     difference: FoundDifference,
+    /// Taken by the writer.
     discovery: Option<Discovery>,
+    /// False if it is held.
+    is_observed: bool,
     /// The active users that end with it.
     ends_users: u64,
+}
+
+/// Decisions whose records are being written.
+struct Recording {
+    batch: Vec<Decided>,
+    outcomes: AwaitedOutcomes,
 }
 
 /// An answer of the source, and when it was asked for.
@@ -108,6 +120,7 @@ impl<'a> Recorder<'a> {
             homes,
             outcome: Outcome::default(),
             batch: Vec::new(),
+            recording: None,
             begun: HashSet::new(),
             ended: HashSet::new(),
         }
@@ -353,8 +366,9 @@ impl<'a> Recorder<'a> {
         if held.is_none() {
             self.note_effect(&difference);
         }
-        self.batch.push(Decided { difference, discovery, ends_users });
-        if self.batch.len() >= BATCH { self.flush() } else { Ok(()) }
+        let is_observed = discovery.is_some();
+        self.batch.push(Decided { difference, discovery, is_observed, ends_users });
+        if self.batch.len() >= BATCH { self.begin_to_record() } else { Ok(()) }
     }
 
     /// Notes what begins or ends, for what depends on it.
@@ -367,15 +381,28 @@ impl<'a> Recorder<'a> {
         };
     }
 
-    /// Records what waits.
+    /// Records what waits, and waits until it is recorded.
     pub(super) fn flush(&mut self) -> Result<(), Trouble> {
-        let batch = std::mem::take(&mut self.batch);
-        let discoveries = batch.iter().filter_map(|decided| decided.discovery.clone());
+        self.begin_to_record()?;
+        self.end_recording()
+    }
+
+    /// Gives the batch to the writer, and takes what it did with the one before.
+    fn begin_to_record(&mut self) -> Result<(), Trouble> {
+        let mut batch = std::mem::take(&mut self.batch);
+        let discoveries = batch.iter_mut().filter_map(|decided| decided.discovery.take());
         let discoveries: Vec<Discovery> = discoveries.filter(|_| !self.dry).collect();
-        let outcomes = self.engine.observe(self.origin, discoveries)?;
-        let mut outcomes = outcomes.into_iter();
+        let outcomes = self.engine.begin_to_observe(self.origin, discoveries)?;
+        self.end_recording()?;
+        self.recording = Some(Recording { batch, outcomes });
+        Ok(())
+    }
+
+    fn end_recording(&mut self) -> Result<(), Trouble> {
+        let Some(Recording { batch, outcomes }) = self.recording.take() else { return Ok(()) };
+        let mut outcomes = outcomes.wait()?.into_iter();
         for mut decided in batch {
-            if decided.discovery.is_some() && !self.dry {
+            if decided.is_observed && !self.dry {
                 let Some(outcome) = outcomes.next() else { continue };
                 if !self.take(outcome, &mut decided.difference) {
                     continue;
