@@ -90,6 +90,9 @@ pub enum Breakage {
     /// An answer of another form.
     #[error("the answer of the source is not what was asked for")]
     Unreadable,
+    /// The pages of a list lead round in a circle.
+    #[error("a list of the source has no end: its pages lead round in a circle")]
+    Circle,
     /// The connection failed, or ended within the answer.
     #[error("the source cannot be reached: {0}")]
     Connection(String),
@@ -104,6 +107,7 @@ impl SourceError {
             SourceError::NotFound => "not_found",
             SourceError::Refused(_) => "refused",
             SourceError::Unavailable(Breakage::TooMany) => "rate_limited",
+            SourceError::Unavailable(Breakage::Circle) => "endless_list",
             SourceError::Unavailable(_) => "unavailable",
             SourceError::Stopped => "stopped",
         }

@@ -5,6 +5,7 @@
 
 mod bell;
 mod bucket;
+mod circle;
 mod client;
 mod cursor;
 mod events;

@@ -19,6 +19,7 @@ use super::trouble::Trouble;
 use crate::documents::Shape;
 use crate::engine::Engine;
 use crate::json::{fields, string};
+use crate::sources::circle::Circle;
 use crate::sources::{Breakage, SourceClient, SourceError, SourcePage, Tries};
 use crate::time;
 
@@ -212,7 +213,7 @@ impl Lister<'_> {
         take: &mut dyn FnMut(SourcePage) -> Result<(), Trouble>,
     ) -> Result<ListEnd, Trouble> {
         let mark = if path.contains('?') { '&' } else { '?' };
-        let mut after: Option<String> = None;
+        let (mut after, mut circle) = (None::<String>, Circle::default());
         loop {
             let next = after.as_deref().map(|id| format!("&after={}", encoded(id)));
             let asked = format!("{path}{mark}{PAGE}{}", next.unwrap_or_default());
@@ -224,8 +225,8 @@ impl Lister<'_> {
             let cursor = page.after.take();
             take(page)?;
             let Some(cursor) = cursor else { return Ok(ListEnd::Ended) };
-            if after.as_ref() == Some(&cursor) {
-                return Err(Trouble::Directory(format!("the list {path} does not end")));
+            if circle.closes(&cursor) {
+                return Err(SourceError::Unavailable(Breakage::Circle).into());
             }
             after = Some(cursor);
         }

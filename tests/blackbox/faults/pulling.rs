@@ -270,7 +270,7 @@ fn a_lost_cursor_costs_a_day_of_duplicates() {
 
 #[test]
 fn a_cursor_that_the_source_no_longer_knows_is_a_lost_one() {
-    for status in [400, 404, 422] {
+    for status in [400, 404, 410, 422] {
         let folder = tempfile::tempdir().unwrap();
         let source = source_with_directory(SETTLED_MS);
         add_users(&source, 1..4);
@@ -675,4 +675,55 @@ fn a_run_of_a_directory_that_is_found_to_be_unknown_later_fails_with_the_cause()
     assert_eq!((&run["state"], &run["directories"]), (&json!("failed"), &json!([])));
     let error = run["error"].as_str().unwrap();
     assert_eq!(error, "neither the log nor the source has `directory_x`");
+}
+
+/// A page with these items that leads to another one.
+fn page(items: &str, after: &str) -> Vec<u8> {
+    format!(r#"{{"object":"list","data":[{items}],"list_metadata":{{"after":"{after}"}}}}"#).into()
+}
+
+#[test]
+fn a_list_of_events_that_goes_round_in_a_circle_is_an_error_until_it_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = source_with_directory(SETTLED_MS);
+    let proxy = Faulty::before(&source.url);
+    for (place, next) in [("event_0", 1), ("event_1", 2), ("event_2", 1)] {
+        let body = page(&created(next, SETTLED_MS), &format!("event_{next}"));
+        proxy.fail(&format!("after={place}"), 100_000, Fault::Body(body));
+    }
+    let server = Puller::of(folder.path(), &proxy.url).start();
+    let told = until(&server, |source| !source["last_error"].is_null());
+    assert_eq!(told["last_error"]["code"], "endless_list");
+    assert!(proxy.requests().len() < 100, "{}", proxy.requests().len());
+    // It is still so with the next pull, which does not forget the error under way.
+    let before = proxy.requests().len();
+    while proxy.requests().len() < before + 8 {
+        assert_eq!(source_of(&server)["last_error"]["code"], "endless_list");
+    }
+    assert_eq!(server.get("/rollcall/v1/stats").json()["seq"], 3);
+    add_users(&source, 1..4);
+    proxy.heal();
+    let told = pull(&server);
+    assert_eq!((&told["last_error"], &told["new"]), (&Value::Null, &4.into()));
+}
+
+#[test]
+fn a_list_of_users_that_goes_round_in_a_circle_fails_its_directory() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = source_with_directory(SETTLED_MS);
+    add_users(&source, 1..3);
+    let proxy = Faulty::before(&source.url);
+    let shown = |id: &str| user(id, "directory_1", "Ada", now_ms() - SETTLED_MS).to_string();
+    for (place, next) in [("after=a", "b"), ("after=b", "a"), ("/directory_users?directory", "a")] {
+        proxy.fail(place, 100_000, Fault::Body(page(&shown("directory_user_0001"), next)));
+    }
+    let server = Puller::of(folder.path(), &proxy.url).start();
+    pull(&server);
+    assert_eq!(ask_for_run(&server, "directory_1").0, 202);
+    let run = ended_run(&server);
+    let directory = &run["directories"][0];
+    assert_eq!((&run["state"], &directory["state"]), (&json!("failed"), &json!("failed")));
+    let error = directory["error"].as_str().unwrap();
+    assert!(error.contains("round in a circle"), "{error}");
+    assert_eq!(user_ids(&server), ["directory_user_0001", "directory_user_0002"]);
 }
