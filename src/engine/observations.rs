@@ -44,6 +44,8 @@ pub enum ObservationOutcome {
     NewerEvent,
     /// It is a membership of a user who is not there.
     UnknownUser,
+    /// An operator deleted its directory here.
+    DeletedHere,
     /// The object cannot be recorded: it is not a JSON object, too large, too deep, or describes
     /// something else.
     Unusable,
@@ -53,7 +55,32 @@ pub enum ObservationOutcome {
 pub(super) struct QueuedObservations {
     origin: Origin,
     work: ObservationWork,
-    reply: oneshot::Sender<Result<Vec<ObservationOutcome>, IngestError>>,
+    reply: oneshot::Sender<Decided>,
+}
+
+/// The decisions of the writer on some observations.
+type Decided = Result<Vec<ObservationOutcome>, IngestError>;
+
+/// The outcomes of observations that the writer has not decided yet.
+#[derive(Debug)]
+#[must_use]
+pub struct AwaitedOutcomes {
+    steps: Vec<oneshot::Receiver<Decided>>,
+}
+
+impl AwaitedOutcomes {
+    /// Blocks until all are durable and folded.
+    ///
+    /// # Errors
+    /// [`IngestError::Unavailable`] if events are refused. Some may be recorded then; deciding them
+    /// again records nothing twice.
+    pub fn wait(self) -> Result<Vec<ObservationOutcome>, IngestError> {
+        let mut outcomes = Vec::new();
+        for step in self.steps {
+            outcomes.extend(step.blocking_recv().unwrap_or(Err(IngestError::Unavailable))?);
+        }
+        Ok(outcomes)
+    }
 }
 
 enum ObservationWork {
@@ -62,25 +89,25 @@ enum ObservationWork {
 }
 
 impl Engine {
-    /// Decides some observations in their order and records those that change something. Blocks
-    /// until all are durable and folded, and while the writer's queue is full. Directories come
-    /// before what is in them, and users and groups before their memberships.
+    /// Has the writer decide some observations in their order and record those that change
+    /// something. Blocks while the writer's queue is full. Directories come before what is in them,
+    /// and users and groups before their memberships.
     ///
     /// # Errors
     /// [`IngestError::Unavailable`] while events are refused. Some may be recorded then; deciding
     /// them again records nothing twice.
-    pub fn observe(
+    pub fn begin_to_observe(
         &self,
         origin: &Origin,
         mut discoveries: Vec<Discovery>,
-    ) -> Result<Vec<ObservationOutcome>, IngestError> {
-        let mut outcomes = Vec::with_capacity(discoveries.len());
+    ) -> Result<AwaitedOutcomes, IngestError> {
+        let mut steps = Vec::new();
         while !discoveries.is_empty() {
             let rest = discoveries.split_off(discoveries.len().min(BATCH_EVENTS_MAX));
             let work = ObservationWork::Decide(core::mem::replace(&mut discoveries, rest));
-            outcomes.extend(self.queue_observations(origin, work)?);
+            steps.push(self.queue_observations(origin, work)?);
         }
-        Ok(outcomes)
+        Ok(AwaitedOutcomes { steps })
     }
 
     /// Records the end of the reconciliation `run`, which began at `started_at`. `data` are the
@@ -99,7 +126,9 @@ impl Engine {
             fields.insert("started_at".into(), time::format(started_at).into());
         }
         let work = ObservationWork::End { run: run.into(), started_at, data };
-        match self.queue_observations(origin, work)?.first() {
+        let steps = vec![self.queue_observations(origin, work)?];
+        let awaited = AwaitedOutcomes { steps };
+        match awaited.wait()?.first() {
             Some(ObservationOutcome::Recorded(seq)) => Ok(*seq),
             _ => Err(IngestError::Unavailable),
         }
@@ -109,14 +138,14 @@ impl Engine {
         &self,
         origin: &Origin,
         work: ObservationWork,
-    ) -> Result<Vec<ObservationOutcome>, IngestError> {
+    ) -> Result<oneshot::Receiver<Decided>, IngestError> {
         if self.refuses_events() {
             return Err(IngestError::Unavailable);
         }
         let (reply, answer) = oneshot::channel();
         let queued = QueuedObservations { origin: origin.clone(), work, reply };
         self.enqueue_when_free(Job::Observe(Box::new(queued)))?;
-        answer.blocking_recv().unwrap_or(Err(IngestError::Unavailable))
+        Ok(answer)
     }
 
     /// Decides queued observations; runs on the writer's thread.
@@ -251,6 +280,7 @@ fn written(
         Verdict::Occurs(effective_at) => effective_at,
         Verdict::Unchanged => return (Some(ObservationOutcome::Unchanged), None),
         Verdict::Newer => return (Some(ObservationOutcome::NewerEvent), None),
+        Verdict::DeletedHere => return (Some(ObservationOutcome::DeletedHere), None),
         Verdict::UnknownUser => return (Some(ObservationOutcome::UnknownUser), None),
     };
     let event = stripped(observation)

@@ -31,10 +31,19 @@ impl Bucket {
 
     /// Takes one token, and returns the time to wait for it.
     pub(super) fn take(&self, now: Instant) -> Duration {
+        self.take_within(now, Duration::MAX).unwrap_or_default()
+    }
+
+    /// Takes one token, unless the wait for it is longer than `longest`.
+    pub(super) fn take_within(&self, now: Instant, longest: Duration) -> Option<Duration> {
         let mut state = self.state.lock();
         let full_at = state.full_at.map_or(now, |full_at| full_at.max(now));
+        let wait = (full_at - now).saturating_sub(self.step * (BURST - 1));
+        if wait > longest {
+            return None;
+        }
         state.full_at = Some(full_at + self.step);
-        (full_at - now).saturating_sub(self.step * (BURST - 1))
+        Some(wait)
     }
 
     /// Sends no request before `until`.
@@ -62,6 +71,16 @@ mod tests {
         // The waiting ones have taken their tokens: the next is refilled at 750.
         assert_eq!([700, 5_000].map(wait_ms), [50, 0]);
         assert_eq!([5_000, 5_000, 5_000, 5_000].map(wait_ms), [0, 0, 0, 250]);
+    }
+
+    #[test]
+    fn a_token_that_is_not_waited_for_is_not_taken() {
+        let (bucket, start) = (Bucket::new(1), Instant::now());
+        let second = Duration::from_secs(1);
+        let waits: Vec<Option<u64>> =
+            (0..7).map(|_| bucket.take_within(start, second).map(|wait| wait.as_secs())).collect();
+        assert_eq!(waits, [Some(0), Some(0), Some(0), Some(0), Some(1), None, None]);
+        assert_eq!(bucket.take(start), 2 * second);
     }
 
     #[test]

@@ -25,6 +25,12 @@ const BODY_BYTES_MAX: u64 = 16 << 20;
 /// The longest pause that the source may ask for.
 const PAUSE_MAX: Duration = Duration::from_secs(300);
 
+/// The time within which a caller who waits has an answer, or none.
+const LOOK_WITHIN: Duration = Duration::from_secs(5);
+
+/// The longest wait for the turn of a question whose caller waits.
+const LOOK_TURN: Duration = Duration::from_secs(1);
+
 /// The pause after the first failure. It doubles with each further one.
 const BACKOFF: Duration = Duration::from_millis(500);
 
@@ -84,6 +90,9 @@ pub enum Breakage {
     /// An answer of another form.
     #[error("the answer of the source is not what was asked for")]
     Unreadable,
+    /// The pages of a list lead round in a circle.
+    #[error("a list of the source has no end: its pages lead round in a circle")]
+    Circle,
     /// The connection failed, or ended within the answer.
     #[error("the source cannot be reached: {0}")]
     Connection(String),
@@ -98,6 +107,7 @@ impl SourceError {
             SourceError::NotFound => "not_found",
             SourceError::Refused(_) => "refused",
             SourceError::Unavailable(Breakage::TooMany) => "rate_limited",
+            SourceError::Unavailable(Breakage::Circle) => "endless_list",
             SourceError::Unavailable(_) => "unavailable",
             SourceError::Stopped => "stopped",
         }
@@ -138,6 +148,8 @@ pub struct SourceClient {
     bucket: Bucket,
     bell: Arc<Bell>,
     status: Arc<SourceStatus>,
+    /// The time within which an answer is there as a whole.
+    within: Duration,
 }
 
 impl SourceClient {
@@ -155,13 +167,14 @@ impl SourceClient {
     ) -> Result<SourceClient, TrustError> {
         let base = plain_url(url);
         Ok(SourceClient {
-            agent: agent(&base, ANSWER_WITHIN)?,
+            agent: agent(&base)?,
             authorization: format!("Bearer {key}"),
             origin: Origin::new(&base, key),
             base,
             bucket: Bucket::new(rate),
             bell,
             status,
+            within: ANSWER_WITHIN,
         })
     }
 
@@ -186,6 +199,44 @@ impl SourceClient {
         self.ask(path, tries, read_page)
     }
 
+    /// Asks for one object once, while a caller waits: it ends within some seconds, and is not sent
+    /// while the source wants a pause.
+    ///
+    /// # Errors
+    /// [`SourceError`]
+    pub(super) fn look(&self, path: &str) -> Result<SourceAnswer, SourceError> {
+        let now = Instant::now();
+        let is_paused = self.bucket.pause_left(now).is_some();
+        let Some(wait) = (!is_paused).then(|| self.bucket.take_within(now, LOOK_TURN)).flatten()
+        else {
+            return Err(SourceError::Unavailable(Breakage::TooMany));
+        };
+        if self.bell.sleep(wait) == Woken::Stopped {
+            return Err(SourceError::Stopped);
+        }
+        let tried = self.try_once(path, LOOK_WITHIN - LOOK_TURN).and_then(|answer| {
+            let is_read = is_object(&answer.body);
+            is_read.then_some(answer).ok_or(Tried::Broken(Breakage::Unreadable))
+        });
+        match tried {
+            Ok(answer) => {
+                self.status.note_success();
+                Ok(answer)
+            }
+            Err(Tried::Final(error)) => {
+                self.note_refusal(&error);
+                Err(error)
+            }
+            Err(Tried::Pause(pause)) => {
+                self.bucket.pause(Instant::now() + pause.max(BACKOFF));
+                self.note_breakage(&Breakage::TooMany);
+                Err(SourceError::Unavailable(Breakage::TooMany))
+            }
+            // A question that waits so shortly tells little of the source.
+            Err(Tried::Broken(breakage)) => Err(SourceError::Unavailable(breakage)),
+        }
+    }
+
     /// Asks, and reads the answer. An answer from which `read` makes nothing is asked for again.
     ///
     /// # Errors
@@ -201,7 +252,7 @@ impl SourceClient {
             self.await_turn()?;
             let heard = self.bell.rings();
             let tried = self
-                .try_once(path)
+                .try_once(path, self.within)
                 .and_then(|answer| read(&answer).ok_or(Tried::Broken(Breakage::Unreadable)));
             let breakage = match tried {
                 Ok(read) => {
@@ -213,9 +264,9 @@ impl SourceClient {
                     return Err(error);
                 }
                 Err(Tried::Pause(pause)) => {
-                    self.bucket.pause(Instant::now() + pause);
-                    self.note_breakage(&Breakage::TooMany);
-                    continue;
+                    // All questions wait, until the next turn.
+                    self.bucket.pause(Instant::now() + pause.max(backoff(failures + 1)));
+                    Breakage::TooMany
                 }
                 Err(Tried::Broken(breakage)) => breakage,
             };
@@ -224,9 +275,19 @@ impl SourceClient {
             if matches!(tries, Tries::AtMost(tries_max) if failures >= tries_max) {
                 return Err(SourceError::Unavailable(breakage));
             }
-            if self.bell.rest(backoff(failures), heard) == Woken::Stopped {
+            let is_paused = breakage == Breakage::TooMany;
+            if !is_paused && self.back_off(tries, failures, heard) == Woken::Stopped {
                 return Err(SourceError::Stopped);
             }
+        }
+    }
+
+    /// Pauses after a failure. The bell is a request for a pull: a reconciliation, whose tries are
+    /// counted, sleeps through it.
+    fn back_off(&self, tries: Tries, failures: u32, heard: u64) -> Woken {
+        match tries {
+            Tries::Endless => self.bell.rest(backoff(failures), heard),
+            Tries::AtMost(_) => self.bell.sleep(backoff(failures)),
         }
     }
 
@@ -244,13 +305,16 @@ impl SourceClient {
         }
     }
 
-    fn try_once(&self, path: &str) -> Result<SourceAnswer, Tried> {
+    fn try_once(&self, path: &str, within: Duration) -> Result<SourceAnswer, Tried> {
         let request = self
             .agent
             .get(format!("{}{path}", self.base))
             .header("Authorization", &self.authorization)
             .header("Accept", "application/json")
-            .header("User-Agent", concat!("rollcall/", env!("CARGO_PKG_VERSION")));
+            .header("User-Agent", concat!("rollcall/", env!("CARGO_PKG_VERSION")))
+            .config()
+            .timeout_global(Some(within))
+            .build();
         let asked_at = time::now_ms();
         let mut response = request.call().map_err(|error| Tried::Broken(breakage(&error)))?;
         match response.status().as_u16() {
@@ -290,16 +354,16 @@ impl SourceClient {
 enum Tried {
     Final(SourceError),
     Broken(Breakage),
+    /// The source wants a pause: as long as it says, or none that it names.
     Pause(Duration),
 }
 
-fn agent(base: &str, within: Duration) -> Result<ureq::Agent, TrustError> {
+fn agent(base: &str) -> Result<ureq::Agent, TrustError> {
     let is_https = base.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:"));
     let trusted = if is_https { authorities(None)? } else { RootCerts::WebPki };
     let config = ureq::Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)
-        .timeout_global(Some(within))
         .tls_config(TlsConfig::builder().root_certs(trusted).build());
     // Without TLS the source is this machine, which a proxy of the environment cannot reach.
     let config = if is_https { config } else { config.proxy(None) };
@@ -320,8 +384,7 @@ fn refusal(status: u16, retry_after: Option<Duration>) -> Tried {
         401 => Tried::Final(SourceError::Unauthorized),
         403 => Tried::Final(SourceError::Forbidden),
         404 => Tried::Final(SourceError::NotFound),
-        429 => retry_after
-            .map_or(Tried::Broken(Breakage::TooMany), |pause| Tried::Pause(pause.min(PAUSE_MAX))),
+        429 => Tried::Pause(retry_after.unwrap_or_default().min(PAUSE_MAX)),
         300..400 => Tried::Broken(Breakage::Redirect(status)),
         // The server between us and the source was too slow.
         408 | 425 => Tried::Broken(Breakage::Status(status)),
@@ -333,8 +396,9 @@ fn refusal(status: u16, retry_after: Option<Duration>) -> Tried {
 /// Reads `Retry-After`: seconds, or a date.
 fn retry_after(response: &ureq::http::Response<ureq::Body>) -> Option<Duration> {
     let text = response.headers().get("retry-after")?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse() {
-        return Some(Duration::from_secs(seconds));
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More than a number can hold is the longest pause as well.
+        return Some(text.parse().map_or(PAUSE_MAX, Duration::from_secs));
     }
     let until = time::parse_http_date(text)?;
     Some(Duration::from_millis(until.saturating_sub(time::now_ms()).max(0).unsigned_abs()))
@@ -478,8 +542,7 @@ mod tests {
 
     fn client(url: &str) -> SourceClient {
         let client = SourceClient::new(url, "sk", 1000, Arc::default(), Arc::default()).unwrap();
-        let agent = agent(&client.base, Duration::from_millis(300)).unwrap();
-        SourceClient { agent, ..client }
+        SourceClient { within: Duration::from_millis(300), ..client }
     }
 
     #[test]
@@ -513,17 +576,72 @@ mod tests {
     }
 
     #[test]
-    fn tries_are_counted_and_a_pause_that_the_source_asks_for_is_not_one() {
+    fn tries_are_counted_and_a_refusal_with_a_pause_is_one() {
         let now = time::now_ms();
         let failing = || answer(503, "", "{}");
         let limited = answer(429, "Retry-After: 0\r\n", "{}");
         let good = answer(200, "", "{\"id\":\"d\"}");
         let url = serve(vec![failing(), limited, good]);
-        let answered = client(&url).object("/directories/d", Tries::AtMost(2)).unwrap();
+        let answered = client(&url).object("/directories/d", Tries::AtMost(3)).unwrap();
         assert_eq!(answered.body, &b"{\"id\":\"d\"}"[..]);
-        assert!(answered.asked_at >= now + 200, "the moment of the try that was answered");
+        // The moment of the try that was answered: after 250 ms and 500 ms at least, though the
+        // source named a pause of 0.
+        assert!(answered.asked_at >= now + 740, "{}", answered.asked_at - now);
+        let limited = || answer(429, "Retry-After: 0\r\n", "{}");
+        let client_limited = client(&serve(vec![limited(), failing(), limited()]));
+        let error = client_limited.object("/x", Tries::AtMost(3)).unwrap_err();
+        assert_eq!(error, SourceError::Unavailable(Breakage::TooMany));
         let error = client(&serve(vec![failing(), failing()])).object("/x", Tries::AtMost(2));
         assert_eq!(error.unwrap_err(), SourceError::Unavailable(Breakage::Status(503)));
+    }
+
+    #[test]
+    fn a_pause_is_at_least_the_backoff_and_at_most_5_minutes() {
+        let tried = |more: &str| {
+            let client = client(&serve(vec![answer(429, more, "{}")]));
+            client.object("/x", Tries::AtMost(1)).unwrap_err();
+            client.bucket.pause_left(Instant::now()).map_or(0, |left| left.as_millis())
+        };
+        let huge = format!("Retry-After: {}\r\n", "9".repeat(23));
+        for (more, range) in [
+            ("", 1..=500),
+            ("Retry-After: 0\r\n", 1..=500),
+            ("Retry-After: -5\r\n", 1..=500),
+            ("Retry-After: abc\r\n", 1..=500),
+            ("Retry-After: Thu, 01 Jan 1970 00:00:00 GMT\r\n", 1..=500),
+            ("Retry-After: 2\r\n", 1_001..=2_000),
+            ("Retry-After: 301\r\n", 290_000..=300_000),
+            (huge.as_str(), 290_000..=300_000),
+        ] {
+            let pause_ms = tried(more);
+            assert!(range.contains(&pause_ms), "{more}: {pause_ms}");
+        }
+    }
+
+    #[test]
+    fn a_ring_wakes_the_puller_and_no_reconciliation() {
+        for (tries, is_woken) in [(Tries::Endless, true), (Tries::AtMost(8), false)] {
+            let client = client("http://127.0.0.1:9");
+            let heard = client.bell.rings();
+            client.bell.ring();
+            let begun = Instant::now();
+            let woken = client.back_off(tries, 1, heard);
+            assert_eq!(woken == Woken::Rung, is_woken, "{tries:?}");
+            assert_eq!(begun.elapsed() < Duration::from_millis(200), is_woken, "{tries:?}");
+        }
+    }
+
+    #[test]
+    fn a_look_waits_for_no_pause() {
+        let client = client(&serve(vec![answer(404, "", "{}"), answer(429, "", "{}")]));
+        assert_eq!(client.look("/directories/d").unwrap_err(), SourceError::NotFound);
+        let limited = SourceError::Unavailable(Breakage::TooMany);
+        assert_eq!(client.look("/directories/d").unwrap_err(), limited);
+        // Nothing answers any more: the pause has ended it.
+        let begun = Instant::now();
+        client.bucket.pause(begun + Duration::from_secs(60));
+        assert_eq!(client.look("/directories/d").unwrap_err(), limited);
+        assert!(begun.elapsed() < Duration::from_secs(1));
     }
 
     #[test]

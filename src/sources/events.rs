@@ -8,7 +8,8 @@ use rollcall_projections::{Cut, DirectoryFilter, EventType, Millis, Sight, Windo
 
 use super::Source;
 use super::bell::Woken;
-use super::client::{SourceAnswer, SourceError, SourcePage, Tries, read_page};
+use super::circle::Circle;
+use super::client::{Breakage, SourceAnswer, SourceError, SourcePage, Tries, read_page};
 use super::cursor::KeptCursor;
 use crate::engine::{Engine, IngestError};
 use crate::log::{Outcome, ReadError};
@@ -58,6 +59,9 @@ pub enum PullError {
          give the key of this one, or another data folder"
     )]
     Mismatch,
+    /// The source has no list of directories, by which its environment is known.
+    #[error("the source has no list of directories (404 for `/directories`): is its URL right?")]
+    NoDirectories,
     /// The log takes no events now.
     #[error("the log takes no events now: {0}")]
     Log(#[from] IngestError),
@@ -72,6 +76,7 @@ impl PullError {
         match self {
             PullError::Source(error) => error.code(),
             PullError::Mismatch => "source_mismatch",
+            PullError::NoDirectories => "not_found",
             PullError::Log(_) | PullError::Read(_) => "log_unavailable",
         }
     }
@@ -145,8 +150,9 @@ impl Source {
     pub fn pull_to_end(&self, engine: &Weak<Engine>, take: Take) -> Result<(), PullError> {
         let mut progress = self.pulling.lock();
         let started_at = time::now_ms();
-        let pulled =
-            Pull { source: self, engine, take, started_at, has_lost: false }.run(&mut progress);
+        let circle = Circle::default();
+        let pull = Pull { source: self, engine, take, started_at, has_lost: false, circle };
+        let pulled = pull.run(&mut progress);
         match &pulled {
             Ok(()) => self.status.set_caught_up(started_at),
             Err(PullError::Source(SourceError::Stopped)) => {}
@@ -175,6 +181,8 @@ struct Pull<'a> {
     started_at: Millis,
     /// True once this pull has lost its cursor.
     has_lost: bool,
+    /// The cursors of this pull.
+    circle: Circle,
 }
 
 /// The part of a page that is taken.
@@ -201,9 +209,15 @@ impl Pull<'_> {
     /// Takes the next page. Returns true at the end.
     fn take_page(&mut self, progress: &mut Progress) -> Result<bool, PullError> {
         let place = progress.place.clone().unwrap_or(Place::From(self.retained()));
+        if let Place::After(cursor) = &place
+            && self.circle.closes(cursor)
+        {
+            return Err(SourceError::Unavailable(Breakage::Circle).into());
+        }
         let page = match self.ask(&place) {
             Err(error) if self.loses(&place, &error) => {
                 progress.place = Some(self.lost_place()?);
+                self.circle = Circle::default();
                 return Ok(false);
             }
             page => page?,
@@ -280,7 +294,7 @@ impl Pull<'_> {
     fn loses(&mut self, place: &Place, error: &PullError) -> bool {
         let is_refusal = matches!(
             error,
-            PullError::Source(SourceError::NotFound | SourceError::Refused(400 | 422))
+            PullError::Source(SourceError::NotFound | SourceError::Refused(400 | 410 | 422))
         );
         let loses = is_refusal && matches!(place, Place::After(_)) && !self.has_lost;
         self.has_lost |= loses;
@@ -407,10 +421,13 @@ impl Pull<'_> {
         if !self.knows_directories(None)? {
             return Ok(false);
         }
-        let mut after = String::new();
+        let (mut after, mut circle) = (String::new(), Circle::default());
         loop {
             let path = format!("/directories?limit=100{after}");
-            let page = self.source.client.page(&path, Tries::Endless)?;
+            let page = match self.source.client.page(&path, Tries::Endless) {
+                Err(SourceError::NotFound) => return Err(PullError::NoDirectories),
+                page => page?,
+            };
             for directory in &page.items {
                 if let Some(id) = id(directory)
                     && self.knows_directories(Some(&id))?
@@ -418,11 +435,11 @@ impl Pull<'_> {
                     return Ok(true);
                 }
             }
-            let next = page.after.map(|next| format!("&after={}", encoded(&next)));
-            match next {
-                Some(next) if next != after => after = next,
-                _ => return Err(PullError::Mismatch),
+            let Some(next) = page.after else { return Err(PullError::Mismatch) };
+            if circle.closes(&next) {
+                return Err(SourceError::Unavailable(Breakage::Circle).into());
             }
+            after = format!("&after={}", encoded(&next));
         }
     }
 

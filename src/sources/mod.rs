@@ -5,6 +5,7 @@
 
 mod bell;
 mod bucket;
+mod circle;
 mod client;
 mod cursor;
 mod events;
@@ -13,6 +14,7 @@ mod status;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -64,6 +66,8 @@ pub struct Source {
     signs_webhooks: bool,
     pulling: Mutex<Progress>,
     runs: reconcile::Runs,
+    /// True while the source is asked for a caller who waits.
+    is_looking: AtomicBool,
 }
 
 /// The thread that pulls.
@@ -92,6 +96,7 @@ impl Source {
             signs_webhooks,
             pulling: Mutex::default(),
             runs: reconcile::Runs::in_folder(data),
+            is_looking: AtomicBool::new(false),
         })
     }
 
@@ -108,6 +113,8 @@ impl Source {
 
     /// Asks for a pull now. Returns a moment: the pull that begins then or later answers it.
     pub fn request_pull(&self) -> Millis {
+        // A pull that began before, but within the same millisecond, does not answer it.
+        thread::sleep(Duration::from_millis(1));
         let now = time::now_ms();
         self.bell.ring();
         now

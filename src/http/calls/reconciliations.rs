@@ -2,9 +2,12 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::http::StatusCode;
+use actix_web::rt::time::timeout;
 use actix_web::{HttpRequest, HttpResponse, web};
+use rollcall_projections::Cut;
 use serde_json::{Value, json};
 
 use crate::engine::Engine;
@@ -21,6 +24,9 @@ use crate::sources::reconcile::{DIFFERENCES_KEPT, Guard, Run, RunRefused, Scope 
 use crate::time;
 
 const SHAPES: &str = include_str!("reconciliations.schema.json");
+
+/// The longest that a caller waits for the source.
+const LOOK_WITHIN: Duration = Duration::from_secs(5);
 
 /// The differences that a run shows in the list of runs.
 const DIFFERENCES_LISTED: usize = 10;
@@ -118,22 +124,35 @@ pub(crate) async fn begin(
     let source = state.source.clone().ok_or(Code::NoSource)?;
     let guard = guard.unwrap_or_else(|| source.configured_guard());
     let scope = RunScope { directory, dry, guard };
+    if let Some(id) = &scope.directory
+        && !may_exist(&source, &engine, id).await?
+    {
+        return Err(Problem::entity_not_found("Directory", id));
+    }
     let begun = blocking(move || begin_run(&source, &engine, scope)).await??;
     let body = describe(&begun, 0, DIFFERENCES_KEPT)?;
     Ok(respond(StatusCode::ACCEPTED).json(body))
 }
 
-/// Begins a run. Blocks while it asks the source for a directory that the log does not know.
+/// Returns false if neither the log nor the source has a directory. Where the source does not say
+/// so at once, the run finds it out.
+async fn may_exist(source: &Arc<Source>, engine: &Arc<Engine>, id: &str) -> Result<bool, Problem> {
+    let (engine, id) = (engine.clone(), id.to_owned());
+    let known = id.clone();
+    let held = move || engine.views().held_directory(&known, Cut::LATEST).is_some();
+    if source.is_reconciling() || blocking(held).await? {
+        return Ok(true);
+    }
+    let Some(answer) = source.look_for_directory(&id) else { return Ok(true) };
+    Ok(timeout(LOOK_WITHIN, answer).await.ok().and_then(Result::ok).unwrap_or(true))
+}
+
+/// Begins a run.
 fn begin_run(
     source: &Arc<Source>,
     engine: &Arc<Engine>,
     scope: RunScope,
 ) -> Result<Arc<Run>, Problem> {
-    if let Some(id) = &scope.directory
-        && !source.may_have_directory(engine, id)
-    {
-        return Err(Problem::entity_not_found("Directory", id));
-    }
     source.reconcile(engine, scope).map_err(|refused| match refused {
         RunRefused::Running => Code::ReconciliationRunning.into(),
         RunRefused::Unavailable => Code::Internal.into(),

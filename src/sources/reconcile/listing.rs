@@ -3,8 +3,11 @@
 use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::path::Path;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Weak};
+use std::thread;
 
+use parking_lot::Mutex;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use rollcall_projections::{HeldKind, Millis};
 
@@ -16,7 +19,8 @@ use super::trouble::Trouble;
 use crate::documents::Shape;
 use crate::engine::Engine;
 use crate::json::{fields, string};
-use crate::sources::{Breakage, SourceClient, SourceError, Tries};
+use crate::sources::circle::Circle;
+use crate::sources::{Breakage, SourceClient, SourceError, SourcePage, Tries};
 use crate::time;
 
 /// The tries of one request.
@@ -24,6 +28,12 @@ const TRIES: Tries = Tries::AtMost(8);
 
 /// The items of a page.
 const PAGE: &str = "limit=100&order=asc";
+
+/// The groups whose users are listed at once. The pace of requests is that of the source's bucket.
+const GROUPS_AT_ONCE: usize = 4;
+
+/// The memberships that wait to be written.
+const MEMBERS_WAITING: usize = 1024;
 
 /// An object as the source listed it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,28 +188,45 @@ impl Lister<'_> {
         engine_of(self.engine)
     }
 
-    /// Reads a list page by page.
+    /// Reads a list page by page; the next page is asked for while one is looked at.
     pub(super) fn pages(
         &self,
         path: &str,
         mut each: impl FnMut(&str, Millis) -> Result<(), Trouble>,
     ) -> Result<ListEnd, Trouble> {
+        thread::scope(|scope| {
+            let (ahead, pages) = sync_channel(0);
+            let ask =
+                move || self.ask_pages(path, &mut |page| ahead.send(page).map_err(|_| given_up()));
+            let asking = thread::Builder::new().spawn_scoped(scope, ask)?;
+            for page in pages {
+                each_item(&page, &mut each)?;
+            }
+            ended(asking)
+        })
+    }
+
+    /// Asks for the pages of a list one after the other.
+    fn ask_pages(
+        &self,
+        path: &str,
+        take: &mut dyn FnMut(SourcePage) -> Result<(), Trouble>,
+    ) -> Result<ListEnd, Trouble> {
         let mark = if path.contains('?') { '&' } else { '?' };
-        let mut after: Option<String> = None;
+        let (mut after, mut circle) = (None::<String>, Circle::default());
         loop {
             let next = after.as_deref().map(|id| format!("&after={}", encoded(id)));
             let asked = format!("{path}{mark}{PAGE}{}", next.unwrap_or_default());
-            let page = match self.source.page(&asked, TRIES) {
+            let mut page = match self.source.page(&asked, TRIES) {
                 Ok(page) => page,
                 Err(SourceError::NotFound) if after.is_none() => return Ok(ListEnd::Unknown),
                 Err(error) => return Err(error.into()),
             };
-            for item in page.items {
-                each(std::str::from_utf8(&item).unwrap_or_default(), page.asked_at)?;
-            }
-            let Some(cursor) = page.after else { return Ok(ListEnd::Ended) };
-            if after.as_ref() == Some(&cursor) {
-                return Err(Trouble::Directory(format!("the list {path} does not end")));
+            let cursor = page.after.take();
+            take(page)?;
+            let Some(cursor) = cursor else { return Ok(ListEnd::Ended) };
+            if circle.closes(&cursor) {
+                return Err(SourceError::Unavailable(Breakage::Circle).into());
             }
             after = Some(cursor);
         }
@@ -280,17 +307,60 @@ impl Lister<'_> {
             listed.groups.insert(id.to_owned());
         })?;
         listed.users_clean = self.things(HeldKind::User, directory, lists, &mut |_| {})?;
-        for group in &listed.groups {
+        listed.undecided_groups = self.members(&directory.id, &listed.groups, lists)?;
+        Ok(listed)
+    }
+
+    /// Lists the users of groups, of some at once. Returns the groups whose list is not clean.
+    fn members(
+        &self,
+        directory: &str,
+        groups: &HashSet<String>,
+        lists: &mut Lists<'_>,
+    ) -> Result<HashSet<String>, Trouble> {
+        let left = Mutex::new(groups.iter());
+        thread::scope(|scope| {
+            let (found, members) = sync_channel(MEMBERS_WAITING);
+            let mut asking = Vec::new();
+            for _ in 0..groups.len().min(GROUPS_AT_ONCE) {
+                let (left, found) = (&left, found.clone());
+                let ask = move || {
+                    let next = || left.lock().next();
+                    self.members_of_each(directory, std::iter::from_fn(next), &found)
+                };
+                asking.push(thread::Builder::new().spawn_scoped(scope, ask)?);
+            }
+            drop(found);
+            for (key, asked_at) in members {
+                lists.members.add(key, asked_at.to_le_bytes().to_vec())?;
+            }
+            let mut undecided = HashSet::new();
+            for asking in asking {
+                undecided.extend(ended(asking)?);
+            }
+            Ok(undecided)
+        })
+    }
+
+    /// Lists the users of groups one after the other.
+    fn members_of_each<'g>(
+        &self,
+        directory: &str,
+        groups: impl Iterator<Item = &'g String>,
+        found: &SyncSender<(Vec<u8>, Millis)>,
+    ) -> Result<Vec<String>, Trouble> {
+        let mut undecided = Vec::new();
+        for group in groups {
             let clean = self.list_members(group, &mut |user, asked_at| {
                 self.progress.count_membership();
-                let key = key_of(&[&directory.id, group, user]);
-                Ok(lists.members.add(key, asked_at.to_le_bytes().to_vec())?)
+                let key = key_of(&[directory, group, user]);
+                found.send((key, asked_at)).map_err(|_| given_up())
             })?;
             if !clean {
-                listed.undecided_groups.insert(group.clone());
+                undecided.push(group.clone());
             }
         }
-        Ok(listed)
+        Ok(undecided)
     }
 
     /// Lists the users or groups of a directory. The text is kept of those that no record names.
@@ -350,16 +420,37 @@ impl Lister<'_> {
     ) -> Result<bool, Trouble> {
         let path = format!("/directory_users?group={}", encoded(group));
         let mut clean = true;
-        let end = self.pages(&path, |object, asked_at| {
+        let mut each_user = |object: &str, asked_at| {
             match usable_id(Shape::User, object) {
                 Some(user) => each(&user, asked_at)?,
                 None => clean = false,
             }
             Ok(())
-        })?;
+        };
+        let end = self.ask_pages(&path, &mut |page| each_item(&page, &mut each_user))?;
         // A group that went under way is looked for again by its id.
         Ok(clean && matches!(end, ListEnd::Ended))
     }
+}
+
+fn each_item(
+    page: &SourcePage,
+    each: &mut impl FnMut(&str, Millis) -> Result<(), Trouble>,
+) -> Result<(), Trouble> {
+    for item in &page.items {
+        each(std::str::from_utf8(item).unwrap_or_default(), page.asked_at)?;
+    }
+    Ok(())
+}
+
+/// The end of a list that is not read any further, because its reader has failed.
+fn given_up() -> Trouble {
+    Trouble::Run("a list was not read to its end".into())
+}
+
+/// Waits for the end of a thread.
+fn ended<T>(thread: thread::ScopedJoinHandle<'_, Result<T, Trouble>>) -> Result<T, Trouble> {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// The answer about one thing.

@@ -10,6 +10,7 @@ mod again;
 mod compare;
 mod earlier;
 mod guard;
+mod leaving;
 mod listing;
 mod ours;
 mod plan;
@@ -21,6 +22,7 @@ mod trouble;
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -31,13 +33,14 @@ pub use progress::{
     Compared, DIFFERENCES_KEPT, DifferentKind, DirectoryState, FoundDifference, HeldReason,
     HowDifferent, Progress, RunDirectory, RunProgress, RunState, Step,
 };
-use rollcall_projections::{Cut, Millis};
+use rollcall_projections::Millis;
 use run::Running;
 pub use run::Scope;
+use tokio::sync::oneshot;
 use trouble::Trouble;
 
 use super::bell::Woken;
-use super::{Source, SourceError, Tries};
+use super::{Source, SourceError};
 use crate::engine::Engine;
 use crate::time;
 
@@ -152,12 +155,30 @@ impl Source {
         self.runs.kept.lock().iter().find(|run| run.id == id).cloned()
     }
 
-    /// Tells if the log or the source knows a directory; true if the source does not answer at once.
-    pub fn may_have_directory(&self, engine: &Engine, id: &str) -> bool {
-        let is_known = engine.views().held_directory(id, Cut::LATEST).is_some();
-        let path = format!("/directories/{}", listing::encoded(id));
-        let asked = || self.client.object(&path, Tries::AtMost(1));
-        is_known || !matches!(asked(), Err(SourceError::NotFound))
+    /// Returns true while a reconciliation is under way.
+    pub fn is_reconciling(&self) -> bool {
+        let runs = self.runs.kept.lock();
+        runs.back().is_some_and(|run| run.progress.state() == RunState::Running)
+    }
+
+    /// Asks the source for a directory, on a thread of its own, for a caller who waits. The answer
+    /// is false if the source has none. It comes within some seconds or never, and there is none
+    /// while the source is asked for another caller.
+    pub fn look_for_directory(self: &Arc<Source>, id: &str) -> Option<oneshot::Receiver<bool>> {
+        if self.is_looking.swap(true, Ordering::AcqRel) {
+            return None;
+        }
+        let (answer, answered) = oneshot::channel();
+        let (source, path) = (self.clone(), format!("/directories/{}", listing::encoded(id)));
+        let look = move || {
+            let looked = source.client.look(&path);
+            source.is_looking.store(false, Ordering::Release);
+            let _ = answer.send(!matches!(looked, Err(SourceError::NotFound)));
+        };
+        if thread::Builder::new().name("look".into()).spawn(look).is_err() {
+            self.is_looking.store(false, Ordering::Release);
+        }
+        Some(answered)
     }
 
     /// Begins a run, on a thread of its own.
@@ -226,7 +247,7 @@ impl Source {
         let message = match state {
             RunState::Completed if is_whole => "in step with the source",
             RunState::Held => "compared with the source; some differences are held",
-            RunState::Failed => "compared with the source; some directories failed",
+            RunState::Failed => "compared with the source; some directories could not be compared",
             RunState::Completed | RunState::Running => "compared with the source",
         };
         tracing::info!(

@@ -12,4 +12,5 @@ pub mod kills;
 pub mod log_faults;
 pub mod pulling;
 pub mod reconciling;
+pub mod source_figures;
 pub mod verify;

@@ -185,10 +185,11 @@ fn a_tail_heals_a_lost_webhook_and_the_first_content_counts() {
     let server = puller.start();
     pull(&server);
     // The webhook of event 1 comes, that of event 2 is lost. The list renders event 1 differently.
-    server.deliver(&created(1, SETTLED_MS));
-    let other = created(1, SETTLED_MS).replace("\"Ada\"", "\"Eve\"");
+    let (first, second) = (created(1, SETTLED_MS), created(2, SETTLED_MS));
+    server.deliver(&first);
+    let other = first.replace("\"Ada\"", "\"Eve\"");
     source.contents().list_event(&other);
-    source.contents().happen(&created(2, SETTLED_MS));
+    source.contents().happen(&second);
     let told = pull(&server);
     assert_eq!((&told["new"], &told["duplicates"]), (&2.into(), &1.into()));
     assert_eq!(told["differs"], 1);
@@ -196,9 +197,14 @@ fn a_tail_heals_a_lost_webhook_and_the_first_content_counts() {
     assert_eq!(server.get("/directory_users/directory_user_0001").json()["first_name"], "Ada");
     assert_eq!(server.get("/rollcall/v1/quarantine").ids().len(), 0);
     // A webhook after its pulled copy is a duplicate.
-    let answer = server.post(created(2, SETTLED_MS).as_bytes());
+    let answer = server.post(second.as_bytes());
     assert_eq!(answer.status, 200);
     assert_eq!(source_of(&server)["new"], 2);
+    assert_eq!(server.get("/rollcall/v1/stats").json()["differs"], 1);
+    // One that says something else is counted where operators look: no conflict, not recorded.
+    let other = second.replace("\"Ada\"", "\"Eve\"");
+    assert_eq!(server.post(other.as_bytes()).json()["conflict"], false);
+    assert_eq!(server.get("/rollcall/v1/stats").json()["differs"], 2);
 }
 
 #[test]
@@ -265,7 +271,7 @@ fn a_lost_cursor_costs_a_day_of_duplicates() {
 
 #[test]
 fn a_cursor_that_the_source_no_longer_knows_is_a_lost_one() {
-    for status in [400, 404, 422] {
+    for status in [400, 404, 410, 422] {
         let folder = tempfile::tempdir().unwrap();
         let source = source_with_directory(SETTLED_MS);
         add_users(&source, 1..4);
@@ -599,4 +605,126 @@ fn a_server_that_pulls_from_another_has_the_same_events_and_users() {
     assert_eq!(user_ids(&server), user_ids(&upstream));
     let members = "/directory_users?group=directory_group_1&limit=100";
     assert_eq!(server.get(members).json()["data"], upstream.get(members).json()["data"]);
+}
+
+/// Begins a reconciliation of one directory, and returns its status, and how long that took.
+fn ask_for_run(server: &Server, directory: &str) -> (u16, Duration) {
+    let begun = Instant::now();
+    let body = json!({ "directory": directory });
+    let answer = server.act("post", "/rollcall/v1/reconciliations", Some(&body));
+    (answer.status, begun.elapsed())
+}
+
+/// Waits for the end of the newest reconciliation, and returns it.
+fn ended_run(server: &Server) -> Value {
+    let begun = Instant::now();
+    loop {
+        let run = server.get("/rollcall/v1/reconciliations").json()["data"][0].clone();
+        if run["state"] != "running" {
+            return run;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "{run}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn no_caller_waits_long_for_the_source_and_no_question_waits_at_all() {
+    for fault in [Fault::TooMany("300".into()), Fault::Late(Duration::from_secs(20))] {
+        let folder = tempfile::tempdir().unwrap();
+        let source = source_with_directory(SETTLED_MS);
+        let proxy = Faulty::before(&source.url);
+        let options = ["--pull-every", "1h"];
+        let server = Puller { options: &options, ..Puller::of(folder.path(), &proxy.url) }.start();
+        until(&server, |source| !source["caught_up_at"].is_null());
+        proxy.fail("/directories/", 1000, fault);
+        std::thread::scope(|scope| {
+            let asking: Vec<_> = (0..24)
+                .map(|number| {
+                    let directory = format!("directory_unknown_{number}");
+                    let server = &server;
+                    scope.spawn(move || ask_for_run(server, &directory))
+                })
+                .collect();
+            for _ in 0..20 {
+                let begun = Instant::now();
+                assert_eq!(server.get("/directories").ids(), ["directory_1"]);
+                assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            for asked in asking {
+                let (status, time) = asked.join().unwrap();
+                assert!([202, 409].contains(&status), "{status}");
+                assert!(time < Duration::from_secs(8), "{time:?}");
+            }
+        });
+        assert_eq!(ask_for_run(&server, "directory_1").0, 409, "the run waits for the source");
+    }
+}
+
+#[test]
+fn a_run_of_a_directory_that_is_found_to_be_unknown_later_fails_with_the_cause() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = source_with_directory(SETTLED_MS);
+    let proxy = Faulty::before(&source.url);
+    let server = Puller::of(folder.path(), &proxy.url).start();
+    pull(&server);
+    assert_eq!(ask_for_run(&server, "directory_x").0, 404);
+    proxy.fail("/directories/directory_x", 1, Fault::Status(503));
+    assert_eq!(ask_for_run(&server, "directory_x").0, 202);
+    let run = ended_run(&server);
+    assert_eq!((&run["state"], &run["directories"]), (&json!("failed"), &json!([])));
+    let error = run["error"].as_str().unwrap();
+    assert_eq!(error, "neither the log nor the source has `directory_x`");
+}
+
+/// A page with these items that leads to another one.
+fn page(items: &str, after: &str) -> Vec<u8> {
+    format!(r#"{{"object":"list","data":[{items}],"list_metadata":{{"after":"{after}"}}}}"#).into()
+}
+
+#[test]
+fn a_list_of_events_that_goes_round_in_a_circle_is_an_error_until_it_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = source_with_directory(SETTLED_MS);
+    let proxy = Faulty::before(&source.url);
+    for (place, next) in [("event_0", 1), ("event_1", 2), ("event_2", 1)] {
+        let body = page(&created(next, SETTLED_MS), &format!("event_{next}"));
+        proxy.fail(&format!("after={place}"), 100_000, Fault::Body(body));
+    }
+    let server = Puller::of(folder.path(), &proxy.url).start();
+    let told = until(&server, |source| !source["last_error"].is_null());
+    assert_eq!(told["last_error"]["code"], "endless_list");
+    assert!(proxy.requests().len() < 100, "{}", proxy.requests().len());
+    // It is still so with the next pull, which does not forget the error under way.
+    let before = proxy.requests().len();
+    while proxy.requests().len() < before + 8 {
+        assert_eq!(source_of(&server)["last_error"]["code"], "endless_list");
+    }
+    assert_eq!(server.get("/rollcall/v1/stats").json()["seq"], 3);
+    add_users(&source, 1..4);
+    proxy.heal();
+    let told = pull(&server);
+    assert_eq!((&told["last_error"], &told["new"]), (&Value::Null, &4.into()));
+}
+
+#[test]
+fn a_list_of_users_that_goes_round_in_a_circle_fails_its_directory() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = source_with_directory(SETTLED_MS);
+    add_users(&source, 1..3);
+    let proxy = Faulty::before(&source.url);
+    let shown = |id: &str| user(id, "directory_1", "Ada", now_ms() - SETTLED_MS).to_string();
+    for (place, next) in [("after=a", "b"), ("after=b", "a"), ("/directory_users?directory", "a")] {
+        proxy.fail(place, 100_000, Fault::Body(page(&shown("directory_user_0001"), next)));
+    }
+    let server = Puller::of(folder.path(), &proxy.url).start();
+    pull(&server);
+    assert_eq!(ask_for_run(&server, "directory_1").0, 202);
+    let run = ended_run(&server);
+    let directory = &run["directories"][0];
+    assert_eq!((&run["state"], &directory["state"]), (&json!("failed"), &json!("failed")));
+    let error = directory["error"].as_str().unwrap();
+    assert!(error.contains("round in a circle"), "{error}");
+    assert_eq!(user_ids(&server), ["directory_user_0001", "directory_user_0002"]);
 }

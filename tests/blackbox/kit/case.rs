@@ -166,7 +166,7 @@ impl Case {
         let observed = observed(thing, said.map(|said| said.to_string()));
         let observation = Observation { observed, observed_at: asked, run: "run_1".to_owned() };
         let discovery = Discovery { observation, compared_with };
-        let found = engine.observe(&source(), vec![discovery]).unwrap();
+        let found = engine.begin_to_observe(&source(), vec![discovery]).unwrap().wait().unwrap();
         engine.close();
         let (Expected::Recorded(effective), [ObservationOutcome::Recorded(seq)]) =
             (expected, &found[..])

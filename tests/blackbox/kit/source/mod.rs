@@ -7,6 +7,8 @@
 pub mod faulty;
 pub mod http;
 pub mod objects;
+pub mod past;
+pub mod prepared;
 pub mod pulling;
 pub mod reconciling;
 pub mod stand_in;
