@@ -264,7 +264,7 @@ fn verdict(run: &RunReport) -> Result<(), Failure> {
         .collect();
     match run.state.as_str() {
         "failed" => Err(Failure::Ours(format!(
-            "these directories could not be compared: {}",
+            "these directories could not be compared without doubt: {}",
             failed.join(", ")
         ))),
         "held" => Err(Failure::Caller(format!(

@@ -36,7 +36,8 @@ pub struct LinkResult {
     pub set_at: Option<Millis>,
     /// The record that set it; `None` if none did.
     pub seq: Option<Seq>,
-    /// The links that it ended.
+    /// The links that it ended, of users who are seen: a link stays with a user who moves to another
+    /// organization.
     pub ended: Vec<LinkPair>,
 }
 
@@ -181,7 +182,8 @@ impl<'v> Draft<'v> {
         let LinkPair { app_user, user } = result.pair.clone();
         let wanted = Holder { app_user, directory };
         let held = self.holder_of(&user);
-        if held.as_ref() == Some(&wanted) {
+        // A user who moved keeps the link, so that the directory of its setting says nothing.
+        if held.as_ref().is_some_and(|held| held.app_user == wanted.app_user) {
             result.outcome = LinkOutcome::Unchanged;
             let is_folded = !self.of_user.contains_key(&user);
             let link = self.views.link_of_user(&user, Cut::LATEST).filter(|_| is_folded);
@@ -190,8 +192,10 @@ impl<'v> Draft<'v> {
             return result;
         }
         if let Some(other) = self.user_of(&wanted) {
-            let app_user = wanted.app_user.clone();
-            result.ended.push(LinkPair { app_user, user: other.clone() });
+            if self.views.knows_user(&other, Cut::LATEST) {
+                let app_user = wanted.app_user.clone();
+                result.ended.push(LinkPair { app_user, user: other.clone() });
+            }
             self.of_user.insert(other, None);
         }
         if let Some(held) = held {

@@ -79,8 +79,10 @@ pub struct Engine {
     started_at: Millis,
     /// Deliveries since the start that appended nothing; the log does not keep them.
     duplicates: AtomicU64,
-    /// The types of which it was said that an event differs from the record of its id.
-    differing: Mutex<Vec<Option<EventType>>>,
+    /// The duplicates among them with another content than the record of their id.
+    differing: AtomicU64,
+    /// The kinds of differing duplicates that the log of this process has named.
+    differing_named: Mutex<Vec<DifferingKind>>,
     /// Latched by the first batch whose outcome is unknown.
     failed: AtomicBool,
     /// Set while the disk takes no writes.
@@ -133,7 +135,8 @@ impl Engine {
             clock,
             clock_is_doubted: AtomicBool::new(false),
             duplicates: AtomicU64::new(0),
-            differing: Mutex::default(),
+            differing: AtomicU64::new(0),
+            differing_named: Mutex::default(),
             failed: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
             shutting_down: AtomicBool::new(false),
@@ -219,6 +222,21 @@ impl Engine {
     pub fn duplicates(&self) -> u64 {
         self.duplicates.load(Ordering::Relaxed)
     }
+
+    /// Returns the number of duplicates since the start whose content differs from that of the record
+    /// of their id. Either of the two was pulled or imported; the later one is not kept.
+    pub fn differing(&self) -> u64 {
+        self.differing.load(Ordering::Relaxed)
+    }
+}
+
+/// A kind of differing duplicates. Signed ones are a kind of their own, so that a type which pulled
+/// copies have shown before does not hide that a webhook was dropped.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct DifferingKind {
+    /// The type, if Rollcall knows it.
+    event_type: Option<EventType>,
+    is_webhook: bool,
 }
 
 /// The state of the clock that stamps records.

@@ -44,6 +44,8 @@ pub enum ObservationOutcome {
     NewerEvent,
     /// It is a membership of a user who is not there.
     UnknownUser,
+    /// An operator deleted its directory here.
+    DeletedHere,
     /// The object cannot be recorded: it is not a JSON object, too large, too deep, or describes
     /// something else.
     Unusable,
@@ -278,6 +280,7 @@ fn written(
         Verdict::Occurs(effective_at) => effective_at,
         Verdict::Unchanged => return (Some(ObservationOutcome::Unchanged), None),
         Verdict::Newer => return (Some(ObservationOutcome::NewerEvent), None),
+        Verdict::DeletedHere => return (Some(ObservationOutcome::DeletedHere), None),
         Verdict::UnknownUser => return (Some(ObservationOutcome::UnknownUser), None),
     };
     let event = stripped(observation)

@@ -10,11 +10,11 @@ use tokio::sync::oneshot;
 
 use super::attributes::Fresh;
 use super::observations::QueuedObservations;
-use super::{ActError, Engine, IngestError};
+use super::{ActError, DifferingKind, Engine, IngestError};
 use crate::keys::Operator;
 use crate::log::{AppendError, BATCH_BYTES_MAX, BATCH_EVENTS_MAX, Log, Outcome, ReadError};
 use crate::time::Jumped;
-use crate::verify::{Act, Verified};
+use crate::verify::{Act, Proof, Verified};
 
 /// The most verified events that may be queued, and the most bytes of their bodies.
 pub(super) const QUEUE_EVENTS_MAX: usize = 8192;
@@ -250,10 +250,10 @@ impl Engine {
         self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
         let (events, replies): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|queued| (queued.event, queued.reply)).unzip();
-        let types: Vec<_> = events.iter().map(known_type).collect();
+        let kinds: Vec<_> = events.iter().map(kind_if_differing).collect();
         match self.record_now(|_| events) {
             Ok(outcomes) => {
-                self.tell_differing(&types, &outcomes);
+                self.count_differing(&kinds, &outcomes);
                 let duplicates = outcomes.iter().filter(|outcome| is_duplicate(outcome)).count();
                 self.duplicates.fetch_add(duplicates as u64, Ordering::Relaxed);
                 for (reply, outcome) in replies.into_iter().zip(outcomes) {
@@ -266,20 +266,16 @@ impl Engine {
         }
     }
 
-    /// Says once for each type that a pulled or imported event has another content than the record of
-    /// its id, or a webhook another one than what was pulled or imported before.
-    fn tell_differing(&self, types: &[Option<EventType>], outcomes: &[Outcome]) {
-        for (event_type, outcome) in types.iter().zip(outcomes) {
-            let Outcome::Duplicate { seq, differs: true } = outcome else { continue };
-            let mut told = self.differing.lock();
-            if !told.contains(event_type) {
-                told.push(*event_type);
-                tracing::info!(
-                    event = event_type.map_or("another type", EventType::name),
-                    seq,
-                    "an event has another content than the record of its id, which counts; one of \
-                     the two was pulled or imported; further ones of this type are only counted"
-                );
+    /// Counts the dropped events that have another content than the record of their id, and names
+    /// each kind of them once.
+    fn count_differing(&self, kinds: &[DifferingKind], outcomes: &[Outcome]) {
+        for (kind, outcome) in kinds.iter().zip(outcomes) {
+            let Outcome::Duplicate { seq, differs: true } = *outcome else { continue };
+            self.differing.fetch_add(1, Ordering::Relaxed);
+            let mut named = self.differing_named.lock();
+            if !named.contains(kind) {
+                named.push(*kind);
+                warn_of_differing(*kind, seq);
             }
         }
     }
@@ -347,9 +343,32 @@ impl Engine {
     }
 }
 
-/// Returns the type of an event, if Rollcall knows it.
-fn known_type(event: &Verified) -> Option<EventType> {
-    event.event_type().and_then(EventType::parse)
+fn kind_if_differing(event: &Verified) -> DifferingKind {
+    DifferingKind {
+        event_type: event.event_type().and_then(EventType::parse),
+        is_webhook: matches!(event.proof(), Proof::Webhook { .. }),
+    }
+}
+
+/// Names the kind of an event that was dropped although it differs. Nothing that a sender chose is
+/// in the line.
+fn warn_of_differing(DifferingKind { event_type, is_webhook }: DifferingKind, seq: Seq) {
+    let event = event_type.map_or("another type", EventType::name);
+    if is_webhook {
+        tracing::warn!(
+            event,
+            seq,
+            "a signed webhook has another content than the record of its id, which was pulled or \
+             imported and counts; further ones of this type are only counted"
+        );
+    } else {
+        tracing::warn!(
+            event,
+            seq,
+            "a pulled or imported event has another content than the record of its id, which \
+             counts; further ones of this type are only counted"
+        );
+    }
 }
 
 fn is_duplicate(outcome: &Outcome) -> bool {

@@ -36,8 +36,8 @@ pub const FACTS_VERSION: u16 = 7;
 
 /// The result of reading a body.
 pub struct Extracted<'a> {
-    /// The source's id: 1 to 255 bytes without control characters, not beginning with one of
-    /// [`OWN_IDS`].
+    /// The source's id: 1 to 255 bytes without control characters, not beginning with `op_`,
+    /// `obs_` or `run_`.
     /// `None`: the body is not an event.
     pub event_id: Option<Cow<'a, str>>,
     /// The event's type, if the body has one.

@@ -118,7 +118,7 @@ impl Views {
     }
 
     /// Tells if the latest activation or deletion of a directory is an operator's deletion.
-    fn was_deleted_by_operator(&self, directory: Sym, cut: Cut) -> bool {
+    pub(crate) fn was_deleted_by_operator(&self, directory: Sym, cut: Cut) -> bool {
         let Some(directory) = self.directories.get(directory) else { return false };
         let deciding = directory.events().latest_first(cut).find(|version| version.decides());
         deciding.filter(|version| version.change == DirectoryChange::Deleted).is_some_and(

@@ -49,6 +49,8 @@ pub enum Verdict {
     Newer,
     /// It is a membership of a user who is not there.
     UnknownUser,
+    /// An operator deleted its directory, and no later activation is known.
+    DeletedHere,
 }
 
 impl Views {
@@ -57,6 +59,9 @@ impl Views {
     ///
     /// Costs a look at each event of the thing.
     pub fn judge_finding(&self, finding: &Finding<'_>) -> Verdict {
+        if self.was_deleted_here(finding.thing) {
+            return Verdict::DeletedHere;
+        }
         match finding.thing {
             ObservedThing::Directory(id) => self.judge_directory(id, finding),
             ObservedThing::User(id, directory) => {
@@ -69,6 +74,16 @@ impl Views {
                 self.judge_membership(user, group, directory, finding)
             }
         }
+    }
+
+    /// Tells if the directory of a thing was deleted by an operator, and not activated since.
+    fn was_deleted_here(&self, thing: ObservedThing<'_>) -> bool {
+        let (ObservedThing::Directory(directory)
+        | ObservedThing::User(_, directory)
+        | ObservedThing::Group(_, directory)
+        | ObservedThing::Membership(_, _, directory)) = thing;
+        let known = self.directories.find(directory);
+        known.is_some_and(|directory| self.was_deleted_by_operator(directory, Cut::LATEST))
     }
 
     /// Returns the record that describes a thing at the latest moment, if it is there: a stub of a

@@ -25,6 +25,7 @@ pub(super) struct Header {
 pub(super) const USER_ID: Header = Header { name: "user_id", alias: "app_user_id" };
 
 /// A row, and the line on which it is.
+#[derive(Clone)]
 pub(super) struct Line {
     pub(super) number: u64,
     pub(super) cells: [String; 2],

@@ -1,6 +1,6 @@
 //! `rollcall link set`
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
@@ -24,9 +24,10 @@ use super::file::{Header, Line, USER_ID, read};
 ///
 /// FILE is comma-separated values with the columns `user_id`, which is the application's id of its
 /// user, and `directory_user_id`; other columns are ignored, and `-` reads standard input. It is
-/// checked whole before anything is set. A link that is there already is not recorded again, so
-/// that the same file can be set twice. A link ends the other link of its directory user, and the
-/// other one of its application user in the same directory.
+/// checked whole before anything is set: a directory user may be in it with one application user
+/// only, and an application user with one user of each directory. A link that is there already is
+/// not recorded again, so that the same file can be set twice. A link ends the other link of its
+/// directory user, and the other one of its application user in the same directory.
 #[derive(Args)]
 #[command(after_help = "\
 Exit codes: 0 if every link is there, 1 if the file is wrong or names users who are not known, 2 if
@@ -75,10 +76,11 @@ struct ApiResult {
     outcome: String,
     app_user_id: String,
     directory_user_id: String,
+    directory_id: Option<String>,
     ended: Vec<ApiPair>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Clone, PartialEq, Eq, Hash)]
 struct ApiPair {
     app_user_id: String,
     directory_user_id: String,
@@ -90,7 +92,8 @@ struct Results {
     set: u64,
     unchanged: u64,
     unknown: u64,
-    ended: u64,
+    /// In a dry run, later requests find again what earlier ones would have ended.
+    ended: HashSet<ApiPair>,
     /// Links that were ended, and users who are not known: outcome, application user, directory
     /// user.
     told: Vec<Vec<String>>,
@@ -98,7 +101,7 @@ struct Results {
 
 impl Results {
     fn add(&mut self, result: ApiResult) {
-        let ApiResult { outcome, app_user_id, directory_user_id, ended } = result;
+        let ApiResult { outcome, app_user_id, directory_user_id, ended, .. } = result;
         match outcome.as_str() {
             "set" => self.set += 1,
             "unchanged" => self.unchanged += 1,
@@ -107,9 +110,10 @@ impl Results {
                 self.tell("not set: unknown user", app_user_id, directory_user_id);
             }
         }
-        for ApiPair { app_user_id, directory_user_id } in ended {
-            self.ended += 1;
-            self.tell("ended", app_user_id, directory_user_id);
+        for pair in ended {
+            if self.ended.insert(pair.clone()) {
+                self.tell("ended", pair.app_user_id, pair.directory_user_id);
+            }
         }
     }
 
@@ -126,7 +130,7 @@ impl Results {
             (done("would be set", "set"), self.set),
             ("there already", self.unchanged),
             ("of unknown users", self.unknown),
-            (done("would be ended", "ended"), self.ended),
+            (done("would be ended", "ended"), self.ended.len() as u64),
         ];
         let rows: Vec<Vec<String>> = rows
             .into_iter()
@@ -140,7 +144,8 @@ impl Results {
             page.push('\n');
             page.push_str(&table::draw_within(width(), &columns, true, &self.told));
         }
-        let left = (self.unknown + self.ended).saturating_sub(self.told.len() as u64);
+        let all = self.unknown + self.ended.len() as u64;
+        let left = all.saturating_sub(self.told.len() as u64);
         if left > 0 {
             page.push_str(&format!("and {}\n", counted(left, "other", "others")));
         }
@@ -154,6 +159,10 @@ impl SetArgs {
         let lines = read(&file, [USER_ID, DIRECTORY_USER_ID])?;
         let lines = without_repetitions(lines)?;
         let client = server.client()?;
+        let dry = |lines: &[Line]| {
+            put(&client, &Query::default().with("dry_run", Some("true")).at(PATH), lines, None)
+        };
+        one_user_of_each_directory(&lines, |lines| directories(&dry(lines)?))?;
         let bar = progress_bar(Some(lines.len() as u64));
         let mut results = Results::default();
         let path = Query::default().with("dry_run", dry_run.then_some("true")).at(PATH);
@@ -219,6 +228,48 @@ fn without_repetitions(lines: Vec<Line>) -> Result<Vec<Line>, Failure> {
     Ok(kept)
 }
 
+/// Returns the directories of the users of an answer, in its order; `None` for one who is not known.
+fn directories(answer: &Answer) -> Result<Vec<Option<String>>, Failure> {
+    let page: ApiResults<'_> = answer.json()?;
+    let directory = |result: &&RawValue| {
+        let result: ApiResult = serde_json::from_str(result.get()).map_err(Failure::ours)?;
+        Ok(result.directory_id)
+    };
+    page.data.iter().map(directory).collect()
+}
+
+/// Asks for the directories of those users whose application user is on several lines. One request
+/// would end a link that another one has set, and a dry run would not see it.
+///
+/// # Errors
+/// The caller's, if two lines link one application user to different users of one directory.
+fn one_user_of_each_directory(
+    lines: &[Line],
+    directories_of: impl Fn(&[Line]) -> Result<Vec<Option<String>>, Failure>,
+) -> Result<(), Failure> {
+    let mut counts: HashMap<&str, u64> = HashMap::new();
+    for line in lines {
+        *counts.entry(&line.cells[0]).or_default() += 1;
+    }
+    let several = |line: &&Line| counts.get(&*line.cells[0]).is_some_and(|count| *count > 1);
+    let repeated: Vec<Line> = lines.iter().filter(several).cloned().collect();
+    let mut seen: HashMap<(&str, String), u64> = HashMap::new();
+    for part in repeated.chunks(LINKS_AT_ONCE) {
+        for (line, directory) in part.iter().zip(directories_of(part)?) {
+            let Some(directory) = directory else { continue };
+            let app_user = &*line.cells[0];
+            if let Some(other) = seen.insert((app_user, directory), line.number) {
+                return Err(Failure::Caller(harmless(&format!(
+                    "line {}: `{app_user}` is linked to another user of the same directory on \
+                     line {other}; nothing was set",
+                    line.number
+                ))));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Sets some links, again while the server has no room.
 fn put(client: &Client, path: &str, lines: &[Line], note: Option<&str>) -> Result<Answer, Failure> {
     let pair = |line: &Line| {
@@ -248,6 +299,32 @@ mod tests {
 
     fn line(number: u64, app_user: &str, user: &str) -> Line {
         Line { number, cells: [app_user.into(), user.into()] }
+    }
+
+    #[test]
+    fn an_application_user_may_have_one_user_of_each_directory() {
+        // The directory of a user is the first letter of its id; one with `?` is not known.
+        let directories_of = |lines: &[Line]| {
+            assert!(lines.len() <= LINKS_AT_ONCE);
+            let directory = |line: &Line| {
+                let directory = line.cells[1].chars().next();
+                directory.filter(|letter| *letter != '?').map(String::from)
+            };
+            Ok(lines.iter().map(directory).collect())
+        };
+        let check = |lines: &[Line]| one_user_of_each_directory(lines, directories_of);
+        let mut lines = vec![line(2, "7", "d1"), line(3, "7", "e1"), line(4, "7", "?1")];
+        lines.extend([line(5, "7", "?2"), line(6, "8", "d2")]);
+        lines.extend((0..600).map(|n| {
+            line(7 + n, &format!("x{}", n / 2), &format!("{}{n}", ["f", "g"][n as usize % 2]))
+        }));
+        assert!(check(&lines).is_ok());
+        // It is found from one request to another.
+        lines.push(line(900, "7", "e9"));
+        let Err(Failure::Caller(message)) = check(&lines) else { panic!("refused") };
+        let expected = "line 900: `7` is linked to another user of the same directory on line 3; \
+            nothing was set";
+        assert_eq!(message, expected);
     }
 
     #[test]

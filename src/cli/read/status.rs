@@ -122,6 +122,7 @@ const DIRECTORIES: [Column; 11] = [
 /// Returns the statistics as a page: totals, then a table of the directories.
 fn page(stats: &Value, width: Option<u16>) -> String {
     let totals = totals(stats).into_iter();
+    let totals = totals.chain(differing(stats).map(|counted| ("differing copies", counted)));
     let totals = totals.chain(clock(stats).map(|doubt| ("clock", doubt)));
     let totals = totals.chain(sources(stats).map(|source| ("source", source)));
     let rows: Vec<Vec<String>> = totals.map(|(name, value)| vec![name.to_owned(), value]).collect();
@@ -156,6 +157,13 @@ fn uptime(stats: &Value) -> String {
     }
 }
 
+/// Returns the number of duplicates that say something else than the log, if there are any.
+fn differing(stats: &Value) -> Option<String> {
+    let copies = Some(count(stats, "/differs")).filter(|copies| *copies > 0);
+    copies
+        .map(|copies| format!("{copies} dropped since the start; the server's log names the types"))
+}
+
 /// Returns what is wrong with the server's clock.
 fn clock(stats: &Value) -> Option<String> {
     let part = |pointer| stats.pointer(pointer).and_then(Value::as_i64).unwrap_or(0);
@@ -184,14 +192,57 @@ fn sources(stats: &Value) -> impl Iterator<Item = String> {
             (Some(now), Some(at)) => format!("every event pulled {} ago", human((now - at).max(0))),
             _ => "not every event is pulled yet".to_owned(),
         };
-        let counts = ["new", "duplicates", "differs", "held"]
-            .map(|name| format!("{} {name}", count(source, &format!("/{name}"))));
+        let counts = pulled(source);
         let error = source.get("last_error").filter(|error| !error.is_null());
         let error = error.map_or_else(String::new, |error| {
             format!("; {}: {}", text(error, "code"), text(error, "message"))
         });
-        format!("{}: {age}; {}{error}", text(source, "url"), counts.join(", "))
+        let comparison = comparison(source, now);
+        format!("{}: {age}, {counts}; {comparison}{error}", text(source, "url"))
     })
+}
+
+/// Says what was pulled since the start.
+fn pulled(source: &Value) -> String {
+    let [new, duplicates, differs] =
+        ["/new", "/duplicates", "/differs"].map(|name| count(source, name));
+    let differ = if differs == 0 { String::new() } else { format!(" ({differs} differ)") };
+    format!("{new} new and {duplicates} known since the start{differ}")
+}
+
+/// Says how old the last comparison with a source is, and what differed.
+fn comparison(source: &Value, now: Option<i64>) -> String {
+    let run = source.get("reconciliation").unwrap_or(&Value::Null);
+    let part = |key| moment(run, key);
+    let ago = |at: Option<i64>| match (now, at) {
+        (Some(now), Some(at)) => human((now - at).max(0)),
+        _ => "?".into(),
+    };
+    let of = match run.get("directory").and_then(Value::as_str) {
+        Some(directory) => format!("{directory} "),
+        None => String::new(),
+    };
+    let dry = if run.get("dry_run") == Some(&Value::Bool(true)) { " by a dry run" } else { "" };
+    let found = differences(run);
+    let ended = || format!("{of}compared {} ago{dry}: {found}", ago(part("finished_at")));
+    match text(run, "state") {
+        "running" => format!("{of}being compared{dry} for {}: {found}", ago(part("started_at"))),
+        "completed" | "held" => ended(),
+        "failed" => format!("{}; not all of it could be compared", ended()),
+        _ => "not compared since the start".into(),
+    }
+}
+
+fn differences(run: &Value) -> String {
+    let [all, recorded, held] = ["/differences", "/recorded", "/held"].map(|name| count(run, name));
+    let counts =
+        [(recorded, "recorded"), (held, "held"), (all - (recorded + held).min(all), "open")];
+    let counts = counts.into_iter().filter(|(count, _)| *count > 0);
+    let counts: Vec<String> = counts.map(|(count, word)| format!("{count} {word}")).collect();
+    match all {
+        0 => "no difference".into(),
+        _ => format!("{} ({})", counted(all, "difference", "differences"), counts.join(", ")),
+    }
 }
 
 fn event_counts(stats: &Value) -> String {
@@ -314,12 +365,16 @@ mod tests {
             "rate_per_s": {"last_minute": 0.02, "last_hour": 0.0},
             "delay_ms": {"last_hour": {"p50": 120, "p99": 4_200, "max": 62_000}, "last_day": null},
             "backfilled": {"last_hour": 4_210, "last_day": 1},
-            "duplicates": 4,
+            "duplicates": 4, "differs": 2,
             "refused_webhooks": {"signature_mismatch": 2, "body_too_large": 0},
             "conflicts": 1, "quarantine": {"not_an_event": 0, "conflict": 0},
             "sources": [
                 {"url": "https://api.workos.com", "caught_up_at": "2026-05-01T11:59:48.000Z",
-                 "last_error": null, "new": 3, "duplicates": 7, "differs": 0, "held": 2},
+                 "last_error": null, "new": 3, "duplicates": 7, "differs": 1, "held": 2,
+                 "reconciliation": {"id": "run_1", "state": "held", "directory": null,
+                     "dry_run": false, "started_at": "2026-05-01T11:57:00.000Z",
+                     "finished_at": "2026-05-01T11:57:00.000Z", "differences": 14,
+                     "recorded": 12, "held": 2}},
                 {"url": "https://other", "caught_up_at": null, "new": 0, "duplicates": 0,
                  "differs": 0, "held": 0, "last_error": {"code": "unauthorized", "message": "no key"}},
             ],
@@ -352,8 +407,9 @@ duplicates        4
 refused webhooks  signature_mismatch 2
 conflicts         1
 quarantine        0
-source            https://api.workos.com: every event pulled 12 s ago; 3 new, 7 duplicates, 0 differs, 2 held
-source            https://other: not every event is pulled yet; 0 new, 0 duplicates, 0 differs, 0 held; unauthorized: no key
+differing copies  2 dropped since the start; the server's log names the types
+source            https://api.workos.com: every event pulled 12 s ago, 3 new and 7 known since the start (1 differ); compared 3 min 0 s ago: 14 differences (12 recorded, 2 held)
+source            https://other: not every event is pulled yet, 0 new and 0 known since the start; not compared since the start; unauthorized: no key
 
 directory  name    state     active  inactive  groups  hour  day  30 days  silent for  initial sync
 d1         Halden  linked    5       1         3       0     3    30       3 h 12 min  done in 2 min 5 s: 6 users, 3 groups, 1 membership
@@ -361,6 +417,35 @@ d2                 unlinked  0       0         0       0     0    0        -    
 d3                           0       0         0       0     0    0        -           running for 30 s: 1 user, 0 groups, 0 memberships
 ";
         assert_eq!(page(&stats, None), expected);
+    }
+
+    #[test]
+    fn a_source_says_what_the_last_comparison_found() {
+        let now = time::parse("2026-05-01T12:00:00.000Z");
+        for (run, expected) in [
+            (json!(null), "not compared since the start"),
+            (
+                json!({"state": "completed", "finished_at": "2026-05-01T11:59:00.000Z"}),
+                "compared 1 min 0 s ago: no difference",
+            ),
+            (
+                json!({"state": "running", "started_at": "2026-05-01T11:59:48.000Z",
+                    "directory": "d1"}),
+                "d1 being compared for 12 s: no difference",
+            ),
+            (
+                json!({"state": "completed", "finished_at": "2026-05-01T11:59:00.000Z",
+                    "dry_run": true, "differences": 1}),
+                "compared 1 min 0 s ago by a dry run: 1 difference (1 open)",
+            ),
+            (
+                json!({"state": "failed", "finished_at": "2026-05-01T11:59:00.000Z",
+                    "differences": 3, "recorded": 3}),
+                "compared 1 min 0 s ago: 3 differences (3 recorded); not all of it could be compared",
+            ),
+        ] {
+            assert_eq!(comparison(&json!({ "reconciliation": run }), now), expected);
+        }
     }
 
     #[test]

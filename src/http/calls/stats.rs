@@ -87,7 +87,8 @@ pub(crate) async fn stats(
         unauthorized: shown(state.refusals.unauthorized()),
         busy: shown(state.turns.refused()),
     };
-    let duplicates = shown(engine.duplicates());
+    let repeated =
+        Repeated { duplicates: shown(engine.duplicates()), differs: shown(engine.differing()) };
     let shown_source = state.source.as_ref().filter(|_| sight == Sight::All);
     let sources: Vec<Value> =
         shown_source.map(|source| describe_source(source)).into_iter().collect();
@@ -95,7 +96,7 @@ pub(crate) async fn stats(
     let asking = engine.clone();
     let answer = in_turn(&state.turns, &engine, &STATS, move |turn| {
         let filter = StatsFilter { sight, directory, organization };
-        let measured = measure(&asking, &filter, duplicates, &paging, turn)?;
+        let measured = measure(&asking, &filter, repeated, &paging, turn)?;
         let mut stats = describe(&asking, measured, &refusals, &refused);
         if let Some(stats) = stats.as_object_mut() {
             stats.insert("sources".into(), sources.into());
@@ -116,7 +117,7 @@ struct StatsFilter {
 struct Measured {
     now: Millis,
     seq: u64,
-    duplicates: u64,
+    repeated: Repeated,
     traffic: Traffic,
     quarantine: Map<String, Value>,
     directories: Vec<DirectoryStats>,
@@ -137,7 +138,7 @@ struct DirectoryStats {
 fn measure(
     engine: &Engine,
     filter: &StatsFilter,
-    duplicates: u64,
+    repeated: Repeated,
     paging: &Paging,
     turn: &Turn,
 ) -> Result<Measured, ReadError> {
@@ -163,7 +164,7 @@ fn measure(
         DirectoryStats { row, state, users, groups, event_types, intake }
     });
     let directories = directories.collect();
-    Ok(Measured { now, seq, duplicates, traffic, quarantine, directories, cursors })
+    Ok(Measured { now, seq, repeated, traffic, quarantine, directories, cursors })
 }
 
 /// Returns the state of each directory. Only an observation has one of its own.
@@ -236,6 +237,13 @@ fn quarantine(engine: &Engine, sight: &Sight, seq: Seq) -> Map<String, Value> {
         .collect()
 }
 
+/// The deliveries since the start of events that were in the log already.
+struct Repeated {
+    duplicates: u64,
+    /// Those among them whose content is another one.
+    differs: u64,
+}
+
 /// The questions refused since the start.
 struct RefusedQuestions {
     /// Those without a known key.
@@ -254,7 +262,7 @@ fn describe(
         let wanted = refusals.iter().filter(|(code, _)| wanted(*code));
         wanted.map(|(code, count)| (code.name().to_owned(), (*count).into())).collect()
     };
-    let Measured { now, seq, duplicates, traffic, quarantine, directories, cursors } = measured;
+    let Measured { now, seq, repeated, traffic, quarantine, directories, cursors } = measured;
     let [minute, hour, ..] = traffic.totals();
     let [_, backfilled_hour, backfilled_day, _] = traffic.backfilled();
     let directories: Vec<Value> =
@@ -273,7 +281,8 @@ fn describe(
         "rate_per_s": { "last_minute": rate(minute, 60), "last_hour": rate(hour, 3600) },
         "delay_ms": delays,
         "backfilled": { "last_hour": backfilled_hour, "last_day": backfilled_day },
-        "duplicates": duplicates,
+        "duplicates": repeated.duplicates,
+        "differs": repeated.differs,
         "signature_failures": counts(&|code| Code::SIGNATURES.contains(&code)),
         "refused_webhooks": counts(&|_| true),
         "unauthorized": refused.unauthorized,

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::answer::Problem;
 use crate::engine::Engine;
+use crate::sources::reconcile::Run;
 use crate::sources::{Source, SourceMoments};
 use crate::time;
 use crate::verify::{Proof, author_name};
@@ -75,6 +76,23 @@ pub(crate) fn describe_source(source: &Source) -> Value {
         "duplicates": counts.duplicates,
         "differs": counts.differs,
         "held": counts.held,
+        "reconciliation": source.reconciliations().first().map(|run| outline(run)),
+    })
+}
+
+/// Describes a reconciliation without its directories and differences.
+fn outline(run: &Run) -> Value {
+    let now = run.progress.now();
+    json!({
+        "id": run.id,
+        "state": now.state,
+        "started_at": time::format(run.started_at),
+        "finished_at": now.finished_at.map(time::format),
+        "directory": run.scope.directory,
+        "dry_run": run.scope.dry,
+        "differences": run.progress.difference_count(),
+        "recorded": now.recorded,
+        "held": now.held,
     })
 }
 

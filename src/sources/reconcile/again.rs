@@ -145,7 +145,11 @@ impl SecondLook<'_> {
         let [_, id] = ids_of(&entry.key)?;
         Ok(match self.lister.look(shape_of(kind), id)? {
             Look::Absent { asked_at } => Answer::Absent { asked_at },
-            Look::Undecided(_) => Answer::Undecided,
+            Look::Undecided(error) => {
+                let what = shape_of(kind);
+                self.lister.progress.doubt(directory, format!("{what:?} {id}: {error}"));
+                Answer::Undecided
+            }
             Look::Present { object, asked_at } => {
                 Answer::Present(self.seen(kind, directory, &object, asked_at, texts)?)
             }

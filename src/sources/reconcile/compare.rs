@@ -61,6 +61,10 @@ impl Served {
         if created_at.is_none() {
             served.fields.remove(CREATED_AT);
         }
+        // An id that is not usable is as one that is not given.
+        if super::record::own_directory(source).is_none() {
+            served.fields.remove("directory_id");
+        }
         served.complete("directory_id", home.directory);
         served.complete("organization_id", home.organization);
         served
@@ -69,6 +73,13 @@ impl Served {
     /// Reads a user or group as it is served; `document` is that of the row.
     pub(crate) fn ours(document: &Document, row: &EntityRow, updated_at: Option<Millis>) -> Served {
         Served { updated_at, ..Served::entity(document, row) }
+    }
+
+    /// Sets the directory in which the log has a user or group.
+    pub(crate) fn in_directory(mut self, directory: &str) -> Served {
+        self.fields.remove("directory_id");
+        self.complete("directory_id", directory);
+        self
     }
 
     fn entity(document: &Document, row: &EntityRow) -> Served {

@@ -10,6 +10,7 @@ mod again;
 mod compare;
 mod earlier;
 mod guard;
+mod leaving;
 mod listing;
 mod ours;
 mod plan;
@@ -246,7 +247,7 @@ impl Source {
         let message = match state {
             RunState::Completed if is_whole => "in step with the source",
             RunState::Held => "compared with the source; some differences are held",
-            RunState::Failed => "compared with the source; some directories failed",
+            RunState::Failed => "compared with the source; some directories could not be compared",
             RunState::Completed | RunState::Running => "compared with the source",
         };
         tracing::info!(

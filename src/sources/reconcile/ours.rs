@@ -54,7 +54,8 @@ impl<'e> Ours<'e> {
             {
                 let document = read_snapshot(shape_of(kind), snapshot(&body, holding.row.part));
                 if let Some(slot) = served.get_mut(*at) {
-                    *slot = Served::ours(&document, &holding.row, holding.updated_at);
+                    let served = Served::ours(&document, &holding.row, holding.updated_at);
+                    *slot = served.in_directory(&holding.directory);
                 }
             }
         }

@@ -23,7 +23,7 @@ pub enum RunState {
     Completed,
     /// Everything was compared, and some differences were held.
     Held,
-    /// Some directory, or all, could not be compared.
+    /// Some directory, or all, could not be compared, or not without doubt.
     Failed,
 }
 
@@ -70,7 +70,7 @@ pub enum DirectoryState {
 pub struct RunDirectory {
     /// Its state.
     pub state: DirectoryState,
-    /// The reason why it failed.
+    /// The reason why it failed, or why it is undecided.
     pub error: Option<String>,
 }
 
@@ -260,6 +260,26 @@ impl Progress {
         self.now.lock().directories.insert(directory.to_owned(), failed);
     }
 
+    /// Keeps the first reason why a directory is undecided.
+    pub(super) fn doubt(&self, directory: &str, reason: String) {
+        let mut now = self.now.lock();
+        if let Some(known) = now.directories.get_mut(directory) {
+            known.error.get_or_insert(reason);
+        }
+    }
+
+    /// Ends a directory that some answer leaves undecided.
+    pub(super) fn set_undecided(&self, directory: &str) {
+        let reason = "a list of the source has an object without a usable id";
+        self.doubt(directory, reason.into());
+        let mut now = self.now.lock();
+        if let Some(known) = now.directories.get_mut(directory) {
+            known.state = DirectoryState::Undecided;
+            let error = known.error.as_deref().unwrap_or_default();
+            tracing::warn!(directory, error, "the directory could not be compared without doubt");
+        }
+    }
+
     /// Returns true if a directory has failed.
     pub(super) fn has_failed(&self, directory: &str) -> bool {
         let now = self.now.lock();
@@ -293,6 +313,11 @@ impl Progress {
         drop(now);
         let text = serde_json::to_string(difference).map_err(io::Error::other)?;
         self.differences.lock().add(text, folder)
+    }
+
+    /// Returns the number of the differences.
+    pub fn difference_count(&self) -> usize {
+        self.differences.lock().count
     }
 
     /// Returns some differences as JSON, in the order in which they were found, and the number of

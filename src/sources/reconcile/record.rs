@@ -41,6 +41,10 @@ pub(super) struct Recorder<'a> {
     recording: Option<Recording>,
     /// Of a dry run: the users and groups that it would have begun or ended.
     begun: HashSet<Fingerprint>,
+    /// The users and groups that the source has in another directory.
+    moved: HashSet<Fingerprint>,
+    /// The users whose own look decides nothing.
+    undecided_users: HashSet<Fingerprint>,
     ended: HashSet<Fingerprint>,
 }
 
@@ -87,6 +91,8 @@ struct Told {
 /// A directory as both sides have it now.
 pub(super) struct DirectoryNow<'a> {
     pub(super) id: &'a str,
+    /// True if the list of directories showed it.
+    pub(super) was_listed: bool,
     /// The source's; `None` if it has none.
     pub(super) their: Option<&'a TheirDirectory>,
     /// Just before the request was sent that showed it, or its absence.
@@ -122,6 +128,8 @@ impl<'a> Recorder<'a> {
             batch: Vec::new(),
             recording: None,
             begun: HashSet::new(),
+            moved: HashSet::new(),
+            undecided_users: HashSet::new(),
             ended: HashSet::new(),
         }
     }
@@ -152,7 +160,12 @@ impl<'a> Recorder<'a> {
         let was_active = our.is_some_and(|our| our.active);
         let ends = how == HowDifferent::MissingThere
             || (was_active && their.is_some_and(|their| !their.active));
-        let held = (ends && self.is_guarded(now.id)).then_some(HeldReason::Guard);
+        let held = if ends && self.is_guarded(now.id) {
+            Some(HeldReason::Guard)
+        } else {
+            let is_doubtful = now.was_listed && how == HowDifferent::MissingThere;
+            is_doubtful.then_some(HeldReason::NewerEvent)
+        };
         let difference = found(DifferentKind::Directory, now.id, &[now.id], how, fields);
         let object = now.their.map(|their| their.object.clone());
         let observed = Observed::Directory { id: now.id.to_owned(), object };
@@ -186,7 +199,8 @@ impl<'a> Recorder<'a> {
                 None => {}
                 Some(Answer::Undecided) => self.note_undecided(directory),
                 Some(Answer::Absent { asked_at }) => {
-                    self.absent(kind, directory, id, asked_at)?;
+                    let was_listed = Candidate::decode(&entry.value)? != Candidate::MissingThere;
+                    self.absent(kind, directory, id, asked_at, was_listed)?;
                 }
                 Some(Answer::Present(seen)) => self.present(kind, directory, id, seen, texts)?,
             }
@@ -199,7 +213,38 @@ impl<'a> Recorder<'a> {
         self.ended.contains(&key_of_end(DifferentKind::Directory, directory))
     }
 
-    fn note_undecided(&mut self, directory: &str) {
+    /// Notes the directories of undecided answers, in which no absence is recorded, and the users
+    /// about whom they are.
+    pub(super) fn find_undecided(
+        &mut self,
+        kind: DifferentKind,
+        candidates: &Sorted,
+        answers: &Sorted,
+    ) -> Result<(), Trouble> {
+        let mut answers = Merge::new(answers)?;
+        for entry in candidates.entries()? {
+            let entry = entry?;
+            if answer_to(&entry, &mut answers)? != Some(Answer::Undecided) {
+                continue;
+            }
+            let text = std::str::from_utf8(&entry.key).unwrap_or_default();
+            let (directory, id) = text.split_once('\0').unwrap_or_default();
+            self.note_undecided(directory);
+            if kind == DifferentKind::User {
+                self.undecided_users.insert(fingerprint(id));
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the reason why an absence in a directory is not recorded.
+    fn held_absence(&self, directory: &str) -> Option<HeldReason> {
+        let is_undecided = self.outcome.undecided.contains(directory);
+        let guarded = self.is_guarded(directory).then_some(HeldReason::Guard);
+        guarded.or(is_undecided.then_some(HeldReason::NewerEvent))
+    }
+
+    pub(super) fn note_undecided(&mut self, directory: &str) {
         self.outcome.undecided.insert(directory.to_owned());
     }
 
@@ -209,13 +254,16 @@ impl<'a> Recorder<'a> {
         directory: &str,
         id: &str,
         asked_at: Millis,
+        was_listed: bool,
     ) -> Result<(), Trouble> {
         let ours = Ours::now(self.engine);
         let holding = self.engine.views().holding(kind, id, ours.cut);
         let Some(holding) = holding.filter(|holding| holding.directory == directory) else {
             return Ok(());
         };
-        let held = self.is_guarded(directory).then_some(HeldReason::Guard);
+        let guarded = self.held_absence(directory);
+        // What the list shows and the thing itself denies is not judged in this run.
+        let held = guarded.or(was_listed.then_some(HeldReason::NewerEvent));
         let how = HowDifferent::MissingThere;
         let difference = found(kind.into(), directory, &[id], how, Vec::new());
         let (id, directory) = (id.to_owned(), directory.to_owned());
@@ -250,11 +298,17 @@ impl<'a> Recorder<'a> {
         if how == HowDifferent::Differs && fields.is_empty() {
             return Ok(());
         }
+        let moves = fields.iter().any(|field| field == "directory_id");
+        // A thing that moved is in what both directories differ in, and is one difference.
+        if moves && !self.moved.insert(key_of_end(kind.into(), id)) {
+            return Ok(());
+        }
         let was_active = our.as_ref().is_some_and(|our| our.holding.active);
-        let ends = kind == HeldKind::User && was_active && !their.active;
+        let ends = kind == HeldKind::User && was_active && (moves || !their.active);
+        let home_here = our.as_ref().map_or(directory, |our| our.holding.directory.as_str());
         let known_at = self.engine.views().last_updated_at(kind, id, ours.cut);
         let is_older = their.updated_at.zip(known_at).is_some_and(|(their, our)| their < our);
-        let held = if ends && self.is_guarded(directory) {
+        let held = if ends && self.is_guarded(home_here) {
             Some(HeldReason::Guard)
         } else {
             (is_older && self.guard != Guard::Off).then_some(HeldReason::SourceOlder)
@@ -263,7 +317,7 @@ impl<'a> Recorder<'a> {
         let observed = observed(kind, id, directory, &object);
         let compared_with = our.map(|our| our.holding.row.seq);
         let told = Told { observed, asked_at: seen.asked_at, compared_with };
-        self.decide(difference, held, Some(told), u64::from(ends))
+        self.decide(difference, held, Some(told), u64::from(ends && !their.active))
     }
 
     /// Compares the memberships as they are now.
@@ -306,7 +360,9 @@ impl<'a> Recorder<'a> {
         if ends.iter().any(|(kind, id)| self.ended.contains(&key_of_end(*kind, id))) {
             return Ok(());
         }
-        let held = self.is_guarded(directory).then_some(HeldReason::Guard);
+        let is_undecided = self.undecided_users.contains(&fingerprint(user));
+        let held = self.held_absence(directory);
+        let held = held.or(is_undecided.then_some(HeldReason::NewerEvent));
         self.membership(directory, group, user, HowDifferent::MissingThere, held, asked_at)
     }
 
@@ -323,7 +379,13 @@ impl<'a> Recorder<'a> {
             Some(user) => !self.progress.has_failed(&user.directory),
             None => self.begun.contains(&key_of_end(DifferentKind::User, user)),
         };
-        let held = (!is_known).then_some(HeldReason::UnknownUser);
+        let held = (!is_known).then(|| {
+            let directory = self.engine.views().held_directory(directory, ours.cut);
+            match directory.is_some_and(|directory| directory.deleted_here) {
+                true => HeldReason::DeletedHere,
+                false => HeldReason::UnknownUser,
+            }
+        });
         self.membership(directory, group, user, HowDifferent::MissingHere, held, asked_at)
     }
 
@@ -418,10 +480,14 @@ impl<'a> Recorder<'a> {
         match outcome {
             ObservationOutcome::Recorded(seq) => difference.recorded = Some(seq),
             ObservationOutcome::NewerEvent => difference.held = Some(HeldReason::NewerEvent),
+            ObservationOutcome::DeletedHere => difference.held = Some(HeldReason::DeletedHere),
             ObservationOutcome::UnknownUser => difference.held = Some(HeldReason::UnknownUser),
             ObservationOutcome::Unchanged => return false,
             ObservationOutcome::Unusable => {
-                self.note_undecided(&difference.directory_id);
+                let directory = &difference.directory_id;
+                let thing = difference.id.as_deref().unwrap_or_default();
+                self.progress.doubt(directory, format!("the object of {thing} cannot be recorded"));
+                self.note_undecided(directory);
                 return false;
             }
         }
@@ -450,10 +516,14 @@ fn key_of_end(kind: DifferentKind, id: &str) -> Fingerprint {
     fingerprint(&format!("{kind:?} {id}"))
 }
 
+/// Returns the directory that an object names, if it is usable.
+pub(super) fn own_directory(object: &str) -> Option<String> {
+    let [own] = crate::json::fields(object, ["directory_id"])?;
+    crate::json::name(own).filter(|id| (1..=255).contains(&id.len())).map(String::from)
+}
+
 fn observed(kind: HeldKind, id: &str, directory: &str, object: &str) -> Observed {
-    let own = crate::json::fields(object, ["directory_id"]).and_then(|[own]| {
-        crate::json::name(own).filter(|id| (1..=255).contains(&id.len())).map(String::from)
-    });
+    let own = own_directory(object);
     let (id, directory) = (id.to_owned(), own.unwrap_or_else(|| directory.to_owned()));
     let object = Some(object.to_owned());
     match kind {
@@ -463,7 +533,7 @@ fn observed(kind: HeldKind, id: &str, directory: &str, object: &str) -> Observed
 }
 
 /// Returns the answer to a candidate; `None` if there is none.
-fn answer_to(entry: &Entry, answers: &mut Merge) -> Result<Option<Answer>, Trouble> {
+pub(super) fn answer_to(entry: &Entry, answers: &mut Merge) -> Result<Option<Answer>, Trouble> {
     if let Candidate::New(seen) = Candidate::decode(&entry.value)? {
         return Ok(Some(Answer::Present(seen)));
     }

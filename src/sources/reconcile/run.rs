@@ -11,6 +11,7 @@ use super::again::SecondLook;
 use super::compare::Served;
 use super::earlier::earlier_ends;
 use super::guard::{Ends, Guard, Tally, run_ends_too_much};
+use super::leaving::Leaving;
 use super::listing::{Listed, Lister, Lists, Look, TheirDirectory, engine_of};
 use super::ours::Ours;
 use super::plan::{
@@ -96,7 +97,7 @@ impl Running<'_> {
         let engine = engine_of(self.engine)?;
         let cut = Ours::now(&engine).cut;
         let candidates = self.plan(&engine, cut, &lists, &mut directories.works)?;
-        let held = self.held(&engine, &directories.works)?;
+        let mut held = self.held(&engine, &directories.works)?;
         drop(engine);
         self.progress.begin(Step::LookingAgain);
         let answers = self.look(cut, &candidates, &mut directories.works, &held, &mut texts)?;
@@ -107,6 +108,13 @@ impl Running<'_> {
         }
         self.progress.begin(Step::Recording);
         let engine = engine_of(self.engine)?;
+        // The second look may show other ends than the lists: they are judged as well.
+        let ending = Leaving { engine: &engine, answers: &answers.users, texts: &mut texts };
+        let leaving = ending.count(&candidates.users)?;
+        for (id, work) in &mut directories.works {
+            work.judge_again(leaving.get(id).copied().unwrap_or(0), &engine);
+        }
+        held.extend(self.held(&engine, &directories.works)?);
         let outcome =
             self.record(&engine, &directories, &candidates, &answers, &held, &mut texts)?;
         self.complete(&engine, &directories.works, outcome)
@@ -344,6 +352,17 @@ impl Running<'_> {
             held,
             &homes,
         );
+        for (id, _) in works.iter().filter(|(_, work)| !work.listed.is_clean(work.their.is_some()))
+        {
+            recorder.note_undecided(id);
+        }
+        for (kind, candidates, answers) in [
+            (DifferentKind::Group, &candidates.groups, &answers.groups),
+            (DifferentKind::User, &candidates.users, &answers.users),
+            (DifferentKind::Membership, &candidates.members, &answers.members),
+        ] {
+            recorder.find_undecided(kind, candidates, answers)?;
+        }
         for id in deleted_here {
             recorder.deleted_here(id)?;
         }
@@ -353,6 +372,7 @@ impl Running<'_> {
             };
             recorder.directory(&DirectoryNow {
                 id,
+                was_listed: work.their.is_some(),
                 their: now.their.as_ref(),
                 asked_at: now.asked_at,
                 active_users: work.plan.ends.users.there,
@@ -372,12 +392,16 @@ impl Running<'_> {
         works: &BTreeMap<String, Work>,
         outcome: Outcome,
     ) -> Result<RunState, Trouble> {
-        let mut clean = Vec::new();
+        let (mut clean, mut all_clean) = (Vec::new(), true);
         for (id, work) in works.iter().filter(|(id, _)| !self.progress.has_failed(id)) {
             let is_clean =
                 work.listed.is_clean(work.their.is_some()) && !outcome.undecided.contains(id);
-            let state = if is_clean { DirectoryState::Clean } else { DirectoryState::Undecided };
-            self.progress.set(id, state);
+            if is_clean {
+                self.progress.set(id, DirectoryState::Clean);
+            } else {
+                all_clean = false;
+                self.progress.set_undecided(id);
+            }
             clean.extend(is_clean.then_some(id.as_str()));
         }
         let failed = self.progress.failed();
@@ -385,7 +409,7 @@ impl Running<'_> {
         if !clean.is_empty() && !self.scope.dry {
             self.write_record(engine, &clean, &failed, &outcome)?;
         }
-        Ok(match (failed.is_empty(), outcome.held) {
+        Ok(match (failed.is_empty() && all_clean, outcome.held) {
             (false, _) => RunState::Failed,
             (true, 0) => RunState::Completed,
             (true, _) => RunState::Held,
@@ -448,6 +472,27 @@ impl Work {
         };
         let asked_at = self.their.as_ref().map_or(Millis::MIN, |their| their.asked_at);
         differs.then(|| Now { their: self.their.clone(), asked_at })
+    }
+
+    /// Takes the answers of the second look as its end, and the users who leave it by them.
+    fn judge_again(&mut self, leaving: u64, engine: &Engine) {
+        if let Some(now) = &self.now {
+            let their = now.their.as_ref().map(|their| Served::their_directory(&their.object));
+            let is_active = self
+                .our
+                .as_ref()
+                .is_some_and(|row| Ours::now(engine).directory(row).is_ok_and(|our| our.active));
+            self.end = match their {
+                // What was listed is not absent in this run.
+                None if self.their.is_some() => DirectoryEnd::Stays,
+                None => DirectoryEnd::Gone,
+                Some(their) if is_active && !their.active => DirectoryEnd::Inactive,
+                Some(_) => DirectoryEnd::Stays,
+            };
+        }
+        let users = &mut self.plan.ends.users;
+        let all = self.end != DirectoryEnd::Stays;
+        users.ending = if all { users.there } else { leaving.min(users.there) };
     }
 
     /// Tells if it is asked for again: what no record ever named is asked for once.

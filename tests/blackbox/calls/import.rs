@@ -70,7 +70,49 @@ fn differing_copies_are_told_once_a_type_and_without_what_they_say() {
     let lines: Vec<&str> = told.lines().filter(|line| line.contains("another content")).collect();
     assert_eq!(lines.len(), 2, "{told}");
     assert!(lines[0].contains("dsync.user.created") && lines[1].contains("another type"));
+    assert!(lines.iter().all(|line| line.contains("WARN")), "{told}");
     assert!(!told.contains("secretive") && !told.contains("somebody"), "{told}");
+}
+
+#[test]
+fn a_signed_deletion_under_an_id_that_was_imported_is_not_dropped_in_silence() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = std::process::Command::new(binary());
+    command.env("ROLLCALL_LOG", "info").stderr(std::process::Stdio::piped());
+    let mut server = Server::start_command(command, folder.path(), &[]);
+    let mut stderr = server.take_stderr();
+    server.deliver(&created("a", "a"));
+    let stats = |server: &Server| {
+        let stats = server.get("/rollcall/v1/stats").json();
+        [stats["duplicates"].clone(), stats["differs"].clone()].map(|count| count.as_u64().unwrap())
+    };
+    let deletion =
+        |id: &str| created("a", "secretive").replace("event_a", id).replace(".created", ".deleted");
+    let taken = |id: &str| json!({ "id": id, "event": "x.y", "data": {} }).to_string();
+    let lines = [taken("event_1"), taken("event_2"), deletion("event_3")];
+    assert_eq!(counts(&import(&server, &lines.join("\n"))), [3, 0, 0, 0]);
+    assert_eq!(stats(&server), [0, 0]);
+    // An imported deletion with another content is dropped first, and does not hide the webhooks.
+    let later = deletion("event_3").replace("secretive", "other");
+    assert_eq!(counts(&import(&server, &later)), [0, 1, 1, 0]);
+    for id in ["event_1", "event_2"] {
+        assert_eq!(server.post(deletion(id).as_bytes()).json()["duplicate"], true);
+    }
+    // The same content once more is a duplicate and no more.
+    assert_eq!(server.post(deletion("event_3").as_bytes()).json()["duplicate"], true);
+    assert_eq!(stats(&server), [4, 3]);
+    assert_eq!(server.stop(), 0);
+    let mut told = String::new();
+    std::io::Read::read_to_string(&mut stderr, &mut told).unwrap();
+    let of = |what: &str| {
+        let is_it = |line: &&str| {
+            line.contains("WARN") && line.contains("dsync.user.deleted") && line.contains(what)
+        };
+        told.lines().filter(is_it).count()
+    };
+    assert_eq!(of("signed webhook"), 1, "{told}");
+    assert_eq!(of("pulled or imported event"), 1, "{told}");
+    assert!(!told.contains("secretive") && !told.contains("event_1"), "{told}");
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! Links of directory users to the application's own users: set, replaced, removed, and shown
 //! wherever a user is looked up.
 
+use rollcall::http::WEBHOOK_PATH;
 use rollcall::keys::KeyEntry;
 use serde_json::{Value, json};
 
 use crate::kit::keyed::{Keyed, entry};
 use crate::kit::model::{read_time, rfc3339};
-use crate::kit::server::{API_KEY, Answer};
+use crate::kit::server::{API_KEY, Answer, SECRET, agent, now_ms, post, signature};
 
 const LINKS: &str = "/rollcall/v1/links";
 const START_MS: i64 = 1_767_225_600_000;
@@ -165,7 +166,7 @@ fn what_is_there_already_is_not_recorded_again() {
 }
 
 #[test]
-fn a_link_set_again_after_a_move_is_one_of_the_new_directory() {
+fn a_link_set_again_after_a_move_is_there_already() {
     let folder = tempfile::tempdir().unwrap();
     let server = crate::kit::server::Server::start(folder.path());
     for (_, body) in companies() {
@@ -177,11 +178,14 @@ fn a_link_set_again_after_a_move_is_one_of_the_new_directory() {
     server.deliver(&user("updated", "a1", "db", 7).1);
     // The move itself ends no link.
     assert_eq!(listed(&server.get(LINKS).json()), ["ann=a1", "ann=b1"]);
-    let moved = set("ann", "a1");
-    let found = ["outcome", "directory_id", "ended"].map(|field| moved[field].clone());
-    let replaced = json!([pair("ann", "b1"), pair("ann", "a1")]);
-    assert_eq!(found, [json!("set"), json!("db"), replaced]);
-    assert_eq!(listed(&server.get(LINKS).json()), ["ann=a1"]);
+    // Neither link is recorded again, so that a list of links can be set as often as one likes.
+    for user in ["a1", "b1", "a1"] {
+        let again = set("ann", user);
+        assert_eq!((&again["outcome"], &again["ended"]), (&json!("unchanged"), &json!([])));
+        assert_eq!(listed(&server.get(LINKS).json()), ["ann=a1", "ann=b1"]);
+    }
+    let events = server.get("/events?events=rollcall.link.set").json();
+    assert_eq!(events["data"].as_array().unwrap().len(), 2);
 }
 
 #[test]
@@ -356,6 +360,26 @@ fn a_bound_key_sees_and_sets_links_of_users_that_it_sees() {
     let count = |answer: Answer| answer.json()["data"].as_array().unwrap().len();
     assert_eq!(count(server.get("own_reader", events)), 3);
     assert_eq!(count(get(&server, events)), 4);
+}
+
+#[test]
+fn a_link_of_a_user_who_moved_away_ends_without_being_named_to_a_bound_key() {
+    let server = Keyed::start(&keys(), &companies());
+    set(&server, "ann", "a1");
+    let moved = user("updated", "a1", "db", 7).1;
+    let header = signature(SECRET, &now_ms().to_string(), moved.as_bytes());
+    let url = format!("{}{WEBHOOK_PATH}", server.url);
+    let headers = [("WorkOS-Signature", &*header)];
+    assert_eq!(post(&agent(), &url, moved.as_bytes(), &headers).unwrap().status, 200);
+    let (dry, wanted) = (format!("{LINKS}?dry_run=true"), pair("ann", "a2"));
+    let seen = put(&server, &dry, &wanted).json();
+    assert_eq!(seen["ended"], json!([pair("ann", "a1")]), "of a key that sees both");
+    for path in [&*dry, LINKS] {
+        let answer = server.ask("own_operator", "put", path, Some(&wanted)).json();
+        assert_eq!((&answer["outcome"], &answer["ended"]), (&json!("set"), &json!([])), "{path}");
+    }
+    // It has ended all the same.
+    assert_eq!(links(&server, ""), ["ann=a2"]);
 }
 
 #[test]

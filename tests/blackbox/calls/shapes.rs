@@ -22,7 +22,7 @@ use crate::kit::stage::deliver_recorded;
 use crate::laws::stories::{Story, stories};
 
 /// The schemas under which an answer or a part of it may be checked.
-const SCHEMAS: [&str; 32] = [
+const SCHEMAS: [&str; 34] = [
     "directory.json",
     "directory_user.json",
     "directory_user.json#/$defs/with_groups",
@@ -43,6 +43,8 @@ const SCHEMAS: [&str; 32] = [
     "rollcall.json#/$defs/consistency_proof",
     "rollcall.json#/$defs/checkpoint_key",
     "rollcall.json#/$defs/pull_request",
+    "rollcall.json#/$defs/reconciliation",
+    "rollcall.json#/$defs/source",
     "rollcall.json#/$defs/alive",
     "rollcall.json#/$defs/ready",
     "error.json#/$defs/400",
@@ -87,7 +89,8 @@ fn faults(schema: &str, value: &Value) -> Vec<String> {
         .collect()
 }
 
-fn check(schema: &str, value: &Value, about: &str) {
+/// Checks that a value fits a schema.
+pub fn check(schema: &str, value: &Value, about: &str) {
     let faults = faults(schema, value);
     assert!(faults.is_empty(), "{about}: not `{schema}`\n {}\n {value:#}", faults.join("\n "));
 }
@@ -1067,6 +1070,7 @@ const CLOSED: [&str; 11] = [
 ];
 
 const MOMENT: &str = "2026-01-15T12:00:00.000Z";
+const RUN: &str = "run_0198c0de-0000-7000-8000-000000000001";
 
 fn group_sample() -> Value {
     json!({
@@ -1222,6 +1226,27 @@ fn samples() -> Vec<Sample> {
         "caught_up_at": MOMENT, "last_success_at": MOMENT,
         "last_error": { "code": "unauthorized", "message": "m", "at": MOMENT },
         "pulled": 3, "new": 1, "duplicates": 2, "differs": 0, "held": 0,
+        "reconciliation": { "id": RUN, "state": "held", "started_at": MOMENT,
+            "finished_at": MOMENT, "directory": "directory_1", "dry_run": false,
+            "differences": 2, "recorded": 1, "held": 1 },
+    });
+    let reconciliation = json!({
+        "object": "reconciliation", "id": RUN, "state": "held", "step": "ended",
+        "started_at": MOMENT, "finished_at": MOMENT, "directory": "directory_1",
+        "dry_run": false, "guard": "10%", "error": "it failed",
+        "directories": [{ "id": "directory_1", "state": "clean", "error": "it failed" }],
+        "compared": { "directories": 1, "groups": 0, "users": 2, "memberships": 3 },
+        "recorded": 1, "held": 1,
+        "differences": {
+            "data": [
+                { "kind": "user", "id": "u", "directory_id": "directory_1",
+                    "difference": "differs", "fields": ["email"], "recorded": 7, "held": null },
+                { "kind": "membership", "user_id": "u", "group_id": "g",
+                    "directory_id": "directory_1", "difference": "missing_there", "fields": [],
+                    "recorded": null, "held": "guard" },
+            ],
+            "list_metadata": { "before": null, "after": "1000" },
+        },
     });
     let delay = json!({ "p50": 1, "p99": 2, "max": 3 });
     let stats = json!({
@@ -1232,6 +1257,7 @@ fn samples() -> Vec<Sample> {
         "delay_ms": { "last_hour": delay, "last_day": delay },
         "backfilled": { "last_hour": 0, "last_day": 0 },
         "duplicates": 1,
+        "differs": 0,
         "signature_failures": {
             "signature_missing": 0, "signature_malformed": 0, "signature_mismatch": 0,
             "timestamp_outside_tolerance": 0,
@@ -1416,11 +1442,26 @@ fn samples() -> Vec<Sample> {
                 "/source/caught_up_at",
                 "/source/last_success_at",
                 "/source/last_error",
+                "/source/reconciliation",
+                "/source/reconciliation/finished_at",
+                "/source/reconciliation/directory",
             ],
             ..plain(
                 "rollcall.json#/$defs/pull_request",
                 json!({ "object": "pull_request", "requested_at": MOMENT, "source": source }),
             )
+        },
+        Sample {
+            nullable: &[
+                "/finished_at",
+                "/directory",
+                "/error",
+                "/directories/0/error",
+                "/differences/data/0/recorded",
+                "/differences/data/1/held",
+                "/differences/list_metadata/after",
+            ],
+            ..plain("rollcall.json#/$defs/reconciliation", reconciliation)
         },
         plain("rollcall.json#/$defs/alive", json!({ "status": "ok" })),
         plain("rollcall.json#/$defs/ready", json!({ "status": "ready", "seq": 0 })),
@@ -1432,6 +1473,9 @@ fn samples() -> Vec<Sample> {
                 "/sources/0/caught_up_at",
                 "/sources/0/last_success_at",
                 "/sources/0/last_error",
+                "/sources/0/reconciliation",
+                "/sources/0/reconciliation/finished_at",
+                "/sources/0/reconciliation/directory",
                 "/directories/data/0/last_event_at",
                 "/directories/data/0/silent_ms",
                 "/directories/data/0/initial_sync",
@@ -1532,6 +1576,7 @@ fn the_schemas_accept_what_they_should_and_refuse_every_single_fault() {
         "directory_user.json",
         "list.json#/$defs/events",
         "list.json#/$defs/directory_groups_with_members",
+        "rollcall.json#/$defs/source",
     ]);
     assert!(SCHEMAS.iter().all(|name| tried.contains(name)), "{tried:?}");
     assert!(refused > 1000, "{refused}");

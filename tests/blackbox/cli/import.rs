@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Output, Stdio};
 use std::time::Duration;
 
-use super::read::{err, out, rollcall};
+use super::read::{ask, err, out, rollcall};
 use crate::kit::server::{API_KEY, Server, signal, user};
 
 fn created(id: &str) -> String {
@@ -61,6 +61,20 @@ fn a_file_of_any_form_is_imported_and_may_be_imported_again() {
         start(&server.url, &["--json", file.to_str().unwrap()]).wait_with_output().unwrap();
     let expected = r#"{"new":0,"duplicate":2,"differs":1,"conflict":0}"#;
     assert_eq!(out(&output), format!("{expected}\n"));
+}
+
+#[test]
+fn an_audit_says_of_a_record_that_it_was_imported() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&folder.path().join("data"));
+    server.deliver(&created("a"));
+    let output = import_file(&server, &folder.path().join("events"), created("b").as_bytes());
+    assert_eq!(counts(&output), ["new 1"]);
+    let told = |id: &str| {
+        let page = out(&ask(&server, &["audit", id]));
+        page.matches("  it was imported by an operator, without a signature\n").count()
+    };
+    assert_eq!([told("a"), told("b")], [0, 1]);
 }
 
 #[test]

@@ -141,6 +141,35 @@ fn a_dry_run_sets_nothing_and_says_what_would_be_set() {
 }
 
 #[test]
+fn two_users_of_one_directory_for_one_application_user_are_refused_before_anything_is_set() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = company(folder.path());
+    let file = folder.path().join("links.csv");
+    // Far apart, so that they would be in two requests.
+    let others: String = (0..600).map(|n| format!("a{n},nowhere{n}\n")).collect();
+    let links = format!("user_id,directory_user_id\n7,u1\n7,v1\n{others}7,u2\n");
+    let message = "rollcall: line 604: `7` is linked to another user of the same directory on \
+        line 2; nothing was set\n";
+    for arguments in [&["set", "FILE", "--dry-run"][..], &["set", "FILE"]] {
+        let refused = link(&server, &file, &links, arguments);
+        assert_eq!((refused.status.code(), err(&refused).as_str()), (Some(1), message));
+    }
+    assert_eq!(server.get("/rollcall/v1/links").json()["data"], json!([]));
+    // What one request would end is not told again by another.
+    link(&server, &file, "user_id,directory_user_id\n7,u1\n", &["set", "FILE"]);
+    let links = format!("user_id,directory_user_id\n7,u2\n{others}8,u1\n");
+    let counts: Vec<Vec<String>> = [&["set", "FILE", "--dry-run"][..], &["set", "FILE"]]
+        .map(|arguments| {
+            let page = rows(&text(&link(&server, &file, &links, arguments).stdout));
+            let counted = page.into_iter().take_while(|row| !row.is_empty()).skip(1);
+            counted.map(|row| row.replace("would be ", "")).collect()
+        })
+        .into();
+    assert_eq!(counts[0], ["set 2", "of unknown users 600", "ended 1"]);
+    assert_eq!(counts[0], counts[1]);
+}
+
+#[test]
 fn a_list_shows_links_at_any_moment_and_one_can_be_removed() {
     let folder = tempfile::tempdir().unwrap();
     let server = company(folder.path());

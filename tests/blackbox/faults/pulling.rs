@@ -185,10 +185,11 @@ fn a_tail_heals_a_lost_webhook_and_the_first_content_counts() {
     let server = puller.start();
     pull(&server);
     // The webhook of event 1 comes, that of event 2 is lost. The list renders event 1 differently.
-    server.deliver(&created(1, SETTLED_MS));
-    let other = created(1, SETTLED_MS).replace("\"Ada\"", "\"Eve\"");
+    let (first, second) = (created(1, SETTLED_MS), created(2, SETTLED_MS));
+    server.deliver(&first);
+    let other = first.replace("\"Ada\"", "\"Eve\"");
     source.contents().list_event(&other);
-    source.contents().happen(&created(2, SETTLED_MS));
+    source.contents().happen(&second);
     let told = pull(&server);
     assert_eq!((&told["new"], &told["duplicates"]), (&2.into(), &1.into()));
     assert_eq!(told["differs"], 1);
@@ -196,9 +197,14 @@ fn a_tail_heals_a_lost_webhook_and_the_first_content_counts() {
     assert_eq!(server.get("/directory_users/directory_user_0001").json()["first_name"], "Ada");
     assert_eq!(server.get("/rollcall/v1/quarantine").ids().len(), 0);
     // A webhook after its pulled copy is a duplicate.
-    let answer = server.post(created(2, SETTLED_MS).as_bytes());
+    let answer = server.post(second.as_bytes());
     assert_eq!(answer.status, 200);
     assert_eq!(source_of(&server)["new"], 2);
+    assert_eq!(server.get("/rollcall/v1/stats").json()["differs"], 1);
+    // One that says something else is counted where operators look: no conflict, not recorded.
+    let other = second.replace("\"Ada\"", "\"Eve\"");
+    assert_eq!(server.post(other.as_bytes()).json()["conflict"], false);
+    assert_eq!(server.get("/rollcall/v1/stats").json()["differs"], 2);
 }
 
 #[test]

@@ -4,10 +4,12 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::calls::shapes::check;
 use crate::kit::server::{API_KEY, Server, now_ms, signal};
 use crate::kit::source::faulty::{Fault, Faulty};
+use crate::kit::source::http::Reply;
 use crate::kit::source::objects::{directory, event, group, membership, user};
-use crate::kit::source::pulling::{Puller, pull};
+use crate::kit::source::pulling::{Puller, pull, source_of};
 use crate::kit::source::reconciling::{
     assert_in_step, begin, differences, ended, head, observations, reconcile, whole,
 };
@@ -142,6 +144,14 @@ fn what_differs_is_recorded_once_and_says_which_fields() {
     assert_eq!(head(&server), before, "a dry run records nothing");
     let run = reconcile(&server, &whole());
     assert_eq!(differences(&run), expected("recorded"));
+    for run in [&dry, &run] {
+        check("rollcall.json#/$defs/reconciliation", run, "a run");
+    }
+    let shown = source_of(&server);
+    check("rollcall.json#/$defs/source", &shown, "the source");
+    let outline = &shown["reconciliation"];
+    let found = ["id", "differences", "recorded", "held"].map(|field| outline[field].clone());
+    assert_eq!(found, [run["id"].clone(), json!(7), json!(7), json!(0)]);
     assert_in_step(&server, &source.url, SOURCE_KEY);
     assert_eq!(differences(&reconcile(&server, &whole())), [""; 0]);
 }
@@ -257,7 +267,7 @@ fn an_absence_needs_an_answer_of_its_own() {
         assert_eq!(run["directories"][0]["state"], "undecided", "{run}");
         faulty.heal();
     }
-    assert!(head(&server) <= before + 1, "only the membership");
+    assert_eq!(head(&server), before, "not even the membership");
     let run = reconcile(&server, &whole());
     assert_eq!(differences(&run), [format!("user missing_there {} [] recorded", user_id(5))]);
 }
@@ -494,4 +504,173 @@ fn a_server_compares_by_itself_and_says_that_it_is_in_step() {
     };
     assert_eq!(run["recorded"], 2 + 5 + 5);
     assert_in_step(&server, &source.url, SOURCE_KEY);
+}
+
+/// Asserts that every user still has its access.
+#[track_caller]
+fn assert_not_ended(server: &Server, users: usize) {
+    let ends = server.get("/rollcall/v1/deprovisionings?limit=100").json();
+    assert_eq!(ends["data"], json!([]));
+    assert_eq!(server.get("/directories").ids(), [D]);
+    let shown = server.get("/directory_users?directory=directory_1&limit=100");
+    assert_eq!(shown.ids().len(), users.min(100));
+}
+
+#[test]
+fn what_the_list_shows_and_its_own_look_denies_is_not_judged() {
+    for users in [5, 101] {
+        let (source, data) = (source_with_users(users), tempfile::tempdir().unwrap());
+        let faulty = Faulty::before(&source.url);
+        let server = imported(data.path(), &faulty.url);
+        for number in 0..users {
+            let mut contents = source.contents();
+            contents.users.get_mut(&user_id(number)).unwrap()["email"] = "new@foo.example".into();
+        }
+        source.contents().groups.get_mut("directory_group_directory_1").unwrap()["name"] =
+            "Team".into();
+        source.contents().directories.get_mut(D).unwrap()["name"] = "Renamed".into();
+        for path in ["/directory_users/", "/directory_groups/", "/directories/"] {
+            faulty.fail(path, u32::MAX, Fault::Status(404));
+        }
+        // Pages of the first list pass; the second is empty.
+        let pages = u32::try_from(users.div_ceil(100)).unwrap();
+        let list = "/directory_users?directory=";
+        faulty.fail_later(list, pages, u32::MAX, Fault::EmptyList);
+        let run = reconcile(&server, &whole());
+        assert_eq!((&run["state"], &run["recorded"]), (&json!("held"), &json!(0)), "{run}");
+        let lines = differences(&run);
+        assert_eq!(lines.len(), 1 + 1 + users);
+        assert!(lines.iter().all(|line| line.ends_with(" newer_event")), "{lines:?}");
+        assert_not_ended(&server, users);
+        faulty.heal();
+        assert_eq!(reconcile(&server, &whole())["state"], "completed");
+        assert_in_step(&server, &source.url, SOURCE_KEY);
+    }
+}
+
+/// An answer in which everything is inactive.
+fn inactive() -> Fault {
+    Fault::Rewrite(Box::new(|mut reply: Reply| {
+        let text = String::from_utf8_lossy(&reply.body)
+            .replace(r#""state":"active""#, r#""state":"inactive""#);
+        reply.body = text.replace(r#""state":"linked""#, r#""state":"unlinked""#).into();
+        reply
+    }))
+}
+
+#[test]
+fn the_guard_judges_the_ends_that_only_the_second_look_shows() {
+    for users in [50, 101] {
+        let (source, data) = (source_with_users(users), tempfile::tempdir().unwrap());
+        let faulty = Faulty::before(&source.url);
+        let server = imported(data.path(), &faulty.url);
+        for number in 0..users {
+            let mut contents = source.contents();
+            contents.users.get_mut(&user_id(number)).unwrap()["email"] = "new@foo.example".into();
+        }
+        faulty.fail("/directory_users/", u32::MAX, inactive());
+        let pages = u32::try_from(users.div_ceil(100)).unwrap();
+        faulty.fail_later("/directory_users?directory=", pages, u32::MAX, inactive());
+        let run = reconcile(&server, &whole());
+        assert_eq!((&run["recorded"], &run["held"]), (&json!(0), &json!(users)), "{run}");
+        assert!(differences(&run).iter().all(|line| line.ends_with(" guard")), "{run}");
+        assert_not_ended(&server, users);
+    }
+    let (source, data) = (source_with_users(20), tempfile::tempdir().unwrap());
+    let faulty = Faulty::before(&source.url);
+    let server = imported(data.path(), &faulty.url);
+    source.contents().directories.get_mut(D).unwrap()["name"] = "Renamed".into();
+    faulty.fail("/directories/", u32::MAX, inactive());
+    let run = reconcile(&server, &whole());
+    assert_eq!(differences(&run), ["directory differs directory_1 [name state] guard"]);
+    assert_not_ended(&server, 20);
+}
+
+#[test]
+fn users_who_move_to_another_directory_count_where_they_were() {
+    let (source, data) = (source_with_users(20), tempfile::tempdir().unwrap());
+    let at = now_ms() - 30 * MINUTE_MS;
+    let mut other = directory("directory_2", "Halden", at);
+    other["state"] = "unlinked".into();
+    source.contents().put_directory(other);
+    let server = imported(data.path(), &source.url);
+    for number in 0..20 {
+        let mut contents = source.contents();
+        contents.users.get_mut(&user_id(number)).unwrap()["directory_id"] = "directory_2".into();
+    }
+    let run = reconcile(&server, &whole());
+    assert_eq!((&run["recorded"], &run["held"]), (&json!(0), &json!(20)), "{run}");
+    let off = reconcile(&server, &json!({ "guard": "off" }));
+    assert_eq!((&off["recorded"], &off["held"]), (&json!(20), &json!(0)), "one each: {off}");
+    assert_eq!(differences(&reconcile(&server, &whole())), [""; 0]);
+}
+
+#[test]
+fn what_an_operator_deletes_while_a_run_is_under_way_is_not_recorded() {
+    for path in ["/directory_groups?directory", "/directory_users?directory"] {
+        let (source, data) = (source_with_users(3), tempfile::tempdir().unwrap());
+        let faulty = Faulty::before(&source.url);
+        let server = imported(data.path(), &faulty.url);
+        source.contents().users.get_mut(&user_id(1)).unwrap()["email"] = "n@foo.example".into();
+        faulty.fail(path, 1, Fault::Late(std::time::Duration::from_millis(300)));
+        let begun = begin(&server, &whole());
+        std::thread::sleep(std::time::Duration::from_millis(150));
+        assert_eq!(server.delete("/directories/directory_1").status, 202);
+        let run = ended(&server, begun["id"].as_str().unwrap());
+        assert_eq!((&run["state"], &run["recorded"]), (&json!("held"), &json!(0)), "{run}");
+        assert!(differences(&run).iter().all(|line| line.ends_with(" deleted_here")), "{run}");
+        assert_eq!(server.get("/directories").ids(), [""; 0]);
+    }
+}
+
+#[test]
+fn a_run_with_an_undecided_answer_is_not_in_step_and_says_why() {
+    let (source, data) = (source_with_users(5), tempfile::tempdir().unwrap());
+    let faulty = Faulty::before(&source.url);
+    let server = imported(data.path(), &faulty.url);
+    source.contents().users.get_mut(&user_id(1)).unwrap()["email"] = "new@foo.example".into();
+    faulty.fail("/directory_users/", u32::MAX, Fault::Status(422));
+    let run = reconcile(&server, &whole());
+    assert_eq!(run["state"], "failed", "{run}");
+    assert_eq!(run["directories"][0]["state"], "undecided");
+    let error = run["directories"][0]["error"].as_str().unwrap();
+    assert!(error.contains(&user_id(1)) && error.contains("422"), "{error}");
+}
+
+#[test]
+fn one_undecided_answer_holds_every_absence_of_its_directory() {
+    let (source, data) = (source_with_users(20), tempfile::tempdir().unwrap());
+    let faulty = Faulty::before(&source.url);
+    let server = imported(data.path(), &faulty.url);
+    source.contents().remove_user(&user_id(4));
+    source.contents().remove_user(&user_id(5));
+    let crew = "directory_group_directory_1".to_owned();
+    source.contents().members.remove(&(crew, user_id(6)));
+    faulty.fail(&format!("/directory_users/{}", user_id(5)), 1, Fault::Status(403));
+    let run = reconcile(&server, &whole());
+    assert_eq!((&run["state"], &run["recorded"]), (&json!("failed"), &json!(0)), "{run}");
+    assert!(differences(&run).iter().all(|line| line.ends_with(" newer_event")), "{run}");
+    assert_eq!(reconcile(&server, &whole())["recorded"], 3);
+    assert_in_step(&server, &source.url, SOURCE_KEY);
+}
+
+#[test]
+fn an_object_without_a_usable_directory_is_observed_once() {
+    for given in [None, Some(Value::Null), Some(json!(7)), Some(json!(""))] {
+        let (source, data) = (source_with_users(3), tempfile::tempdir().unwrap());
+        let faulty = Faulty::before(&source.url);
+        let own = given.clone().map(|id| format!(r#""directory_id":{id},"#)).unwrap_or_default();
+        faulty.fail(
+            "/directory_users",
+            u32::MAX,
+            Fault::Rewrite(Box::new(move |mut reply: Reply| {
+                let text = String::from_utf8_lossy(&reply.body);
+                reply.body = text.replace(r#""directory_id":"directory_1","#, &own).into();
+                reply
+            })),
+        );
+        let server = imported(data.path(), &faulty.url);
+        let again = reconcile(&server, &whole());
+        assert_eq!(differences(&again), [""; 0], "{given:?}");
+    }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
-use rollcall::log::{Log, MemoryLog, Outcome, Unrecovered};
+use rollcall::log::{Log, MemoryLog, OpenError, Outcome, Unrecovered};
 use rollcall::verify::Verified;
 
 use crate::kit::histories::{Question, history, question};
@@ -109,7 +109,13 @@ fn a_copy_never_conflicts_and_two_webhooks_do_whatever_comes_between() {
         let log = MemoryLog::new([1; 16]);
         assert_eq!(play(&log, deliveries).join(" "), expected, "{deliveries}");
         let folder = tempfile::tempdir().unwrap();
-        let open = || Unrecovered::open(folder.path(), 64 << 20).unwrap().recover(&|_| {}).unwrap();
+        // A process that another test starts shares the lock of the folder for a moment.
+        let open = || loop {
+            match Unrecovered::open(folder.path(), 64 << 20) {
+                Err(OpenError::InUse(_)) => std::thread::yield_now(),
+                opened => break opened.unwrap().recover(&|_| {}).unwrap(),
+            }
+        };
         // Opened again between any two, which checks every record anew.
         let mut found = Vec::new();
         for delivery in deliveries.split(' ') {

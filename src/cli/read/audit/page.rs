@@ -321,6 +321,9 @@ fn push_step(step: &Step, widths: &StepWidths, width: Option<u16>, lines: &mut V
         let text = format!("  ! it was done on {}, for this moment", utc(&cause.occurred_at));
         lines.push(StyledLine::new(YELLOW, text));
     }
+    if let Some(came) = step.proof.as_deref().and_then(came) {
+        lines.push(StyledLine::new(PLAIN, format!("  {came}")));
+    }
     let observed = is_observed(cause);
     let changes = step.changes.iter().flat_map(|change| change_lines(change, observed));
     lines.extend(changes.map(|line| StyledLine { text: format!("  {}", line.text), ..line }));
@@ -338,6 +341,16 @@ fn push_event(step: &Step, widths: &StepWidths, width: Option<u16>, lines: &mut 
     } else {
         lines.push(StyledLine::new(BOLD, first));
         lines.push(StyledLine::new(BOLD, format!("  {event_id}  {learnt}")));
+    }
+}
+
+/// Says how a record came that the source did not deliver and sign itself. The type of an
+/// observation and of an operator's record tells it already.
+fn came(proof: &str) -> Option<&'static str> {
+    match proof {
+        "pulled" => Some("it was pulled from the source's events, without a signature"),
+        "imported" => Some("it was imported by an operator, without a signature"),
+        _ => None,
     }
 }
 
@@ -468,7 +481,7 @@ mod tests {
     fn timeline() -> UserTimeline {
         let step =
             |at: &str, cause: EventCause, overtaken_ms: Option<i64>, changes: Vec<UserChange>| {
-                Step { at: at.into(), cause, overtaken_ms, changes }
+                Step { at: at.into(), cause, overtaken_ms, proof: None, changes }
             };
         let [first, second, third, fourth, fifth] =
             [1, 2, 3, 4, 5].map(|day| format!("2026-03-0{day}T09:00:00.000Z"));

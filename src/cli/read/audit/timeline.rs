@@ -54,6 +54,8 @@ pub(super) struct Step {
     /// The milliseconds from the first record of a later step to the record of this one; `None` if
     /// no later step was recorded earlier.
     pub(super) overtaken_ms: Option<i64>,
+    /// The word for how the record came, if it is in the history of the user.
+    pub(super) proof: Option<String>,
     pub(super) changes: Vec<UserChange>,
 }
 
@@ -98,6 +100,7 @@ struct ApiVersion<'a> {
     changed: BTreeMap<String, ApiChanged<'a>>,
     #[serde(borrow)]
     missed: Option<BTreeMap<String, ApiMissed<'a>>>,
+    proof: Option<String>,
     cause: EventCause,
 }
 
@@ -180,7 +183,7 @@ impl DatedChanges {
     }
 
     fn add_version(&mut self, version: ApiVersion<'_>) {
-        let ApiVersion { change, changed, missed, cause } = version;
+        let ApiVersion { change, changed, missed, cause, .. } = version;
         let changed = changed
             .into_iter()
             .map(|(name, ApiChanged { from, to })| ChangedField {
@@ -224,9 +227,11 @@ impl UserLists {
         let mut all = DatedChanges::default();
         // Only the history knows the order of events of the same millisecond.
         let mut places: BTreeMap<u64, usize> = BTreeMap::new();
+        let mut proofs: BTreeMap<u64, String> = BTreeMap::new();
         for object in &self.history {
-            let version: ApiVersion<'_> = parse(object)?;
+            let mut version: ApiVersion<'_> = parse(object)?;
             places.insert(version.cause.seq, places.len());
+            proofs.extend(version.proof.take().map(|proof| (version.cause.seq, proof)));
             all.add_version(version);
         }
         self.access_periods()?.into_iter().for_each(|access| all.add_access(access));
@@ -236,7 +241,11 @@ impl UserLists {
         for object in &self.roles {
             all.add_role(parse(object)?);
         }
-        Ok(in_order(all.0, &places))
+        let mut steps = in_order(all.0, &places);
+        for step in &mut steps {
+            step.proof = proofs.get(&step.cause.seq).cloned();
+        }
+        Ok(steps)
     }
 }
 
@@ -258,7 +267,10 @@ fn in_order(mut all: Vec<DatedChange>, places: &BTreeMap<u64, usize>) -> Vec<Ste
     for DatedChange { at, cause, change } in all {
         match steps.last_mut().filter(|step| step.at == at && step.cause.seq == cause.seq) {
             Some(step) => step.changes.push(change),
-            None => steps.push(Step { at, cause, overtaken_ms: None, changes: vec![change] }),
+            None => {
+                let changes = vec![change];
+                steps.push(Step { at, cause, overtaken_ms: None, proof: None, changes });
+            }
         }
     }
     mark_overtaken(&mut steps);
