@@ -1,16 +1,67 @@
 //! The newest record that was pulled, from which pulling goes on if its cursor is lost.
 
-use rollcall_projections::{Millis, Seq};
+use rollcall_projections::{Cut, Millis, Seq, Sight};
 
 use super::Engine;
-use crate::log::ReadError;
+use crate::json;
+use crate::log::{ReadError, Record};
 use crate::verify::{Proof, extract_from};
 
 /// The number of records that are read at once.
 const STEP: u64 = 1024;
 const STEP_BYTES_MAX: usize = 8 << 20;
 
+/// An event that the source sent.
+pub struct SentEvent {
+    /// Its id.
+    pub id: String,
+    /// When it occurred.
+    pub occurred_at: Millis,
+}
+
 impl Engine {
+    /// Returns the newest event, by webhook or pulled, that names a directory which is there.
+    /// Blocks while it reads the log, the whole if it has none.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub fn newest_sent(&self) -> Result<Option<SentEvent>, ReadError> {
+        let mut end = self.log.head();
+        while end > 0 {
+            let start = end.saturating_sub(STEP);
+            let (mut newest, mut at) = (None, start);
+            while at < end {
+                let left = usize::try_from(end - at).unwrap_or(usize::MAX);
+                let records = self.log.read(at, left, STEP_BYTES_MAX)?;
+                let Some(last) = records.last() else { break };
+                at = last.seq;
+                newest = records.iter().rev().find_map(|record| self.sent(record)).or(newest);
+            }
+            if newest.is_some() {
+                return Ok(newest);
+            }
+            end = start;
+        }
+        Ok(None)
+    }
+
+    /// Reads a record as an event that the source sent about a directory which is there.
+    fn sent(&self, record: &Record) -> Option<SentEvent> {
+        if !matches!(record.proof, Proof::Webhook { .. } | Proof::Pulled { .. }) {
+            return None;
+        }
+        let facts = extract_from(&record.proof, &record.body).facts;
+        let occurred_at = facts.occurred_at?;
+        let text = std::str::from_utf8(&record.body).ok()?;
+        let [id, event, data] = json::present_fields(text, ["id", "event", "data"])?;
+        let [own, home] = json::present_fields_of(data, ["id", "directory_id"])?;
+        let is_directory = json::string(event)?.starts_with("dsync.activated");
+        let directory = json::string(if is_directory { own } else { home })?;
+        let views = self.views();
+        let is_there = views.seen_by(&Sight::All).directory(&directory, Cut::LATEST).is_some();
+        is_there.then_some(SentEvent { id: json::string(id)?.into_owned(), occurred_at })
+    }
+
     /// Returns the moment of the newest record that was pulled from `url`: when it occurred or was
     /// pulled, whichever is earlier. Looks no further back than to records from `since` on. Blocks
     /// while it reads the log.

@@ -20,6 +20,9 @@ pub(super) struct KeptCursor {
     pub(super) head: Seq,
     /// The source.
     pub(super) url: String,
+    /// The fingerprint of the key with which it was asked. Another key may be of another
+    /// environment.
+    pub(super) key: String,
     /// The id of the event.
     pub(super) cursor: String,
 }
@@ -34,10 +37,10 @@ impl CursorFile {
     }
 
     /// Reads the cursor of this log and source; `None` if there is none.
-    pub(super) fn read(&self, log: &str, head: Seq, url: &str) -> Option<String> {
+    pub(super) fn read(&self, log: &str, head: Seq, url: &str) -> Option<KeptCursor> {
         let kept: KeptCursor = serde_json::from_slice(&fs::read(&self.0).ok()?).ok()?;
         let fits = kept.log == log && kept.url == url && kept.head <= head;
-        fits.then_some(kept.cursor)
+        fits.then_some(kept)
     }
 
     /// Replaces the file in one step. It is not synced: a lost one costs a day of duplicates.
@@ -71,6 +74,7 @@ mod tests {
             log: "a".into(),
             head: 7,
             url: "https://s".into(),
+            key: "01".into(),
             cursor: "event_1".into(),
         };
         file.write(&kept).unwrap();

@@ -199,11 +199,14 @@ impl Pull<'_> {
         if progress.place.is_none() {
             self.find_place(progress)?;
         }
-        if !progress.is_own {
-            progress.is_own = self.is_own_environment()?;
+        loop {
+            if !progress.is_own {
+                progress.is_own = self.is_own_environment()?;
+            }
+            if self.take_page(progress)? {
+                return Ok(());
+            }
         }
-        while !self.take_page(progress)? {}
-        Ok(())
     }
 
     /// Takes the next page. Returns true at the end.
@@ -216,7 +219,8 @@ impl Pull<'_> {
         }
         let page = match self.ask(&place) {
             Err(error) if self.loses(&place, &error) => {
-                progress.place = Some(self.lost_place()?);
+                // The key may be of another environment now.
+                *progress = Progress { place: Some(self.lost_place()?), is_own: false };
                 self.circle = Circle::default();
                 return Ok(false);
             }
@@ -278,15 +282,16 @@ impl Pull<'_> {
     fn find_place(&self, progress: &mut Progress) -> Result<(), PullError> {
         let engine = self.engine()?;
         let log = hex::encode(engine.log_id());
-        if let Some(cursor) = self.source.cursor.read(&log, engine.head(), self.source.url()) {
+        if let Some(kept) = self.source.cursor.read(&log, engine.head(), self.source.url()) {
+            let KeptCursor { cursor, key, .. } = kept;
             self.source.status.set_cursor(Some(cursor.clone()));
-            *progress = Progress { place: Some(Place::After(cursor)), is_own: true };
+            let is_own = key == self.key();
+            *progress = Progress { place: Some(Place::After(cursor)), is_own };
             return Ok(());
         }
         let newest = engine.newest_pulled(self.source.url(), self.retained())?;
         let from = newest.map(|newest| (newest - REPEATED_MS).max(self.retained()));
         progress.place = Some(Place::From(from.unwrap_or(self.retained())));
-        progress.is_own = newest.is_some();
         Ok(())
     }
 
@@ -316,8 +321,7 @@ impl Pull<'_> {
 
     /// Asks for the page at a place.
     fn ask(&self, place: &Place) -> Result<SourcePage, PullError> {
-        let types: Vec<&str> = TYPES.iter().map(|known| known.name()).collect();
-        let mut path = format!("/events?events={}&limit=100", types.join(","));
+        let mut path = format!("/events?events={}&limit=100", types());
         match place {
             Place::After(id) => path.push_str(&format!("&after={}", encoded(id))),
             Place::From(from) => path.push_str(&format!(
@@ -396,6 +400,11 @@ impl Pull<'_> {
         }
     }
 
+    /// Returns the fingerprint of the key.
+    fn key(&self) -> String {
+        hex::encode(self.source.client.origin().key_id())
+    }
+
     /// Keeps the cursor.
     fn keep(&self, id: &str) -> Result<(), PullError> {
         let engine = self.engine()?;
@@ -403,6 +412,7 @@ impl Pull<'_> {
             log: hex::encode(engine.log_id()),
             head: engine.head(),
             url: self.source.url().to_owned(),
+            key: self.key(),
             cursor: id.to_owned(),
         };
         if let Err(error) = self.source.cursor.write(&kept) {
@@ -413,7 +423,7 @@ impl Pull<'_> {
     }
 
     /// Returns true if the source lists a directory that the log knows, and false if the log knows
-    /// none.
+    /// none from the source. Those that were only observed or imported may be of any environment.
     ///
     /// # Errors
     /// [`PullError::Mismatch`], if it lists none of those that the log knows.
@@ -435,11 +445,39 @@ impl Pull<'_> {
                     return Ok(true);
                 }
             }
-            let Some(next) = page.after else { return Err(PullError::Mismatch) };
+            let Some(next) = page.after else { return self.lists_our_event() };
             if circle.closes(&next) {
                 return Err(SourceError::Unavailable(Breakage::Circle).into());
             }
             after = format!("&after={}", encoded(&next));
+        }
+    }
+
+    /// Returns true if the source's list has the newest event of the log that is of a directory
+    /// there: the last directory may have been deleted since. Returns false if there is no such
+    /// event.
+    ///
+    /// # Errors
+    /// [`PullError::Mismatch`], if the list lacks it.
+    fn lists_our_event(&self) -> Result<bool, PullError> {
+        let Some(sent) = self.engine()?.newest_sent()? else { return Ok(false) };
+        // A bound may be included or not.
+        let range = [sent.occurred_at - 1, sent.occurred_at + 1].map(time::format);
+        let path = format!(
+            "/events?events={}&limit=100&range_start={}&range_end={}",
+            types(),
+            range[0],
+            range[1]
+        );
+        match self.source.client.page(&path, Tries::Endless) {
+            Ok(page) if page.items.iter().any(|item| id(item).as_ref() == Some(&sent.id)) => {
+                Ok(true)
+            }
+            // The moment may be too long ago for the list.
+            Ok(_) | Err(SourceError::NotFound | SourceError::Refused(_)) => {
+                Err(PullError::Mismatch)
+            }
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -469,6 +507,12 @@ fn goes_on(page: &SourcePage, place: &Place) -> bool {
         Place::From(_) | Place::FirstSince(_) => false,
     };
     !leads_back && page.items.iter().all(|item| id(item).is_some())
+}
+
+/// Returns the names of the types that are asked for.
+fn types() -> String {
+    let names: Vec<&str> = TYPES.iter().map(|known| known.name()).collect();
+    names.join(",")
 }
 
 fn encoded(text: &str) -> String {

@@ -24,6 +24,11 @@ impl Origin {
         Origin { url: url.into(), key_id: api_key_id(key) }
     }
 
+    /// Returns the fingerprint of the key with which it is asked.
+    pub fn key_id(&self) -> [u8; KEY_ID_BYTES] {
+        self.key_id
+    }
+
     /// Returns its address.
     pub fn url(&self) -> &str {
         &self.url

@@ -309,7 +309,9 @@ fn another_environment_is_not_pulled() {
     let told = until(&server, |source| !source["last_error"].is_null());
     assert_eq!(told["last_error"]["code"], "source_mismatch");
     assert_eq!(event_ids(&server), ["event_other"]);
-    assert!(event_requests(&source).is_empty());
+    // Only the newest event of the log is looked for in the list.
+    let looked = range_ms(&event_requests(&source)[0]).unwrap();
+    assert_eq!(looked, (at - 1, at + 1));
     assert_eq!(server.get("/readyz").status, 200);
     let stats = server.get("/rollcall/v1/stats").json();
     assert_eq!(stats["sources"][0]["last_error"]["code"], "source_mismatch");
@@ -727,4 +729,46 @@ fn a_list_of_users_that_goes_round_in_a_circle_fails_its_directory() {
     let error = directory["error"].as_str().unwrap();
     assert!(error.contains("round in a circle"), "{error}");
     assert_eq!(user_ids(&server), ["directory_user_0001", "directory_user_0002"]);
+}
+
+#[test]
+fn another_key_is_looked_at_again_and_may_be_of_another_environment() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = source_with_directory(SETTLED_MS);
+    let server = Puller::of(folder.path(), &source.url).start();
+    pull(&server);
+    assert_eq!(server.stop(), 0);
+    {
+        let mut contents = source.contents();
+        contents.key = "sk_other".into();
+        contents.events.clear();
+        contents.remove_directory("directory_1");
+        contents.put_directory(directory("directory_z", "Other", now_ms()));
+    }
+    let server = Puller { key: "sk_other", ..Puller::of(folder.path(), &source.url) }.start();
+    let told = until(&server, |source| !source["last_error"].is_null());
+    assert_eq!(told["last_error"]["code"], "source_mismatch");
+    assert_eq!(event_ids(&server), ["event_0"]);
+}
+
+#[test]
+fn a_source_whose_last_directory_was_deleted_is_known_by_its_events() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = source_with_directory(SETTLED_MS);
+    let at = now_ms() - SETTLED_MS;
+    let server = Server::start(folder.path());
+    let listed = source.contents().events[0].text.clone();
+    server.deliver(&listed);
+    assert_eq!(server.stop(), 0);
+    source.contents().happen(&event(
+        "event_d",
+        "dsync.deleted",
+        at + 1000,
+        &directory("directory_1", "Halden", at),
+    ));
+    let puller = Puller { takes_webhooks: true, ..Puller::of(folder.path(), &source.url) };
+    let server = puller.start();
+    let told = pull(&server);
+    assert_eq!((&told["last_error"], &told["new"]), (&Value::Null, &1.into()));
+    assert_eq!(server.get("/directories").ids().len(), 0);
 }
