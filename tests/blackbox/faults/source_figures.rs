@@ -190,7 +190,7 @@ fn a_directory_of_a_million_users_is_compared_in_little_memory() {
     let sizes = Sizes { users: 1_000_000, groups: 1, memberships: 100 };
     let source = Prepared::start(sizes, Duration::ZERO);
     let data = tempfile::tempdir().unwrap();
-    let options = &["--pull-every", "1h", "--pull-rate", "100000"];
+    let options = &["--pull-every", "1h"];
     let start = || Puller { options, ..Puller::of(data.path(), &source.url) }.start();
     let server = start();
     let (run, steps) = timed(&server, &whole());
