@@ -26,23 +26,7 @@ impl Engine {
     /// # Errors
     /// If the log cannot be read.
     pub fn newest_sent(&self) -> Result<Option<SentEvent>, ReadError> {
-        let mut end = self.log.head();
-        while end > 0 {
-            let start = end.saturating_sub(STEP);
-            let (mut newest, mut at) = (None, start);
-            while at < end {
-                let left = usize::try_from(end - at).unwrap_or(usize::MAX);
-                let records = self.log.read(at, left, STEP_BYTES_MAX)?;
-                let Some(last) = records.last() else { break };
-                at = last.seq;
-                newest = records.iter().rev().find_map(|record| self.sent(record)).or(newest);
-            }
-            if newest.is_some() {
-                return Ok(newest);
-            }
-            end = start;
-        }
-        Ok(None)
+        self.newest_of(Millis::MIN, &|record| self.sent(record))
     }
 
     /// Reads a record as an event that the source sent about a directory which is there.
@@ -69,11 +53,25 @@ impl Engine {
     /// # Errors
     /// If the log cannot be read.
     pub fn newest_pulled(&self, url: &str, since: Millis) -> Result<Option<Millis>, ReadError> {
+        self.newest_of(since, &|record| {
+            let Proof::Pulled { url: from, pulled_at, .. } = &record.proof else { return None };
+            let occurred_at = || extract_from(&record.proof, &record.body).facts.occurred_at;
+            (**from == *url).then(|| occurred_at().unwrap_or(*pulled_at).min(*pulled_at))
+        })
+    }
+
+    /// Returns what `read` makes of the newest record from which it makes anything. Looks no further
+    /// back than to records from `since` on.
+    fn newest_of<T>(
+        &self,
+        since: Millis,
+        read: &dyn Fn(&Record) -> Option<T>,
+    ) -> Result<Option<T>, ReadError> {
         let mut end = self.log.head();
         while end > 0 {
             let start = end.saturating_sub(STEP);
-            let (newest, oldest_recorded_at) = self.newest_pulled_in(url, start, end)?;
-            if newest.is_some() || oldest_recorded_at < since {
+            let (newest, first_recorded_at) = self.newest_within(start, end, read)?;
+            if newest.is_some() || first_recorded_at < since {
                 return Ok(newest);
             }
             end = start;
@@ -83,26 +81,21 @@ impl Engine {
 
     /// Looks through the records after `start` up to `end`. Returns as well when the first of them
     /// was recorded.
-    fn newest_pulled_in(
+    fn newest_within<T>(
         &self,
-        url: &str,
         start: Seq,
         end: Seq,
-    ) -> Result<(Option<Millis>, Millis), ReadError> {
+        read: &dyn Fn(&Record) -> Option<T>,
+    ) -> Result<(Option<T>, Millis), ReadError> {
         let (mut newest, mut first_recorded_at, mut at) = (None, None, start);
         while at < end {
             let left = usize::try_from(end - at).unwrap_or(usize::MAX);
             let records = self.log.read(at, left, STEP_BYTES_MAX)?;
             let Some(last) = records.last() else { break };
             at = last.seq;
-            for record in &records {
-                first_recorded_at.get_or_insert(record.recorded_at);
-                let Proof::Pulled { url: from, pulled_at, .. } = &record.proof else { continue };
-                if **from == *url {
-                    let occurred_at = extract_from(&record.proof, &record.body).facts.occurred_at;
-                    newest = Some(occurred_at.unwrap_or(*pulled_at).min(*pulled_at));
-                }
-            }
+            first_recorded_at =
+                first_recorded_at.or(records.first().map(|first| first.recorded_at));
+            newest = records.iter().rev().find_map(read).or(newest);
         }
         Ok((newest, first_recorded_at.unwrap_or(Millis::MIN)))
     }
