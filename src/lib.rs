@@ -13,6 +13,7 @@ pub mod json;
 pub mod keys;
 pub mod log;
 pub mod notary;
+pub mod percent;
 pub mod sources;
 pub mod stderr;
 pub mod time;

@@ -4,16 +4,16 @@ use std::path::PathBuf;
 
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
-use percent_encoding::utf8_percent_encode;
 use serde::Deserialize;
 
 use super::auditor::{keys_of, read_note};
 use super::client::Client;
 use super::log_key;
-use super::read::listing::{ENCODED, Query, ask};
+use super::read::listing::{Query, ask};
 use super::read::source::SourceArgs;
 use super::{Failure, print};
 use crate::notary::{Bundle, Checkpoint, Note, OlderCheckpoint};
+use crate::percent::encoded;
 
 /// Write a proof of one record for `rollcall check`.
 ///
@@ -66,7 +66,7 @@ impl ProveArgs {
 }
 
 fn gather(client: &Client, record: &str, published: &[(String, Note)]) -> Result<Bundle, Failure> {
-    let path = format!("/rollcall/v1/log/entries/{}", utf8_percent_encode(record, ENCODED));
+    let path = format!("/rollcall/v1/log/entries/{}", encoded(record));
     let answer = ask(client, &path, "")?;
     let entry: LogEntry = answer.json()?;
     // Asked for after the entry, so that the checkpoint covers the record.

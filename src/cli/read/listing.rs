@@ -3,7 +3,6 @@
 use std::io::{self, BufWriter, Write};
 
 use clap::Args;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -14,13 +13,10 @@ use super::super::{Failure, print, unwritten};
 use super::names::{Kind, Names, find_id};
 use super::print::{counted, one_line, print_object, width};
 use super::source::SourceArgs;
+use crate::percent::encoded;
 
 /// The largest page that the API gives of most lists.
 pub(in super::super) const PAGE: u64 = 100;
-
-/// The characters that are escaped in a query and in a segment of a path.
-pub(in super::super) const ENCODED: &AsciiSet =
-    &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// The arguments that choose the moment of an answer.
 #[derive(Args)]
@@ -89,7 +85,7 @@ impl Query {
             out.push(if at == 0 { '?' } else { '&' });
             out.push_str(name);
             out.push('=');
-            out.extend(utf8_percent_encode(value, ENCODED));
+            out.extend(encoded(value));
         }
         out
     }
@@ -97,7 +93,7 @@ impl Query {
 
 /// Returns the path of the object with this id below another path.
 pub(super) fn path_of(path: &str, id: &str) -> String {
-    format!("{path}/{}", utf8_percent_encode(id, ENCODED))
+    format!("{path}/{}", encoded(id))
 }
 
 /// Asks one question.

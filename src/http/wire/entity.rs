@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use actix_web::HttpResponse;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use rollcall_projections::{Cut, EntityRow, Named, Nested, Sight};
 
 use super::answer::{Problem, pinned_with_roles};
@@ -11,9 +10,7 @@ use super::paging::PAGE_BYTES_MAX;
 use super::threads::blocking;
 use crate::documents::{Document, DocumentKey, Shape, open_entity};
 use crate::engine::Engine;
-
-/// The characters that are escaped in the value of a query.
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+use crate::percent::encoded;
 
 /// Refuses filters by what no known record ever named, or what is not seen: an empty list would
 /// look like an answer to a question that was misspelt.
@@ -163,7 +160,7 @@ impl NestedList {
         let shown = push_array(out, self.name, documents, &nested.rows)?;
         if nested.total > shown {
             let NestedList { name, call } = self;
-            let id = utf8_percent_encode(of, ENCODED);
+            let id = encoded(of);
             let sign = format!(
                 r#","{name}_truncated":true,"{name}_total":{},"{name}_url":"{call}{id}""#,
                 nested.total
