@@ -1,5 +1,6 @@
 //! The client of a source: every request to it, with one pace, retries, and the state of each.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,9 @@ use ureq::tls::{RootCerts, TlsConfig};
 
 use super::bell::{Bell, Woken};
 use super::bucket::Bucket;
+use super::circle::Circle;
 use super::status::SourceStatus;
+use crate::percent::encoded;
 use crate::time;
 use crate::trust::{TrustError, authorities};
 use crate::verify::Origin;
@@ -138,6 +141,17 @@ pub struct SourcePage {
     pub is_rollcall: bool,
 }
 
+/// The end of a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ListEnd {
+    /// It came to its end.
+    Ended,
+    /// Its reader has enough.
+    BrokenOff,
+    /// The source knows no such list.
+    Unknown,
+}
+
 /// A source as it is configured.
 pub struct SourceClient {
     agent: ureq::Agent,
@@ -197,6 +211,37 @@ impl SourceClient {
     /// [`SourceError`]
     pub fn page(&self, path: &str, tries: Tries) -> Result<SourcePage, SourceError> {
         self.ask(path, tries, read_page)
+    }
+
+    /// Asks for the pages of a list one after the other, until `take` breaks off. `path` begins with
+    /// a slash and has a query.
+    ///
+    /// # Errors
+    /// [`SourceError`], and those of `take`.
+    pub(super) fn pages<E: From<SourceError>>(
+        &self,
+        path: &str,
+        tries: Tries,
+        take: &mut dyn FnMut(SourcePage) -> Result<ControlFlow<()>, E>,
+    ) -> Result<ListEnd, E> {
+        let (mut after, mut circle) = (None::<String>, Circle::default());
+        loop {
+            let next = after.as_deref().map(|id| format!("&after={}", encoded(id)));
+            let asked = format!("{path}{}", next.unwrap_or_default());
+            let mut page = match self.page(&asked, tries) {
+                Err(SourceError::NotFound) if after.is_none() => return Ok(ListEnd::Unknown),
+                page => page?,
+            };
+            let cursor = page.after.take();
+            if take(page)?.is_break() {
+                return Ok(ListEnd::BrokenOff);
+            }
+            let Some(cursor) = cursor else { return Ok(ListEnd::Ended) };
+            if circle.closes(&cursor) {
+                return Err(SourceError::Unavailable(Breakage::Circle).into());
+            }
+            after = Some(cursor);
+        }
     }
 
     /// Asks for one object once, while a caller waits: it ends within some seconds, and is not sent

@@ -1,5 +1,6 @@
 //! Events that are pulled from the source's list: first back 90 days, then its tail.
 
+use std::ops::ControlFlow;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -9,10 +10,11 @@ use rollcall_projections::{Cut, DirectoryFilter, EventType, Millis, Sight, Windo
 use super::Source;
 use super::bell::Woken;
 use super::circle::Circle;
-use super::client::{Breakage, SourceAnswer, SourceError, SourcePage, Tries, read_page};
+use super::client::{Breakage, ListEnd, SourceAnswer, SourceError, SourcePage, Tries, read_page};
 use super::cursor::KeptCursor;
 use crate::engine::{Engine, IngestError};
 use crate::log::{Outcome, ReadError};
+use crate::percent::encoded;
 use crate::verify::Verified;
 use crate::{json, time};
 
@@ -289,10 +291,15 @@ impl Pull<'_> {
             *progress = Progress { place: Some(Place::After(cursor)), is_own };
             return Ok(());
         }
-        let newest = engine.newest_pulled(self.source.url(), self.retained())?;
-        let from = newest.map(|newest| (newest - REPEATED_MS).max(self.retained()));
-        progress.place = Some(Place::From(from.unwrap_or(self.retained())));
+        progress.place = Some(self.place_without_cursor()?);
         Ok(())
+    }
+
+    /// Returns the place a day before the newest pulled record, or as far back as the list goes.
+    fn place_without_cursor(&self) -> Result<Place, PullError> {
+        let newest = self.engine()?.newest_pulled(self.source.url(), self.retained())?;
+        let from = newest.map(|newest| (newest - REPEATED_MS).max(self.retained()));
+        Ok(Place::From(from.unwrap_or(self.retained())))
     }
 
     /// Returns true if the source no longer knows the cursor. In one pull that happens once.
@@ -314,9 +321,7 @@ impl Pull<'_> {
         );
         self.source.cursor.remove();
         self.source.status.set_cursor(None);
-        let newest = self.engine()?.newest_pulled(self.source.url(), self.retained())?;
-        let from = newest.map(|newest| (newest - REPEATED_MS).max(self.retained()));
-        Ok(Place::From(from.unwrap_or(self.retained())))
+        self.place_without_cursor()
     }
 
     /// Asks for the page at a place.
@@ -431,25 +436,24 @@ impl Pull<'_> {
         if !self.knows_directories(None)? {
             return Ok(false);
         }
-        let (mut after, mut circle) = (String::new(), Circle::default());
-        loop {
-            let path = format!("/directories?limit=100{after}");
-            let page = match self.source.client.page(&path, Tries::Endless) {
-                Err(SourceError::NotFound) => return Err(PullError::NoDirectories),
-                page => page?,
-            };
+        let path = "/directories?limit=100";
+        let end = self.source.client.pages(path, Tries::Endless, &mut |page| {
             for directory in &page.items {
                 if let Some(id) = id(directory)
                     && self.knows_directories(Some(&id))?
                 {
-                    return Ok(true);
+                    return Ok(ControlFlow::Break(()));
                 }
             }
-            let Some(next) = page.after else { return self.lists_our_event() };
-            if circle.closes(&next) {
-                return Err(SourceError::Unavailable(Breakage::Circle).into());
+            Ok(ControlFlow::Continue(()))
+        });
+        match end {
+            Ok(ListEnd::BrokenOff) => Ok(true),
+            Ok(ListEnd::Ended) => self.lists_our_event(),
+            Ok(ListEnd::Unknown) | Err(PullError::Source(SourceError::NotFound)) => {
+                Err(PullError::NoDirectories)
             }
-            after = format!("&after={}", encoded(&next));
+            Err(error) => Err(error),
         }
     }
 
@@ -513,10 +517,6 @@ fn goes_on(page: &SourcePage, place: &Place) -> bool {
 fn types() -> String {
     let names: Vec<&str> = TYPES.iter().map(|known| known.name()).collect();
     names.join(",")
-}
-
-fn encoded(text: &str) -> String {
-    form_urlencoded::byte_serialize(text.as_bytes()).collect()
 }
 
 /// Returns true if the signed copy of an event may still come. An event dated ahead by more than

@@ -24,6 +24,7 @@ use cursor::CursorFile;
 use events::Progress;
 pub use events::{PullError, Take};
 use parking_lot::Mutex;
+use reconcile::Guard;
 use rollcall_projections::Millis;
 pub use status::{SourceCounts, SourceFault, SourceMoments, SourceStatus};
 
@@ -49,8 +50,8 @@ pub struct SourceSettings {
     pub rate: u32,
     /// The pause between two reconciliations; zero for none but those that are asked for.
     pub reconcile_every: Duration,
-    /// The part of a directory, in percent, whose end is held; `None` holds nothing.
-    pub guard: Option<u8>,
+    /// The guard of those that name none.
+    pub guard: Guard,
 }
 
 /// A source, and the state of pulling from it.
@@ -61,7 +62,7 @@ pub struct Source {
     cursor: CursorFile,
     every: Duration,
     reconcile_every: Duration,
-    guard: Option<u8>,
+    guard: Guard,
     /// True if webhooks are taken: then young events are left to them.
     signs_webhooks: bool,
     pulling: Mutex<Progress>,
@@ -143,16 +144,6 @@ impl Source {
     /// Returns its state.
     pub fn status(&self) -> &SourceStatus {
         &self.status
-    }
-
-    /// Returns the pause between two reconciliations; zero for none but those that are asked for.
-    pub fn reconcile_every(&self) -> Duration {
-        self.reconcile_every
-    }
-
-    /// Returns the part of a directory, in percent, whose end is held; `None` holds nothing.
-    pub fn guard(&self) -> Option<u8> {
-        self.guard
     }
 }
 

@@ -417,7 +417,7 @@ fn unrelated(data: Option<&RawValue>) -> (Statement<'_>, Option<Millis>) {
 type Stated<'a> = Result<(Statement<'a>, Option<Millis>), Reason>;
 
 /// Returns the value as an id: a string of 1 to 255 bytes without an unpaired surrogate.
-fn id<'a>(value: Option<&'a RawValue>) -> Option<Cow<'a, str>> {
+pub(crate) fn id<'a>(value: Option<&'a RawValue>) -> Option<Cow<'a, str>> {
     json::name(value).filter(|id| (1..=ID_BYTES_MAX).contains(&id.len()))
 }
 
@@ -445,13 +445,20 @@ impl EntityKind {
 
     /// Refuses an id whose prefix marks another kind, and an `object` that names one.
     fn check(self, id: &str, object: Option<&RawValue>, field: Field) -> Result<(), Reason> {
-        let foreign =
-            [(EntityKind::User, "directory_user_"), (EntityKind::Group, "directory_group_")]
-                .into_iter()
-                .any(|(kind, prefix)| kind != self && id.starts_with(prefix));
-        let misnamed = json::string(object).is_some_and(|object| object != self.object());
-        if foreign || misnamed { Err(Reason::KindMismatch(field)) } else { Ok(()) }
+        match is_of_another_kind(self.object(), id, object) {
+            true => Err(Reason::KindMismatch(field)),
+            false => Ok(()),
+        }
     }
+}
+
+/// Returns true if the prefix of an id, or its `object`, marks another kind than that with this
+/// word for `object`.
+pub(crate) fn is_of_another_kind(word: &str, id: &str, object: Option<&RawValue>) -> bool {
+    let foreign = [("directory_user", "directory_user_"), ("directory_group", "directory_group_")]
+        .into_iter()
+        .any(|(other, prefix)| other != word && id.starts_with(prefix));
+    foreign || json::string(object).is_some_and(|object| object != word)
 }
 
 fn directory(data: Option<&RawValue>, change: DirectoryChange) -> Stated<'_> {

@@ -19,7 +19,7 @@ pub use attributes::{ATTRIBUTE_PATH_PATTERN, AttributeReader};
 use bytes::Bytes;
 pub use comparison::{compared_name, email_fingerprint};
 pub use extract::{Extracted, FACTS_VERSION, extract, extract_from, identical};
-pub(crate) use extract::{filled, first_domain, is_active, shown_email};
+pub(crate) use extract::{filled, first_domain, id, is_active, is_of_another_kind, shown_email};
 pub use facts::{Facts, Statement};
 pub use lines::{fault_of_line, not_an_event};
 pub use mapping::{FieldCode, MappingError, mapping_json, parse_mapping};

@@ -9,11 +9,12 @@ use rollcall_projections::Millis;
 use super::document::{Mistakes, Origin, Spot};
 use super::given::{Flags, Given, Resolved};
 use super::keys::KeySpot;
-use super::settings::{Holds, duration, share};
+use super::settings::{Holds, duration};
 use crate::cli::publish::Publish;
 use crate::cli::running::{Caches, Conditions};
 use crate::http::ListenOn;
 use crate::keys::{ApiKey, ApiKeys, Operator, Scope};
+use crate::sources::reconcile::Guard;
 use crate::sources::{Source, SourceSettings};
 use crate::time;
 use crate::verify::SECRETS_MAX;
@@ -134,7 +135,7 @@ fn source(given: &Given) -> Result<Option<Arc<Source>>, String> {
         every: period("pull.every"),
         rate: u32::try_from(number(given, "pull.rate")).unwrap_or(u32::MAX),
         reconcile_every: period("pull.reconcile_every"),
-        guard: given.text("pull.guard").and_then(|text| share(&text).ok()).flatten(),
+        guard: given.text("pull.guard").and_then(|text| text.parse().ok()).unwrap_or(Guard::Off),
     };
     let takes_webhooks = !given.values("webhook_secrets").is_empty();
     let source = Source::new(&settings, &given.path("data").unwrap_or_default(), takes_webhooks);

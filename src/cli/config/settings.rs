@@ -12,6 +12,7 @@ use crate::http::{self, BODY_BYTES_LIMIT, ListenOn};
 use crate::keys::may_be_secret;
 use crate::notary::PublishTarget;
 use crate::sources::plain_url;
+use crate::sources::reconcile::Guard;
 
 /// A setting.
 pub(in crate::cli) struct Setting {
@@ -431,7 +432,7 @@ impl Holds {
             Holds::Address | Holds::Addresses => text.parse::<ListenOn>().err(),
             Holds::Url => url(text).err(),
             Holds::Source => source_url(text).err(),
-            Holds::Share => share(text).err(),
+            Holds::Share => guard(text).err(),
             Holds::Path => text.is_empty().then(|| "it must be a path".into()),
             Holds::WebhookPaths => webhook_path(text).err(),
             Holds::Number { min, max, unit } => number(text, min, max, unit).err(),
@@ -515,17 +516,8 @@ fn source_url(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Reads a part in percent; `None` for `off`.
-///
-/// # Errors
-/// A sentence that says what it must be.
-pub(super) fn share(text: &str) -> Result<Option<u8>, String> {
-    if text == "off" {
-        return Ok(None);
-    }
-    let percent = text.strip_suffix('%').and_then(|number| number.parse().ok());
-    let percent = percent.filter(|percent| *percent <= 100);
-    percent.map(Some).ok_or_else(|| "it must be from 0% to 100%, or `off`".into())
+fn guard(text: &str) -> Result<Guard, String> {
+    text.parse().map_err(|()| "it must be from 0% to 100%, or `off`".into())
 }
 
 fn has_good_port(url: &ureq::http::Uri) -> bool {

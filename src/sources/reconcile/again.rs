@@ -16,8 +16,8 @@ use super::sort::{Entry, Sorted, Spool, Texts, Unsorted};
 use super::trouble::Trouble;
 use crate::time;
 
-/// The number of things of a kind in a directory that are asked for one by one.
-const SINGLY_MAX: usize = 100;
+/// The number of things of a kind in a directory, or of directories, that are asked for one by one.
+pub(super) const SINGLY_MAX: usize = 100;
 
 /// The answer to the second look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,6 @@
 //! Two objects compared as they would be served: derived fields, `null` as missing, numbers by
 //! their text, and none of the keys that the form of a source adds.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use rollcall_projections::{DirectoryRow, EntityRow, Millis};
@@ -10,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::documents::{Document, Shape, open_entity, push_directory, read_snapshot, served_state};
 use crate::json::{array, entries, fields, object, present, push_string, string};
-use crate::time;
+use crate::{time, verify};
 
 /// Fields that are no difference: the version of the object, and what belongs to it.
 const NOT_COMPARED: [&str; 4] = ["object", "id", "updated_at", "groups"];
@@ -226,15 +225,14 @@ fn canonical(value: &str, levels: usize) -> String {
 /// Returns the id of an object of the source: of 1 to 255 bytes, and of its kind.
 pub(crate) fn usable_id(shape: Shape, source: &str) -> Option<String> {
     let [id, kind] = fields(source, ["id", "object"])?;
-    let id = crate::json::name(id).filter(|id| (1..=255).contains(&id.len()))?;
-    let (word, foreign) = match shape {
-        Shape::Directory => ("directory", ["directory_user_", "directory_group_"]),
-        Shape::User => ("directory_user", ["directory_group_", "\0"]),
-        Shape::Group => ("directory_group", ["directory_user_", "\0"]),
+    let id = verify::id(id)?;
+    let word = match shape {
+        Shape::Directory => "directory",
+        Shape::User => "directory_user",
+        Shape::Group => "directory_group",
     };
-    let other_kind = string(present(kind)).is_some_and(|kind| kind != word)
-        || foreign.into_iter().any(|prefix| id.starts_with(prefix));
-    (!other_kind && !id.contains('\0')).then(|| Cow::into_owned(id))
+    let is_usable = !verify::is_of_another_kind(word, &id, kind) && !id.contains('\0');
+    is_usable.then(|| id.into_owned())
 }
 
 #[cfg(test)]

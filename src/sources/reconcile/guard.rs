@@ -25,12 +25,6 @@ pub enum Guard {
     Percent(u8),
 }
 
-impl Default for Guard {
-    fn default() -> Guard {
-        Guard::Percent(10)
-    }
-}
-
 impl FromStr for Guard {
     type Err = ();
 

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::io;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Weak};
 use std::thread;
 
 use parking_lot::Mutex;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use rollcall_projections::{HeldKind, Millis};
 
 use super::compare::{Digest, Home, Served, usable_id};
@@ -19,7 +19,8 @@ use super::trouble::Trouble;
 use crate::documents::Shape;
 use crate::engine::Engine;
 use crate::json::{fields, string};
-use crate::sources::circle::Circle;
+use crate::percent::encoded;
+use crate::sources::client::ListEnd;
 use crate::sources::{Breakage, SourceClient, SourceError, SourcePage, Tries};
 use crate::time;
 
@@ -140,14 +141,6 @@ pub(super) struct Listed {
     pub(super) undecided_groups: HashSet<String>,
 }
 
-/// The end of a list.
-pub(super) enum ListEnd {
-    /// It came to its end.
-    Ended,
-    /// The source knows no such thing.
-    Unknown,
-}
-
 /// Returns the engine, unless the server stops.
 pub(super) fn engine_of(engine: &Weak<Engine>) -> Result<Arc<Engine>, Trouble> {
     let engine = engine.upgrade().filter(|engine| !engine.is_shutting_down());
@@ -172,14 +165,6 @@ pub(super) fn ids_of<const N: usize>(key: &[u8]) -> io::Result<[&str; N]> {
     let text = std::str::from_utf8(key).map_err(io::Error::other)?;
     let ids: Vec<&str> = text.split('\0').collect();
     ids.try_into().map_err(|_| io::ErrorKind::InvalidData.into())
-}
-
-/// The characters that are escaped in an id.
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
-
-/// Writes an id for a path or a query.
-pub(super) fn encoded(text: &str) -> String {
-    utf8_percent_encode(text, ENCODED).to_string()
 }
 
 impl Lister<'_> {
@@ -213,23 +198,9 @@ impl Lister<'_> {
         take: &mut dyn FnMut(SourcePage) -> Result<(), Trouble>,
     ) -> Result<ListEnd, Trouble> {
         let mark = if path.contains('?') { '&' } else { '?' };
-        let (mut after, mut circle) = (None::<String>, Circle::default());
-        loop {
-            let next = after.as_deref().map(|id| format!("&after={}", encoded(id)));
-            let asked = format!("{path}{mark}{PAGE}{}", next.unwrap_or_default());
-            let mut page = match self.source.page(&asked, TRIES) {
-                Ok(page) => page,
-                Err(SourceError::NotFound) if after.is_none() => return Ok(ListEnd::Unknown),
-                Err(error) => return Err(error.into()),
-            };
-            let cursor = page.after.take();
-            take(page)?;
-            let Some(cursor) = cursor else { return Ok(ListEnd::Ended) };
-            if circle.closes(&cursor) {
-                return Err(SourceError::Unavailable(Breakage::Circle).into());
-            }
-            after = Some(cursor);
-        }
+        self.source.pages(&format!("{path}{mark}{PAGE}"), TRIES, &mut |page| {
+            take(page).map(ControlFlow::Continue)
+        })
     }
 
     /// Lists the directories, or the one that is asked for. The later of two with one id counts.
@@ -253,7 +224,7 @@ impl Lister<'_> {
             Ok(())
         })?;
         match end {
-            ListEnd::Ended => Ok((found.into_values().collect(), clean)),
+            ListEnd::Ended | ListEnd::BrokenOff => Ok((found.into_values().collect(), clean)),
             ListEnd::Unknown => Err(SourceError::NotFound.into()),
         }
     }
@@ -407,7 +378,7 @@ impl Lister<'_> {
             Ok(())
         })?;
         match end {
-            ListEnd::Ended => Ok(clean),
+            ListEnd::Ended | ListEnd::BrokenOff => Ok(clean),
             ListEnd::Unknown => Err(SourceError::NotFound.into()),
         }
     }

@@ -42,6 +42,7 @@ use trouble::Trouble;
 use super::bell::Woken;
 use super::{Source, SourceError};
 use crate::engine::Engine;
+use crate::percent::encoded;
 use crate::time;
 
 /// The runs that are kept.
@@ -99,7 +100,7 @@ impl Source {
     /// # Errors
     /// If the system gives no thread.
     pub(super) fn schedule(self: &Arc<Source>, engine: &Arc<Engine>) -> std::io::Result<()> {
-        let every = self.reconcile_every();
+        let every = self.reconcile_every;
         if every.is_zero() {
             return Ok(());
         }
@@ -116,7 +117,7 @@ impl Source {
                 continue;
             }
             let Some(held) = engine.upgrade() else { return };
-            let scope = Scope { directory: None, dry: false, guard: self.configured_guard() };
+            let scope = Scope { directory: None, dry: false, guard: self.guard };
             let Ok(run) = self.reconcile(&held, scope) else { continue };
             drop(held);
             while run.progress.state() == RunState::Running {
@@ -142,7 +143,7 @@ impl Source {
 
     /// Returns the guard that is configured.
     pub fn configured_guard(&self) -> Guard {
-        self.guard().map_or(Guard::Off, Guard::Percent)
+        self.guard
     }
 
     /// Returns the reconciliations that are kept, the newest first.
@@ -157,8 +158,7 @@ impl Source {
 
     /// Returns true while a reconciliation is under way.
     pub fn is_reconciling(&self) -> bool {
-        let runs = self.runs.kept.lock();
-        runs.back().is_some_and(|run| run.progress.state() == RunState::Running)
+        is_running(&self.runs.kept.lock())
     }
 
     /// Asks the source for a directory, on a thread of its own, for a caller who waits. The answer
@@ -169,7 +169,7 @@ impl Source {
             return None;
         }
         let (answer, answered) = oneshot::channel();
-        let (source, path) = (self.clone(), format!("/directories/{}", listing::encoded(id)));
+        let (source, path) = (self.clone(), format!("/directories/{}", encoded(id)));
         let look = move || {
             let looked = source.client.look(&path);
             source.is_looking.store(false, Ordering::Release);
@@ -191,7 +191,7 @@ impl Source {
         scope: Scope,
     ) -> Result<Arc<Run>, RunRefused> {
         let mut runs = self.runs.kept.lock();
-        if runs.back().is_some_and(|run| run.progress.state() == RunState::Running) {
+        if is_running(&runs) {
             return Err(RunRefused::Running);
         }
         let started_at = time::now_ms();
@@ -262,4 +262,9 @@ impl Source {
             "{message}"
         );
     }
+}
+
+/// Returns true if the newest of some runs has not ended.
+fn is_running(runs: &VecDeque<Arc<Run>>) -> bool {
+    runs.back().is_some_and(|run| run.progress.state() == RunState::Running)
 }

@@ -12,6 +12,7 @@ use super::listing::{Seen, TheirDirectory, ids_of};
 use super::ours::{Ours, shape_of};
 use super::plan::{Candidate, Merge};
 use super::progress::{DifferentKind, FoundDifference, HeldReason, HowDifferent, Progress};
+use super::run::Running;
 use super::sort::{Entry, Sorted, Texts};
 use super::trouble::Trouble;
 use crate::engine::{AwaitedOutcomes, Discovery, Engine, ObservationOutcome};
@@ -24,17 +25,17 @@ const BATCH: usize = BATCH_EVENTS_MAX;
 
 /// Records the differences of a run.
 pub(super) struct Recorder<'a> {
-    pub(super) engine: &'a Engine,
-    pub(super) origin: &'a Origin,
-    pub(super) progress: &'a Progress,
-    pub(super) folder: &'a Path,
-    pub(super) run: &'a str,
-    pub(super) dry: bool,
-    pub(super) guard: Guard,
+    engine: &'a Engine,
+    origin: &'a Origin,
+    progress: &'a Progress,
+    folder: &'a Path,
+    run: &'a str,
+    dry: bool,
+    guard: Guard,
     /// The directories in which nothing ends in this run.
-    pub(super) held: &'a HashSet<String>,
+    held: &'a HashSet<String>,
     /// The organization of each directory that was listed.
-    pub(super) homes: &'a BTreeMap<String, String>,
+    homes: &'a BTreeMap<String, String>,
     pub(super) outcome: Outcome,
     batch: Vec<Decided>,
     /// The batch that is being recorded while the next is made.
@@ -55,9 +56,6 @@ pub(super) struct Outcome {
     pub(super) undecided: HashSet<String>,
     /// The directories in which some difference was held.
     pub(super) with_held: HashSet<String>,
-    pub(super) differences: u64,
-    pub(super) recorded: u64,
-    pub(super) held: u64,
     /// The active users that ended, those of ended directories included.
     pub(super) ended_users: u64,
     pub(super) ended_directories: u64,
@@ -102,26 +100,21 @@ pub(super) struct DirectoryNow<'a> {
 }
 
 impl<'a> Recorder<'a> {
-    #[allow(clippy::too_many_arguments, reason = "each is one part of the run")]
+    /// Begins to record the differences of a run.
     pub(super) fn new(
+        running: &'a Running<'_>,
         engine: &'a Engine,
-        origin: &'a Origin,
-        progress: &'a Progress,
-        folder: &'a Path,
-        run: &'a str,
-        dry: bool,
-        guard: Guard,
         held: &'a HashSet<String>,
         homes: &'a BTreeMap<String, String>,
     ) -> Recorder<'a> {
         Recorder {
             engine,
-            origin,
-            progress,
-            folder,
-            run,
-            dry,
-            guard,
+            origin: running.source.client().origin(),
+            progress: running.progress,
+            folder: running.folder,
+            run: running.id,
+            dry: running.scope.dry,
+            guard: running.scope.guard,
             held,
             homes,
             outcome: Outcome::default(),
@@ -496,13 +489,10 @@ impl<'a> Recorder<'a> {
 
     fn keep(&mut self, Decided { difference, ends_users, .. }: &Decided) -> Result<(), Trouble> {
         let outcome = &mut self.outcome;
-        outcome.differences += 1;
         if difference.held.is_some() {
-            outcome.held += 1;
             outcome.with_held.insert(difference.directory_id.clone());
         }
         if difference.recorded.is_some() {
-            outcome.recorded += 1;
             outcome.ended_users += ends_users;
             let is_directory = difference.kind == DifferentKind::Directory;
             let is_gone = difference.difference == HowDifferent::MissingThere;
@@ -519,7 +509,7 @@ fn key_of_end(kind: DifferentKind, id: &str) -> Fingerprint {
 /// Returns the directory that an object names, if it is usable.
 pub(super) fn own_directory(object: &str) -> Option<String> {
     let [own] = crate::json::fields(object, ["directory_id"])?;
-    crate::json::name(own).filter(|id| (1..=255).contains(&id.len())).map(String::from)
+    crate::verify::id(own).map(String::from)
 }
 
 fn observed(kind: HeldKind, id: &str, directory: &str, object: &str) -> Observed {

@@ -7,7 +7,7 @@ use std::sync::Weak;
 use rollcall_projections::{Cut, DirectoryRow, HeldDirectory, Millis};
 use serde_json::json;
 
-use super::again::SecondLook;
+use super::again::{SINGLY_MAX, SecondLook};
 use super::compare::Served;
 use super::earlier::earlier_ends;
 use super::guard::{Ends, Guard, Tally, run_ends_too_much};
@@ -17,7 +17,7 @@ use super::ours::Ours;
 use super::plan::{
     Candidates, DirectoryEnd, DirectoryPlan, Doubted, Planner, SortedLists, plan_of_gone,
 };
-use super::progress::{DifferentKind, DirectoryState, Progress, RunState, Step};
+use super::progress::{DifferentKind, DirectoryState, Progress, RunProgress, RunState, Step};
 use super::record::{DirectoryNow, Outcome, Recorder};
 use super::sort::{Sorted, Texts};
 use super::trouble::Trouble;
@@ -25,9 +25,6 @@ use crate::documents::Shape;
 use crate::engine::Engine;
 use crate::sources::{PullError, Source, SourceError, Take};
 use crate::time;
-
-/// The number of directories that are asked for one by one.
-const SINGLY_MAX: usize = 100;
 
 /// What a run compares, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -339,19 +336,7 @@ impl Running<'_> {
         use rollcall_projections::HeldKind::{Group, User};
         let Directories { works, deleted_here } = directories;
         let homes = homes(works);
-        let Scope { dry, guard, .. } = *self.scope;
-        let origin = self.source.client().origin();
-        let mut recorder = Recorder::new(
-            engine,
-            origin,
-            self.progress,
-            self.folder,
-            self.id,
-            dry,
-            guard,
-            held,
-            &homes,
-        );
+        let mut recorder = Recorder::new(self, engine, held, &homes);
         for (id, _) in works.iter().filter(|(_, work)| !work.listed.is_clean(work.their.is_some()))
         {
             recorder.note_undecided(id);
@@ -405,11 +390,12 @@ impl Running<'_> {
             clean.extend(is_clean.then_some(id.as_str()));
         }
         let failed = self.progress.failed();
-        self.source.status().add_held(outcome.held);
+        let held = self.progress.now().held;
+        self.source.status().add_held(held);
         if !clean.is_empty() && !self.scope.dry {
             self.write_record(engine, &clean, &failed, &outcome)?;
         }
-        Ok(match (failed.is_empty() && all_clean, outcome.held) {
+        Ok(match (failed.is_empty() && all_clean, held) {
             (false, _) => RunState::Failed,
             (true, 0) => RunState::Completed,
             (true, _) => RunState::Held,
@@ -428,7 +414,8 @@ impl Running<'_> {
         let agrees = |id: &&&str| !outcome.with_held.contains(**id);
         let failed: Vec<_> =
             failed.iter().map(|(id, error)| json!({ "id": id, "error": error })).collect();
-        let Outcome { differences, recorded, held, ended_users, ended_directories, .. } = outcome;
+        let Outcome { ended_users, ended_directories, .. } = outcome;
+        let RunProgress { compared, recorded, held, .. } = self.progress.now();
         let data = json!({
             "object": "reconciliation",
             "finished_at": time::format(finished_at),
@@ -436,10 +423,10 @@ impl Running<'_> {
             "source": self.source.url(),
             "directory_id": self.scope.directory,
             "guard": self.scope.guard.to_string(),
-            "compared": self.progress.now().compared,
+            "compared": compared,
             "clean_directories": clean.iter().filter(agrees).collect::<Vec<_>>(),
             "failed_directories": failed,
-            "differences": differences,
+            "differences": self.progress.difference_count(),
             "recorded": recorded,
             "held": held,
             "ended": { "directories": ended_directories, "users": ended_users },

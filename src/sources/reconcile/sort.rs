@@ -35,9 +35,9 @@ pub(crate) struct Unsorted<'f> {
 }
 
 /// A list in order of key, each key once.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Sorted {
-    file: Option<File>,
+    file: File,
 }
 
 impl<'f> Unsorted<'f> {
@@ -98,7 +98,7 @@ impl<'f> Unsorted<'f> {
         if let Some(last) = held {
             write_entry(&mut file, &last)?;
         }
-        Ok(Sorted { file: Some(file.into_inner()?) })
+        Ok(Sorted { file: file.into_inner()? })
     }
 }
 
@@ -108,10 +108,7 @@ impl Sorted {
     /// # Errors
     /// If its file cannot be read.
     pub(crate) fn entries(&self) -> io::Result<Entries> {
-        match &self.file {
-            Some(file) => Entries::of(file.try_clone()?),
-            None => Ok(Entries { file: None }),
-        }
+        Entries::of(self.file.try_clone()?)
     }
 }
 
@@ -134,19 +131,19 @@ impl Spool {
 
     /// Ends the list.
     pub(crate) fn finish(self) -> io::Result<Sorted> {
-        Ok(Sorted { file: Some(self.file.into_inner()?) })
+        Ok(Sorted { file: self.file.into_inner()? })
     }
 }
 
 /// The entries of a file, in its order. Only one reader of a file may be used at a time.
 pub(crate) struct Entries {
-    file: Option<BufReader<File>>,
+    file: BufReader<File>,
 }
 
 impl Entries {
     fn of(mut file: File) -> io::Result<Entries> {
         file.seek(SeekFrom::Start(0))?;
-        Ok(Entries { file: Some(BufReader::with_capacity(BUFFER_BYTES, file)) })
+        Ok(Entries { file: BufReader::with_capacity(BUFFER_BYTES, file) })
     }
 }
 
@@ -154,7 +151,7 @@ impl Iterator for Entries {
     type Item = io::Result<Entry>;
 
     fn next(&mut self) -> Option<io::Result<Entry>> {
-        read_entry(self.file.as_mut()?).transpose()
+        read_entry(&mut self.file).transpose()
     }
 }
 
@@ -253,7 +250,8 @@ mod tests {
             let expected = [("", "4"), ("a", "2"), ("ab", ""), ("b", "3")];
             assert_eq!(entries, expected.map(|(key, value)| (key.into(), value.into())));
         }
-        assert!(Sorted::default().entries().unwrap().next().is_none());
+        let empty = Unsorted::new(folder.path()).sort().unwrap();
+        assert!(empty.entries().unwrap().next().is_none());
     }
 
     #[test]
