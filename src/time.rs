@@ -19,6 +19,13 @@ fn since_boot_ms() -> Millis {
     time.tv_sec.saturating_mul(1000).saturating_add(time.tv_nsec / 1_000_000)
 }
 
+/// Reads the time since some moment before this process started, in microseconds. It stops while
+/// the machine sleeps: it is only for the service manager, which compares it with its own.
+pub fn monotonic_us() -> i64 {
+    let time = rustix::time::clock_gettime(ClockId::Monotonic);
+    time.tv_sec.saturating_mul(1_000_000).saturating_add(time.tv_nsec / 1000)
+}
+
 /// The clock has jumped if it was set by more than this since it was first read.
 const CLOCK_JUMP_MS: Millis = 5 * 60_000;
 

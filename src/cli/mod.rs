@@ -30,6 +30,7 @@ mod salvage;
 mod secrets;
 mod send;
 mod serve;
+mod service_manager;
 mod signals;
 mod table;
 mod verify;

@@ -17,6 +17,7 @@ use super::Failure;
 use super::client::Client;
 use super::publish::{Publish, Publishers};
 use super::secrets;
+use super::service_manager::ServiceManager;
 use super::signals::stops;
 use crate::engine::{Engine, MAPPING_BYTES_MAX};
 use crate::http::{self, ListenError, ListenOn, Settings};
@@ -226,6 +227,7 @@ pub(super) struct Running {
     /// Sent before the engine is set.
     asking: mpsc::Receiver<Asking>,
     failures: mpsc::Receiver<Failure>,
+    service_manager: Arc<ServiceManager>,
     /// Sent at SIGTERM or SIGINT.
     stops: oneshot::Receiver<()>,
 }
@@ -261,14 +263,21 @@ impl Running {
         let Listen { main, admin } = listen;
         let source = settings.source.clone();
         let server = http::serve(main, admin.as_ref(), settings, engine.clone())?;
-        let folder = match signing {
-            Signing::Look => Folder::ToRead(StoppedFolder::open(data)?),
-            Signing::Own { .. } => Folder::ToServe(Unrecovered::open(data, caches.store)?),
+        let (folder, service_manager) = match signing {
+            Signing::Look => {
+                (Folder::ToRead(StoppedFolder::open(data)?), ServiceManager::unheard())
+            }
+            Signing::Own { .. } => {
+                let folder = Folder::ToServe(Unrecovered::open(data, caches.store)?);
+                (folder, ServiceManager::starting())
+            }
         };
         let handle = server.handle.clone();
         let (failed, failures) = mpsc::channel();
         let (begun, asking) = mpsc::channel();
         let (slot, data, pulled) = (engine.clone(), data.to_owned(), source.clone());
+        let service_manager = Arc::new(service_manager);
+        let started = service_manager.clone();
         thread::spawn(move || {
             let (log_failed, log_handle) = (failed.clone(), handle.clone());
             let on_failure = move |cause: &str| {
@@ -285,6 +294,7 @@ impl Running {
                     let head = engine.head();
                     drop(slot.set(engine));
                     tracing::info!(head, "ready");
+                    started.ready(head);
                 }
                 Err(failure) => {
                     // A server without its log is useless. The cause is sent before the stop, so
@@ -294,12 +304,17 @@ impl Running {
                 }
             }
         });
-        Ok(Running { server, engine, source, asking, failures, stops })
+        Ok(Running { server, engine, source, asking, failures, service_manager, stops })
     }
 
     /// Returns the server's secrets, which can be replaced while it serves.
     pub(super) fn keys(&self) -> http::Keys {
         self.server.keys.clone()
+    }
+
+    /// Returns the service manager, to which reloads are reported.
+    pub(super) fn service_manager(&self) -> Arc<ServiceManager> {
+        self.service_manager.clone()
     }
 
     /// Returns the URL of each address, in the order given.
@@ -344,7 +359,7 @@ impl Running {
         self,
         stopped: impl Future<Output = ()> + 'static,
     ) -> Result<(), Failure> {
-        let Running { server, engine, source, asking, failures, stops } = self;
+        let Running { server, engine, source, asking, failures, service_manager, stops } = self;
         let (handle, slot) = (server.handle.clone(), engine.clone());
         let served = actix_web::rt::System::new().block_on(async move {
             let stopper = actix_web::rt::spawn(async move {
@@ -353,6 +368,7 @@ impl Running {
                     () = stopped => {}
                 }
                 tracing::info!("stopping");
+                service_manager.stopping();
                 if let Some(source) = source {
                     source.stop();
                 }

@@ -10,6 +10,7 @@ use super::Failure;
 use super::config::{Config, Flags, Given, Mistakes, Purpose, Reloadable, WholeKey};
 use super::logging::Logging;
 use super::running::{Listen, Running, Signing};
+use super::service_manager::ServiceManager;
 use super::signals::Hangups;
 use crate::http::{KeySet, Keys, Settings};
 use crate::keys::{ApiKey, CHARS_MIN, Expiries};
@@ -21,7 +22,8 @@ use crate::verify::Keyring;
 ///
 /// Prints the server's URL as the first line on standard output, and that of --admin-listen as the
 /// second. On SIGTERM or SIGINT it stops accepting requests, finishes those in flight, syncs, and
-/// exits with 0. On SIGHUP it reads the configuration file and the files of secrets again.
+/// exits with 0. On SIGHUP it reads the configuration file and the files of secrets again. It
+/// reports to systemd, or another service manager, when it is ready, reloads and stops.
 #[derive(Args)]
 #[command(after_help = "\
 Environment:
@@ -75,7 +77,13 @@ impl ServeArgs {
         let conditions = config.conditions;
         let running =
             Running::start_with(&listen, &data, settings, caches, conditions, signing, publish)?;
-        let reload = Reload { flags: self.flags, started: given, keys: running.keys(), logging };
+        let reload = Reload {
+            flags: self.flags,
+            started: given,
+            keys: running.keys(),
+            logging,
+            service_manager: running.service_manager(),
+        };
         warn_of_expiries(running.keys());
         hangups.each(move || reload.run());
         print_urls(&running)?;
@@ -156,16 +164,23 @@ struct Reload {
     started: Given,
     keys: Keys,
     logging: Logging,
+    service_manager: Arc<ServiceManager>,
 }
 
 impl Reload {
     /// Reads the configuration again, and takes what can be taken without a restart. With any
     /// mistake, all stays as it was.
     fn run(&self) {
-        match self.flags.read(Purpose::Reload) {
-            Ok(config) => self.take(&config),
-            Err(mistakes) => refuse(&mistakes),
-        }
+        self.service_manager.report_reload(|| match self.flags.read(Purpose::Reload) {
+            Ok(config) => {
+                self.take(&config);
+                true
+            }
+            Err(mistakes) => {
+                refuse(&mistakes);
+                false
+            }
+        });
     }
 
     fn take(&self, config: &Config) {

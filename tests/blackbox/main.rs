@@ -16,3 +16,4 @@ mod faults;
 mod house;
 mod kit;
 mod laws;
+mod packages;

@@ -1,0 +1,6 @@
+//! Rollcall as it is packaged: the service manager, the files of packaging/, and what the pages for
+//! operators name.
+
+mod files;
+mod proxies;
+mod service_manager;
