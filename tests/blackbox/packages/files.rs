@@ -212,7 +212,7 @@ fn the_pages_for_operators_name_commands_and_options_that_exist() {
             count += 1;
         }
     }
-    assert!(count >= 4, "{count} commands were found");
+    assert!(count >= 2, "{count} commands were found");
 }
 
 #[test]
