@@ -4,7 +4,7 @@ use crate::ground::event_type::EventType;
 use crate::ground::order::{Cut, Millis, Place, Seq};
 use crate::ground::symbols::{NO_SYM, Sym};
 use crate::ground::timeline::Placed;
-use crate::state::entities::{Entity, EntityKind, EntityVersion};
+use crate::state::entities::{Entity, EntityKind};
 use crate::state::memberships::Grant;
 use crate::views::Views;
 
@@ -39,7 +39,9 @@ impl Views {
     }
 
     /// Returns the start of the latest reconciliation, after one moment and before another, that
-    /// found a user in its directory: one that was known when the reconciliation ended.
+    /// found a user in its directory: one that was there when it began and when it ended, with
+    /// access at both or at none, by all that was known then. The reconciliation that finds the end
+    /// does not show the user as it was before.
     fn last_compared(
         &self,
         user: Sym,
@@ -53,9 +55,14 @@ impl Views {
         let after = after.unwrap_or(Millis::MIN);
         let mut runs = self.observations.runs_between(directory, after, before, cut);
         let found = runs.find(|run| {
-            let known = Cut { as_of: run.started_at, known_at: Seq::from(run.seq) };
-            let version = self.exists(EntityKind::User, user, known);
-            version.is_some_and(|version: &EntityVersion| version.directory == directory)
+            let has_access = |as_of: Millis| {
+                let then = Cut { as_of, known_at: Seq::from(run.seq) };
+                let version = self.exists(EntityKind::User, user, then);
+                let there = version.filter(|version| version.directory == directory);
+                there.map(|_| self.access_basis(user, then).has_access())
+            };
+            let begun = has_access(run.started_at);
+            begun.is_some() && begun == has_access(run.occurred_at)
         });
         found.map(|run| run.started_at)
     }
@@ -310,10 +317,24 @@ mod tests {
     }
 
     #[test]
+    fn a_comparison_that_finds_the_end_does_not_show_the_user() {
+        let [off, gone] = [DirectoryChange::Deactivated, DirectoryChange::Deleted];
+        for (end, reason) in [
+            (absent(50), AccessLoss::UserAbsent),
+            (inactive(50, 50), AccessLoss::UserInactive),
+            (directory(50, true, off), AccessLoss::DirectoryDeactivated),
+            (directory(50, true, gone), AccessLoss::DirectoryAbsent),
+        ] {
+            let story = [updated(10), compared(30, 35), end, compared(45, 60)];
+            assert_eq!(access(&story), [(10, false, Some((50, reason, true, Some(30))))]);
+        }
+    }
+
+    #[test]
     fn both_cuts_bound_the_last_moment_at_which_a_user_was_shown() {
-        let story = [updated(10), absent(50), compared(30, 60), updated(40)];
+        let story = [updated(10), compared(30, 60), absent(50), updated(40)];
         for (as_of, known_at, shown) in
-            [(70, 4, 40), (70, 3, 30), (59, 3, 10), (50, 2, 10), (60, 2, 10)]
+            [(70, 4, 40), (70, 3, 30), (60, 3, 30), (59, 3, 10), (50, 3, 10)]
         {
             let found = periods(&story, Cut { as_of, known_at });
             let end = found.first().and_then(|period| period.end.as_ref());

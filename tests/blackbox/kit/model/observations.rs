@@ -71,18 +71,23 @@ impl World {
         events.chain(runs).filter(|moment| *moment < end).max()
     }
 
-    /// Whether a comparison found a user, who was known by then, in the directory in which its
-    /// access ended.
+    /// Whether a comparison found a user in the directory in which its access ended, as it was: there
+    /// when the comparison began and when it ended, with access at both or at none, by what was known
+    /// with its record.
     fn shows(&self, run: &Comparison, user: &str, end: i64, cut: Cut) -> bool {
         let is_seen = cut.as_of_ms.is_none_or(|as_of| run.at <= as_of)
             && cut.known_at.is_none_or(|known_at| run.seq <= known_at);
         let before = self.view(Cut { as_of_ms: Some(end - 1), ..cut });
-        let then = self.view(Cut { as_of_ms: Some(run.started_ms), known_at: Some(run.seq) });
-        let last = before.newest_version(Kind::User, user).expect("access needs a version");
-        let found = then.there(Kind::User, user);
+        let Some(last) = before.newest_version(Kind::User, user) else { return false };
+        let found = |moment: i64| {
+            let then = self.view(Cut { as_of_ms: Some(moment), known_at: Some(run.seq) });
+            let found = then.there(Kind::User, user)?;
+            (found.directory == last.directory).then(|| then.access(user).is_some())
+        };
         is_seen
             && run.clean.iter().any(|id| id == last.directory)
-            && found.is_some_and(|found| found.directory == last.directory)
+            && found(run.started_ms).is_some()
+            && found(run.started_ms) == found(run.at)
     }
 }
 
