@@ -112,7 +112,7 @@ impl Views {
 
     /// Returns the directory of a version. A deletion does not move a user: its directory is that
     /// of the latest version before it, if there is one.
-    fn directory_of(&self, user: Sym, version: &EntityVersion, cut: Cut) -> Sym {
+    pub(crate) fn directory_of(&self, user: Sym, version: &EntityVersion, cut: Cut) -> Sym {
         let lived = if version.deleted {
             self.last_version(EntityKind::User, user, cut, |version| !version.deleted)
         } else {

@@ -6,7 +6,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::ground::order::{Cut, Millis, Place};
+use crate::ground::fact::DirectoryChange;
+use crate::ground::order::{Cut, Millis, Place, Seq};
 use crate::ground::symbols::{NO_SYM, Sym};
 use crate::ground::timeline::Placed;
 use crate::sight::Seen;
@@ -25,9 +26,10 @@ pub struct OtherUser {
 /// The users who are the same person as one user.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SamePerson {
-    /// The first user after its end, with the moment from which it is known.
+    /// The first user after its last end, with the moment from which it is known. If only a
+    /// comparison with the source found the end, it may be known from an earlier moment on.
     pub succeeded_by: Option<OtherUser>,
-    /// The user whose successor it is, with the end of that user. Of several it is the one that
+    /// The user whose successor it is, with the last end of that user. Of several it is the one that
     /// ended last; of these the one with the lowest id.
     pub preceded_by: Option<OtherUser>,
 }
@@ -45,6 +47,16 @@ impl Person {
         let EntityVersion { directory, idp_id, .. } = *version;
         (directory != NO_SYM && idp_id != NO_SYM).then_some(Person { directory, idp_id })
     }
+}
+
+/// The end of a user.
+#[derive(Clone, Copy)]
+struct UserEnd {
+    /// The moment from which on the user has not been alive.
+    at: Millis,
+    /// The moment after which it may have ended: `at`, or an earlier one if only a comparison with
+    /// the source found the end.
+    after: Millis,
 }
 
 /// A version of one of the users of a person.
@@ -85,14 +97,14 @@ impl Views {
     }
 
     /// Returns the user who is the same person as one that has ended, and when it was first seen
-    /// after that end.
+    /// after the moment from which on that one may have ended.
     fn successor(&self, user: Sym, cut: Cut) -> Option<(Sym, Millis)> {
         let person = self.person_of(user, cut)?;
         if !self.has_others(user, person) {
             return None;
         }
         let end = self.end_of_user(user, cut)?;
-        first_after(&self.appearances(person, cut), user, end)
+        first_after(&self.appearances(person, cut), user, end.after)
     }
 
     /// Returns the user whose successor a user is, and the end of that one.
@@ -110,8 +122,8 @@ impl Views {
         let ended = others.filter_map(|other| {
             let is_same = self.person_of(other, cut) == Some(person);
             let end = self.end_of_user(other, cut).filter(|_| is_same)?;
-            let (next, _) = first_after(&appearances, other, end)?;
-            (next == user).then_some((other, end))
+            let (next, _) = first_after(&appearances, other, end.after)?;
+            (next == user).then_some((other, end.at))
         });
         ended.max_by(|a, b| self.compare_ends(*a, *b))
     }
@@ -135,9 +147,9 @@ impl Views {
         version.and_then(Person::of)
     }
 
-    /// Returns the moment from which on a user has not been alive up to the cut; `None` if it is
-    /// alive, or if nothing is known of it.
-    fn end_of_user(&self, user: Sym, cut: Cut) -> Option<Millis> {
+    /// Returns the last end of a user, which has not been alive since, up to the cut; `None` if it
+    /// is alive, or if nothing is known of it.
+    fn end_of_user(&self, user: Sym, cut: Cut) -> Option<UserEnd> {
         let entity = self.users.get(user)?;
         let known = |place: &Place| cut.sees(*place);
         let own = self.places_of_entity(EntityKind::User, user).filter(known);
@@ -148,15 +160,39 @@ impl Views {
         moments.extend(events.filter(known).map(|place| place.occurred_at));
         let policies = self.policies.iter().filter(|policy| policy.seq <= cut.known_at);
         moments.extend(policies.map(|policy| policy.effective_from));
-        let mut end = None;
-        for moment in moments.range(first..).rev().filter(|moment| **moment <= cut.as_of) {
-            let then = Cut { as_of: *moment, ..cut };
-            if self.alive(EntityKind::User, user, then).is_some() {
-                break;
-            }
-            end = Some(*moment);
+        let past = moments.range(first..).rev().filter(|moment| **moment <= cut.as_of);
+        let ended = past.take_while(|moment| {
+            let then = Cut { as_of: **moment, ..cut };
+            self.alive(EntityKind::User, user, then).is_none()
+        });
+        let at = *ended.last()?;
+        Some(UserEnd { at, after: self.may_have_ended_after(user, at, cut) })
+    }
+
+    /// Returns the moment after which a user may have ended. Where the source was only asked
+    /// whether it is there, that is the last moment at which it was shown, and without one that of
+    /// its last version.
+    fn may_have_ended_after(&self, user: Sym, end: Millis, cut: Cut) -> Millis {
+        if !self.is_end_observed(user, end, cut) {
+            return end;
         }
-        end
+        let last_version = || {
+            let lived = self.users.get(user).into_iter().flat_map(|entity| lived(entity, cut));
+            lived.map(|version| version.place.occurred_at).filter(|at| *at < end).max()
+        };
+        self.last_shown(user, end, cut).or_else(last_version).unwrap_or(end)
+    }
+
+    /// Tells if the last of the events that ended a user at a moment is an observation.
+    fn is_end_observed(&self, user: Sym, end: Millis, cut: Cut) -> bool {
+        let then = Cut { as_of: end, ..cut };
+        let version = self.users.get(user).and_then(|user| user.version(then));
+        let Some(version) = version else { return false };
+        let directory = self.directory_of(user, version, then);
+        let deletion = self.directory_turned(directory, DirectoryChange::Deleted, then);
+        let here = [Some(version.place), deletion].into_iter().flatten();
+        let here = here.filter(|place| place.occurred_at == end);
+        self.last_of(here).is_some_and(|place| self.is_observation(Seq::from(place.seq)))
     }
 
     /// Returns the versions that show a person, up to the cut, in the order of events.

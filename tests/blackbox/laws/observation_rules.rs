@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::kit::case::{Case, LATEST, at, known, ms, second};
+use crate::kit::model::Cut;
 use crate::kit::model::observations::{Expected, Thing};
 
 use Expected::{NewerEvent, Unchanged, UnknownUser};
@@ -147,6 +148,117 @@ fn an_end_by_an_observation_lies_after_the_last_moment_at_which_the_user_was_sho
     assert_eq!(access(&case), ["05..20 user_deleted"]);
     case.all_changes();
     assert_eq!(case.reasons(), []);
+}
+
+/// Tells that a user has the id `x` at the identity provider.
+fn provisioned(case: &mut Case, event: &str, at: u32, id: &str) {
+    let data = json!({ "id": id, "directory_id": "D", "idp_id": "x" });
+    case.tell(&format!("dsync.user.{event}"), at, data);
+}
+
+/// Returns the later and the earlier user who are the same person, each as `ID SECOND`: every
+/// period of access names the same two.
+fn same_person(case: &Case, user: &str, cut: Cut) -> [String; 2] {
+    let periods = case.access_periods(user, cut).unwrap();
+    let named = |field: &str, moment: &str| {
+        let other = &periods[0][field];
+        assert!(periods.iter().all(|period| period[field] == *other), "{periods:?}");
+        match (other["user_id"].as_str(), other[moment].as_str()) {
+            (Some(id), Some(at)) => format!("{id} {}", &at[17..19]),
+            _ => String::new(),
+        }
+    };
+    [named("succeeded_by", "since"), named("preceded_by", "until")]
+}
+
+#[test]
+fn a_successor_may_be_there_before_a_comparison_finds_the_end_of_the_earlier_user() {
+    let mut case = Case::default();
+    case.directory("activated", 1);
+    provisioned(&mut case, "created", 10, "U");
+    provisioned(&mut case, "created", 15, "V");
+    let absent = case.head() + 1;
+    assert_eq!(case.observe_user("U", None, 50), recorded(50));
+    // U was last shown by its own event, and V came between that and the comparison.
+    assert_eq!(same_person(&case, "U", LATEST), ["V 15", ""]);
+    assert_eq!(same_person(&case, "V", LATEST), ["", "U 50"]);
+    assert_eq!(same_person(&case, "U", at(49)), ["", ""]);
+    assert_eq!(same_person(&case, "U", known(absent - 1)), ["", ""]);
+    assert_eq!(case.deprovisionings(&[], LATEST)[0]["succeeded_by"]["user_id"], "V");
+    // The comparison that found the absence did not show U.
+    case.compare(45, &["D"]);
+    assert_eq!(same_person(&case, "U", LATEST), ["V 15", ""]);
+    assert_eq!(access(&case), ["10..50 user_absent observed 10"]);
+}
+
+#[test]
+fn one_who_came_while_the_source_showed_the_earlier_user_is_not_its_successor() {
+    let mut case = Case::default();
+    case.directory("activated", 1);
+    provisioned(&mut case, "created", 10, "U");
+    provisioned(&mut case, "created", 15, "V");
+    case.compare(20, &["D"]);
+    let compared = case.head();
+    assert_eq!(case.observe_user("U", None, 50), recorded(50));
+    assert_eq!(access(&case), ["10..50 user_absent observed 20"]);
+    assert_eq!(same_person(&case, "U", LATEST), ["", ""]);
+    assert_eq!(same_person(&case, "V", LATEST), ["", ""]);
+    assert_eq!(same_person(&case, "U", at(50)), ["V 15", ""], "its record comes later");
+    assert_eq!(same_person(&case, "U", known(compared)), ["", ""], "U is there");
+    provisioned(&mut case, "created", 20, "W");
+    assert_eq!(same_person(&case, "U", LATEST), ["", ""], "U was there when W came");
+    provisioned(&mut case, "created", 21, "X");
+    assert_eq!(same_person(&case, "U", LATEST), ["X 21", ""]);
+    // The real event comes late, and bounds what comes after it.
+    provisioned(&mut case, "deleted", 40, "U");
+    assert_eq!(same_person(&case, "U", LATEST), ["", ""]);
+    assert_eq!(same_person(&case, "X", LATEST), ["", ""]);
+    provisioned(&mut case, "created", 41, "Y");
+    assert_eq!(same_person(&case, "U", LATEST), ["Y 41", ""]);
+    assert_eq!(same_person(&case, "Y", LATEST), ["", "U 40"]);
+}
+
+#[test]
+fn the_last_end_of_a_user_names_its_successor_for_every_period() {
+    let mut case = Case::default();
+    case.directory("activated", 1);
+    provisioned(&mut case, "created", 10, "U");
+    provisioned(&mut case, "deleted", 15, "U");
+    provisioned(&mut case, "created", 18, "V");
+    provisioned(&mut case, "updated", 20, "U");
+    assert_eq!(same_person(&case, "U", at(19)), ["V 18", ""], "U was not there then");
+    assert_eq!(same_person(&case, "U", LATEST), ["", ""], "U came back");
+    case.observe_user("U", None, 50);
+    assert_eq!(same_person(&case, "U", LATEST), ["", ""], "V came while U was there");
+    provisioned(&mut case, "created", 30, "W");
+    assert_eq!(access(&case), ["10..15 user_deleted", "20..50 user_absent observed 20"]);
+    assert_eq!(same_person(&case, "U", LATEST), ["W 30", ""]);
+    assert_eq!(same_person(&case, "W", LATEST), ["", "U 50"]);
+    let losses = case.deprovisionings(&[("user".into(), "U".into())], LATEST);
+    let named: Vec<&Value> = losses.iter().map(|loss| &loss["succeeded_by"]["user_id"]).collect();
+    assert_eq!(named, ["W", "W"]);
+}
+
+#[test]
+fn a_user_of_whom_nothing_is_shown_before_an_observed_end_has_no_last_moment() {
+    let mut case = Case::default();
+    case.observe_directory("D", named("D"), 1);
+    let mut user = changed("U", 20);
+    user.as_mut().unwrap()["idp_id"] = json!("x");
+    // U was so since 20, but the source showed it later than it was asked about the directory.
+    assert_eq!(case.observe_user("U", user, 55), recorded(20));
+    assert_eq!(case.observe_directory("D", None, 50), recorded(50));
+    let period = &case.access_periods("U", LATEST).unwrap()[0];
+    let end = ["observed", "not_before", "reason"].map(|field| period[field].clone());
+    assert_eq!(end, [json!(true), Value::Null, json!("directory_absent")]);
+    // Without that moment the last version of U bounds what comes after it.
+    provisioned(&mut case, "created", 21, "W");
+    assert_eq!(same_person(&case, "U", LATEST), ["W 21", ""]);
+    assert_eq!(same_person(&case, "W", LATEST), ["", "U 50"]);
+    // V ended with the directory as well, was last shown before U came, and was there before W.
+    provisioned(&mut case, "created", 19, "V");
+    assert_eq!(same_person(&case, "U", LATEST), ["W 21", "V 50"]);
+    assert_eq!(same_person(&case, "V", LATEST), ["U 20", ""]);
 }
 
 #[test]

@@ -6,7 +6,7 @@
 use serde_json::{Value, json};
 
 use super::roles::Act;
-use super::{Cut, Event, Fact, Kind, Object, View, World, filled, rfc3339};
+use super::{Cut, DirectoryChange, Event, Fact, Kind, Object, View, World, filled, rfc3339};
 
 /// An act about a link.
 pub struct LinkAct {
@@ -163,16 +163,40 @@ impl World {
         end
     }
 
+    /// The moment after which a user may have ended, by what ended it: an event ends at its own
+    /// moment. Where the source was asked, the user may have ended at any moment since it was last
+    /// shown.
+    fn may_have_ended_after(&self, user: &str, end: i64, cut: Cut) -> i64 {
+        let then = self.view(Cut { as_of_ms: Some(end), ..cut });
+        let home = then.home(Kind::User, user);
+        let ends = |event: &&&Event| match &event.fact {
+            Fact::Entity { kind: Kind::User, id, .. } => id == user,
+            Fact::Directory { id, change: DirectoryChange::Deleted, .. } => {
+                Some(id) == home.as_ref()
+            }
+            _ => false,
+        };
+        let mut here = then.events.iter().filter(|event| event.at == end);
+        let Some(cause) = here.rfind(ends).filter(|event| event.asked_ms.is_some()) else {
+            return end;
+        };
+        let versions = then.versions_of(Kind::User, user).into_iter();
+        let lived = versions.filter(|event| !is_deletion(event) && event.at < end);
+        let last_version = lived.map(|event| event.at).max();
+        self.not_before(user, end, cause, cut).or(last_version).unwrap_or(end)
+    }
+
     /// The end of a user, the user who comes next and when.
     fn succession(&self, user: &str, cut: Cut) -> Option<(i64, &str, i64)> {
         let view = self.view(cut);
         let person = view.person(user)?;
         let end = self.end_of(user, cut)?;
+        let after = self.may_have_ended_after(user, end, cut);
         let mut later: Vec<(&Event, &str)> = Vec::new();
         for other in view.known(Kind::User).into_iter().filter(|other| *other != user) {
             let versions = view.versions_of(Kind::User, other).into_iter();
             let is_it = |event: &&Event| {
-                event.at > end && !is_deletion(event) && person_in(event) == Some(person)
+                event.at > after && !is_deletion(event) && person_in(event) == Some(person)
             };
             later.extend(versions.filter(is_it).map(|event| (event, other)));
         }
