@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 use crate::ground::fact::{
     Change, DirectoryChange, Entry, Fact, GroupData, MembershipData, RecordStatus, UserData,
 };
-use crate::ground::order::{Cut, EventIds, Millis, NO_UPDATED_AT, Place, Seq, seq32};
+use crate::ground::order::{Cut, EventIds, Millis, NO_UPDATED_AT, Place, Seq, Seq32, seq32};
 use crate::ground::quarantine::{Quarantined, Reason};
 use crate::ground::roster::Gone;
 use crate::ground::symbols::{NO_SYM, Sym};
@@ -14,6 +14,7 @@ use crate::state::attributes::Attributes;
 use crate::state::directories::DirectoryVersion;
 use crate::state::entities::{Entities, Entity, EntityKind, EntityVersion, Part};
 use crate::state::events::EventLine;
+use crate::state::links::NewLink;
 use crate::state::memberships::Grant;
 use crate::state::observations::Run;
 use crate::views::Views;
@@ -160,10 +161,26 @@ impl Views {
         let seq = seq32(entry.seq);
         self.ids.push(seq, entry.event_id);
         match app_user {
-            Some(app_user) => self.links.set(seq, entry.recorded_at, app_user, user, directory),
+            Some(app_user) => {
+                let link = NewLink { app_user, user, directory };
+                let contradicting = self.contradicting(link);
+                self.links.set(seq, entry.recorded_at, link, &contradicting);
+                let known = self.users.find(user).and_then(|user| self.users.get(user));
+                let directories = known.into_iter().flat_map(|user| user.listed_in());
+                directories.for_each(|directory| self.links.note_directory(user, *directory));
+            }
             None => self.links.remove(seq, user),
         }
         Listing::of(NO_SYM, self.directories.find(directory).unwrap_or(NO_SYM))
+    }
+
+    /// Returns the other users of a new link's directory to whom its application user is linked.
+    /// Each user is in the directory in which it is by all that is known at the present record.
+    fn contradicting(&self, link: NewLink<'_>) -> SmallVec<[Sym; 2]> {
+        let home = self.last_directory_of_user(link.user).unwrap_or(link.directory);
+        let lasting = self.links.of_app_user(link.app_user, Seq32::MAX);
+        let there = lasting.filter(|span| self.directory_of_link(span, Cut::LATEST) == home);
+        there.map(|span| span.user).collect()
     }
 
     /// Enters an event in the order of events, and returns its place there.
@@ -525,6 +542,9 @@ impl Views {
         let directories_before = entities.get(sym).map_or(0, |entity| entity.listed_in().len());
         if version.directory != NO_SYM && !steady {
             entities.see(sym, version.directory, occurred_at, seq);
+            if let EntityKind::User = kind {
+                self.links.note_directory(self.users.id(sym), version.directory);
+            }
         }
         if let (EntityKind::User, Some(user)) = (kind, self.users.get(sym)) {
             let moved = directories_before > 0 && user.listed_in().len() > directories_before;

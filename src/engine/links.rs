@@ -1,7 +1,7 @@
 //! Links of directory users to the application's own users: acts of operators, decided by the
 //! writer.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -36,8 +36,8 @@ pub struct LinkResult {
     pub set_at: Option<Millis>,
     /// The record that set it; `None` if none did.
     pub seq: Option<Seq>,
-    /// The links that it ended, of users who are seen: a link stays with a user who moves to another
-    /// organization.
+    /// The links that it ended. Their users are in the same directory, so that they are seen by
+    /// those who see the user.
     pub ended: Vec<LinkPair>,
 }
 
@@ -134,37 +134,42 @@ impl LinkResult {
     }
 }
 
-/// The application user and the directory of a link.
-#[derive(Clone, PartialEq, Eq, Hash)]
-struct Holder {
-    app_user: String,
-    directory: String,
-}
-
 /// The links as they are after some have been set that are not folded yet.
 struct Draft<'v> {
     views: Seen<'v>,
-    of_user: HashMap<String, Option<Holder>>,
-    of_holder: HashMap<Holder, Option<String>>,
+    /// The application user of each user whose link has changed; `None` if it has none.
+    of_user: HashMap<String, Option<String>>,
+    /// The users of each application user that was asked for.
+    of_app_user: HashMap<String, BTreeSet<String>>,
 }
 
 impl<'v> Draft<'v> {
     fn over(views: Seen<'v>) -> Draft<'v> {
-        Draft { views, of_user: HashMap::new(), of_holder: HashMap::new() }
+        Draft { views, of_user: HashMap::new(), of_app_user: HashMap::new() }
     }
 
-    fn holder_of(&self, user: &str) -> Option<Holder> {
-        self.of_user.get(user).cloned().unwrap_or_else(|| {
-            let link = self.views.link_of_user(user, Cut::LATEST)?;
-            Some(Holder { app_user: link.app_user, directory: link.directory })
-        })
+    fn app_user_of(&self, user: &str) -> Option<String> {
+        let changed = self.of_user.get(user).cloned();
+        changed.unwrap_or_else(|| self.views.app_user(user, Cut::LATEST).map(str::to_owned))
     }
 
-    fn user_of(&self, holder: &Holder) -> Option<String> {
-        self.of_holder.get(holder).cloned().unwrap_or_else(|| {
-            let Holder { app_user, directory } = holder;
-            Some(self.views.link_in_directory(app_user, directory, Cut::LATEST)?.user)
-        })
+    fn users_of(&mut self, app_user: &str) -> &mut BTreeSet<String> {
+        let views = &self.views;
+        self.of_app_user
+            .entry(app_user.to_owned())
+            .or_insert_with(|| views.linked_users(app_user).map(str::to_owned).collect())
+    }
+
+    /// Returns the users of a directory to whom an application user is linked, by id.
+    fn users_in(&mut self, app_user: &str, directory: &str) -> Vec<String> {
+        let users = self.users_of(app_user).clone();
+        let is_there = |user: &String| self.views.last_directory_of_user(user) == Some(directory);
+        users.into_iter().filter(is_there).collect()
+    }
+
+    fn end(&mut self, pair: &LinkPair) {
+        self.users_of(&pair.app_user).remove(&pair.user);
+        self.of_user.insert(pair.user.clone(), None);
     }
 
     /// Sets one link, as the fold will when it is recorded.
@@ -180,10 +185,10 @@ impl<'v> Draft<'v> {
         };
         let Some(directory) = result.directory.clone() else { return result };
         let LinkPair { app_user, user } = result.pair.clone();
-        let wanted = Holder { app_user, directory };
-        let held = self.holder_of(&user);
-        // A user who moved keeps the link, so that the directory of its setting says nothing.
-        if held.as_ref().is_some_and(|held| held.app_user == wanted.app_user) {
+        let former = self.app_user_of(&user);
+        // One that is there ends nothing, also where its user has moved to another one of the same
+        // application user: else a list of links that names both could not be set twice.
+        if former.as_ref() == Some(&app_user) {
             result.outcome = LinkOutcome::Unchanged;
             let is_folded = !self.of_user.contains_key(&user);
             let link = self.views.link_of_user(&user, Cut::LATEST).filter(|_| is_folded);
@@ -191,19 +196,18 @@ impl<'v> Draft<'v> {
             result.seq = link.map(|link| link.seq);
             return result;
         }
-        if let Some(other) = self.user_of(&wanted) {
-            if self.views.knows_user(&other, Cut::LATEST) {
-                let app_user = wanted.app_user.clone();
-                result.ended.push(LinkPair { app_user, user: other.clone() });
-            }
-            self.of_user.insert(other, None);
+        for user in self.users_in(&app_user, &directory) {
+            let pair = LinkPair { app_user: app_user.clone(), user };
+            self.end(&pair);
+            result.ended.push(pair);
         }
-        if let Some(held) = held {
-            self.of_holder.insert(held.clone(), None);
-            result.ended.push(LinkPair { app_user: held.app_user, user: user.clone() });
+        if let Some(app_user) = former {
+            let pair = LinkPair { app_user, user: user.clone() };
+            self.end(&pair);
+            result.ended.push(pair);
         }
-        self.of_user.insert(user.clone(), Some(wanted.clone()));
-        self.of_holder.insert(wanted, Some(user));
+        self.users_of(&app_user).insert(user.clone());
+        self.of_user.insert(user, Some(app_user));
         (result.outcome, result.set_at) = (LinkOutcome::Set, Some(now));
         result
     }

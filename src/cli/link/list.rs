@@ -26,7 +26,7 @@ pub(super) struct ListArgs {
     /// Only the link of this directory user, by id or email
     #[arg(long, value_name = "ID|EMAIL")]
     user: Option<String>,
-    /// Only links of users who were in this directory when they were linked, by id or name
+    /// Only links of users who are, or were last, in this directory, by id or name
     #[arg(long, value_name = "ID|NAME")]
     directory: Option<String>,
     /// Print at most N

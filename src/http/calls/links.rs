@@ -34,7 +34,7 @@ const OF_APP_USER: Parameter =
 const OF_DIRECTORY_USER: Parameter =
     Parameter::text("directory_user_id", USER_ID, "Of this directory user");
 const OF_DIRECTORY: Parameter =
-    Parameter::text("directory", DIRECTORY_ID, "Of users who were in this directory when linked");
+    Parameter::text("directory", DIRECTORY_ID, "Of users who are, or were last, in this directory");
 const DRY_RUN: Parameter = Parameter::new(
     "dry_run",
     Takes::Words(Switch::WORDS),
@@ -71,8 +71,8 @@ pub(crate) const SET: Operation = Operation {
     path: "/rollcall/v1/links",
     name: "setLinks",
     about: "Links a directory user to a user of the application, or several, one after the other. \
-        A link ends the other link of the directory user, and the other link of the application \
-        user in the same directory. One that is there already is not recorded again. Of a list, \
+        A link ends the other link of the directory user, and the other links of the \
+        application user with users who are in the same directory then. One that is there already is not recorded again. Of a list, \
         those of unknown users are left out, and the answer says so.",
     parameters: &[DRY_RUN],
     access: Access::keyed(Scope::Operate, Bound::Own),

@@ -363,7 +363,68 @@ fn a_bound_key_sees_and_sets_links_of_users_that_it_sees() {
 }
 
 #[test]
-fn a_link_of_a_user_who_moved_away_ends_without_being_named_to_a_bound_key() {
+fn a_link_ends_those_of_users_who_are_in_its_directory_when_it_is_set() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = crate::kit::server::Server::start(folder.path());
+    for (_, body) in companies() {
+        server.deliver(&body);
+    }
+    let ended = |app_user: &str, user: &str| {
+        let result = server.put(LINKS, &pair(app_user, user)).json();
+        assert_eq!(result["outcome"], "set", "{result}");
+        result["ended"].clone()
+    };
+    let found = |query: &str| listed(&server.get(&format!("{LINKS}?{query}")).json());
+    assert_eq!(ended("ann", "a1"), json!([]));
+    assert_eq!(server.deliver(&user("updated", "a1", "db", 8).1), 8);
+    // A1 has left the directory of A2, and its link with it.
+    assert_eq!(ended("ann", "a2"), json!([]));
+    assert_eq!(found(""), ["ann=a1", "ann=a2"]);
+    assert_eq!(
+        (found("directory=da"), found("directory=db")),
+        (vec!["ann=a2".to_owned()], vec!["ann=a1".to_owned()])
+    );
+    assert_eq!(found("directory=da&known_at=7"), ["ann=a1"]);
+    assert_eq!(found("directory=db&known_at=7"), [""; 0]);
+    let moved = server.get(&format!("{LINKS}?directory_user_id=a1")).json()["data"][0].clone();
+    assert_eq!((&moved["directory_id"], &moved["seq"]), (&json!("db"), &json!(7)));
+    // It is in the directory of B1 now.
+    assert_eq!(ended("ann", "b1"), json!([pair("ann", "a1")]));
+    assert_eq!(found(""), ["ann=a2", "ann=b1"]);
+    // What is learned later ends no link, even if it happened before the link was set.
+    assert_eq!(server.deliver(&user("updated", "a2", "db", 9).1), 11);
+    assert_eq!(found("directory=db"), ["ann=a2", "ann=b1"]);
+    assert_eq!(ended("ann", "b2"), json!([pair("ann", "a2"), pair("ann", "b1")]));
+    for (known_at, links) in [(9, vec!["ann=a1", "ann=a2"]), (11, vec!["ann=a2", "ann=b1"])] {
+        assert_eq!(found(&format!("app_user_id=ann&known_at={known_at}")), links, "{known_at}");
+    }
+    // The link that is removed is listed with the directory in which its user is.
+    server.deliver(&user("updated", "b2", "da", 10).1);
+    assert_eq!(server.delete(&format!("{LINKS}?directory_user_id=b2")).status, 200);
+    let removed = server.get("/events?events=rollcall.link.removed").json();
+    assert_eq!(removed["data"][0]["data"]["directory_id"], "da");
+}
+
+#[test]
+fn a_dry_run_sees_what_a_link_before_it_in_the_list_would_do() {
+    let mut events = companies();
+    events.push(user("updated", "a1", "db", 7));
+    let server = Keyed::start(&[], &events);
+    set(&server, "ann", "a1");
+    let list = json!({ "links": [pair("ann", "a2"), pair("ann", "b1"), pair("ann", "a1"),
+        pair("bob", "a2")] });
+    let expected = json!([[], [pair("ann", "a1")], [pair("ann", "b1")], [pair("ann", "a2")]]);
+    for path in [format!("{LINKS}?dry_run=true"), LINKS.to_owned()] {
+        let results = put(&server, &path, &list).json();
+        let ended: Value =
+            results["data"].as_array().unwrap().iter().map(|one| one["ended"].clone()).collect();
+        assert_eq!(ended, expected, "{path}");
+    }
+    assert_eq!(links(&server, ""), ["ann=a1", "bob=a2"]);
+}
+
+#[test]
+fn a_link_of_a_user_who_moved_away_is_left_alone_by_a_bound_key() {
     let server = Keyed::start(&keys(), &companies());
     set(&server, "ann", "a1");
     let moved = user("updated", "a1", "db", 7).1;
@@ -372,14 +433,12 @@ fn a_link_of_a_user_who_moved_away_ends_without_being_named_to_a_bound_key() {
     let headers = [("WorkOS-Signature", &*header)];
     assert_eq!(post(&agent(), &url, moved.as_bytes(), &headers).unwrap().status, 200);
     let (dry, wanted) = (format!("{LINKS}?dry_run=true"), pair("ann", "a2"));
-    let seen = put(&server, &dry, &wanted).json();
-    assert_eq!(seen["ended"], json!([pair("ann", "a1")]), "of a key that sees both");
     for path in [&*dry, LINKS] {
         let answer = server.ask("own_operator", "put", path, Some(&wanted)).json();
         assert_eq!((&answer["outcome"], &answer["ended"]), (&json!("set"), &json!([])), "{path}");
     }
-    // It has ended all the same.
-    assert_eq!(links(&server, ""), ["ann=a2"]);
+    assert_eq!(listed(&server.get("own_reader", LINKS).json()), ["ann=a2"]);
+    assert_eq!(links(&server, ""), ["ann=a1", "ann=a2"]);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Rules 35 and 36: the application's own users, and the same person again.
 //!
-//! Links are found by doing every act again, from the first one on. A user's end is found by going
-//! back, moment by moment, until the user is alive.
+//! Links are found by doing every act again, from the first one on, each over what was known with
+//! it. A user's end is found by going back, moment by moment, until the user is alive.
 
 use serde_json::{Value, json};
 
@@ -55,7 +55,11 @@ impl World {
             // A user has one link, and a user of the application has one in each directory.
             links.retain(|link| link.user != *user);
             let Some(app_user) = app_user else { continue };
-            links.retain(|link| link.app_user != *app_user || link.directory != *directory);
+            let then = self.view(Cut { as_of_ms: None, known_at: Some(*seq) });
+            let home = then.home(Kind::User, user);
+            links.retain(|link| {
+                link.app_user != *app_user || then.home(Kind::User, &link.user) != home
+            });
             links.push(Link {
                 app_user: app_user.clone(),
                 user: user.clone(),
@@ -63,6 +67,12 @@ impl World {
                 set_at_ms: act.recorded_at_ms,
                 seq: *seq,
             });
+        }
+        // A user who is not there yet is shown in the directory in which it will be.
+        let views = [self.view(cut), self.view(Cut { as_of_ms: None, ..cut })];
+        for link in &mut links {
+            let home = views.iter().find_map(|view| view.home(Kind::User, &link.user));
+            link.directory = home.unwrap_or_else(|| link.directory.clone());
         }
         links.sort_by(|a, b| a.user.cmp(&b.user));
         links
@@ -75,15 +85,7 @@ impl World {
 
     /// The directory of a link that is set now; none for a user that cannot be linked.
     pub fn directory_to_link(&self, user: &str) -> Option<String> {
-        let view = self.view(Cut::default());
-        let versions = view.versions_of(Kind::User, user);
-        let (deletions, lived): (Vec<&Event>, Vec<&Event>) =
-            versions.into_iter().partition(|event| is_deletion(event));
-        let latest_first = lived.into_iter().rev().chain(deletions.into_iter().rev());
-        latest_first
-            .filter_map(|event| said_of(event))
-            .map(|(directory, _)| directory.into())
-            .next()
+        self.view(Cut::default()).home(Kind::User, user)
     }
 
     /// Returns the seq of the record.
