@@ -119,6 +119,15 @@ impl Failure {
         Failure::Ours(error.to_string())
     }
 
+    /// Adds something to the message of an error.
+    fn with(self, more: &str) -> Failure {
+        match self {
+            Failure::Caller(message) => Failure::Caller(format!("{message}; {more}")),
+            Failure::Ours(message) => Failure::Ours(format!("{message}; {more}")),
+            other @ (Failure::Interrupted(_) | Failure::Unread) => other,
+        }
+    }
+
     /// Reports an answer that a Rollcall server would not give.
     fn unexpected_answer() -> Failure {
         Failure::Ours("unexpected answer: is this a Rollcall server?".into())

@@ -15,7 +15,7 @@ use super::super::read::print::{counted, texts};
 use super::super::read::source::SourceArgs;
 use super::super::table::{self, Column};
 use super::super::{Failure, print};
-use super::file::{Header, Line, USER_ID, read};
+use super::file::{Form, Header, Line, USER_ID, read};
 use super::list::LINKS;
 use crate::verify::email_fingerprint;
 
@@ -23,12 +23,15 @@ use crate::verify::email_fingerprint;
 ///
 /// FILE is comma-separated values with the columns `user_id` and `email` of the application's users;
 /// other columns are ignored, and `-` reads standard input. Emails match if they are equal without
-/// regard to case. Proposals are written to standard output, in the form that `rollcall link set`
-/// takes. Nothing is set.
+/// regard to upper and lower case, to white space around them, and to the way in which Unicode
+/// writes accents. Proposals are written to standard output, in the form that `rollcall link set`
+/// takes. Nothing is set, and nothing is proposed that would end a link.
 ///
 /// What is left to decide is listed on standard error: emails of several users on either side, users
-/// without a match on either side, and directory users who are linked to another user already.
-/// Links that are there already are not proposed again.
+/// of one directory who would have the same application user, users without a match on either side,
+/// and links that would end another one: their directory user is linked to another application user,
+/// or their application user to another user of the directory. Links that are there already are not
+/// proposed again.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -51,7 +54,7 @@ pub(super) struct MatchArgs {
     source: SourceArgs,
 }
 
-const EMAIL: Header = Header { name: "email", alias: "email" };
+const EMAIL: Header = Header { name: "email", alias: "email", form: Form::Text };
 
 /// A user of a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +69,10 @@ struct DirectoryUser {
 enum Class {
     Proposed,
     Linked,
+    /// The directory user is linked to another application user.
     LinkedOtherwise,
+    /// The application user is linked to another user of the directory.
+    Conflict,
     Ambiguous,
     UnmatchedInFile,
     UnmatchedInDirectories,
@@ -79,6 +85,7 @@ impl Class {
             Class::Proposed => "proposed",
             Class::Linked => "linked",
             Class::LinkedOtherwise => "linked_otherwise",
+            Class::Conflict => "conflict",
             Class::Ambiguous => "ambiguous",
             Class::UnmatchedInFile => "unmatched_in_file",
             Class::UnmatchedInDirectories => "unmatched_in_directories",
@@ -90,7 +97,8 @@ impl Class {
         match self {
             Class::Proposed => "proposed",
             Class::Linked => "linked already",
-            Class::LinkedOtherwise => "linked to another user",
+            Class::LinkedOtherwise => "linked to another application user",
+            Class::Conflict => "linked to another user of the directory",
             Class::Ambiguous => "ambiguous",
             Class::UnmatchedInFile => "only in the file",
             Class::UnmatchedInDirectories => "only in a directory",
@@ -108,6 +116,65 @@ struct Match {
     /// Those of one directory, or of none.
     users: Vec<String>,
     directory: Option<String>,
+    /// The links that it would end.
+    ends: Vec<Pair>,
+}
+
+impl Match {
+    /// Returns what has no match: an email with users of one side or none.
+    fn unmatched(class: Class, email: &str) -> Match {
+        Match {
+            class,
+            email: email.to_owned(),
+            app_users: Vec::new(),
+            users: Vec::new(),
+            directory: None,
+            ends: Vec::new(),
+        }
+    }
+}
+
+/// An application user and a directory user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Pair {
+    app_user: String,
+    user: String,
+}
+
+/// The links that are there.
+#[derive(Default)]
+struct Linked {
+    /// The application user of each directory user that has a link.
+    app_users: HashMap<String, String>,
+    /// The directory users of an application user, by application user and directory.
+    users: HashMap<(String, String), Vec<String>>,
+}
+
+impl Linked {
+    fn add(&mut self, app_user: String, user: String, directory: String) {
+        self.app_users.insert(user.clone(), app_user.clone());
+        self.users.entry((app_user, directory)).or_default().push(user);
+    }
+
+    /// Returns the class of a link between two users who match, and the links that it would end.
+    fn judge(&self, app_user: &str, user: &str, directory: &str) -> (Class, Vec<Pair>) {
+        let pair =
+            |app_user: &str, user: &str| Pair { app_user: app_user.into(), user: user.into() };
+        let former = self.app_users.get(user);
+        if former.is_some_and(|former| former == app_user) {
+            return (Class::Linked, Vec::new());
+        }
+        let key = (app_user.to_owned(), directory.to_owned());
+        let others = self.users.get(&key).into_iter().flatten();
+        let mut ends: Vec<Pair> = others.map(|other| pair(app_user, other)).collect();
+        ends.extend(former.map(|former| pair(former, user)));
+        let class = match former {
+            Some(_) => Class::LinkedOtherwise,
+            None if ends.is_empty() => Class::Proposed,
+            None => Class::Conflict,
+        };
+        (class, ends)
+    }
 }
 
 /// The users on both sides of one email.
@@ -119,30 +186,26 @@ struct Sides {
     users: BTreeMap<String, Vec<String>>,
 }
 
-/// Compares the users of a file with those of directories. `linked` has the application user of
-/// each directory user that has a link.
-fn compare(
-    lines: &[Line],
-    users: &[DirectoryUser],
-    linked: &HashMap<String, String>,
-) -> Vec<Match> {
+/// Compares the users of a file with those of directories.
+fn compare(lines: &[Line], users: &[DirectoryUser], linked: &Linked) -> Vec<Match> {
     let mut sides: HashMap<Fingerprint, Sides> = HashMap::new();
+    let mut matches = Vec::new();
     for line in lines {
         let [app_user, email] = &line.cells;
+        if email.trim().is_empty() {
+            let app_users = vec![app_user.clone()];
+            matches.push(Match { app_users, ..Match::unmatched(Class::UnmatchedInFile, "") });
+            continue;
+        }
         let side = sides.entry(email_fingerprint(email)).or_default();
         side.email.clone_from(email);
         side.app_users.insert(app_user.clone());
     }
-    let mut matches = Vec::new();
     for user in users {
-        if user.email.is_empty() {
-            matches.push(Match {
-                class: Class::UnmatchedInDirectories,
-                email: String::new(),
-                app_users: Vec::new(),
-                users: vec![user.id.clone()],
-                directory: Some(user.directory.clone()),
-            });
+        if user.email.trim().is_empty() {
+            let (users, directory) = (vec![user.id.clone()], Some(user.directory.clone()));
+            let unmatched = Match::unmatched(Class::UnmatchedInDirectories, "");
+            matches.push(Match { users, directory, ..unmatched });
             continue;
         }
         let side = sides.entry(email_fingerprint(&user.email)).or_default();
@@ -152,45 +215,49 @@ fn compare(
         side.users.entry(user.directory.clone()).or_default().push(user.id.clone());
     }
     matches.extend(sides.into_values().flat_map(|side| side.matches(linked)));
+    withdraw_contradictions(&mut matches);
     matches.sort_by(|a, b| {
         let key = |one: &Match| (one.class, one.email.clone(), one.directory.clone());
-        key(a).cmp(&key(b)).then_with(|| a.users.cmp(&b.users))
+        let users = || a.app_users.cmp(&b.app_users).then_with(|| a.users.cmp(&b.users));
+        key(a).cmp(&key(b)).then_with(users)
     });
     matches
 }
 
+/// Makes proposals ambiguous that link one application user to several users of one directory: each
+/// would end the one before.
+fn withdraw_contradictions(matches: &mut [Match]) {
+    let of = |one: &Match| (one.app_users.clone(), one.directory.clone());
+    let mut counts: HashMap<(Vec<String>, Option<String>), u64> = HashMap::new();
+    for one in matches.iter().filter(|one| one.class == Class::Proposed) {
+        *counts.entry(of(one)).or_default() += 1;
+    }
+    for one in matches.iter_mut().filter(|one| one.class == Class::Proposed) {
+        if counts.get(&of(one)).is_some_and(|count| *count > 1) {
+            one.class = Class::Ambiguous;
+        }
+    }
+}
+
 impl Sides {
-    fn matches(self, linked: &HashMap<String, String>) -> Vec<Match> {
+    fn matches(self, linked: &Linked) -> Vec<Match> {
         let Sides { email, app_users, users } = self;
         let app_users: Vec<String> = app_users.into_iter().collect();
         if users.is_empty() {
             let class = if app_users.len() > 1 { Class::Ambiguous } else { Class::UnmatchedInFile };
-            return vec![Match { class, email, app_users, users: Vec::new(), directory: None }];
+            return vec![Match { app_users, ..Match::unmatched(class, &email) }];
         }
         let of_directory = |(directory, mut users): (String, Vec<String>)| {
             users.sort_unstable();
-            Match {
-                class: classify(&app_users, &users, linked),
-                email: email.clone(),
-                app_users: app_users.clone(),
-                users,
-                directory: Some(directory),
-            }
+            let (class, ends) = match (&*app_users, &*users) {
+                ([], _) => (Class::UnmatchedInDirectories, Vec::new()),
+                ([app_user], [user]) => linked.judge(app_user, user, &directory),
+                _ => (Class::Ambiguous, Vec::new()),
+            };
+            let (email, app_users) = (email.clone(), app_users.clone());
+            Match { class, email, app_users, users, directory: Some(directory), ends }
         };
         users.into_iter().map(of_directory).collect()
-    }
-}
-
-/// Returns the class of the users of one email in one directory.
-fn classify(app_users: &[String], users: &[String], linked: &HashMap<String, String>) -> Class {
-    match (app_users, users) {
-        ([], _) => Class::UnmatchedInDirectories,
-        ([app_user], [user]) => match linked.get(user) {
-            None => Class::Proposed,
-            Some(other) if other == app_user => Class::Linked,
-            Some(_) => Class::LinkedOtherwise,
-        },
-        _ => Class::Ambiguous,
     }
 }
 
@@ -240,18 +307,20 @@ fn users_of(
     Ok((users, moment))
 }
 
-/// Reads the application user of each directory user that has a link.
-fn links_of(client: &Client, moment: Query) -> Result<HashMap<String, String>, Failure> {
-    let mut linked = HashMap::new();
+/// Reads the links that are there.
+fn links_of(client: &Client, moment: Query) -> Result<Linked, Failure> {
+    let mut linked = Linked::default();
     LINKS.list(Query::default(), moment, None).walk(client, everything, |link| {
-        let [app_user, user] = texts(link, ["app_user_id", "directory_user_id"]);
-        linked.insert(user, app_user);
+        let [app_user, user, directory] =
+            texts(link, ["app_user_id", "directory_user_id", "directory_id"]);
+        linked.add(app_user, user, directory);
         Ok(())
     })?;
     Ok(linked)
 }
 
 fn print_lines(matches: &[Match]) -> Result<(), Failure> {
+    let ended = |Pair { app_user, user }: &Pair| json!({ "app_user_id": app_user, "directory_user_id": user });
     let line = |one: &Match| {
         let object = json!({
             "object": "link_match",
@@ -260,6 +329,7 @@ fn print_lines(matches: &[Match]) -> Result<(), Failure> {
             "user_ids": one.app_users,
             "directory_user_ids": one.users,
             "directory_id": one.directory,
+            "would_end": one.ends.iter().map(ended).collect::<Vec<_>>(),
         });
         format!("{object}\n")
     };
@@ -293,24 +363,31 @@ fn report(matches: &[Match]) -> String {
         Column::whole("application users"),
         Column::key("directory users"),
         Column::whole("directory"),
+        Column::whole("would end"),
     ];
     for class in classes.into_keys().filter(|class| *class > Class::Linked) {
-        let rows: Vec<Vec<String>> = matches
-            .iter()
-            .filter(|one| one.class == class)
-            .map(|one| {
-                vec![
-                    one.email.clone(),
-                    one.app_users.join(", "),
-                    one.users.join(", "),
-                    one.directory.clone().unwrap_or_default(),
-                ]
-            })
-            .collect();
+        let ends_links = matches!(class, Class::LinkedOtherwise | Class::Conflict);
+        let width = columns.len() - usize::from(!ends_links);
+        let columns = columns.get(..width).unwrap_or(&columns);
+        let rows = matches.iter().filter(|one| one.class == class).map(row);
+        let rows: Vec<Vec<String>> =
+            rows.map(|row| row.into_iter().take(width).collect()).collect();
         text.push_str(&format!("\n{}: {}\n", class.title(), rows.len()));
-        text.push_str(&table::draw_within(None, &columns, true, &rows));
+        text.push_str(&table::draw_within(None, columns, true, &rows));
     }
     text
+}
+
+/// Returns the cells of a match, the links that it would end last.
+fn row(one: &Match) -> Vec<String> {
+    let ends = one.ends.iter().map(|Pair { app_user, user }| format!("{app_user} = {user}"));
+    vec![
+        one.email.clone(),
+        one.app_users.join(", "),
+        one.users.join(", "),
+        one.directory.clone().unwrap_or_default(),
+        ends.collect::<Vec<String>>().join(", "),
+    ]
 }
 
 #[cfg(test)]
@@ -347,7 +424,7 @@ mod tests {
             ["a2", "e", " ANA@x.example "],
             ["b1", "d", "bob@x.example"],
         ]);
-        let found = compare(&file, &directories, &HashMap::new());
+        let found = compare(&file, &directories, &Linked::default());
         let expected = [
             "proposed 1=a1",
             "proposed 1=a2",
@@ -362,18 +439,79 @@ mod tests {
         let file = lines(&[["1", "a@x"], ["2", "A@x"], ["3", "b@x"], ["4", "c@x"], ["5", "c@x"]]);
         let directories =
             users(&[["a", "d", "a@x"], ["b1", "d", "b@x"], ["b2", "d", "b@x"], ["b3", "e", "b@x"]]);
-        let found = compare(&file, &directories, &HashMap::new());
+        let found = compare(&file, &directories, &Linked::default());
         let expected = ["proposed 3=b3", "ambiguous 1+2=a", "ambiguous 3=b1+b2", "ambiguous 4+5="];
         assert_eq!(shown(&found), expected);
+    }
+
+    /// Returns links, each of an application user, a user and its directory.
+    fn linked(links: &[[&str; 3]]) -> Linked {
+        let mut linked = Linked::default();
+        for link in links {
+            let [app_user, user, directory] = link.map(str::to_owned);
+            linked.add(app_user, user, directory);
+        }
+        linked
+    }
+
+    /// Returns the links that a row would end, as `APP_USER=USER`.
+    fn ended(one: &Match) -> Vec<String> {
+        one.ends.iter().map(|Pair { app_user, user }| format!("{app_user}={user}")).collect()
     }
 
     #[test]
     fn what_is_linked_is_not_proposed_again() {
         let file = lines(&[["1", "a@x"], ["2", "b@x"]]);
         let directories = users(&[["a", "d", "a@x"], ["b", "d", "b@x"], ["n", "d", ""]]);
-        let linked = [("a".to_owned(), "1".to_owned()), ("b".to_owned(), "9".to_owned())];
-        let found = compare(&file, &directories, &linked.into());
+        let found = compare(&file, &directories, &linked(&[["1", "a", "d"], ["9", "b", "d"]]));
         let expected = ["linked 1=a", "linked_otherwise 2=b", "unmatched_in_directories =n"];
+        assert_eq!(shown(&found), expected);
+        assert_eq!(ended(&found[1]), ["9=b"]);
+    }
+
+    #[test]
+    fn what_would_end_a_link_is_not_proposed() {
+        let file = lines(&[["1", "a@x"], ["2", "b@x"], ["3", "c@x"]]);
+        let directories =
+            users(&[["a", "d", "a@x"], ["a2", "e", "a@x"], ["b", "d", "b@x"], ["c", "d", "c@x"]]);
+        // The first is linked to another user of the directory, who may have left; in another
+        // directory that ends nothing. The last two would have changed places.
+        let there = linked(&[["1", "gone", "d"], ["2", "c", "d"], ["3", "b", "d"]]);
+        let found = compare(&file, &directories, &there);
+        let expected =
+            ["proposed 1=a2", "linked_otherwise 2=b", "linked_otherwise 3=c", "conflict 1=a"];
+        assert_eq!(shown(&found), expected);
+        let ends: Vec<Vec<String>> = found.iter().map(ended).collect();
+        assert_eq!(ends, [vec![], vec!["2=c", "3=b"], vec!["3=b", "2=c"], vec!["1=gone"]]);
+    }
+
+    #[test]
+    fn two_users_of_one_directory_are_not_proposed_for_one_application_user() {
+        // Two addresses of one person, each of another account in the directory.
+        let file = lines(&[["1", "a@x"], ["1", "b@x"], ["2", "c@x"], ["1", "d@x"]]);
+        let directories =
+            users(&[["a", "d", "a@x"], ["b", "d", "b@x"], ["c", "d", "c@x"], ["e", "e", "d@x"]]);
+        let found = compare(&file, &directories, &Linked::default());
+        let expected = ["proposed 2=c", "proposed 1=e", "ambiguous 1=a", "ambiguous 1=b"];
+        assert_eq!(shown(&found), expected);
+        // One of them is linked: then the other one would end that link.
+        let found = compare(&file, &directories, &linked(&[["1", "a", "d"]]));
+        let expected = ["proposed 2=c", "proposed 1=e", "linked 1=a", "conflict 1=b"];
+        assert_eq!(shown(&found), expected);
+    }
+
+    #[test]
+    fn users_without_an_email_are_unmatched_one_by_one() {
+        let file = lines(&[["1", ""], ["2", " \t"], ["3", "a@x"]]);
+        let directories = users(&[["a", "d", " A@X"], ["n", "d", ""], ["m", "d", " "]]);
+        let found = compare(&file, &directories, &Linked::default());
+        let expected = [
+            "proposed 3=a",
+            "unmatched_in_file 1=",
+            "unmatched_in_file 2=",
+            "unmatched_in_directories =m",
+            "unmatched_in_directories =n",
+        ];
         assert_eq!(shown(&found), expected);
     }
 }

@@ -15,19 +15,20 @@ use super::super::read::listing::{Output, Query, refused};
 use super::super::read::print::{counted, print_object, width};
 use super::super::read::source::ServerArgs;
 use super::super::send::progress_bar;
-use super::super::table::{self, Column, harmless};
+use super::super::table::{self, Column};
 use super::super::{Failure, print};
 use super::PATH;
-use super::file::{Header, Line, USER_ID, read};
+use super::file::{Form, Header, Line, USER_ID, fault, read};
 
 /// Set the links of a file.
 ///
 /// FILE is comma-separated values with the columns `user_id`, which is the application's id of its
-/// user, and `directory_user_id`; other columns are ignored, and `-` reads standard input. It is
-/// checked whole before anything is set: a directory user may be in it with one application user
-/// only, and an application user with one user of each directory. A link that is there already is
-/// not recorded again, so that the same file can be set twice. A link ends the other link of its
-/// directory user, and the other one of its application user in the same directory.
+/// user, and `directory_user_id`; other columns are ignored, and `-` reads standard input. Ids are
+/// taken as they are; white space around a `user_id` is refused. The file is checked whole before
+/// anything is set: a directory user may be in it with one application user only, and an application
+/// user with one user of each directory. A link that is there already is not recorded again, so that
+/// the same file can be set twice. A link ends the other link of its directory user, and those of
+/// its application user with other users of the same directory.
 #[derive(Args)]
 #[command(after_help = "\
 Exit codes: 0 if every link is there, 1 if the file is wrong or names users who are not known, 2 if
@@ -54,7 +55,8 @@ pub(super) struct SetArgs {
     server: ServerArgs,
 }
 
-const DIRECTORY_USER_ID: Header = Header { name: "directory_user_id", alias: "directory_user_id" };
+const DIRECTORY_USER_ID: Header =
+    Header { name: "directory_user_id", alias: "directory_user_id", form: Form::Id };
 
 /// The number of links in one request.
 const LINKS_AT_ONCE: usize = 500;
@@ -157,12 +159,13 @@ impl SetArgs {
     pub(super) fn run(self) -> Result<(), Failure> {
         let SetArgs { file, dry_run, note, output, server } = self;
         let lines = read(&file, [USER_ID, DIRECTORY_USER_ID])?;
-        let lines = without_repetitions(lines)?;
+        let lines = without_repetitions(lines).map_err(|error| fault(&file, &error))?;
         let client = server.client()?;
-        let dry = |lines: &[Line]| {
-            put(&client, &Query::default().with("dry_run", Some("true")).at(PATH), lines, None)
-        };
-        one_user_of_each_directory(&lines, |lines| directories(&dry(lines)?))?;
+        let repeated = with_several_users(&lines);
+        let directories = directories_of(&client, &repeated)?;
+        if let Some(error) = two_users_of_one_directory(&repeated, &directories) {
+            return Err(fault(&file, &error));
+        }
         let bar = progress_bar(Some(lines.len() as u64));
         let mut results = Results::default();
         let path = Query::default().with("dry_run", dry_run.then_some("true")).at(PATH);
@@ -195,18 +198,14 @@ impl SetArgs {
 /// Adds to a failure how many links were set before it.
 fn after(failure: Failure, results: &Results, dry_run: bool) -> Failure {
     let told = counted(results.set, "link was set", "links were set");
-    match failure {
-        Failure::Caller(message) if !dry_run => Failure::Caller(format!("{message}; {told}")),
-        Failure::Ours(message) if !dry_run => Failure::Ours(format!("{message}; {told}")),
-        other => other,
-    }
+    if dry_run { failure } else { failure.with(&told) }
 }
 
 /// Leaves out repeated lines.
 ///
 /// # Errors
-/// The caller's, if two lines link one directory user to different users.
-fn without_repetitions(lines: Vec<Line>) -> Result<Vec<Line>, Failure> {
+/// If two lines link one directory user to different users.
+fn without_repetitions(lines: Vec<Line>) -> Result<Vec<Line>, String> {
     let mut seen: HashMap<String, (u64, String)> = HashMap::new();
     let mut kept = Vec::with_capacity(lines.len());
     for line in lines {
@@ -218,56 +217,55 @@ fn without_repetitions(lines: Vec<Line>) -> Result<Vec<Line>, Failure> {
             }
             Some((_, other)) if other == app_user => {}
             Some((number, _)) => {
-                return Err(Failure::Caller(harmless(&format!(
+                return Err(format!(
                     "line {}: `{user}` is linked to another user on line {number}; nothing was set",
                     line.number
-                ))));
+                ));
             }
         }
     }
     Ok(kept)
 }
 
-/// Returns the directories of the users of an answer, in its order; `None` for one who is not known.
-fn directories(answer: &Answer) -> Result<Vec<Option<String>>, Failure> {
-    let page: ApiResults<'_> = answer.json()?;
-    let directory = |result: &&RawValue| {
-        let result: ApiResult = serde_json::from_str(result.get()).map_err(Failure::ours)?;
-        Ok(result.directory_id)
-    };
-    page.data.iter().map(directory).collect()
-}
-
-/// Asks for the directories of those users whose application user is on several lines. One request
-/// would end a link that another one has set, and a dry run would not see it.
-///
-/// # Errors
-/// The caller's, if two lines link one application user to different users of one directory.
-fn one_user_of_each_directory(
-    lines: &[Line],
-    directories_of: impl Fn(&[Line]) -> Result<Vec<Option<String>>, Failure>,
-) -> Result<(), Failure> {
+/// Returns the lines whose application user is on several.
+fn with_several_users(lines: &[Line]) -> Vec<Line> {
     let mut counts: HashMap<&str, u64> = HashMap::new();
     for line in lines {
         *counts.entry(&line.cells[0]).or_default() += 1;
     }
-    let several = |line: &&Line| counts.get(&*line.cells[0]).is_some_and(|count| *count > 1);
-    let repeated: Vec<Line> = lines.iter().filter(several).cloned().collect();
-    let mut seen: HashMap<(&str, String), u64> = HashMap::new();
-    for part in repeated.chunks(LINKS_AT_ONCE) {
-        for (line, directory) in part.iter().zip(directories_of(part)?) {
-            let Some(directory) = directory else { continue };
-            let app_user = &*line.cells[0];
-            if let Some(other) = seen.insert((app_user, directory), line.number) {
-                return Err(Failure::Caller(harmless(&format!(
-                    "line {}: `{app_user}` is linked to another user of the same directory on \
-                     line {other}; nothing was set",
-                    line.number
-                ))));
-            }
+    let is_repeated = |line: &&Line| counts.get(&*line.cells[0]).is_some_and(|count| *count > 1);
+    lines.iter().filter(is_repeated).cloned().collect()
+}
+
+/// Asks for the directories of the directory users of some lines, in their order; `None` for one who
+/// is not known. Sets nothing.
+fn directories_of(client: &Client, lines: &[Line]) -> Result<Vec<Option<String>>, Failure> {
+    let path = Query::default().with("dry_run", Some("true")).at(PATH);
+    let mut directories = Vec::with_capacity(lines.len());
+    for part in lines.chunks(LINKS_AT_ONCE) {
+        let answer = put(client, &path, part, None)?;
+        let page: ApiResults<'_> = answer.json()?;
+        for result in page.data {
+            let result: ApiResult = serde_json::from_str(result.get()).map_err(Failure::ours)?;
+            directories.push(result.directory_id);
         }
     }
-    Ok(())
+    Ok(directories)
+}
+
+/// Returns what is wrong with lines that link one application user to different users of one
+/// directory. One request would end a link that another one has set, and a dry run would not see it.
+fn two_users_of_one_directory(lines: &[Line], directories: &[Option<String>]) -> Option<String> {
+    let mut seen: HashMap<(&str, &str), u64> = HashMap::new();
+    lines.iter().zip(directories).find_map(|(line, directory)| {
+        let app_user = &*line.cells[0];
+        let other = seen.insert((app_user, directory.as_deref()?), line.number)?;
+        Some(format!(
+            "line {}: `{app_user}` is linked to another user of the same directory on line {other}; \
+             nothing was set",
+            line.number
+        ))
+    })
 }
 
 /// Sets some links, again while the server has no room.
@@ -303,28 +301,24 @@ mod tests {
 
     #[test]
     fn an_application_user_may_have_one_user_of_each_directory() {
-        // The directory of a user is the first letter of its id; one with `?` is not known.
-        let directories_of = |lines: &[Line]| {
-            assert!(lines.len() <= LINKS_AT_ONCE);
+        let mut lines = vec![line(2, "7", "d1"), line(3, "7", "e1"), line(4, "7", "?1")];
+        lines.extend([line(5, "7", "?2"), line(6, "8", "d2")]);
+        let check = |lines: &[Line]| {
+            let repeated = with_several_users(lines);
+            assert!(repeated.iter().all(|line| line.cells[0] != "8"), "asked in vain");
+            // The directory of a user is the first letter of its id; one with `?` is not known.
             let directory = |line: &Line| {
                 let directory = line.cells[1].chars().next();
                 directory.filter(|letter| *letter != '?').map(String::from)
             };
-            Ok(lines.iter().map(directory).collect())
+            let directories: Vec<Option<String>> = repeated.iter().map(directory).collect();
+            two_users_of_one_directory(&repeated, &directories)
         };
-        let check = |lines: &[Line]| one_user_of_each_directory(lines, directories_of);
-        let mut lines = vec![line(2, "7", "d1"), line(3, "7", "e1"), line(4, "7", "?1")];
-        lines.extend([line(5, "7", "?2"), line(6, "8", "d2")]);
-        lines.extend((0..600).map(|n| {
-            line(7 + n, &format!("x{}", n / 2), &format!("{}{n}", ["f", "g"][n as usize % 2]))
-        }));
-        assert!(check(&lines).is_ok());
-        // It is found from one request to another.
+        assert_eq!(check(&lines), None);
         lines.push(line(900, "7", "e9"));
-        let Err(Failure::Caller(message)) = check(&lines) else { panic!("refused") };
         let expected = "line 900: `7` is linked to another user of the same directory on line 3; \
             nothing was set";
-        assert_eq!(message, expected);
+        assert_eq!(check(&lines).as_deref(), Some(expected));
     }
 
     #[test]
@@ -332,7 +326,7 @@ mod tests {
         let lines = vec![line(2, "7", "u"), line(3, "7", "v"), line(4, "7", "u")];
         assert_eq!(without_repetitions(lines).unwrap().len(), 2);
         let lines = vec![line(2, "7", "u"), line(3, "8", "u")];
-        let Err(Failure::Caller(message)) = without_repetitions(lines) else { panic!("refused") };
+        let message = without_repetitions(lines).err().unwrap();
         assert_eq!(message, "line 3: `u` is linked to another user on line 2; nothing was set");
     }
 }

@@ -95,8 +95,43 @@ fn proposals_are_what_set_takes_and_the_rest_is_listed() {
     ];
     assert_eq!(classes, expected);
     let first = json!({ "object": "link_match", "class": "linked", "email": "ANA@x.example",
-        "user_ids": ["7"], "directory_user_ids": ["u1"], "directory_id": "d1" });
+        "user_ids": ["7"], "directory_user_ids": ["u1"], "directory_id": "d1", "would_end": [] });
     assert_eq!(lines[0], first);
+}
+
+#[test]
+fn proposals_end_no_link_and_an_empty_email_does_not_stop_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = company(folder.path());
+    let file = folder.path().join("users.csv");
+    link(&server, &file, "user_id,directory_user_id\n7,u1\n9,v2\n", &["set", "FILE"]);
+    // Seven is linked to another user of the directory, and V2 to another user of the application.
+    let users = "user_id,email\n7,bo@x.example\n8,zoe@x.example\n10,\n11, ana@X.example\n";
+    let output = link(&server, &file, users, &["match", "FILE"]);
+    assert_eq!(out(&output), "user_id,directory_user_id\n11,v1\n");
+    let report = rows(&err(&output));
+    let expected = [
+        "1 link is proposed",
+        "",
+        "linked to another application user: 2",
+        "email application users directory users directory would end",
+        "ana@X.example 11 u1 d1 7 = u1",
+        "zoe@x.example 8 v2 d2 9 = v2",
+        "",
+        "linked to another user of the directory: 1",
+        "email application users directory users directory would end",
+        "bo@x.example 7 u2 d1 7 = u1",
+        "",
+        "only in the file: 1",
+        "email application users directory users directory",
+        "10",
+    ];
+    assert_eq!(report[..expected.len()], expected);
+    let lines = out(&link(&server, &file, users, &["match", "FILE", "--json"]));
+    let conflict = lines.lines().find(|line| line.contains("\"conflict\"")).unwrap();
+    let conflict: Value = serde_json::from_str(conflict).unwrap();
+    let ends = json!([{ "app_user_id": "7", "directory_user_id": "u1" }]);
+    assert_eq!(conflict["would_end"], ends);
 }
 
 #[test]
@@ -107,8 +142,11 @@ fn a_dry_run_sets_nothing_and_says_what_would_be_set() {
     link(&server, &file, "user_id,directory_user_id\n7,u1\n8,u2\n", &["set", "FILE"]);
     let links = "user_id,directory_user_id\n7,u2\n8,u2\n";
     let refused = link(&server, &file, links, &["set", "FILE", "--dry-run"]);
-    let expected = "rollcall: line 3: `u2` is linked to another user on line 2; nothing was set\n";
-    assert_eq!((refused.status.code(), err(&refused).as_str()), (Some(1), expected));
+    let expected = format!(
+        "rollcall: `{}`: line 3: `u2` is linked to another user on line 2; nothing was set\n",
+        file.display()
+    );
+    assert_eq!((refused.status.code(), err(&refused)), (Some(1), expected));
     let links = "app_user_id,directory_user_id\n7,u2\n8,v1\n9,nowhere\n7,u2\n";
     let dry = link(&server, &file, links, &["set", "FILE", "--dry-run"]);
     let expected = [
@@ -148,11 +186,14 @@ fn two_users_of_one_directory_for_one_application_user_are_refused_before_anythi
     // Far apart, so that they would be in two requests.
     let others: String = (0..600).map(|n| format!("a{n},nowhere{n}\n")).collect();
     let links = format!("user_id,directory_user_id\n7,u1\n7,v1\n{others}7,u2\n");
-    let message = "rollcall: line 604: `7` is linked to another user of the same directory on \
-        line 2; nothing was set\n";
+    let message = format!(
+        "rollcall: `{}`: line 604: `7` is linked to another user of the same directory on line 2; \
+         nothing was set\n",
+        file.display()
+    );
     for arguments in [&["set", "FILE", "--dry-run"][..], &["set", "FILE"]] {
         let refused = link(&server, &file, &links, arguments);
-        assert_eq!((refused.status.code(), err(&refused).as_str()), (Some(1), message));
+        assert_eq!((refused.status.code(), err(&refused)), (Some(1), message.clone()));
     }
     assert_eq!(server.get("/rollcall/v1/links").json()["data"], json!([]));
     // What one request would end is not told again by another.
@@ -208,13 +249,18 @@ fn a_file_that_is_wrong_sets_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let server = company(folder.path());
     let file = folder.path().join("links.csv");
+    let others: String = (0..599).map(|n| format!("a{n},nowhere{n}\n")).collect();
+    let many = format!("user_id,directory_user_id\n7,u1\n{others}8,{}\n", "u".repeat(256));
     for (text, wanted) in [
         ("u1,7\n", "must have the columns `user_id` and `directory_user_id`"),
         ("user_id,directory_user_id\n", "it has no row"),
         ("user_id,directory_user_id\n7,u1\n,u2\n", "line 3: `user_id` is empty"),
+        // In the second request, so that the first would have been set.
+        (many.as_str(), "line 602: `directory_user_id` has more than 255 bytes"),
     ] {
         let output = link(&server, &file, text, &["set", "FILE"]);
         assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(err(&output).contains(&format!("`{}`: ", file.display())), "{}", err(&output));
         assert!(err(&output).contains(wanted), "{text}: {}", err(&output));
     }
     let missing = ask(&server, &["link", "set", "/nowhere.csv"]);
