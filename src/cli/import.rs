@@ -12,13 +12,14 @@ use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
 
 use super::client::{Answer, Client};
-use super::input::{Input, Stop, each_event};
+use super::input::{Found, Input, each_event};
 use super::read::listing::{Output, refused};
 use super::read::print::counted;
 use super::read::source::ServerArgs;
 use super::send::progress_bar;
 use super::signals::on_interrupt;
-use super::{Failure, print, table};
+use super::table::{self, harmless};
+use super::{Failure, print};
 use crate::log::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX};
 
 /// Record events that were kept elsewhere, such as in the files of another consumer.
@@ -27,11 +28,12 @@ use crate::log::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX};
 /// `/events`. No signature proves them: their records say `imported` for ever. An event whose id is
 /// in the log is a duplicate, whatever it says, so that an import that broke off is begun again with
 /// the same file. A file is checked whole before anything is sent; standard input is sent up to the
-/// first line that is wrong.
+/// first line that is wrong. An event may have 4 MiB. One whose id is unusable, such as an id of more
+/// than 255 bytes, is recorded, counted as new and listed in the quarantine.
 #[derive(Args)]
 #[command(after_help = "\
-Exit codes: 0 if every event is in the log, 1 if the server refused some or a line is not an event,
-2 if the server was unreachable, 130 after Ctrl-C.
+Exit codes: 0 if every event is in the log, 1 if there is none, a line is not an event or the server
+refused some, 2 if the server was unreachable, 130 after Ctrl-C.
 
 The API key needs the scope `ingest`.
 
@@ -124,7 +126,7 @@ impl ImportArgs {
     pub(super) fn run(self) -> Result<(), Failure> {
         let ImportArgs { file, output, server } = self;
         let client = server.client()?;
-        let input = Input::open(file.as_deref())?;
+        let input = Input::open(file.as_deref(), BATCH_BYTES_MAX)?;
         let progress = Arc::new(Progress::default());
         let noted = progress.clone();
         on_interrupt(move || noted.interrupted.store(true, Ordering::Relaxed))?;
@@ -138,12 +140,7 @@ impl ImportArgs {
             print(&counts.table())
         };
         let told = counts.told();
-        let result = result.map_err(|failure| match failure {
-            Failure::Caller(message) => Failure::Caller(format!("{message}; {told}")),
-            Failure::Ours(message) => Failure::Ours(format!("{message}; {told}")),
-            other => other,
-        });
-        result.and(printed)
+        result.map_err(|failure| failure.with(&told)).and(printed)
     }
 }
 
@@ -187,32 +184,35 @@ struct Import<'a> {
 impl Import<'_> {
     /// Sends every event, as many in one request as it takes.
     fn pour(&self, input: Input) -> Result<(), Failure> {
-        let by_bytes = input.bytes.is_some();
+        let Input { name, reader, bytes } = input;
         let mut batch = Batch::default();
-        let mut failure = None;
-        let read = each_event(input.reader, |event| {
-            let sent = self.take(&mut batch, event);
-            self.bar.inc(if by_bytes { event.len() as u64 + 1 } else { 1 });
+        let (mut failure, mut too_large, mut is_empty) = (None, Ok(()), true);
+        let read = each_event(reader, |found: Found<'_>| {
+            is_empty = false;
+            too_large = found.must_fit(BATCH_BYTES_MAX);
+            if too_large.is_err() {
+                return false;
+            }
+            let sent = self.take(&mut batch, found.event);
+            self.bar.inc(if bytes.is_some() { found.event.len() as u64 + 1 } else { 1 });
             failure = sent.err();
             failure.is_none() && !self.progress.is_interrupted()
         });
-        match (failure, read.err().and_then(Stop::failure)) {
+        let wrong = too_large.and(read).err().and_then(|stop| stop.failure(&name));
+        match (failure, wrong) {
             (Some(failure), _) => Err(failure),
             _ if self.progress.is_interrupted() => Ok(()),
             // What comes before the wrong line is sent.
             (None, Some(wrong)) => self.send(&mut batch).and(Err(wrong)),
+            (None, None) if is_empty => {
+                Err(Failure::Caller(harmless(&format!("no events in {name}"))))
+            }
             (None, None) => self.send(&mut batch),
         }
     }
 
     /// Adds an event to the batch, which is sent first if it is full.
     fn take(&self, batch: &mut Batch, event: &[u8]) -> Result<(), Failure> {
-        if event.len() >= BATCH_BYTES_MAX {
-            return Err(Failure::Caller(format!(
-                "an event has {} bytes, and a request takes {BATCH_BYTES_MAX}",
-                event.len()
-            )));
-        }
         if !batch.has_room_for(event) {
             self.send(batch)?;
         }
@@ -256,15 +256,20 @@ struct Batch {
 }
 
 impl Batch {
+    /// Tells if an event fits in, with a line break before it. One alone always does: the largest
+    /// fills a request.
     fn has_room_for(&self, event: &[u8]) -> bool {
-        self.events < BATCH_EVENTS_MAX && self.lines.len() + event.len() < BATCH_BYTES_MAX
+        let is_short = self.lines.len() + event.len() < BATCH_BYTES_MAX;
+        self.events == 0 || self.events < BATCH_EVENTS_MAX && is_short
     }
 
     /// Adds an event. In JSON a line break can only be white space, so that a blank takes its place.
     fn push(&mut self, event: &[u8]) {
+        if self.events > 0 {
+            self.lines.push(b'\n');
+        }
         let blank = |byte: &u8| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte };
         self.lines.extend(event.iter().map(blank));
-        self.lines.push(b'\n');
         self.events += 1;
     }
 }
@@ -277,7 +282,7 @@ mod tests {
     fn a_request_has_at_most_512_lines_and_4_mib_and_an_event_is_one_line() {
         let mut batch = Batch::default();
         batch.push(b"{\r\n\"id\":\n\"a\"}");
-        assert_eq!(batch.lines, b"{  \"id\": \"a\"}\n");
+        assert_eq!(batch.lines, b"{  \"id\": \"a\"}");
         for _ in 1..512 {
             assert!(batch.has_room_for(b"{}"));
             batch.push(b"{}");
@@ -286,9 +291,15 @@ mod tests {
         let half = vec![b' '; 2 << 20];
         let mut batch = Batch::default();
         batch.push(&half);
-        assert!(!batch.has_room_for(&half), "two halves and their line breaks are too long");
-        assert!(batch.has_room_for(&half[2..]));
-        batch.push(&half[2..]);
+        assert!(!batch.has_room_for(&half), "two halves and the line break are too long");
+        assert!(batch.has_room_for(&half[1..]));
+        batch.push(&half[1..]);
         assert_eq!(batch.lines.len(), BATCH_BYTES_MAX);
+        let mut batch = Batch::default();
+        let whole = vec![b' '; BATCH_BYTES_MAX];
+        assert!(batch.has_room_for(&whole));
+        batch.push(&whole);
+        assert_eq!(batch.lines.len(), BATCH_BYTES_MAX);
+        assert!(!batch.has_room_for(b""));
     }
 }

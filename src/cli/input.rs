@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::Failure;
+use super::table::harmless;
 use crate::json;
 use crate::verify::not_an_event;
 
@@ -31,60 +32,82 @@ pub(super) enum Stop {
 }
 
 impl Stop {
-    /// Returns the reason as a failure; `None` if the reading was stopped on purpose.
-    pub(super) fn failure(self) -> Option<Failure> {
+    /// Returns the reason as a failure; `None` if the reading was stopped on purpose. `name` is that
+    /// of the input.
+    pub(super) fn failure(self, name: &str) -> Option<Failure> {
         let message = match self {
             Stop::Enough => return None,
-            Stop::Wrong { line, reason } => format!("line {line}: {reason}"),
-            Stop::Unreadable(error) => format!("cannot read the events: {error}"),
+            Stop::Wrong { line, reason } => format!("{name}: line {line}: {reason}"),
+            Stop::Unreadable(error) => format!("cannot read {name}: {error}"),
         };
-        Some(Failure::Caller(message))
+        Some(Failure::Caller(harmless(&message)))
+    }
+}
+
+/// An event as it is read: its bytes, and the line at which it begins.
+#[derive(Clone, Copy)]
+pub(super) struct Found<'a> {
+    pub(super) line: u64,
+    pub(super) event: &'a [u8],
+}
+
+impl Found<'_> {
+    /// Refuses an event over a number of bytes.
+    ///
+    /// # Errors
+    /// [`Stop::Wrong`], with its line.
+    pub(super) fn must_fit(self, bytes_max: usize) -> Result<(), Stop> {
+        let bytes = self.event.len();
+        if bytes <= bytes_max {
+            return Ok(());
+        }
+        let reason = format!("the event has {bytes} bytes, and at most {bytes_max} are taken");
+        Err(wrong(self.line, reason))
     }
 }
 
 /// The source of events, and its length in bytes if it is known.
 pub(super) struct Input {
+    /// As errors name it.
+    pub(super) name: String,
     pub(super) reader: Box<dyn BufRead + Send>,
     pub(super) bytes: Option<u64>,
 }
 
 impl Input {
     /// Opens the file, or else standard input. A file is checked whole, so that nothing is sent
-    /// of one that has an error. A pipe can be read only once, so that it is not.
+    /// of one that has an error, or an event over a number of bytes. A pipe can be read only once,
+    /// so that it is not.
     ///
     /// # Errors
-    /// The caller's, if the file cannot be read, or has something that is not an event.
-    pub(super) fn open(file: Option<&Path>) -> Result<Input, Failure> {
+    /// The caller's, if the file cannot be read, or has something that is not such an event.
+    pub(super) fn open(file: Option<&Path>, event_bytes_max: usize) -> Result<Input, Failure> {
         let Some(path) = file else {
-            return Ok(Input { reader: Box::new(BufReader::new(io::stdin())), bytes: None });
+            let reader = Box::new(BufReader::new(io::stdin()));
+            return Ok(Input { name: "standard input".into(), reader, bytes: None });
         };
-        let unreadable =
-            |error| Failure::Caller(format!("cannot read `{}`: {error}", path.display()));
+        let name = format!("`{}`", path.display());
+        let unreadable = |error| Failure::Caller(harmless(&format!("cannot read {name}: {error}")));
         let mut file = File::open(path).map_err(unreadable)?;
         let metadata = file.metadata().map_err(unreadable)?;
         if !metadata.is_file() {
-            return Ok(Input { reader: Box::new(BufReader::new(file)), bytes: None });
+            return Ok(Input { name, reader: Box::new(BufReader::new(file)), bytes: None });
         }
-        if let Some(failure) =
-            each_event(BufReader::new(&file), |_| true).err().and_then(Stop::failure)
+        let mut found_too_large = Ok(());
+        let read = each_event(BufReader::new(&file), |found| {
+            found_too_large = found.must_fit(event_bytes_max);
+            found_too_large.is_ok()
+        });
+        if let Some(failure) = found_too_large.and(read).err().and_then(|stop| stop.failure(&name))
         {
-            return Err(nothing_sent(path, failure));
+            return Err(failure.with("nothing was sent"));
         }
         file.rewind().map_err(unreadable)?;
-        Ok(Input { reader: Box::new(BufReader::new(file)), bytes: Some(metadata.len()) })
+        Ok(Input { name, reader: Box::new(BufReader::new(file)), bytes: Some(metadata.len()) })
     }
 }
 
-fn nothing_sent(path: &Path, failure: Failure) -> Failure {
-    match failure {
-        Failure::Caller(message) => {
-            Failure::Caller(format!("{message} (in `{}`; nothing was sent)", path.display()))
-        }
-        other => other,
-    }
-}
-
-/// Passes the bytes of each event to `each`, until it returns false.
+/// Passes each event to `each`, until it returns false.
 ///
 /// A line is an event, a list of events, or a page of `/events`. A list or page may also be written
 /// over several lines. Empty lines and byte order marks are skipped.
@@ -93,7 +116,7 @@ fn nothing_sent(path: &Path, failure: Failure) -> Failure {
 /// [`Stop`], at the first line that is something else. All events before it were passed on.
 pub(super) fn each_event(
     mut input: impl BufRead,
-    mut each: impl FnMut(&[u8]) -> bool,
+    mut each: impl FnMut(Found<'_>) -> bool,
 ) -> Result<(), Stop> {
     let (mut line, mut number) = (Vec::new(), 0);
     while read_line(&mut input, &mut line, number + 1)? {
@@ -155,7 +178,11 @@ fn is_incomplete(text: &str) -> bool {
     serde_json::from_str::<&RawValue>(text).is_err_and(|error| error.is_eof())
 }
 
-fn each_of_line(text: &str, line: u64, each: &mut impl FnMut(&[u8]) -> bool) -> Result<(), Stop> {
+fn each_of_line(
+    text: &str,
+    line: u64,
+    each: &mut impl FnMut(Found<'_>) -> bool,
+) -> Result<(), Stop> {
     let value: &RawValue = serde_json::from_str(text).map_err(|error| {
         wrong(line, if error.is_eof() { CUT_OFF } else { "it is not JSON; write one event a line" })
     })?;
@@ -166,7 +193,7 @@ fn each_of_line(text: &str, line: u64, each: &mut impl FnMut(&[u8]) -> bool) -> 
 fn each_of_list(
     list: &RawValue,
     line: u64,
-    each: &mut impl FnMut(&[u8]) -> bool,
+    each: &mut impl FnMut(Found<'_>) -> bool,
 ) -> Result<(), Stop> {
     let text = list.get();
     let line_of = |part: &RawValue| {
@@ -183,7 +210,7 @@ fn line_breaks(text: &str) -> u64 {
 fn each_of_value(
     value: &RawValue,
     line_of: impl Fn(&RawValue) -> u64,
-    each: &mut impl FnMut(&[u8]) -> bool,
+    each: &mut impl FnMut(Found<'_>) -> bool,
 ) -> Result<(), Stop> {
     let events = elements(value).unwrap_or_else(|| vec![value]);
     // A list is checked whole, so that the events before an error are not sent without the rest.
@@ -192,7 +219,10 @@ fn each_of_value(
             return Err(wrong(line_of(event), reason));
         }
     }
-    let mut wanted = events.into_iter().map(|event| each(event.get().as_bytes()));
+    let found = events
+        .into_iter()
+        .map(|event| Found { line: line_of(event), event: event.get().as_bytes() });
+    let mut wanted = found.map(each);
     if wanted.all(|wanted| wanted) { Ok(()) } else { Err(Stop::Enough) }
 }
 
@@ -219,11 +249,11 @@ mod tests {
     /// Returns the events of a text, and the message with which it ends.
     fn read(text: &[u8]) -> (Vec<String>, String) {
         let mut events = Vec::new();
-        let end = each_event(text, |event| {
-            events.push(String::from_utf8(event.to_owned()).unwrap());
+        let end = each_event(text, |found| {
+            events.push(String::from_utf8(found.event.to_owned()).unwrap());
             true
         });
-        let message = match end.err().and_then(Stop::failure) {
+        let message = match end.err().and_then(|stop| stop.failure("input")) {
             Some(Failure::Caller(message)) => message,
             _ => String::new(),
         };
@@ -287,11 +317,23 @@ mod tests {
         ] {
             let (events, message) = read(text.as_bytes());
             assert_eq!(events.len(), sent, "{text}: {message}");
-            assert!(message.starts_with(&format!("line {line}: ")), "{text}: {message}");
+            assert!(message.starts_with(&format!("input: line {line}: ")), "{text}: {message}");
             assert!(message.contains(reason), "{text}: {message}");
         }
         // Windows PowerShell writes UTF-16.
-        assert!(read(b"\xff\xfe{\0}\0").1.starts_with("line 1: it is not UTF-8"));
+        assert!(read(b"\xff\xfe{\0}\0").1.starts_with("input: line 1: it is not UTF-8"));
+    }
+
+    #[test]
+    fn each_event_is_found_at_its_line() {
+        let text = format!("\n{A}\n[{A},\n{B}\n]\n{B}");
+        let mut lines = Vec::new();
+        let read = each_event(text.as_bytes(), |found| {
+            lines.push(found.line);
+            true
+        });
+        assert!(read.is_ok());
+        assert_eq!(lines, [2, 3, 4, 6]);
     }
 
     #[test]

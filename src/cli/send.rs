@@ -16,7 +16,7 @@ use rollcall_generator::Forged;
 
 use super::client::{agent, deliver};
 use super::forge::ForgeArgs;
-use super::input::{Input, Stop, each_event};
+use super::input::{Input, each_event};
 use super::read::print::counted as number;
 use super::read::source::url_of_environment;
 use super::secrets::{first_secret, variable};
@@ -122,7 +122,7 @@ impl SendArgs {
     fn pour(&self) -> Result<(), Failure> {
         let (url, secret) = self.target()?;
         let agent = agent(&url, self.ca_cert.as_deref())?;
-        let input = Input::open(self.file.as_deref())?;
+        let input = Input::open(self.file.as_deref(), usize::MAX)?;
         let tally = Arc::new(Tally::of(&input));
         let interrupted = tally.clone();
         on_interrupt(move || interrupted.interrupted.store(true, Ordering::Relaxed))?;
@@ -244,10 +244,11 @@ fn await_end(ended: &Receiver<Infallible>, tally: &Tally) {
 
 /// Queues every event, until the input ends or is wrong, or a thread has failed.
 fn queue_events(input: Input, events: &SyncSender<Vec<u8>>, tally: &Tally) {
-    let ended = each_event(input.reader, |event| {
-        !tally.is_stopped() && events.send(event.to_owned()).is_ok()
+    let Input { name, reader, .. } = input;
+    let ended = each_event(reader, |found| {
+        !tally.is_stopped() && events.send(found.event.to_owned()).is_ok()
     });
-    *locked(&tally.wrong) = ended.err().and_then(Stop::failure);
+    *locked(&tally.wrong) = ended.err().and_then(|stop| stop.failure(&name));
 }
 
 /// The queue of events, and the endpoint to which they are posted.

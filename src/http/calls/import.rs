@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use crate::engine::Engine;
 use crate::http::wire::answer::{ANSWER_WITHIN, Code, FieldError, Problem, respond};
 use crate::http::wire::api::{Access, Bound, Gives, Operation};
+use crate::http::wire::body::must_be_plain;
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
 use crate::http::wire::threads::blocking;
@@ -17,6 +18,9 @@ use crate::log::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, Outcome};
 use crate::verify::{FieldCode, Verified, fault_of_line};
 
 const SHAPES: &str = include_str!("import.schema.json");
+
+/// The bytes of the line break after the last event, which are no part of it.
+const LINE_BREAK_BYTES: usize = 2;
 
 /// The number of wrong lines that an error names.
 const FAULTS_MAX: usize = 20;
@@ -28,13 +32,14 @@ pub(crate) const IMPORT: Operation = Operation {
     about: "Records events that were kept elsewhere, such as in the files of another consumer, one \
         a line: at most 512 lines and 4 MiB. No signature proves them, and their records say \
         `imported` for ever. An event whose id is in the log is a duplicate, whatever it says, so \
-        that the same file may be sent again.",
+        that the same file may be sent again. One whose id is unusable is recorded all the same: it \
+        counts as new, has no effect, and is listed in the quarantine.",
     access: Access::keyed(Scope::Ingest, Bound::Refused),
     takes: Some("ImportedEvents"),
     takes_as: "application/x-ndjson",
     gives: Gives::One("Import"),
     shapes: SHAPES,
-    problems: &[Code::LogUnavailable],
+    problems: &[Code::UnsupportedEncoding, Code::LogUnavailable],
     ..Operation::POST
 };
 
@@ -74,9 +79,13 @@ pub(crate) async fn import(
     let question = Question::of(&request, &state, &IMPORT)?;
     let operator = question.operator.clone();
     let engine = question.finish()?;
-    let read = timeout(ANSWER_WITHIN, state.operator_bodies.read(payload, BATCH_BYTES_MAX)).await;
-    let mut body = read.map_err(|_| Code::BodyTimeout)??;
+    must_be_plain(&request)?;
+    let read = state.operator_bodies.read(payload, BATCH_BYTES_MAX + LINE_BREAK_BYTES);
+    let mut body = timeout(ANSWER_WITHIN, read).await.map_err(|_| Code::BodyTimeout)??;
     let text = body.take();
+    if text.trim_ascii_end().len() > BATCH_BYTES_MAX {
+        return Err(Code::BodyTooLarge.into());
+    }
     let events = blocking(move || events(&operator, &text)).await??;
     let recorded = timeout(ANSWER_WITHIN, record(&engine, events)).await;
     drop(body);
@@ -101,10 +110,7 @@ fn events(operator: &Operator, text: &Bytes) -> Result<Vec<Verified>, Problem> {
             }
             Some(_) => {}
             None if events.len() == BATCH_EVENTS_MAX => {
-                return Err(refused(
-                    "it has more than 512 \
-                lines: send them in several requests",
-                ));
+                return Err(refused("it has more than 512 lines: send them in several requests"));
             }
             None => events.push(Verified::imported(operator, text.slice_ref(line))),
         }

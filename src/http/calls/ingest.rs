@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
+use actix_web::http::header::CONTENT_LENGTH;
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use rollcall_projections::Millis;
@@ -11,6 +11,7 @@ use serde_json::json;
 use tokio::time::{Instant, timeout_at};
 
 use crate::http::wire::answer::{ANSWER_WITHIN, Code, Problem, respond};
+use crate::http::wire::body::must_be_plain;
 use crate::http::wire::state::{KeySet, State};
 use crate::http::wire::threads::verifying;
 use crate::log::Outcome;
@@ -40,11 +41,7 @@ async fn take(
     state: &web::Data<State>,
     deadline: Instant,
 ) -> Result<HttpResponse, Code> {
-    let encodings = request.headers().get_all(CONTENT_ENCODING);
-    if encodings.into_iter().any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
-    {
-        return Err(Code::UnsupportedEncoding);
-    }
+    must_be_plain(request)?;
     let engine = state.engine.get().ok_or(Code::NotReady)?;
     let (signature, now_ms) = (signature(request), engine.now().map_err(Code::from)?);
     // A body that cannot become authentic is not read, but that of a probe: its signature is judged

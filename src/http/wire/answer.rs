@@ -156,7 +156,7 @@ codes! {
         "the body is too large: a webhook may have as many bytes as the server's \
          `--body-bytes-max` says, an import 4 MiB, another body 1 MiB";
     UnsupportedEncoding = "unsupported_encoding", UNSUPPORTED_MEDIA_TYPE,
-        "the signature covers the raw body: send it without a content encoding";
+        "the body has a content encoding, and is taken as it is: send it without one";
     ValidationFailed = "validation_failed", UNPROCESSABLE_ENTITY, VALIDATION;
     AsOfInFuture = "as_of_in_future", UNPROCESSABLE_ENTITY, VALIDATION;
     KnownAtOutOfRange = "known_at_out_of_range", UNPROCESSABLE_ENTITY, VALIDATION;

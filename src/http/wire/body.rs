@@ -7,7 +7,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use actix_web::web;
+use actix_web::http::header::{CONTENT_ENCODING, HeaderValue};
+use actix_web::{HttpRequest, web};
 use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
 use rollcall_projections::{Mapping, Millis};
@@ -87,6 +88,18 @@ impl BodyInFlight {
 impl Drop for BodyInFlight {
     fn drop(&mut self) {
         self.all.fetch_sub(self.counted, Ordering::Relaxed);
+    }
+}
+
+/// Refuses a body with a content encoding: bodies are taken as they are.
+///
+/// # Errors
+/// 415.
+pub(crate) fn must_be_plain(request: &HttpRequest) -> Result<(), Code> {
+    let is_plain = |encoding: &HeaderValue| encoding.as_bytes().eq_ignore_ascii_case(b"identity");
+    match request.headers().get_all(CONTENT_ENCODING).all(is_plain) {
+        true => Ok(()),
+        false => Err(Code::UnsupportedEncoding),
     }
 }
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::kit::keyed::{Keyed, entry};
-use crate::kit::server::{API_KEY, Answer, Server, binary, user};
+use crate::kit::server::{API_KEY, Answer, Server, agent, binary, post, user};
 
 fn created(id: &str, name: &str) -> String {
     let event_id = format!("event_{id}");
@@ -168,6 +168,44 @@ fn what_is_not_an_event_is_refused_with_its_line_and_nothing_is_recorded() {
     let large = format!("{}{}", " ".repeat(4 << 20), a);
     assert_eq!(import(&server, &large).code(), "body_too_large");
     assert_eq!(counts(&import(&server, &format!("{a}\n").repeat(512))), [1, 511, 0, 0]);
+}
+
+#[test]
+fn a_body_with_a_content_encoding_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path());
+    let url = format!("{}/rollcall/v1/import", server.url);
+    let key = format!("Bearer {API_KEY}");
+    for (encoding, status) in [("gzip", 415), ("br", 415), ("identity", 200)] {
+        let headers = [("Authorization", &*key), ("Content-Encoding", encoding)];
+        let answer = post(&agent(), &url, created("a", "a").as_bytes(), &headers).unwrap();
+        assert_eq!(answer.status, status, "{encoding}");
+        if status == 415 {
+            assert_eq!(answer.code(), "unsupported_encoding");
+            assert!(answer.json()["message"].as_str().unwrap().contains("content encoding"));
+            assert_eq!(head(&server), 0);
+        }
+    }
+}
+
+#[test]
+fn an_event_with_an_unusable_id_is_new_once_and_listed() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path());
+    let long = "x".repeat(256);
+    let lines =
+        [created("a", "a").replace("event_a", &long), created("b", "b").replace("event_b", "e\\n")];
+    let lines = lines.join("\n");
+    assert_eq!(counts(&import(&server, &lines)), [2, 0, 0, 0]);
+    // It does not occupy its id, so that only the same bytes are a duplicate.
+    assert_eq!(counts(&import(&server, &lines)), [0, 2, 0, 0]);
+    let other = created("a", "c").replace("event_a", &long);
+    assert_eq!(counts(&import(&server, &other)), [1, 0, 0, 0]);
+    let listed = server.get("/rollcall/v1/quarantine").json();
+    let of = |entry: &Value| [entry["reason"].clone(), entry["event_id"].clone()];
+    let found: Vec<[Value; 2]> = listed["data"].as_array().unwrap().iter().map(of).collect();
+    assert_eq!(json!(found), json!(vec![json!(["not_an_event", null]); 3]));
+    assert!(server.get("/directories").ids().is_empty());
 }
 
 #[test]

@@ -82,16 +82,83 @@ fn nothing_is_sent_of_a_file_with_an_error_and_standard_input_up_to_it() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(&folder.path().join("data"));
     let text = format!("{}\n{}\nnot JSON\n{}\n", created("a"), created("b"), created("c"));
-    let output = import_file(&server, &folder.path().join("events"), text.as_bytes());
+    let file = folder.path().join("events");
+    let output = import_file(&server, &file, text.as_bytes());
     assert_eq!((output.status.code(), head(&server)), (Some(1), 0), "{}", err(&output));
-    assert!(err(&output).starts_with("rollcall: line 3: "), "{}", err(&output));
-    assert!(err(&output).contains("nothing was sent"), "{}", err(&output));
+    let begins = format!("rollcall: `{}`: line 3: ", file.display());
+    assert!(err(&output).starts_with(&begins), "{}", err(&output));
+    assert!(err(&output).contains("; nothing was sent"), "{}", err(&output));
     let mut child = start(&server.url, &[]);
     child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), head(&server)), (Some(1), 2), "{}", err(&output));
     assert_eq!(counts(&output), ["new 2"]);
+    assert!(err(&output).starts_with("rollcall: standard input: line 3: "), "{}", err(&output));
     assert!(err(&output).ends_with("2 events are in the log\n"), "{}", err(&output));
+}
+
+#[test]
+fn a_file_without_events_is_a_mistake() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&folder.path().join("data"));
+    let file = folder.path().join("events");
+    for text in ["", "\n \r\n", "[]"] {
+        let output = import_file(&server, &file, text.as_bytes());
+        let expected =
+            format!("rollcall: no events in `{}`; 0 events are in the log\n", file.display());
+        assert_eq!((output.status.code(), err(&output)), (Some(1), expected), "{text:?}");
+    }
+    let mut child = start(&server.url, &[]);
+    drop(child.stdin.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(err(&output).starts_with("rollcall: no events in standard input"), "{}", err(&output));
+    assert_eq!(head(&server), 0);
+}
+
+/// Returns an event with this number of bytes.
+fn event_of(id: &str, bytes: usize) -> String {
+    let begun = format!(r#"{{"id":"{id}","event":"x.y","data":{{"text":""#);
+    format!("{begun}{}\"}}}}", "x".repeat(bytes - begun.len() - 3))
+}
+
+#[test]
+fn an_event_of_4_mib_is_taken_and_a_larger_one_is_refused_before_anything_is_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&folder.path().join("data"));
+    let file = folder.path().join("events");
+    let most = 4 << 20;
+    assert_eq!(event_of("e", most).len(), most);
+    let text = format!("{}\n{}\n{}\n", created("a"), event_of("e1", most), created("b"));
+    let output = import_file(&server, &file, text.as_bytes());
+    assert_eq!((output.status.code(), counts(&output)), (Some(0), vec!["new 3".into()]));
+    // The server alone takes the same, with or without a line break.
+    let path = format!("{}/rollcall/v1/import", server.url);
+    for (id, bytes, end, status) in [
+        ("e2", most, "", 200),
+        ("e3", most, "\n", 200),
+        ("e4", most, "\r\n", 200),
+        ("e5", most + 1, "", 413),
+        ("e6", most + 1, "\n", 413),
+    ] {
+        let answer = server.send("post", &path, API_KEY, &(event_of(id, bytes) + end));
+        assert_eq!(answer.status, status, "{id}");
+    }
+    let before = head(&server);
+    let text = format!("{}\n{}\n", created("c"), event_of("e7", most + 1));
+    let output = import_file(&server, &file, text.as_bytes());
+    let expected = format!(
+        "rollcall: `{}`: line 2: the event has 4194305 bytes, and at most 4194304 are taken; \
+         nothing was sent\n",
+        file.display()
+    );
+    assert_eq!((output.status.code(), err(&output)), (Some(1), expected));
+    assert_eq!(head(&server), before);
+    let mut child = start(&server.url, &[]);
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), head(&server)), (Some(1), before + 1));
+    assert!(err(&output).contains("line 2: the event has 4194305 bytes"), "{}", err(&output));
 }
 
 #[test]

@@ -100,10 +100,12 @@ fn nothing_is_sent_of_a_file_with_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(&folder.path().join("data"));
     for (text, line) in wrong_inputs() {
-        let output = send_file(&server, &folder.path().join("events"), text.as_bytes());
+        let file = folder.path().join("events");
+        let output = send_file(&server, &file, text.as_bytes());
         let told = err(&output);
         assert_eq!(output.status.code(), Some(1), "{text}: {told}");
-        assert!(told.starts_with(&format!("rollcall: line {line}: ")), "{text}: {told}");
+        let begins = format!("rollcall: `{}`: line {line}: ", file.display());
+        assert!(told.starts_with(&begins), "{text}: {told}");
         assert!(told.contains("nothing was sent"), "{text}: {told}");
         assert!(output.stdout.is_empty(), "{text}");
         assert_eq!(head(&server), 0, "{text}");
@@ -118,7 +120,8 @@ fn standard_input_is_sent_up_to_the_error_and_the_taken_are_counted() {
         let output = send_input(&server, text.as_bytes());
         let told = err(&output);
         assert_eq!(output.status.code(), Some(1), "{text}: {told}");
-        assert!(told.starts_with(&format!("rollcall: line {line}: ")), "{text}: {told}");
+        let begins = format!("rollcall: standard input: line {line}: ");
+        assert!(told.starts_with(&begins), "{text}: {told}");
         assert!(told.contains("1 event was taken"), "{text}: {told}");
         let class = if at == 0 { "200 new 1" } else { "200 duplicate 1" };
         assert_eq!(counts(&output), [class], "{text}");
