@@ -133,6 +133,8 @@ struct Occurrence {
     occurred_at: Millis,
     /// The time that the sender states, if it is too far ahead to count.
     claimed_at: Option<Millis>,
+    /// The one who states the time, in words that follow "by".
+    stated_by: &'static str,
 }
 
 impl Occurrence {
@@ -142,19 +144,34 @@ impl Occurrence {
         let event_type = extracted.event_type.as_deref();
         let (seq, recorded_at) = (receipt.seq, receipt.recorded_at);
         let entry = extracted.facts.entry(seq, recorded_at, None, event_type, RecordStatus::Counts);
-        Occurrence { occurred_at: entry.occurred_at, claimed_at: entry.claimed_at }
+        let (occurred_at, claimed_at) = (entry.occurred_at, entry.claimed_at);
+        Occurrence { occurred_at, claimed_at, stated_by: stated_by(&receipt.proof) }
     }
 
     fn for_people(&self) -> String {
         let occurred_at = time::format(self.occurred_at);
         match self.claimed_at {
-            None => format!("{occurred_at}, by its sender"),
+            None => format!("{occurred_at}, by {}", self.stated_by),
             Some(claimed_at) => {
                 let claimed_at = time::format(claimed_at);
                 format!("{occurred_at}, when it was recorded; its sender says {claimed_at}")
             }
         }
     }
+}
+
+/// Returns the one who states a record and its time, in words that follow "by".
+fn stated_by(proof: &Proof) -> &'static str {
+    match proof {
+        Proof::Webhook { .. } | Proof::Imported { .. } | Proof::Pulled { .. } => "its sender",
+        Proof::Operator { .. } => "Rollcall, which wrote the record",
+        Proof::Observed { .. } => "Rollcall, which asked the source",
+    }
+}
+
+/// Tells if Rollcall wrote a record itself, so that it has no other sender.
+fn is_own(proof: &Proof) -> bool {
+    matches!(proof, Proof::Operator { .. } | Proof::Observed { .. })
 }
 
 fn log_of(proven: &Proven) -> String {
@@ -280,12 +297,15 @@ fn unproven_lines(
     };
     let received =
         oldest.map_or("this proof".to_owned(), |size| format!("the checkpoint of {size} records"));
+    let is_own = is_own(&proven.receipt.proof);
+    let claims = if is_own { "claims of the log" } else { "claims, of its sender and of the log" };
     let times = format!(
-        "- When it happened and when it was recorded: both are claims, of its sender and of the \
-         log. All that is certain is that it existed when you received {received}."
+        "- When it happened and when it was recorded: both are {claims}. All that is certain is that \
+         it existed when you received {received}."
     );
+    let truth = if is_own { "Rollcall wrote" } else { "its sender said" };
     let mut lines = vec![
-        "- That the event's claim is true: it is what its sender said.".to_owned(),
+        format!("- That the event's claim is true: it is what {truth}."),
         "- That no other record of the log contradicts it: a proof covers one record. To cover \
          all, verify the log (`rollcall verify`)."
             .to_owned(),
@@ -373,11 +393,13 @@ fn sentence(subject: EventSubject, effect: EventEffect, data: &Value) -> Option<
             "the treatment of inactive users was set to {}",
             text(data, "inactive_users").unwrap_or_default()
         )),
-        EventSubject::Link => Some(format!(
-            "{} was {} a user of the application",
-            text(data, "directory_user_id").unwrap_or_default(),
-            if effect == EventEffect::Ends { "unlinked from" } else { "linked to" }
-        )),
+        EventSubject::Link => {
+            let id = |name: &str| text(data, name).unwrap_or_else(|| "without an id".into());
+            let (user, app_user) = (id("directory_user_id"), id("app_user_id"));
+            let change =
+                if effect == EventEffect::Ends { "was unlinked from" } else { "was linked to" };
+            Some(format!("user {user} {change} user {app_user} of the application"))
+        }
         EventSubject::Reconciliation => Some("a comparison with the source ended".into()),
         EventSubject::CheckpointKey => {
             Some(format!("the log's key is now {}", text(data, "to").unwrap_or_default()))

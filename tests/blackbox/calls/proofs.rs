@@ -877,6 +877,30 @@ impl Audited {
 }
 
 #[test]
+fn a_record_that_rollcall_wrote_has_no_other_sender() {
+    let audited = audited();
+    let link = json!({ "app_user_id": "1842", "directory_user_id": "directory_user_3" });
+    assert_eq!(audited.server.put("/rollcall/v1/links", &link).status, 200);
+    let removal = "/rollcall/v1/links?directory_user_id=directory_user_3";
+    assert_eq!(audited.server.delete(removal).status, 200);
+    for (record, change) in [("11", "was linked to"), ("12", "was unlinked from")] {
+        let bundle = succeed(Some(&audited.server), &["prove", record]);
+        let file = audited.file("proof.json", &bundle);
+        let told = succeed(None, &["check", &file, "--key", &audited.key]);
+        for words in [
+            &*format!("user directory_user_3 {change} user 1842 of the application"),
+            "Z, by Rollcall, which wrote the record",
+            "That the event's claim is true: it is what Rollcall wrote.",
+            "both are claims of the log.",
+            "an operator of Rollcall,",
+        ] {
+            assert!(told.contains(words), "`{words}` is missing from: {told}");
+        }
+        assert!(!told.contains("sender"), "{told}");
+    }
+}
+
+#[test]
 fn a_bundle_is_proven_where_there_is_no_server_and_no_store() {
     let audited = audited();
     let older = text(&audited.older).to_owned();

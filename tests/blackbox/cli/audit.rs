@@ -78,6 +78,30 @@ fn without_this_day(page: &str, recorded: &BTreeMap<u64, (String, String)>) -> S
 }
 
 #[test]
+fn a_user_who_was_deleted_twice_is_shown_as_it_was_before_the_first_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path());
+    for (kind, second) in [("created", 1), ("deleted", 2), ("deleted", 3), ("deleted", 4)] {
+        let at = format!("2026-01-01T00:00:0{second}.000Z");
+        let body = user("u", "d", "Ana", &at, &format!("e{second}"), &format!("dsync.user.{kind}"));
+        let mut body: Value = serde_json::from_str(&body).unwrap();
+        body["data"]["email"] = json!("ana@x.example");
+        body["data"]["organization_id"] = json!("org_1");
+        server.deliver(&body.to_string());
+    }
+    let shown = |arguments: &[&str]| -> Value {
+        let output = ask(&server, &[&["audit", "u", "--json"], arguments].concat());
+        let head: Value = serde_json::from_str(out(&output).lines().next().unwrap()).unwrap();
+        json!([head["email"], head["directory_id"], head["organization_id"]])
+    };
+    let expected = json!(["ana@x.example", "d", "org_1"]);
+    assert_eq!(shown(&[]), expected);
+    assert_eq!(shown(&["--as-of", "2026-01-01T00:00:03.500Z"]), expected);
+    let page = out(&ask(&server, &["audit", "u"]));
+    assert!(page.starts_with("Ana, ana@x.example\n"), "{page}");
+}
+
+#[test]
 fn who_left_and_when_that_was_learnt_is_one_page() {
     let folder = tempfile::tempdir().unwrap();
     let server = told(folder.path(), "0010");

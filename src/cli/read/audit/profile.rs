@@ -15,6 +15,9 @@ use super::USERS_PATH;
 use super::timeline::{Step, UserChange};
 use crate::time;
 
+/// The most ends of a user that are looked at, the newest first.
+const ENDINGS_MAX: usize = 32;
+
 /// A user's last known fields. A text is empty if nothing is known.
 #[derive(Default)]
 pub(super) struct UserProfile {
@@ -28,7 +31,8 @@ pub(super) struct UserProfile {
 
 impl UserProfile {
     /// Asks for the user at `moment`, and if the user had ended by then, one millisecond before the
-    /// end.
+    /// end. A user who is deleted several times without coming back was not there before the last
+    /// of these deletions, so that this asks about the one before, up to [`ENDINGS_MAX`] of them.
     ///
     /// # Errors
     /// If the server does not answer.
@@ -41,10 +45,11 @@ impl UserProfile {
         if let Some(profile) = UserProfile::at(client, id, moment)? {
             return Ok(profile);
         }
-        let ended = steps.iter().rev().find(|step| step.changes.iter().any(ends_user));
-        if let Some(before) = ended.and_then(|step| millisecond_before(&step.at)) {
-            let known_at = moment.value("known_at").map(str::to_owned);
-            let before = Query::moment(Some(before), known_at);
+        let endings = steps.iter().rev().filter(|step| step.changes.iter().any(ends_user));
+        let befores = endings.filter_map(|step| millisecond_before(&step.at));
+        let known_at = moment.value("known_at").map(str::to_owned);
+        for before in befores.take(ENDINGS_MAX) {
+            let before = Query::moment(Some(before), known_at.clone());
             if let Some(profile) = UserProfile::at(client, id, &before)? {
                 return Ok(profile);
             }
