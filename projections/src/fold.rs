@@ -1,5 +1,7 @@
 //! Folding: how each entry changes the views. Nothing else writes to them.
 
+use std::borrow::Cow;
+
 use smallvec::SmallVec;
 
 use crate::ground::fact::{
@@ -137,17 +139,24 @@ impl Views {
                 Some(self.fold_observed_membership(place, directory, user, group))
             }
             Fact::Reconciled { started_at, clean } => {
-                self.ids.push(seq32(entry.seq), entry.event_id);
-                let run = Run {
-                    started_at: *started_at,
-                    occurred_at: entry.occurred_at,
-                    seq: seq32(entry.seq),
-                };
-                let clean = clean.iter().filter_map(|id| self.directories.find(id));
-                self.observations.note_run(run, clean);
-                Some(Listing::nowhere())
+                Some(self.fold_reconciliation(entry, *started_at, clean))
             }
         }
+    }
+
+    /// Folds the end of a comparison with the source, which found nothing in doubt in the
+    /// directories `clean`.
+    fn fold_reconciliation(
+        &mut self,
+        entry: &Entry<'_>,
+        started_at: Millis,
+        clean: &[Cow<'_, str>],
+    ) -> Listing {
+        let (occurred_at, seq) = (entry.occurred_at, seq32(entry.seq));
+        self.ids.push(seq, entry.event_id);
+        let clean = clean.iter().filter_map(|id| self.directories.find(id));
+        self.observations.note_run(Run { started_at, occurred_at, seq }, clean);
+        Listing::nowhere()
     }
 
     /// Folds the setting or the removal of a link, which is listed in the user's directory.
