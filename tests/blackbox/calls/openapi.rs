@@ -407,6 +407,24 @@ fn every_reference_leads_somewhere_and_every_schema_is_used() {
     }
 }
 
+/// Returns what checks the answers of a call; `None` for one that does not answer with JSON.
+fn validator(document: &Value, path: &str) -> Option<jsonschema::Validator> {
+    let response = &document["paths"][path]["get"]["responses"]["200"];
+    let schema = &response["content"]["application/json"]["schema"];
+    let whole = json!({ "components": document["components"], "allOf": [schema] });
+    (!schema.is_null()).then(|| jsonschema::validator_for(&whole).unwrap())
+}
+
+fn faults_by(validator: &jsonschema::Validator, answer: &Value) -> Vec<String> {
+    let faults = validator.iter_errors(answer);
+    faults.map(|fault| format!("{fault} at {}", fault.instance_path())).collect()
+}
+
+/// Returns what in an answer of a call is not as the document describes it.
+pub fn faults(document: &Value, path: &str, answer: &Value) -> Vec<String> {
+    faults_by(&validator(document, path).unwrap(), answer)
+}
+
 #[test]
 fn the_answers_have_the_shapes_described() {
     for story in stories() {
@@ -431,13 +449,7 @@ fn the_answers_have_the_shapes_described() {
         };
         let (users, groups) = (of_kind("users"), of_kind("groups"));
         for (path, needs) in CALLS {
-            let response = &document["paths"][path]["get"]["responses"]["200"];
-            let schema = &response["content"]["application/json"]["schema"];
-            if schema.is_null() {
-                continue;
-            }
-            let whole = json!({ "components": document["components"], "allOf": [schema] });
-            let validator = jsonschema::validator_for(&whole).unwrap();
+            let Some(validator) = validator(&document, path) else { continue };
             let ids = match path {
                 _ if path.contains("users/{id}") => users.iter().collect(),
                 _ if path.contains("groups/{id}") => groups.iter().collect(),
@@ -452,10 +464,7 @@ fn the_answers_have_the_shapes_described() {
             for asked in asked {
                 let answer = server.get(&asked);
                 assert_eq!(answer.status, 200, "{}: {asked}", story.name);
-                let faults: Vec<String> = validator
-                    .iter_errors(&answer.json())
-                    .map(|fault| format!("{fault} at {}", fault.instance_path()))
-                    .collect();
+                let faults = faults_by(&validator, &answer.json());
                 assert!(faults.is_empty(), "{}: {asked}: {faults:?}", story.name);
             }
         }

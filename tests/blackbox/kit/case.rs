@@ -212,7 +212,8 @@ impl Case {
     }
 }
 
-fn source() -> Origin {
+/// Returns the source that is asked.
+pub fn source() -> Origin {
     Origin::new("https://source.example", "sk_source")
 }
 

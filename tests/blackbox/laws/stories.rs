@@ -1,11 +1,21 @@
 //! The stories in `fixtures/`: every question has the answer that the story gives.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use rollcall::engine::{Discovery, Engine, ObservationOutcome};
+use rollcall::log::{Log, MemoryLog};
+use rollcall::verify::Observation;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::calls::openapi::faults;
+use crate::kit::case::{described_by, observed, source};
+use crate::kit::model::observations::Thing;
+use crate::kit::model::read_time;
+use crate::kit::road::{AsyncAsk, act, asking, engine, get, memory_log, post};
 use crate::kit::server::{Server, holds};
 
 #[derive(Deserialize)]
@@ -29,6 +39,57 @@ pub struct Act {
     pub because: String,
 }
 
+/// What the source said when it was asked, or the end of a comparison with it.
+#[derive(Deserialize)]
+pub struct Answer {
+    /// The number of events delivered before it.
+    pub after: usize,
+    asked_at: Option<String>,
+    user: Option<String>,
+    group: Option<String>,
+    directory: Option<String>,
+    /// The source's object, `true` for a membership, or null if the thing is not there.
+    object: Option<Value>,
+    occurs_at: Option<String>,
+    because: Option<String>,
+    /// Of a comparison: when it began, and the directories that it compared without a doubt.
+    started_at: Option<String>,
+    clean: Option<Vec<String>>,
+}
+
+impl Answer {
+    /// Records it, and checks when it occurs.
+    fn record(&self, engine: &Engine, log: &MemoryLog) {
+        let moment = |text: &Option<String>| text.as_deref().and_then(read_time).unwrap();
+        if let Some(clean) = &self.clean {
+            let run = format!("run_{}", self.started_at.as_deref().unwrap());
+            let data = json!({ "clean_directories": clean });
+            engine.end_reconciliation(&source(), &run, moment(&self.started_at), data).unwrap();
+            return;
+        }
+        let id = |id: &Option<String>| id.clone().unwrap();
+        let thing = match (&self.user, &self.group) {
+            (Some(user), Some(group)) => {
+                Thing::Membership(user.clone(), group.clone(), id(&self.directory))
+            }
+            (Some(user), None) => Thing::User(user.clone(), id(&self.directory)),
+            (None, Some(group)) => Thing::Group(group.clone(), id(&self.directory)),
+            (None, None) => Thing::Directory(id(&self.directory)),
+        };
+        let compared_with = described_by(engine, &thing);
+        let observation = Observation {
+            observed: observed(&thing, self.object.as_ref().map(Value::to_string)),
+            observed_at: moment(&self.asked_at),
+            run: "run_1".to_owned(),
+        };
+        let discovery = Discovery { observation, compared_with };
+        let found = engine.begin_to_observe(&source(), vec![discovery]).unwrap().wait().unwrap();
+        let [ObservationOutcome::Recorded(seq)] = found[..] else { panic!("{thing:?}: {found:?}") };
+        let body: Value = serde_json::from_slice(&log.bodies(&[seq]).unwrap()[0]).unwrap();
+        assert_eq!(body["created_at"].as_str(), self.occurs_at.as_deref(), "{:?}", self.because);
+    }
+}
+
 /// One step of a story.
 pub enum Step<'a> {
     Event(&'a str),
@@ -39,11 +100,18 @@ pub struct Story {
     pub name: String,
     pub events: Vec<String>,
     pub acts: Vec<Act>,
+    /// What the source said, in order.
+    pub answers: Vec<Answer>,
     pub deciding: Vec<String>,
     pub questions: Vec<Question>,
 }
 
+/// Returns the stories of webhooks and acts.
 pub fn stories() -> Vec<Story> {
+    all_stories().into_iter().filter(|story| story.answers.is_empty()).collect()
+}
+
+fn all_stories() -> Vec<Story> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures");
     let mut folders: Vec<PathBuf> = fs::read_dir(folder)
         .unwrap()
@@ -57,15 +125,20 @@ pub fn stories() -> Vec<Story> {
 fn read_story(folder: PathBuf) -> Story {
     let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
     let lines = |name: &str| read(name).lines().map(str::to_owned).collect::<Vec<String>>();
+    let lines_if_any =
+        |name: &str| if folder.join(name).exists() { lines(name) } else { Vec::new() };
     let story: Value = serde_json::from_str(&read("story.json")).unwrap();
     Story {
         name: folder.file_name().unwrap().to_string_lossy().into_owned(),
         events: lines("events.jsonl"),
-        acts: if folder.join("acts.jsonl").exists() {
-            lines("acts.jsonl").iter().map(|line| serde_json::from_str(line).unwrap()).collect()
-        } else {
-            Vec::new()
-        },
+        acts: lines_if_any("acts.jsonl")
+            .iter()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect(),
+        answers: lines_if_any("observations.jsonl")
+            .iter()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect(),
         deciding: story["deciding"]
             .as_array()
             .unwrap()
@@ -214,6 +287,71 @@ fn every_question_of_every_story_is_answered_as_it_says() {
             (answer.status, answer.json())
         };
         story.check(0..story.questions.len(), "after a restart", ask);
+    }
+}
+
+/// The calls whose answers about observations are compared with the schemas that describe them.
+const DESCRIBED: [(&str, &str); 3] = [
+    ("/rollcall/v1/deprovisionings", "/rollcall/v1/deprovisionings"),
+    ("/rollcall/v1/links", "/rollcall/v1/links"),
+    ("/rollcall/v1/users/", "/rollcall/v1/users/{id}/access"),
+];
+
+impl Story {
+    /// Plays the story to the routes of this process, where the source's answers have the moments
+    /// that the story gives them.
+    fn play(&self, engine: Arc<Engine>, log: &MemoryLog) -> HashMap<String, (u16, Value)> {
+        let told = engine.clone();
+        asking(Some(engine), async |server| {
+            for at in 0..=self.events.len() {
+                for answer in self.answers.iter().filter(|answer| answer.after == at) {
+                    // It waits for the writer, which a thread of the routes must not.
+                    std::thread::scope(|scope| {
+                        scope.spawn(|| answer.record(&told, log)).join().unwrap();
+                    });
+                }
+                for deed in self.acts.iter().filter(|act| act.after == at) {
+                    let (status, answer) = server.call(act(deed)).await;
+                    self.check_act(deed, status.as_u16(), &answer);
+                }
+                if let Some(event) = self.events.get(at) {
+                    assert_eq!(server.call(post(event.as_bytes())).await.0.as_u16(), 200);
+                }
+            }
+            self.ask_all(server).await
+        })
+    }
+
+    /// Asks every question, and checks that the answers have the shapes that are described.
+    async fn ask_all(&self, server: &dyn AsyncAsk) -> HashMap<String, (u16, Value)> {
+        let (_, document) = server.call(get("/openapi.json")).await;
+        let mut answers = HashMap::new();
+        for Question { ask, .. } in &self.questions {
+            let (status, answer) = server.call(get(ask)).await;
+            let described = DESCRIBED.iter().find(|(begin, _)| ask.starts_with(begin));
+            if let Some((_, path)) = described.filter(|_| status.as_u16() == 200) {
+                let faults = faults(&document, path, &answer);
+                assert!(faults.is_empty(), "{}: {ask}: {faults:?}", self.name);
+            }
+            answers.insert(ask.clone(), (status.as_u16(), answer));
+        }
+        answers
+    }
+}
+
+#[test]
+fn every_question_of_a_story_with_observations_is_answered_as_it_says() {
+    let stories: Vec<Story> =
+        all_stories().into_iter().filter(|story| !story.answers.is_empty()).collect();
+    assert!(!stories.is_empty());
+    for story in stories {
+        let log = memory_log([]);
+        let all = 0..story.questions.len();
+        let answers = story.play(engine(log.clone()), &log);
+        story.check(all.clone(), "as written", |path| answers[path].clone());
+        // And again by one that folds from zero.
+        let answers = asking(Some(engine(log)), async |server| story.ask_all(server).await);
+        story.check(all, "after a restart", |path| answers[path].clone());
     }
 }
 
