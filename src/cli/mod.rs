@@ -9,6 +9,7 @@ mod demo;
 mod describe;
 mod forge;
 mod generate;
+mod health;
 mod import;
 mod input;
 mod key;
@@ -80,6 +81,7 @@ enum Command {
     Events(read::EventsArgs),
     Changes(read::ChangesArgs),
     Status(read::StatusArgs),
+    Health(health::HealthArgs),
     Pull(pull::PullArgs),
     Reconcile(reconcile::ReconcileArgs),
     Rebuild(rebuild::RebuildArgs),
@@ -186,6 +188,7 @@ pub fn run() -> ExitCode {
         Command::Events(events) => events.run(),
         Command::Changes(changes) => changes.run(),
         Command::Status(status) => status.run(),
+        Command::Health(health) => health.run(),
         Command::Pull(pull) => pull.run(),
         Command::Reconcile(reconcile) => reconcile.run(),
         Command::Rebuild(rebuild) => rebuild.run(),

@@ -4,6 +4,7 @@
 mod acts;
 mod attributes;
 mod changes;
+mod condition;
 mod cut;
 mod errors;
 mod links;
@@ -29,6 +30,8 @@ pub use acts::{Expect, not_in_future};
 use attributes::{ReadProgress, note_all};
 use changes::Marks;
 pub use changes::{CountedUser, Feed, FeedCursor, FeedPlace, PageBounds};
+use condition::StateMoments;
+pub use condition::{LogState, Since};
 pub use cut::KnownAt;
 pub use errors::{ActError, CutError, IngestError};
 pub use links::{LINKS_AT_ONCE, LinkOutcome, LinkPair, LinkResult};
@@ -77,6 +80,7 @@ pub struct Engine {
     /// True while the log of this process says last that the clock has jumped.
     clock_is_doubted: AtomicBool,
     started_at: Millis,
+    moments: StateMoments,
     /// Deliveries since the start that appended nothing; the log does not keep them.
     duplicates: AtomicU64,
     /// The duplicates among them with another content than the record of their id.
@@ -110,6 +114,7 @@ impl Engine {
         let views = fold_whole(&*log)?;
         let not_before = views.recorded_at().max(log.answered().saturating_add(1));
         wait_until(&clock, not_before);
+        let started_at = clock.now_ms();
         let (queue, jobs) = sync_channel(QUEUE_EVENTS_MAX);
         let engine = Arc::new(Engine {
             log,
@@ -131,7 +136,8 @@ impl Engine {
             rebuild: Mutex::default(),
             mapping_bytes_max: AtomicU64::new(MAPPING_BYTES_MAX),
             acting: Mutex::default(),
-            started_at: clock.now_ms(),
+            started_at,
+            moments: StateMoments::begun(started_at),
             clock,
             clock_is_doubted: AtomicBool::new(false),
             duplicates: AtomicU64::new(0),

@@ -187,6 +187,7 @@ impl Engine {
         self.stamps.lock().unknown = None;
         self.folded.send_replace(self.views.read().head());
         self.blocked.store(false, Ordering::SeqCst);
+        self.note_log_state();
         tracing::warn!(head = self.log.head(), "the disk takes writes: events are taken again");
         Ok(())
     }
@@ -202,6 +203,7 @@ impl Engine {
             (Ok(_), true) => tracing::warn!("the clock is back: events are taken again"),
             _ => return,
         }
+        self.note_clock_state();
         self.clock_is_doubted.fetch_xor(true, Ordering::SeqCst);
     }
 
@@ -222,6 +224,7 @@ impl Engine {
     /// Refuses events until the log resumes.
     fn block(&self, cause: &str) {
         if !self.blocked.swap(true, Ordering::SeqCst) {
+            self.note_log_state();
             tracing::error!(cause, "events are refused until the disk takes writes");
         }
     }
@@ -237,6 +240,7 @@ impl Engine {
 
     fn fail(&self, cause: &str) {
         if !self.failed.swap(true, Ordering::SeqCst) {
+            self.note_log_state();
             tracing::error!(
                 cause,
                 "the log has failed; events are refused until it is opened again"

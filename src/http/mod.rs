@@ -18,6 +18,7 @@ use actix_web::{App, HttpRequest, HttpServer, Responder, web};
 
 use crate::engine::Engine;
 use crate::sources::Source;
+use crate::time;
 use calls::{OPERATIONS, ingest, resources};
 pub use listen::ListenOn;
 use listen::{Bound, SocketFile};
@@ -225,6 +226,7 @@ fn state(
         keys,
         engine,
         source,
+        started_at: time::now_ms(),
         operations: OPERATIONS,
         refusals: Default::default(),
         bodies: Default::default(),

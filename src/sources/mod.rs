@@ -26,7 +26,7 @@ pub use events::{PullError, Take};
 use parking_lot::Mutex;
 use reconcile::Guard;
 use rollcall_projections::Millis;
-pub use status::{SourceCounts, SourceFault, SourceMoments, SourceStatus};
+pub use status::{SourceCounts, SourceFault, SourceMoments, SourceState, SourceStatus};
 
 use crate::engine::Engine;
 use crate::time;

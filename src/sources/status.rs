@@ -44,10 +44,21 @@ pub struct SourceCounts {
     pub held: u64,
 }
 
+/// Tells whether a source answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceState {
+    /// Its last answer could be used.
+    Answering,
+    /// Its last error is not over.
+    Failing,
+}
+
 /// The state of a source since the start.
 #[derive(Default)]
 pub struct SourceStatus {
     moments: Mutex<SourceMoments>,
+    /// The state, and the moment at which it began; `None` before the first answer or error.
+    state: Mutex<Option<(SourceState, Millis)>>,
     new: AtomicU64,
     duplicates: AtomicU64,
     differs: AtomicU64,
@@ -58,6 +69,20 @@ impl SourceStatus {
     /// Returns the moments.
     pub fn moments(&self) -> SourceMoments {
         self.moments.lock().clone()
+    }
+
+    /// Returns whether the source answers, and since when; `None` before its first answer or error.
+    pub fn state(&self) -> Option<(SourceState, Millis)> {
+        *self.state.lock()
+    }
+
+    /// Notes a state. Its moment stays while the state does.
+    fn note_state(&self, last_error: Option<&SourceFault>) {
+        let now = if last_error.is_some() { SourceState::Failing } else { SourceState::Answering };
+        let mut state = self.state.lock();
+        if state.is_none_or(|(before, _)| before != now) {
+            *state = Some((now, time::now_ms()));
+        }
     }
 
     /// Returns the counts.
@@ -90,6 +115,7 @@ impl SourceStatus {
         let mut moments = self.moments.lock();
         moments.caught_up_at = Some(started_at);
         moments.last_error = None;
+        self.note_state(None);
     }
 
     /// Notes an answer. It ends a fault of the connection, and no other.
@@ -99,12 +125,15 @@ impl SourceStatus {
         if moments.last_error.as_ref().is_some_and(|fault| TRANSIENT.contains(&fault.code)) {
             moments.last_error = None;
         }
+        self.note_state(moments.last_error.as_ref());
     }
 
     /// Notes a fault. Returns true if the last one was of another kind.
     pub(super) fn note_fault(&self, code: &'static str, message: String) -> bool {
         let fault = SourceFault { code, message, at: time::now_ms() };
-        let before = self.moments.lock().last_error.replace(fault);
+        let mut moments = self.moments.lock();
+        let before = moments.last_error.replace(fault);
+        self.note_state(moments.last_error.as_ref());
         before.is_none_or(|before| before.code != code)
     }
 }

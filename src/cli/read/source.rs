@@ -120,7 +120,11 @@ pub(in super::super) fn url_of_environment() -> Result<String, Failure> {
     }
 }
 
-fn http_url(text: &str) -> Result<String, String> {
+/// Reads a URL of a server.
+///
+/// # Errors
+/// A sentence that says what it must be.
+pub(in super::super) fn http_url(text: &str) -> Result<String, String> {
     let url = text
         .parse::<ureq::http::Uri>()
         .ok()

@@ -2,10 +2,15 @@
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
+use rollcall_projections::Millis;
+use serde_json::{Map, Value, json};
 
+use crate::engine::{Engine, LogState, Since};
 use crate::http::wire::answer::{Code, Problem, respond};
 use crate::http::wire::api::{Access, Gives, Operation};
 use crate::http::wire::state::State;
+use crate::sources::SourceState;
+use crate::time;
 
 const SHAPES: &str = include_str!("health.schema.json");
 
@@ -29,7 +34,9 @@ pub(crate) async fn alive() -> HttpResponse {
 pub(crate) const READY: Operation = Operation {
     path: "/readyz",
     name: "readiness",
-    about: "Says whether the log is folded and open, so that questions and webhooks are answered.",
+    about: "Says whether the log is folded and open, so that questions and webhooks are answered. \
+        `parts`, which an error has too, says how each part is and since when. A source that does \
+        not answer is shown there and is no error: questions are answered from what is known.",
     access: Access::Open,
     gives: Gives::One("Readiness"),
     shapes: SHAPES,
@@ -39,10 +46,54 @@ pub(crate) const READY: Operation = Operation {
 
 /// Answers [`READY`].
 pub(crate) async fn ready(state: web::Data<State>) -> Result<HttpResponse, Problem> {
-    let engine = state.engine()?;
-    if engine.refuses_events() {
-        return Err(Code::LogUnavailable.into());
+    let parts = parts(&state);
+    let engine = state.engine.get().ok_or(Code::NotReady);
+    match engine.map(|engine| (engine.refuses_events(), engine.folded_head())) {
+        Err(code) => Err(Problem::with_parts(code, parts)),
+        Ok((true, _)) => Err(Problem::with_parts(Code::LogUnavailable, parts)),
+        Ok((false, seq)) => {
+            let body = json!({ "status": "ready", "seq": seq, "parts": parts });
+            Ok(respond(StatusCode::OK).body(body.to_string()))
+        }
     }
-    let seq = engine.folded_head();
-    Ok(respond(StatusCode::OK).body(format!(r#"{{"status":"ready","seq":{seq}}}"#)))
+}
+
+/// Describes each part that the server has.
+fn parts(state: &State) -> Value {
+    let mut parts = Map::new();
+    match state.engine.get() {
+        Some(engine) => parts.extend(of_engine(engine)),
+        None => parts.extend([
+            ("log".to_owned(), part("opening", state.started_at)),
+            ("fold".to_owned(), part("folding", state.started_at)),
+        ]),
+    }
+    if let Some(source) = &state.source {
+        let described = match source.status().state() {
+            None => part("waiting", state.started_at),
+            Some((SourceState::Answering, since)) => part("answering", since),
+            Some((SourceState::Failing, since)) => part("failing", since),
+        };
+        parts.insert("source".to_owned(), described);
+    }
+    parts.into()
+}
+
+fn of_engine(engine: &Engine) -> [(String, Value); 3] {
+    let Since { state, since } = engine.log_state();
+    let log = match state {
+        LogState::Open => "open",
+        LogState::Blocked => "blocked",
+        LogState::Failed => "failed",
+    };
+    let clock = engine.clock_believed();
+    [
+        ("log".to_owned(), part(log, since)),
+        ("fold".to_owned(), part("current", engine.started_at())),
+        ("clock".to_owned(), part(if clock.state { "believed" } else { "jumped" }, clock.since)),
+    ]
+}
+
+fn part(state: &str, since: Millis) -> Value {
+    json!({ "state": state, "since": time::format(since) })
 }

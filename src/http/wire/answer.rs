@@ -13,6 +13,7 @@ use actix_web::http::header::{
 use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
 use rollcall_projections::{Cut, Millis};
 use serde::Serialize;
+use serde_json::Value;
 
 use super::api::Operation;
 use crate::engine::{ActError, ChangeError, CutError, IngestError};
@@ -221,6 +222,9 @@ pub(crate) struct Problem {
     errors: Vec<FieldError>,
     #[serde(skip_serializing_if = "Option::is_none")]
     entity_id: Option<String>,
+    /// The state of each part of the server, of `/readyz`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parts: Option<Box<Value>>,
     /// The seconds after which a retry may succeed, if that is known.
     #[serde(skip)]
     retry_after_s: Option<u64>,
@@ -275,6 +279,7 @@ impl From<Code> for Problem {
             code,
             errors: Vec::new(),
             entity_id: None,
+            parts: None,
             retry_after_s: None,
         }
     }
@@ -285,6 +290,11 @@ impl Problem {
     pub(crate) fn entity_not_found(kind: &str, id: &str) -> Problem {
         let message = format!("{kind} not found: '{id}'.").into();
         Problem { message, entity_id: Some(id.to_owned()), ..Code::EntityNotFound.into() }
+    }
+
+    /// Refuses what a part of the server cannot do now, and says how each part is.
+    pub(crate) fn with_parts(code: Code, parts: Value) -> Problem {
+        Problem { parts: Some(Box::new(parts)), ..code.into() }
     }
 
     /// Refuses what may succeed later.

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use rollcall_projections::Millis;
 use tokio::sync::watch;
 
 use super::answer::{Code, Problem};
@@ -126,6 +127,8 @@ pub(crate) struct State {
     pub(crate) engine: Arc<OnceLock<Arc<Engine>>>,
     /// The source to pull from.
     pub(crate) source: Option<Arc<Source>>,
+    /// The moment at which the server began to listen.
+    pub(crate) started_at: Millis,
     /// Every declared call.
     pub(crate) operations: &'static [&'static Operation],
     /// The webhooks refused since the start.

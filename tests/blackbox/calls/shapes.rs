@@ -1464,7 +1464,18 @@ fn samples() -> Vec<Sample> {
             ..plain("rollcall.json#/$defs/reconciliation", reconciliation)
         },
         plain("rollcall.json#/$defs/alive", json!({ "status": "ok" })),
-        plain("rollcall.json#/$defs/ready", json!({ "status": "ready", "seq": 0 })),
+        Sample {
+            optional: &["/parts/clock", "/parts/source"],
+            ..plain(
+                "rollcall.json#/$defs/ready",
+                json!({ "status": "ready", "seq": 0, "parts": {
+                    "log": { "state": "open", "since": MOMENT },
+                    "fold": { "state": "current", "since": MOMENT },
+                    "clock": { "state": "believed", "since": MOMENT },
+                    "source": { "state": "failing", "since": MOMENT },
+                } }),
+            )
+        },
         Sample {
             nullable: &[
                 "/delay_ms/last_hour",

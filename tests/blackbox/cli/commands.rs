@@ -103,6 +103,7 @@ fn a_mistake_in_the_arguments_exits_with_1_and_help_with_0() {
         (&["mapping", "set", "--help"], "Example"),
         (&["policy", "--help"], "Example"),
         (&["rebuild", "--help"], "Example"),
+        (&["health", "--help"], "Needs no API key"),
         (&["--version"], "rollcall 0."),
     ] {
         let output = run(arguments, &[]);
@@ -220,4 +221,32 @@ fn a_demo_that_nobody_reads_any_more_ends() {
     assert!(line.starts_with("A server is listening at http://127.0.0.1:"), "{line}");
     drop(output);
     assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_health_check_knows_two_exit_codes_and_needs_no_key() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path());
+    let health = |arguments: &[&str], url: &str| {
+        run(&[&["health"], arguments].concat(), &[("ROLLCALL_URL", url)])
+    };
+    let output = health(&[], &server.url);
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    let words: Vec<&str> = text.lines().map(|line| line.split(" since ").next().unwrap()).collect();
+    assert_eq!(words, ["ready", "clock: believed", "fold: current", "log: open"]);
+    let output = health(&["--alive"], &format!("{}/", server.url));
+    assert_eq!((output.status.code(), said(&output).as_str()), (Some(0), "ok\n"));
+    let output = health(&["--json"], &server.url);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&json["status"], &json["seq"]), (&"ready".into(), &0.into()));
+    // Another program, which answers all with 404, and no program at all.
+    for (url, wanted) in [
+        (format!("{}/no/such", server.url), "answered 404"),
+        ("http://127.0.0.1:1".to_owned(), "does not answer"),
+    ] {
+        let output = health(&[], &url);
+        assert_eq!(output.status.code(), Some(1), "a container takes 2 for something else");
+        assert!(said(&output).contains(wanted), "{}", said(&output));
+    }
 }

@@ -81,6 +81,11 @@ fn while_the_clock_has_jumped_events_are_refused_and_questions_answered() {
             assert_eq!((refused.status, refused.code().as_str()), (503, "log_unavailable"));
         }
         assert_eq!(server.get("/readyz").code(), "log_unavailable");
+        let parts = server.get("/readyz").json()["parts"].clone();
+        assert_eq!(
+            (&parts["clock"]["state"], &parts["log"]["state"]),
+            (&"jumped".into(), &"open".into())
+        );
         let policy = serde_json::json!({ "inactive_users": "delete" });
         assert_eq!(server.put("/rollcall/v1/policy", &policy).code(), "log_unavailable");
         assert_eq!(server.get("/directory_users/first").status, 200);
@@ -94,7 +99,11 @@ fn while_the_clock_has_jumped_events_are_refused_and_questions_answered() {
         machine.set_clock_ahead_by(0);
         let id = format!("after {minutes}");
         assert_eq!(machine.post(&server, &body(&id)).status, 200);
-        assert_eq!(server.get("/readyz").status, 200);
+        let ready = server.get("/readyz");
+        assert_eq!(
+            (ready.status, &ready.json()["parts"]["clock"]["state"]),
+            (200, &"believed".into())
+        );
     }
     machine.set_clock_ahead_by(4 * MINUTE_MS);
     assert_eq!(machine.post(&server, &body("a correction")).status, 200);

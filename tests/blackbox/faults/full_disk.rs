@@ -68,6 +68,7 @@ impl Drop for StopAtTheEnd<'_> {
 pub fn check_blocked(server: &Server, known: &str) {
     wait_until("the disk is noticed", || server.get("/readyz").status == 503);
     assert_eq!(server.get("/readyz").code(), "log_unavailable");
+    assert_eq!(server.get("/readyz").json()["parts"]["log"]["state"], "blocked");
     let refused = server.post(body("refused").as_bytes());
     assert_eq!((refused.status, refused.code().as_str()), (503, "log_unavailable"));
     assert_eq!(server.get("/healthz").status, 200);

@@ -12,6 +12,7 @@ use rollcall::verify::Verified;
 use rollcall_projections::{Entry, Millis, Seq};
 use serde_json::Value;
 
+use crate::kit::model::read_time;
 use crate::kit::road::{asking, engine, get, memory_log, operate, post, verified};
 use crate::kit::server::{delegate_log, now_ms, user};
 
@@ -98,7 +99,20 @@ fn before_the_log_is_folded_everything_but_health_says_not_ready() {
             );
         }
         assert_eq!(server.call(get("/healthz")).await.0, StatusCode::OK);
+        let (_, answer) = server.call(get("/readyz")).await;
+        assert_eq!(states(&answer), [("fold", "folding"), ("log", "opening")]);
     });
+}
+
+/// The state of each part, in order of name.
+fn states(answer: &Value) -> Vec<(&str, &str)> {
+    let parts = answer["parts"].as_object().unwrap().iter();
+    parts.map(|(name, part)| (name.as_str(), part["state"].as_str().unwrap())).collect()
+}
+
+/// The moment since when a part is as it is.
+fn since_ms(answer: &Value, part: &str) -> i64 {
+    read_time(answer["parts"][part]["since"].as_str().unwrap()).unwrap()
 }
 
 #[test]
@@ -144,7 +158,13 @@ fn after_an_append_in_doubt_nothing_is_taken_and_nothing_said_that_could_change(
                 );
             }
             assert!(told.load(Ordering::SeqCst), "whoever runs the engine is told");
-            assert_eq!(server.call(get("/readyz")).await.1["code"], "log_unavailable");
+            let (_, answer) = server.call(get("/readyz")).await;
+            assert_eq!(answer["code"], "log_unavailable");
+            let parts = [("clock", "believed"), ("fold", "current"), ("log", "failed")];
+            assert_eq!(states(&answer), parts);
+            assert!((before..=now_ms()).contains(&since_ms(&answer, "log")), "{answer}");
+            // The fold is as it was before the failure.
+            assert!(since_ms(&answer, "fold") <= before, "{answer}");
             // What is folded can still be asked about, but by the time of the batch in doubt nobody
             // can say for ever what was known.
             assert_eq!(server.call(get("/directory_users/ua")).await.0, StatusCode::OK);

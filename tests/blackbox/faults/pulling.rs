@@ -221,6 +221,7 @@ fn young_events_are_left_to_their_webhooks_where_there_are_any() {
         let told = pull(&server);
         assert_eq!(event_ids(&server), expected);
         assert_eq!(told["last_error"], Value::Null);
+        assert_eq!(server.get("/readyz").json()["parts"]["source"]["state"], "answering");
         let webhook = server.post(created(1, 0).as_bytes());
         assert_eq!(webhook.status, if takes_webhooks { 200 } else { 404 });
         assert_eq!(server.get("/readyz").status, 200);
@@ -291,7 +292,13 @@ fn a_cursor_that_the_source_no_longer_knows_is_a_lost_one() {
         source.contents().has_events = false;
         let told = until(&server, |source| !source["last_error"].is_null());
         assert_eq!(told["last_error"]["code"], "not_found");
-        assert_eq!(server.get("/readyz").status, 200);
+        let ready = server.get("/readyz");
+        let part = ready.json()["parts"]["source"].clone();
+        assert_eq!((ready.status, &part["state"]), (200, &"failing".into()));
+        // The next try fails as well, and the state is as old as the first failure.
+        let at = told["last_error"]["at"].clone();
+        until(&server, |source| source["last_error"]["at"] != at);
+        assert_eq!(server.get("/readyz").json()["parts"]["source"], part);
     }
 }
 
