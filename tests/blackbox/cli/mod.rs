@@ -13,6 +13,7 @@ pub mod large_sync;
 pub mod links;
 mod moments;
 mod names;
+mod quarantine;
 mod reach;
 pub mod read;
 pub mod read_events;
