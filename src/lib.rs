@@ -12,6 +12,7 @@ pub mod http;
 pub mod json;
 pub mod keys;
 pub mod log;
+pub mod metrics;
 pub mod notary;
 pub mod percent;
 pub mod sources;

@@ -52,7 +52,7 @@ pub use ask::observations::{Finding, ObservedThing, Verdict};
 pub use ask::preview::{Comparison, ComparisonStep, Proposal, RoleChange, RoleCounts};
 pub use ask::same_person::{OtherUser, SamePerson};
 pub use ask::touched::TouchedUsers;
-pub use ask::traffic::{Counted, Counts, Delays, Traffic, WINDOWS, WINDOWS_MS};
+pub use ask::traffic::{Counted, Counts, DELIVERY_MS_MAX, Delays, Traffic, WINDOWS, WINDOWS_MS};
 pub use ask::unmatched::{
     Judged, RuleWarning, Unmatched, UnmatchedGroup, UnmatchedSearch, WarningReason,
 };

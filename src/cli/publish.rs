@@ -198,6 +198,7 @@ fn publish(engine: &Engine, place: &Place, last: &mut Seq) -> Result<Option<Seq>
         *last = published.size;
     }
     if head == *last {
+        engine.note_checkpointed();
         return Ok(None);
     }
     publish_handovers(engine, place, last, head)?;

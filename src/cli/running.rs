@@ -19,7 +19,7 @@ use super::publish::{Publish, Publishers};
 use super::secrets;
 use super::service_manager::ServiceManager;
 use super::signals::stops;
-use crate::engine::{Engine, MAPPING_BYTES_MAX};
+use crate::engine::{Engine, MAPPING_BYTES_MAX, Tallying};
 use crate::http::{self, ListenError, ListenOn, Settings};
 use crate::keys::Operator;
 use crate::log::{DISK_RESERVE_BYTES, DiskLog, Log, OpenError, StoppedFolder, Unrecovered};
@@ -201,10 +201,11 @@ impl From<StartError> for Failure {
     }
 }
 
-/// The threads that ask other servers.
+/// The threads that work beside those that answer: they ask other servers, and count.
 struct Asking {
     publishers: Publishers,
     pulling: Option<Pulling>,
+    tallying: Option<Tallying>,
 }
 
 impl Asking {
@@ -212,10 +213,12 @@ impl Asking {
         publish: Publish,
         source: Option<&Arc<Source>>,
         engine: &Arc<Engine>,
+        tallies: bool,
     ) -> Result<Asking, Failure> {
+        let tallying = tallies.then(|| engine.begin_tally()).transpose().map_err(Failure::ours)?;
         let pulling = source.map(|source| source.start(engine)).transpose();
         let pulling = pulling.map_err(Failure::ours)?;
-        Ok(Asking { publishers: publish.start(engine), pulling })
+        Ok(Asking { publishers: publish.start(engine), pulling, tallying })
     }
 }
 
@@ -272,6 +275,7 @@ impl Running {
                 (folder, ServiceManager::starting())
             }
         };
+        let tallies = matches!(signing, Signing::Own { .. });
         let handle = server.handle.clone();
         let (failed, failures) = mpsc::channel();
         let (begun, asking) = mpsc::channel();
@@ -286,8 +290,9 @@ impl Running {
             };
             let opened =
                 open_engine(folder, caches.documents, conditions, signing, &data, on_failure);
-            let opened = opened
-                .and_then(|engine| Ok((Asking::begin(publish, pulled.as_ref(), &engine)?, engine)));
+            let opened = opened.and_then(|engine| {
+                Ok((Asking::begin(publish, pulled.as_ref(), &engine, tallies)?, engine))
+            });
             match opened {
                 Ok((asking, engine)) => {
                     let _ = begun.send(asking);
@@ -385,7 +390,8 @@ impl Running {
         // A server that is stopped while it catches up has taken nothing that must be synced.
         if let Some(ready) = engine.get() {
             ready.close();
-            if let Ok(Asking { publishers, pulling }) = asking.try_recv() {
+            if let Ok(Asking { publishers, pulling, tallying }) = asking.try_recv() {
+                tallying.into_iter().for_each(Tallying::finish);
                 publishers.finish();
                 pulling.into_iter().for_each(Pulling::finish);
             }

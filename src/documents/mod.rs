@@ -140,6 +140,11 @@ impl Documents {
         Ok(found.into_iter().flatten().collect())
     }
 
+    /// Returns the memory that it takes, in bytes, about.
+    pub fn weight(&self) -> u64 {
+        self.cache.weight()
+    }
+
     /// Empties the cache.
     pub fn clear(&self) {
         self.cache.clear();

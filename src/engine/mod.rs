@@ -8,15 +8,17 @@ mod condition;
 mod cut;
 mod errors;
 mod links;
+mod metrics;
 mod observations;
 mod preview;
 mod proofs;
 mod pulled;
 mod reads;
 mod rebuild;
+mod tally;
 mod writer;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
@@ -35,11 +37,14 @@ pub use condition::{LogState, Since};
 pub use cut::KnownAt;
 pub use errors::{ActError, CutError, IngestError};
 pub use links::{LINKS_AT_ONCE, LinkOutcome, LinkPair, LinkResult};
+use metrics::EngineMetrics;
 pub use observations::{AwaitedOutcomes, Discovery, ObservationOutcome};
 pub use preview::{GoesOn, Prepared, WorkError};
 pub use proofs::{ChangeError, KeyChange};
 pub use reads::ViewState;
 pub use rebuild::Rebuild;
+use tally::Tally;
+pub use tally::Tallying;
 use writer::{FOLD_EVENTS, Job, Notes, QUEUE_EVENTS_MAX, Stamps, fold};
 
 use crate::documents::Documents;
@@ -63,6 +68,7 @@ pub struct Engine {
     /// The queue of the writer; `None` once closed.
     queue: Mutex<Option<SyncSender<Job>>>,
     queued_bytes: AtomicUsize,
+    queued_events: AtomicUsize,
     stamps: Mutex<Stamps>,
     /// The newest folded record; sent after each fold.
     folded: watch::Sender<Seq>,
@@ -81,6 +87,10 @@ pub struct Engine {
     clock_is_doubted: AtomicBool,
     started_at: Millis,
     moments: StateMoments,
+    metrics: EngineMetrics,
+    tally: Mutex<Tally>,
+    /// The moment at which a checkpoint of all records was last given out.
+    checkpointed_at: AtomicI64,
     /// Deliveries since the start that appended nothing; the log does not keep them.
     duplicates: AtomicU64,
     /// The duplicates among them with another content than the record of their id.
@@ -130,6 +140,7 @@ impl Engine {
             notary: OnceLock::new(),
             queue: Mutex::new(Some(queue)),
             queued_bytes: AtomicUsize::new(0),
+            queued_events: AtomicUsize::new(0),
             writer: Mutex::default(),
             digests: Mutex::default(),
             marks: Marks::default(),
@@ -138,6 +149,9 @@ impl Engine {
             acting: Mutex::default(),
             started_at,
             moments: StateMoments::begun(started_at),
+            metrics: EngineMetrics::new(),
+            tally: Mutex::default(),
+            checkpointed_at: AtomicI64::new(started_at),
             clock,
             clock_is_doubted: AtomicBool::new(false),
             duplicates: AtomicU64::new(0),

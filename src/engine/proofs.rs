@@ -1,5 +1,7 @@
 //! Proofs about the log, and the key that signs its checkpoints.
 
+use std::sync::atomic::Ordering;
+
 use rollcall_projections::{Cut, EventFilter, EventType, Millis, Seq, Sight, Start};
 use serde_json::Value;
 
@@ -100,7 +102,17 @@ impl Engine {
     /// # Errors
     /// [`ReadError::Absent`] past the head.
     pub fn checkpoint(&self, size: Seq) -> Result<Option<String>, ReadError> {
-        self.notary().map(|notary| notary.checkpoint(size, || self.root(size))).transpose()
+        let note = self.notary().map(|notary| notary.checkpoint(size, || self.root(size)));
+        let note = note.transpose()?;
+        if note.is_some() && size == self.head() {
+            self.note_checkpointed();
+        }
+        Ok(note)
+    }
+
+    /// Notes that a checkpoint of all records is with those who keep it.
+    pub fn note_checkpointed(&self) {
+        self.checkpointed_at.store(self.clock.now_ms(), Ordering::Relaxed);
     }
 
     /// Returns every change of the key so far, in order. Blocks while it reads the log.

@@ -1,11 +1,11 @@
 //! Reads for answers: documents, events and records from the log, digests of the views.
 
 use bytes::Bytes;
-use rollcall_projections::{EventRow, Seq, Sight, View};
+use rollcall_projections::{DirectoryRow, EventRow, Part, Seq, Sight, SnapshotRef, View};
 use sha2::{Digest, Sha256};
 
 use super::Engine;
-use crate::documents::{Document, DocumentKey, ShownEvent, show_event};
+use crate::documents::{Document, DocumentKey, Shape, ShownEvent, show_event, state_of};
 use crate::log::{ReadError, Record};
 use crate::verify::Proof;
 
@@ -82,6 +82,26 @@ impl Engine {
             .zip(bodies)
             .map(|(row, body)| show_event(&body, *row, &self.views))
             .collect())
+    }
+
+    /// Returns the state of each directory. Only an observation has one of its own. Blocks while it
+    /// reads the documents of those from the log.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub fn directory_states(&self, rows: &[DirectoryRow]) -> Result<Vec<String>, ReadError> {
+        let key = |row: &DirectoryRow| {
+            let SnapshotRef { seq, part } = row.version?;
+            (part == Part::Object).then_some(DocumentKey { seq, part, shape: Shape::Directory })
+        };
+        let keys: Vec<Option<DocumentKey>> = rows.iter().map(key).collect();
+        let observed: Vec<DocumentKey> = keys.iter().copied().flatten().collect();
+        let mut documents = self.load_documents(&observed)?.into_iter();
+        let state = |(row, key): (&DirectoryRow, &Option<DocumentKey>)| {
+            let document = key.and_then(|_| documents.next());
+            state_of(document.as_ref(), row).to_owned()
+        };
+        Ok(rows.iter().zip(&keys).map(state).collect())
     }
 
     /// Empties the document cache. No answer changes.

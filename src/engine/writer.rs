@@ -3,12 +3,13 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TrySendError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rollcall_projections::{EventType, Millis, Seq, Views};
 use tokio::sync::oneshot;
 
 use super::attributes::Fresh;
+use super::metrics::IngestKind;
 use super::observations::QueuedObservations;
 use super::{ActError, DifferingKind, Engine, IngestError};
 use crate::keys::Operator;
@@ -95,10 +96,12 @@ impl Engine {
             self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
             return Err(IngestError::QueueFull);
         }
+        self.queued_events.fetch_add(1, Ordering::Relaxed);
         let (reply, answer) = oneshot::channel();
         let sent = self.enqueue(Job::Deliver(QueuedEvent { event, reply }));
         if sent.is_err() {
             self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            self.queued_events.fetch_sub(1, Ordering::Relaxed);
         }
         sent.map(|()| answer)
     }
@@ -252,6 +255,7 @@ impl Engine {
     fn write_batch(&self, batch: Vec<QueuedEvent>) {
         let bytes: usize = batch.iter().map(|queued| queued.event.body().len()).sum();
         self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.queued_events.fetch_sub(batch.len(), Ordering::Relaxed);
         let (events, replies): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|queued| (queued.event, queued.reply)).unzip();
         let kinds: Vec<_> = events.iter().map(kind_if_differing).collect();
@@ -332,7 +336,10 @@ impl Engine {
         events: Vec<Verified>,
         recorded_at: Millis,
     ) -> Result<Vec<Outcome>, AppendError> {
+        let kinds: Vec<IngestKind> = events.iter().map(IngestKind::of).collect();
+        let begun = Instant::now();
         let outcomes = self.log.append(events, recorded_at)?;
+        self.metrics.count_batch(begun.elapsed(), &kinds, &outcomes);
         self.fold_new().map_err(|error| AppendError::Unknown(error.to_string()))?;
         Ok(outcomes)
     }

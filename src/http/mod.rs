@@ -10,6 +10,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::thread::available_parallelism;
+use std::time::Instant;
 
 use actix_web::dev::{Extensions, ServerHandle};
 use actix_web::http::Method;
@@ -23,8 +24,9 @@ use calls::{OPERATIONS, ingest, resources};
 pub use listen::ListenOn;
 use listen::{Bound, SocketFile};
 use wire::answer::{ANSWER_WITHIN, Code, Problem};
+use wire::metrics::{Counting, OTHER, RequestMetrics};
 pub use wire::state::{BODY_BYTES_LIMIT, BODY_BYTES_MAX, KeySet, Keys, Settings, WEBHOOK_PATH};
-use wire::state::{SplitSettings, State};
+use wire::state::{MetricsAccess, SplitSettings, State};
 
 /// The first segments of the server's own paths, also of future ones. A webhook path that begins
 /// with one would hide a call.
@@ -111,7 +113,8 @@ async fn ended(server: Option<actix_web::dev::Server>) -> io::Result<()> {
 /// Listens and serves. Until `engine` is set, reads are answered with 503 `not_ready`.
 ///
 /// The address for monitors and operators has threads of its own, so that it answers while the
-/// others are busy. It takes every call but webhooks.
+/// others are busy. It takes every call but webhooks, and `/metrics` without a key; the others have
+/// no `/metrics` then.
 ///
 /// # Errors
 /// If an address cannot be bound. Then none is.
@@ -128,10 +131,12 @@ pub fn serve(
     let SplitSettings { keys, webhook_paths, source } = settings.split();
     let state = state(keys.clone(), source, engine);
     let (mut servers, mut sockets) = (Vec::new(), Vec::new());
-    let main = run_on(bound, configure(state.clone(), webhook_paths), None, &mut sockets);
+    let metrics = if admin.is_some() { MetricsAccess::Elsewhere } else { MetricsAccess::Keyed };
+    let configure_main = configure(state.clone(), webhook_paths, metrics);
+    let main = run_on(bound, configure_main, None, &mut sockets);
     servers.push(main.map_err(|error| listen_error(listen.first(), error))?);
     if let Some(admin) = admin {
-        let configure = configure(state, Vec::new());
+        let configure = configure(state, Vec::new(), MetricsAccess::Open);
         let server = run_on(vec![admin], configure, Some(1), &mut sockets);
         servers.push(server.map_err(|error| listen_error(admin_listen, error))?);
     }
@@ -214,7 +219,7 @@ pub fn app(
     engine: Arc<OnceLock<Arc<Engine>>>,
 ) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static {
     let SplitSettings { keys, webhook_paths, source } = settings.split();
-    configure(state(keys, source, engine), webhook_paths)
+    configure(state(keys, source, engine), webhook_paths, MetricsAccess::Keyed)
 }
 
 fn state(
@@ -231,6 +236,7 @@ fn state(
         refusals: Default::default(),
         bodies: Default::default(),
         operator_bodies: Default::default(),
+        requests: Default::default(),
         turns: Default::default(),
         stats: Default::default(),
     })
@@ -239,14 +245,20 @@ fn state(
 fn configure(
     state: web::Data<State>,
     webhook_paths: Vec<String>,
+    metrics: MetricsAccess,
 ) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static {
     move |config| {
-        config.app_data(state.clone()).default_service(web::to(not_found));
-        routes(config, &webhook_paths);
+        config.app_data(state.clone()).app_data(web::Data::new(metrics));
+        config.default_service(web::to(not_found));
+        routes(config, &webhook_paths, &state.requests);
     }
 }
 
-fn routes(config: &mut web::ServiceConfig, webhook_paths: &[String]) {
+fn routes(
+    config: &mut web::ServiceConfig,
+    webhook_paths: &[String],
+    requests: &Arc<RequestMetrics>,
+) {
     for path in webhook_paths {
         // A slash at the end is easily added, or left out, where the endpoint's URL is entered.
         let path = path.trim_end_matches('/');
@@ -254,17 +266,20 @@ fn routes(config: &mut web::ServiceConfig, webhook_paths: &[String]) {
         config.service(
             web::resource(both)
                 .route(web::post().to(ingest::webhook))
-                .default_service(web::to(post_only)),
+                .default_service(web::to(post_only))
+                .wrap(Counting::of(path, requests)),
         );
     }
-    resources(config);
+    resources(config, requests);
 }
 
 async fn not_found(request: HttpRequest, state: web::Data<State>) -> impl Responder {
     if request.method() == Method::POST {
         state.refusals.refuse_path(request.path());
     }
-    Problem::from(Code::NotFound).response()
+    let (begun, response) = (Instant::now(), Problem::from(Code::NotFound).response());
+    state.requests.count(OTHER, request.method(), response.status(), begun.elapsed());
+    response
 }
 
 async fn post_only() -> impl Responder {

@@ -22,7 +22,7 @@ const DELAYS_WINDOW: usize = 2;
 
 /// An event that is recorded later than this after it happened was backfilled: a source gives up a
 /// delivery after three days.
-const DELIVERY_MS_MAX: Millis = 3 * 86_400_000;
+pub const DELIVERY_MS_MAX: Millis = 3 * 86_400_000;
 
 /// A count for each window.
 pub type Counts = [u64; WINDOWS];

@@ -114,7 +114,8 @@ pub(in crate::cli) const SETTINGS: &[Setting] = &[
         variable: "ROLLCALL_ADMIN_LISTEN",
         value_name: "ADDRESS",
         about: "One more address, for monitors and operators: every call but webhooks, and \
-                /healthz and /readyz with threads of their own. All calls stay on --listen too",
+                /healthz, /readyz and /metrics with threads of their own. All calls but /metrics \
+                stay on --listen too",
         holds: Holds::Address,
         example: r#""127.0.0.1:8081""#,
         ..SETTING

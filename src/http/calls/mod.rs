@@ -14,6 +14,7 @@ pub(crate) mod import;
 pub(crate) mod ingest;
 pub(crate) mod last_heard;
 pub(crate) mod links;
+pub(crate) mod metrics;
 pub(crate) mod names;
 pub(crate) mod periods;
 pub(crate) mod policy;
@@ -27,12 +28,15 @@ pub(crate) mod sources;
 pub(crate) mod stats;
 pub(crate) mod users;
 
+use std::sync::Arc;
+
 use actix_web::guard::fn_guard;
 use actix_web::middleware::from_fn;
 use actix_web::web;
 
 use crate::http::wire::answer::Problem;
 use crate::http::wire::api::{Logged, Operation};
+use crate::http::wire::metrics::{Counting, RequestMetrics};
 use crate::http::wire::{access_log, limits};
 
 /// The routes of a path, by the method of their calls.
@@ -56,7 +60,7 @@ macro_rules! calls {
         $($(const _: () = $operation.check();)+)*
 
         /// Registers every call but webhooks.
-        pub(crate) fn resources(config: &mut web::ServiceConfig) {
+        pub(crate) fn resources(config: &mut web::ServiceConfig, requests: &Arc<RequestMetrics>) {
             $(
                 let operations = [$(&$operation),+];
                 let [first, ..] = operations;
@@ -70,11 +74,12 @@ macro_rules! calls {
                     web::resource(first.path)$(.route(routes::$method().to($handler)))+
                         .default_service(web::to(other))
                 };
+                let counting = Counting::of(first.path, requests);
                 // Only questions to be logged pass the middleware, or all while some key has a limit:
                 // those of a login do not pay.
                 let logged = operations.map(|operation| operation.logged);
                 if logged.contains(&Logged::Always) {
-                    config.service(resource().wrap(from_fn(access_log::note)));
+                    config.service(resource().wrap(from_fn(access_log::note)).wrap(counting));
                 } else {
                     let about_the_past = logged.contains(&Logged::AboutThePast);
                     let noted = resource().guard(fn_guard(move |context| {
@@ -82,8 +87,8 @@ macro_rules! calls {
                         (about_the_past && access_log::asks_about_the_past(query))
                             || limits::are_set(context)
                     }));
-                    config.service(noted.wrap(from_fn(access_log::note)));
-                    config.service(resource());
+                    config.service(noted.wrap(from_fn(access_log::note)).wrap(counting.clone()));
+                    config.service(resource().wrap(counting));
                 }
             )*
         }
@@ -135,6 +140,7 @@ calls! {
     post import::IMPORT => import::import;
     get health::ALIVE => health::alive;
     get health::READY => health::ready;
+    get metrics::METRICS => metrics::show;
     get document::SHOW => document::show;
 }
 
@@ -177,7 +183,8 @@ mod tests {
     ];
 
     /// The calls that tell of no person.
-    const NEVER: [&str; 11] = [
+    const NEVER: [&str; 12] = [
+        "/metrics",
         "/rollcall/v1/log/checkpoint",
         "/rollcall/v1/log/key",
         "/rollcall/v1/log/proof/consistency",

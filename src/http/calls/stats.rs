@@ -4,11 +4,10 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, web};
 use rollcall_projections::{
     Counted, Counts, Cut, Delays, DirectoryFilter, DirectoryRow, Intake, ListStep, Millis, Named,
-    Page, Part, Reason, Seq, Sight, SnapshotRef, Traffic,
+    Page, Reason, Seq, Sight, Traffic,
 };
 use serde_json::{Map, Value, json};
 
-use crate::documents::{DocumentKey, Shape, state_of};
 use crate::engine::{ClockState, Engine};
 use crate::http::wire::answer::{Code, Cursors, Problem, respond};
 use crate::http::wire::api::{
@@ -153,7 +152,7 @@ fn measure(
     let page = directories(engine, cut, filter, paging, turn);
     while engine.views().seen_by(sight).count_traffic(&mut traffic, seq, STEP) {}
     let cursors = paging.cursors(&page, |row| row.id.clone());
-    let states = states(engine, &page.items)?;
+    let states = engine.directory_states(&page.items)?;
     let directories = page.items.into_iter().zip(states).map(|(row, state)| {
         let users = count(|after| engine.views().count_users(&row.id, cut, after, STEP));
         let groups = count(|after| engine.views().count_groups(&row.id, cut, after, STEP));
@@ -165,22 +164,6 @@ fn measure(
     });
     let directories = directories.collect();
     Ok(Measured { now, seq, repeated, traffic, quarantine, directories, cursors })
-}
-
-/// Returns the state of each directory. Only an observation has one of its own.
-fn states(engine: &Engine, rows: &[DirectoryRow]) -> Result<Vec<String>, ReadError> {
-    let key = |row: &DirectoryRow| {
-        let SnapshotRef { seq, part } = row.version?;
-        (part == Part::Object).then_some(DocumentKey { seq, part, shape: Shape::Directory })
-    };
-    let keys: Vec<Option<DocumentKey>> = rows.iter().map(key).collect();
-    let observed: Vec<DocumentKey> = keys.iter().copied().flatten().collect();
-    let mut documents = engine.load_documents(&observed)?.into_iter();
-    let state = |(row, key): (&DirectoryRow, &Option<DocumentKey>)| {
-        let document = key.and_then(|_| documents.next());
-        state_of(document.as_ref(), row).to_owned()
-    };
-    Ok(rows.iter().zip(&keys).map(state).collect())
 }
 
 fn directories(

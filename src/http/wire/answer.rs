@@ -204,6 +204,11 @@ impl Code {
     ];
 }
 
+impl Code {
+    /// The errors for which webhooks are refused until they are sent again.
+    pub(crate) const RETRIED: [Code; 3] = [Code::QueueFull, Code::LogUnavailable, Code::NotReady];
+}
+
 const VALIDATION: &str = "Validation failed";
 
 /// The `WWW-Authenticate` of a 401 (<https://www.rfc-editor.org/rfc/rfc9110#section-11.6.1>).
@@ -290,6 +295,11 @@ impl Problem {
     pub(crate) fn entity_not_found(kind: &str, id: &str) -> Problem {
         let message = format!("{kind} not found: '{id}'.").into();
         Problem { message, entity_id: Some(id.to_owned()), ..Code::EntityNotFound.into() }
+    }
+
+    /// Returns its stable code.
+    pub(crate) fn code(&self) -> Code {
+        self.code
     }
 
     /// Refuses what a part of the server cannot do now, and says how each part is.

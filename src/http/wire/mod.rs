@@ -8,6 +8,7 @@ pub(crate) mod body;
 pub(crate) mod describe;
 pub(crate) mod entity;
 pub(crate) mod limits;
+pub(crate) mod metrics;
 pub(crate) mod openapi;
 pub(crate) mod paging;
 #[cfg(test)]

@@ -42,6 +42,8 @@ fn has_at_sign(text: &str) -> bool {
 #[derive(Default)]
 pub(crate) struct Refusals {
     reasons: [Reason; Code::REFUSALS.len()],
+    /// In the order of [`Code::RETRIED`].
+    retried: [AtomicU64; Code::RETRIED.len()],
     paths: Mutex<Paths>,
     /// Requests without a valid API key.
     keys: Reason,
@@ -117,8 +119,12 @@ impl Paths {
 }
 
 impl Refusals {
-    /// Counts a refused webhook and warns of it. Other errors are passed through.
+    /// Counts a refused webhook, and warns of it if sending it again will not help.
     pub(crate) fn refuse(&self, code: Code) -> Code {
+        let retried = Code::RETRIED.iter().zip(&self.retried).find(|(other, _)| **other == code);
+        if let Some((_, count)) = retried {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
         if let Some(count) = self.reason(code).and_then(|reason| reason.count(Instant::now())) {
             let code = code.name();
             tracing::warn!(code, count, "webhooks were refused since the last such warning");
@@ -167,6 +173,12 @@ impl Refusals {
             .into_iter()
             .zip(&self.reasons)
             .map(|(code, reason)| (code, reason.total.load(Ordering::Relaxed)))
+    }
+
+    /// Returns every code for which a webhook is refused, and its count since the start.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (Code, u64)> {
+        let retried = Code::RETRIED.into_iter().zip(&self.retried);
+        self.counts().chain(retried.map(|(code, count)| (code, count.load(Ordering::Relaxed))))
     }
 
     fn reason(&self, code: Code) -> Option<&Reason> {

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use super::answer::{Code, Problem};
 use super::api::Operation;
 use super::body::BodiesInFlight;
+use super::metrics::RequestMetrics;
 use super::refusals::Refusals;
 use super::turns::Turns;
 use crate::engine::Engine;
@@ -120,6 +121,17 @@ impl Keys {
     }
 }
 
+/// Who may ask an address for metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MetricsAccess {
+    /// Those who reach it: it is the address for monitors and operators.
+    Open,
+    /// Holders of a key.
+    Keyed,
+    /// None, because another address answers.
+    Elsewhere,
+}
+
 /// The state that every request sees.
 pub(crate) struct State {
     pub(crate) keys: Keys,
@@ -138,6 +150,8 @@ pub(crate) struct State {
     /// Those of operators' bodies, whose key is known before: webhooks that are not authentic keep
     /// none of them out.
     pub(crate) operator_bodies: BodiesInFlight,
+    /// The requests that were answered since the start.
+    pub(crate) requests: Arc<RequestMetrics>,
     /// The turns of expensive calls.
     pub(crate) turns: Turns,
     /// Held while an answer about traffic is computed: each walks over a month.

@@ -24,7 +24,7 @@ const SCOPES: [&str; 4] = ["ingest", "read", "audit", "operate"];
 const HOUR_MS: i64 = 3_600_000;
 
 /// The scope of each call that needs a key.
-const NEEDS: [(&str, &str, &str); 47] = [
+const NEEDS: [(&str, &str, &str); 48] = [
     ("get", "/directories", "read"),
     ("get", "/directories/{id}", "read"),
     ("delete", "/directories/{id}", "operate"),
@@ -33,6 +33,7 @@ const NEEDS: [(&str, &str, &str); 47] = [
     ("get", "/directory_users", "read"),
     ("get", "/directory_users/{id}", "read"),
     ("get", "/events", "audit"),
+    ("get", "/metrics", "operate"),
     ("get", "/rollcall/v1/changes", "read"),
     ("get", "/rollcall/v1/deprovisionings", "audit"),
     ("get", "/rollcall/v1/diff", "audit"),
@@ -76,7 +77,8 @@ const NEEDS: [(&str, &str, &str); 47] = [
 
 /// The calls that are refused to a key that is bound to organizations, and those that answer it as
 /// they answer any key.
-const REFUSED_TO_BOUND: [(&str, &str); 16] = [
+const REFUSED_TO_BOUND: [(&str, &str); 17] = [
+    ("get", "/metrics"),
     ("get", "/rollcall/v1/policy"),
     ("put", "/rollcall/v1/policy"),
     ("get", "/rollcall/v1/role_mapping"),

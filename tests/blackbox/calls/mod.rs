@@ -11,6 +11,7 @@ mod import;
 pub mod keys;
 pub mod last_heard;
 pub mod links;
+pub mod metrics;
 pub mod names;
 pub mod openapi;
 pub mod operators;

@@ -9,7 +9,7 @@ use crate::kit::server::Server;
 use crate::laws::stories::{Step, Story, stories};
 
 /// Every call, and the parameters with which it answers 200.
-pub const CALLS: [(&str, &str); 37] = [
+pub const CALLS: [(&str, &str); 38] = [
     ("/directories", ""),
     ("/directories/{id}", "directory_01K424MH00XFE6WM17PR9ASN2Y"),
     ("/directory_groups", "directory=directory_01K424MH00XFE6WM17PR9ASN2Y"),
@@ -18,6 +18,7 @@ pub const CALLS: [(&str, &str); 37] = [
     ("/directory_users/{id}", "directory_user_01K424MHZW4ARSCHD1SQVX7DNM"),
     ("/events", "events=dsync.user.created"),
     ("/healthz", ""),
+    ("/metrics", ""),
     ("/openapi.json", ""),
     ("/readyz", ""),
     ("/rollcall/v1/changes", ""),

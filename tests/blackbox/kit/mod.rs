@@ -2,6 +2,7 @@
 
 pub mod case;
 pub mod compare;
+pub mod exposition;
 pub mod histories;
 pub mod keyed;
 pub mod machine;

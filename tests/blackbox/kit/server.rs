@@ -21,6 +21,8 @@ const START_TRIES_MAX: u32 = 3000;
 pub struct Server {
     child: Child,
     pub url: String,
+    /// The address for monitors and operators, with `--admin-listen`.
+    pub admin_url: Option<String>,
     agent: ureq::Agent,
 }
 
@@ -95,11 +97,15 @@ impl Server {
         }
         command.env_remove("WORKOS_WEBHOOK_SECRET");
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let url = line.trim().to_owned();
-        assert!(url.starts_with("http://127.0.0.1:"), "the first line is `{line}`");
-        let server = Server { child, url, agent: agent() };
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut url = || {
+            let line = lines.next().unwrap().unwrap();
+            assert!(line.starts_with("http://127.0.0.1:"), "a line is `{line}`");
+            line
+        };
+        let (first, has_second) = (url(), arguments.contains(&"--admin-listen"));
+        let admin_url = has_second.then(url);
+        let server = Server { child, url: first, admin_url, agent: agent() };
         for _ in 0..START_TRIES_MAX {
             if server.get("/readyz").status == 200 {
                 return server;

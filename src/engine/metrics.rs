@@ -1,0 +1,272 @@
+//! What the engine counts as it works, and what it knows, for those who operate the server.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use rollcall_projections::{AccessLoss, EventType, Millis, Reason, View};
+
+use super::Engine;
+use super::tally::{DIRECTORY_STATES, DirectoryTally};
+use crate::log::Outcome;
+use crate::metrics::{Counters, Family, Histograms, Registry, Sample, gauge};
+use crate::verify::{Proof, Verified};
+
+/// The type of events that this version does not know, and of webhooks that call themselves one of
+/// Rollcall's own.
+const OTHER: &str = "other";
+
+/// The outcomes of an event.
+const NEW: &str = "new";
+const DUPLICATE: &str = "duplicate";
+const CONFLICT: &str = "conflict";
+
+/// The ways in which events of a source come, by [`Proof::word`].
+const DELIVERED: [&str; 3] = ["webhook", "pulled", "imported"];
+
+/// The upper bounds of the buckets, in seconds or in events.
+const COMMIT_SECONDS: [f64; 13] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
+const COMMIT_EVENTS: [f64; 9] = [1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 512.0];
+const DELAY_SECONDS: [f64; 13] =
+    [0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0, 21_600.0, 86_400.0];
+
+/// What is counted since the start.
+pub(super) struct EngineMetrics {
+    registry: Registry,
+    ingest: Counters,
+    commit_duration: Histograms,
+    commit_events: Histograms,
+    event_delay: Histograms,
+    deprovisionings: Counters,
+}
+
+/// The labels of an event in the counters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct IngestKind {
+    source: &'static str,
+    event_type: &'static str,
+}
+
+impl IngestKind {
+    pub(super) fn of(event: &Verified) -> IngestKind {
+        let known = event.event_type().and_then(EventType::parse);
+        let is_ours = matches!(event.proof(), Proof::Operator { .. } | Proof::Observed { .. });
+        let known = known.filter(|known| known.is_own() == is_ours);
+        IngestKind {
+            source: event.proof().word(),
+            event_type: known.map_or(OTHER, EventType::name),
+        }
+    }
+
+    /// Returns every combination that an event may have.
+    fn all() -> impl Iterator<Item = IngestKind> {
+        let delivered = EventType::ALL.iter().filter(|kind| !kind.is_own()).map(|kind| kind.name());
+        let delivered = delivered
+            .chain([OTHER])
+            .flat_map(|event_type| DELIVERED.map(|source| IngestKind { source, event_type }));
+        let own = EventType::ALL.iter().filter(|kind| kind.is_own()).map(|kind| IngestKind {
+            source: if kind.is_operator_act() { "operator" } else { "observed" },
+            event_type: kind.name(),
+        });
+        delivered.chain(own)
+    }
+}
+
+impl EngineMetrics {
+    pub(super) fn new() -> EngineMetrics {
+        let registry = Registry::default();
+        let metrics = EngineMetrics {
+            ingest: registry.counters(
+                "rollcall_ingest_total",
+                "Events received, by how they came, type and outcome.",
+                &["source", "type", "result"],
+            ),
+            commit_duration: registry.histograms(
+                "rollcall_commit_duration_seconds",
+                "Time until a batch of events is durable.",
+                &[],
+                &COMMIT_SECONDS,
+            ),
+            commit_events: registry.histograms(
+                "rollcall_commit_events",
+                "Events in a batch.",
+                &[],
+                &COMMIT_EVENTS,
+            ),
+            event_delay: registry.histograms(
+                "rollcall_event_delay_seconds",
+                "Time from an event to its record; what is recorded after three days is left out.",
+                &[],
+                &DELAY_SECONDS,
+            ),
+            deprovisionings: registry.counters(
+                "rollcall_deprovisionings_total",
+                "Users who lost access, by reason.",
+                &["reason"],
+            ),
+            registry,
+        };
+        metrics.begin();
+        metrics
+    }
+
+    /// Begins all that has a known set of labels, at 0.
+    fn begin(&self) {
+        for IngestKind { source, event_type } in IngestKind::all() {
+            let results: &[&str] =
+                if DELIVERED.contains(&source) { &[NEW, DUPLICATE, CONFLICT] } else { &[NEW] };
+            results.iter().for_each(|result| self.ingest.begin(&[source, event_type, result]));
+        }
+        [&self.commit_duration, &self.commit_events, &self.event_delay]
+            .into_iter()
+            .for_each(|histogram| histogram.begin(&[]));
+        AccessLoss::ALL.iter().for_each(|loss| self.deprovisionings.begin(&[loss.word()]));
+    }
+
+    /// Counts a batch that is durable.
+    pub(super) fn count_batch(&self, took: Duration, kinds: &[IngestKind], outcomes: &[Outcome]) {
+        self.commit_duration.observe(&[], took.as_secs_f64());
+        self.commit_events.observe(&[], kinds.len() as f64);
+        for (IngestKind { source, event_type }, outcome) in kinds.iter().zip(outcomes) {
+            let result = match outcome {
+                Outcome::New(_) => NEW,
+                Outcome::Duplicate { .. } | Outcome::Conflict { duplicate: true, .. } => DUPLICATE,
+                Outcome::Conflict { duplicate: false, .. } => CONFLICT,
+            };
+            self.ingest.count(&[source, event_type, result]);
+        }
+    }
+
+    /// Counts the delay of a delivered event. A source whose clock is ahead delays nothing.
+    pub(super) fn count_delay(&self, delay_ms: Millis) {
+        self.event_delay.observe(&[], seconds(delay_ms.max(0)));
+    }
+
+    pub(super) fn count_loss(&self, loss: AccessLoss) {
+        self.deprovisionings.count(&[loss.word()]);
+    }
+}
+
+impl Engine {
+    /// Returns the families of all that the engine counts and knows. Takes short locks only, and
+    /// costs the same however long the log is.
+    pub fn metric_families(&self) -> Vec<Family> {
+        let mut families = self.metrics.registry.families();
+        families.extend(self.sizes());
+        families.extend(self.states());
+        families.extend(self.consequences());
+        families
+    }
+
+    fn sizes(&self) -> [Family; 4] {
+        let views = {
+            let views = self.views();
+            View::ALL.map(|view| (view.name(), views.size(view)))
+        };
+        let views = views.map(|(name, items)| Sample::new([("view", name)], items as f64));
+        let documents = self.documents.weight() as f64;
+        [
+            gauge("rollcall_log_seq", "The newest record.", [whole(self.folded_head())]),
+            gauge("rollcall_view_items", "Items of a view, whenever they were there.", views),
+            gauge(
+                "rollcall_queue_events",
+                "Events that wait to be written.",
+                [whole(self.queued_events.load(Ordering::Relaxed) as u64)],
+            ),
+            gauge(
+                "rollcall_cache_bytes",
+                "Memory that a cache takes.",
+                [Sample::new([("cache", "documents")], documents)],
+            ),
+        ]
+    }
+
+    fn states(&self) -> [Family; 3] {
+        let rebuilds = self.last_rebuild().is_some_and(|last| last.finished_at().is_none());
+        let age = self.clock.now_ms() - self.checkpointed_at.load(Ordering::Relaxed);
+        [
+            gauge(
+                "rollcall_rebuild_running",
+                "1 while the views are folded anew.",
+                [whole(u64::from(rebuilds))],
+            ),
+            gauge(
+                "rollcall_checkpoint_age_seconds",
+                "Time since a checkpoint of all records was last given out; before the first, \
+                 since the start.",
+                [Sample::alone(seconds(age.max(0)))],
+            ),
+            gauge(
+                "rollcall_clock_offset_seconds",
+                "How far the clock was set ahead since the start; negative if it was set back.",
+                [Sample::alone(seconds(self.clock.offset_ms()))],
+            ),
+        ]
+    }
+
+    fn consequences(&self) -> [Family; 3] {
+        let tally = self.tally.lock();
+        let quarantine = Reason::CODES
+            .iter()
+            .zip(tally.quarantine)
+            .map(|(code, count)| Sample::new([("reason", *code)], count as f64));
+        let in_state = |directory: &'_ DirectoryTally| {
+            DIRECTORY_STATES.map(|state| (state, u64::from(directory.state == Some(state))))
+        };
+        let listed = tally.directories.iter().filter(|directory| directory.state.is_some());
+        let states = listed.flat_map(|directory| {
+            in_state(directory).map(|(state, holds)| {
+                let labels = [("directory", directory.id.as_str()), ("state", state)];
+                Sample::new(labels, holds as f64)
+            })
+        });
+        let mass = tally.directories.iter().map(|directory| {
+            let value = f64::from(u8::from(directory.is_mass_deprovisioned));
+            Sample::new([("directory", directory.id.as_str())], value)
+        });
+        [
+            gauge(
+                "rollcall_quarantine_records",
+                "Records that could not be used, or were used with a remark, by reason.",
+                quarantine,
+            ),
+            gauge(
+                "rollcall_directory_state",
+                "1 for the state of a directory, 0 for the others.",
+                states,
+            ),
+            gauge(
+                "rollcall_mass_deprovisioning",
+                "1 if more than 10 users and 10 % of a directory lost access within an hour.",
+                mass,
+            ),
+        ]
+    }
+}
+
+fn whole(number: u64) -> Sample<'static> {
+    Sample::alone(number as f64)
+}
+
+fn seconds(ms: Millis) -> f64 {
+    ms as f64 / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_type_has_one_source_of_its_own_or_all_that_deliver() {
+        let all: Vec<IngestKind> = IngestKind::all().collect();
+        let sources = |name: &str| -> Vec<&str> {
+            let fits = all.iter().filter(|kind| kind.event_type == name);
+            fits.map(|kind| kind.source).collect()
+        };
+        assert_eq!(sources("dsync.user.created"), DELIVERED);
+        assert_eq!(sources("other"), DELIVERED);
+        assert_eq!(sources("rollcall.policy.set"), ["operator"]);
+        assert_eq!(sources("rollcall.user.observed"), ["observed"]);
+        assert_eq!(sources("rollcall.reconciliation.completed"), ["observed"]);
+    }
+}

@@ -1,0 +1,117 @@
+//! `GET /metrics`: counts and states for a Prometheus.
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::CONTENT_TYPE;
+use actix_web::{HttpRequest, HttpResponse, web};
+
+use crate::http::wire::answer::{Code, Problem, respond};
+use crate::http::wire::api::{Access, Bound, Gives, Operation};
+use crate::http::wire::question::Question;
+use crate::http::wire::state::{MetricsAccess, State};
+use crate::keys::Scope;
+use crate::metrics::{self, Family, Sample, counter, gauge};
+use crate::sources::Source;
+use crate::{stderr, time};
+
+/// `GET /metrics`
+pub(crate) const METRICS: Operation = Operation {
+    path: "/metrics",
+    name: "getMetrics",
+    about: "Counts since the start, and states, in the text format 0.0.4 of Prometheus. With \
+        `--admin-listen` it is only there, and needs no key. Until the log is folded it has only \
+        what concerns requests and the process.",
+    access: Access::keyed(Scope::Operate, Bound::Refused),
+    gives: Gives::Text { media_type: metrics::MEDIA_TYPE, example: EXAMPLE },
+    ..Operation::GET
+};
+
+const EXAMPLE: &str = "# HELP rollcall_log_seq The newest record.\n\
+    # TYPE rollcall_log_seq gauge\n\
+    rollcall_log_seq 30\n";
+
+/// Answers [`METRICS`].
+pub(crate) async fn show(
+    request: HttpRequest,
+    state: web::Data<State>,
+    access: web::Data<MetricsAccess>,
+) -> Result<HttpResponse, Problem> {
+    match **access {
+        MetricsAccess::Open => {}
+        MetricsAccess::Elsewhere => return Err(Code::NotFound.into()),
+        MetricsAccess::Keyed => judge(&request, &state)?,
+    }
+    let mut response = respond(StatusCode::OK);
+    response.insert_header((CONTENT_TYPE, metrics::MEDIA_TYPE));
+    Ok(response.body(metrics::text(families(&state))))
+}
+
+/// Judges the rights of the key, also while the log is folded.
+fn judge(request: &HttpRequest, state: &web::Data<State>) -> Result<(), Problem> {
+    match Question::of(request, state, &METRICS) {
+        Err(problem) if problem.code() == Code::NotReady => Ok(()),
+        question => question?.finish().map(drop),
+    }
+}
+
+fn families(state: &State) -> Vec<Family> {
+    let mut families = state.requests.families();
+    families.extend(refusals(state));
+    families.extend(process());
+    families.extend(state.source.iter().map(|source| lag(source, state)));
+    if let Some(engine) = state.engine.get() {
+        families.extend(engine.metric_families());
+    }
+    families
+}
+
+fn refusals(state: &State) -> [Family; 2] {
+    let refused = state
+        .refusals
+        .all()
+        .map(|(code, count)| Sample::new([("reason", code.name())], count as f64));
+    let unauthorized = Sample::alone(state.refusals.unauthorized() as f64);
+    [
+        counter("rollcall_ingest_refused_total", "Webhooks that were refused, by reason.", refused),
+        counter(
+            "rollcall_unauthorized_total",
+            "Requests that were refused for want of a valid key.",
+            [unauthorized],
+        ),
+    ]
+}
+
+fn process() -> Vec<Family> {
+    let labels = [("version", env!("CARGO_PKG_VERSION")), ("commit", env!("ROLLCALL_COMMIT"))];
+    let dropped = Sample::alone(stderr::dropped() as f64);
+    let memory = resident_bytes().map(|bytes| Sample::alone(bytes as f64));
+    vec![
+        gauge(
+            "rollcall_build_info",
+            "1; the labels say what was built.",
+            [Sample::new(labels, 1.0)],
+        ),
+        counter(
+            "rollcall_log_lines_dropped_total",
+            "Lines of the log that the reader of standard error did not take in time.",
+            [dropped],
+        ),
+        gauge("process_resident_memory_bytes", "Memory that the process holds.", memory),
+    ]
+}
+
+/// Returns the memory that the process holds; `None` where the system does not say.
+fn resident_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = resident.trim().strip_suffix(" kB")?.parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+/// Returns how old what was pulled is: the time since the start of the last pull that reached the
+/// end, or before the first, since the server's start.
+fn lag(source: &Source, state: &State) -> Family {
+    let caught_up_at = source.status().moments().caught_up_at.unwrap_or(state.started_at);
+    let lag_ms = (time::now_ms() - caught_up_at).max(0);
+    let lag = Sample::new([("source", source.url())], lag_ms as f64 / 1000.0);
+    gauge("rollcall_source_lag_seconds", "Time since all events of a source were pulled.", [lag])
+}

@@ -1,0 +1,134 @@
+//! The metrics of requests: how many, by route, method and status, and how long they took.
+
+use std::future::{Future, Ready, ready};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use actix_web::Error;
+use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform};
+use actix_web::http::{Method, StatusCode};
+
+use crate::metrics::{Counters, Family, Histograms, Registry};
+
+/// The route of requests for a path that does not exist. No label has what a request chose.
+pub(crate) const OTHER: &str = "other";
+
+/// The upper bounds of the buckets, in seconds.
+const SECONDS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0, 2.5, 10.0];
+
+/// The requests since the start.
+pub(crate) struct RequestMetrics {
+    registry: Registry,
+    requests: Counters,
+    durations: Histograms,
+}
+
+impl Default for RequestMetrics {
+    fn default() -> RequestMetrics {
+        let registry = Registry::default();
+        let metrics = RequestMetrics {
+            requests: registry.counters(
+                "rollcall_http_requests_total",
+                "Requests that were answered, by route, method and status.",
+                &["route", "method", "status"],
+            ),
+            durations: registry.histograms(
+                "rollcall_http_request_duration_seconds",
+                "Time until an answer begins, by route; that of a long poll is part of it.",
+                &["route"],
+                &SECONDS,
+            ),
+            registry,
+        };
+        metrics.durations.begin(&[OTHER]);
+        metrics
+    }
+}
+
+impl RequestMetrics {
+    pub(crate) fn families(&self) -> Vec<Family> {
+        self.registry.families()
+    }
+
+    /// Counts an answer.
+    pub(crate) fn count(&self, route: &str, method: &Method, status: StatusCode, took: Duration) {
+        self.requests.count(&[route, method_label(method), status.as_str()]);
+        self.durations.observe(&[route], took.as_secs_f64());
+    }
+}
+
+/// Returns a method in a bounded set of words.
+fn method_label(method: &Method) -> &str {
+    let known = [&Method::GET, &Method::HEAD, &Method::POST, &Method::PUT, &Method::DELETE];
+    if known.contains(&method) { method.as_str() } else { OTHER }
+}
+
+/// Counts the requests of a route.
+#[derive(Clone)]
+pub(crate) struct Counting {
+    route: Arc<str>,
+    metrics: Arc<RequestMetrics>,
+}
+
+impl Counting {
+    /// Counts the requests of a route, whose durations are written from now on.
+    pub(crate) fn of(route: &str, metrics: &Arc<RequestMetrics>) -> Counting {
+        metrics.durations.begin(&[route]);
+        Counting { route: route.into(), metrics: metrics.clone() }
+    }
+}
+
+impl<S, B> Transform<S, ServiceRequest> for Counting
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error>,
+    S::Future: 'static,
+    B: 'static,
+{
+    type Response = ServiceResponse<B>;
+    type Error = Error;
+    type Transform = CountingService<S>;
+    type InitError = ();
+    type Future = Ready<Result<CountingService<S>, ()>>;
+
+    fn new_transform(&self, service: S) -> Self::Future {
+        ready(Ok(CountingService { service, counting: self.clone() }))
+    }
+}
+
+/// A route whose requests are counted.
+pub(crate) struct CountingService<S> {
+    service: S,
+    counting: Counting,
+}
+
+impl<S, B> Service<ServiceRequest> for CountingService<S>
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error>,
+    S::Future: 'static,
+    B: 'static,
+{
+    type Response = ServiceResponse<B>;
+    type Error = Error;
+    type Future = Pin<Box<dyn Future<Output = Result<ServiceResponse<B>, Error>>>>;
+
+    fn poll_ready(&self, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.service.poll_ready(context)
+    }
+
+    fn call(&self, request: ServiceRequest) -> Self::Future {
+        let (begun, method) = (Instant::now(), request.method().clone());
+        let (answer, Counting { route, metrics }) =
+            (self.service.call(request), self.counting.clone());
+        Box::pin(async move {
+            let answer = answer.await;
+            let status = match &answer {
+                Ok(response) => response.status(),
+                Err(error) => error.as_response_error().status_code(),
+            };
+            metrics.count(&route, &method, status, begun.elapsed());
+            answer
+        })
+    }
+}
