@@ -79,6 +79,7 @@ impl Scrape {
 impl Family {
     fn check(&self, name: &str) {
         assert!(!self.samples.is_empty(), "{name} has no value");
+        assert!(!self.help.is_empty(), "{name} has no help");
         match self.kind.as_str() {
             "counter" => {
                 assert!(name.ends_with("_total"), "{name} is a counter");
@@ -115,10 +116,11 @@ impl Family {
 }
 
 fn is_of(line: &str, family: &str, kind: &str) -> bool {
-    match (line.strip_prefix(family), kind) {
-        (Some(""), "counter" | "gauge") => true,
-        (Some("_bucket" | "_sum" | "_count"), "histogram") => true,
-        _ => false,
+    let end = line.strip_prefix(family);
+    if kind == "histogram" {
+        matches!(end, Some("_bucket" | "_sum" | "_count"))
+    } else {
+        end == Some("")
     }
 }
 
