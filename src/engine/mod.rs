@@ -39,7 +39,7 @@ pub use errors::{ActError, CutError, IngestError};
 pub use links::{LINKS_AT_ONCE, LinkOutcome, LinkPair, LinkResult};
 use metrics::EngineMetrics;
 pub use observations::{AwaitedOutcomes, Discovery, ObservationOutcome};
-pub use preview::{GoesOn, Prepared, WorkError};
+pub use preview::{GoesOn, MappingMemory, Prepared, WorkError};
 pub use proofs::{ChangeError, KeyChange};
 pub use reads::ViewState;
 pub use rebuild::Rebuild;
@@ -48,7 +48,7 @@ pub use tally::Tallying;
 use writer::{FOLD_EVENTS, Job, Notes, QUEUE_EVENTS_MAX, Stamps, fold};
 
 use crate::documents::Documents;
-use crate::log::{Log, ReadError};
+use crate::log::{DiskSpace, Log, ReadError};
 use crate::notary::Notary;
 use crate::time::Clock;
 
@@ -221,6 +221,11 @@ impl Engine {
             stamps_ahead_ms: ahead_ms.max(0),
             is_believed: self.clock.believable_ms().is_ok(),
         }
+    }
+
+    /// Returns the space on the disk of the log; `None` if it cannot be known.
+    pub fn disk_space(&self) -> Option<DiskSpace> {
+        self.log.disk_space()
     }
 
     /// Returns the newest record that the views hold, without a lock on them.

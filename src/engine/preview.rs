@@ -55,7 +55,22 @@ pub struct Prepared {
     pub(super) matches: NameMatches,
 }
 
+/// The memory that role mappings take, about, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MappingMemory {
+    /// The memory of all that were set.
+    pub taken: u64,
+    /// The most that all may take.
+    pub max: u64,
+}
+
 impl Engine {
+    /// Returns the memory that role mappings take.
+    pub fn mapping_memory(&self) -> MappingMemory {
+        let max = self.mapping_bytes_max.load(Ordering::Relaxed);
+        MappingMemory { taken: self.views().mappings_bytes() as u64, max }
+    }
+
     /// Builds the indexes that a mapping needs. Blocks: it matches the names of all groups, and
     /// reads every snapshot of every user from the log if the mapping has a rule about an attribute
     /// that is new to the serving index.

@@ -58,6 +58,22 @@ impl DiskFault {
     }
 }
 
+/// The space on the disk of a data folder, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskSpace {
+    /// The space that is free.
+    pub free: u64,
+    /// The space below which events are refused.
+    pub reserve: u64,
+}
+
+impl DiskSpace {
+    /// Returns true while so little is free that it must be looked at.
+    pub fn is_low(self) -> bool {
+        self.free < self.reserve.saturating_mul(WARNING_RESERVES)
+    }
+}
+
 /// The disk of a data folder, and the space on it that is kept free.
 pub(super) struct Disk {
     folder: PathBuf,
@@ -97,9 +113,15 @@ impl Disk {
         (self.reserve_bytes > 0 && free < needed).then_some(DiskFault::NoSpace)
     }
 
+    /// Returns the space that is free; `None` if the file system does not say. Opens no file.
+    pub(super) fn space(&self) -> Option<DiskSpace> {
+        let free = free_bytes(&rustix::fs::fstatvfs(&self.opened).ok()?)?;
+        Some(DiskSpace { free, reserve: self.reserve_bytes })
+    }
+
     /// Logs once that little space is left, and again after there was more.
     fn warn_of_little(&self, free: u64) {
-        let is_low = free < self.reserve_bytes.saturating_mul(WARNING_RESERVES);
+        let is_low = DiskSpace { free, reserve: self.reserve_bytes }.is_low();
         if self.is_low.swap(is_low, Ordering::Relaxed) || !is_low {
             return;
         }

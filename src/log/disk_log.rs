@@ -12,7 +12,7 @@ use parking_lot::{Mutex, RwLock};
 use rollcall_projections::{Entry, Millis, Seq};
 
 use super::answered::AnsweredFile;
-use super::disk::{Disk, DiskFault};
+use super::disk::{Disk, DiskFault, DiskSpace};
 use super::open::{OpenError, Unrecovered};
 use super::sled_log::SledLog;
 use super::{AppendError, DurableHead, Identity, Log, Outcome, ReadError, Record};
@@ -158,6 +158,10 @@ impl Log for DiskLog {
         }
         self.disk.fault(0).map_or(Ok(()), |fault| Err(self.blocked(fault)))?;
         self.reopen()
+    }
+
+    fn disk_space(&self) -> Option<DiskSpace> {
+        self.disk.space()
     }
 
     fn answered(&self) -> Millis {

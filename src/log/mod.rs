@@ -32,7 +32,7 @@ use std::time::Duration;
 pub use audit::{Acknowledged, Audit, Finding, LogPart, Signatures, Unsigned};
 pub(crate) use block::FORMAT;
 use bytes::Bytes;
-pub use disk::DISK_RESERVE_BYTES;
+pub use disk::{DISK_RESERVE_BYTES, DiskSpace};
 pub use disk_log::DiskLog;
 pub use memory::MemoryLog;
 pub use open::{OpenError, Unrecovered, is_data_folder};
@@ -214,6 +214,11 @@ pub trait Log: Send + Sync {
     /// [`AppendError::Unknown`].
     fn resume(&self) -> Result<(), AppendError> {
         Ok(())
+    }
+
+    /// Returns the space on its disk; `None` for a log without one, or if it cannot be known.
+    fn disk_space(&self) -> Option<DiskSpace> {
+        None
     }
 
     /// Returns the moment up to which `known_at=<time>` may have been answered before the log was

@@ -52,6 +52,11 @@ impl Views {
         self.roles.iter().len()
     }
 
+    /// Returns about the bytes of memory that all mappings set take.
+    pub fn mappings_bytes(&self) -> usize {
+        self.roles.bytes()
+    }
+
     /// Returns about the bytes of memory that all mappings set take, and what another one would add.
     pub fn mapping_bytes(&self, another: &Mapping) -> (usize, usize) {
         (self.roles.bytes(), self.roles.bytes_of(another))

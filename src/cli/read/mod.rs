@@ -1,6 +1,7 @@
 //! The commands that read. Each asks a server over HTTP: one that runs, or one that it starts
 //! itself over a data folder, so that both give the same answers.
 
+mod attention;
 mod audit;
 mod changes;
 pub(super) mod csv_table;

@@ -9,16 +9,19 @@ use super::super::Failure;
 use super::super::client::{Answer, Client};
 use super::super::print;
 use super::super::table::{self, Column};
+use super::attention::{Concern, concerns, lines};
 use super::listing::{ListPage, PAGE, Query, ask};
 use super::names::Names;
 use super::objects::parse;
-use super::print::{counted, human, print_object, width};
+use super::print::{coloured, counted, human, print_object, width};
 use super::source::SourceArgs;
 use crate::time;
 
 const PATH: &str = "/rollcall/v1/stats";
 
-/// Print statistics: the records, their delay, those that could not be used, and each directory.
+/// Say if all is well or what needs attention; then print statistics.
+///
+/// Shows the records, their delay, those that could not be used, the disk, and each directory.
 ///
 /// Duplicates and refused webhooks are counted since the server started, everything else over the
 /// whole log.
@@ -60,6 +63,9 @@ impl StatusArgs {
                 return print_object(&stats);
             }
             let stats: Value = serde_json::from_str(&stats).map_err(Failure::ours)?;
+            let readiness = client.get("/readyz")?.json().unwrap_or_default();
+            let concerns = concerns(&stats, &readiness, wrong_sources(&stats));
+            print(&lines(&concerns, coloured(&std::io::stdout())))?;
             print(&page(&stats, width()))?;
             let count = counted(directories(&stats).count() as u64, "directory", "directories");
             eprintln!("{}", table::harmless(&format!("{count}, at {}", text(&stats, "at"))));
@@ -122,6 +128,9 @@ const DIRECTORIES: [Column; 11] = [
 /// Returns the statistics as a page: totals, then a table of the directories.
 fn page(stats: &Value, width: Option<u16>) -> String {
     let totals = totals(stats).into_iter();
+    let totals = totals.chain(last_heard(stats).map(|heard| ("last event", heard)));
+    let totals = totals.chain(disk(stats).map(|disk| ("disk", disk)));
+    let totals = totals.chain(mappings(stats).map(|memory| ("role mappings", memory)));
     let totals = totals.chain(differing(stats).map(|counted| ("differing copies", counted)));
     let totals = totals.chain(clock(stats).map(|doubt| ("clock", doubt)));
     let totals = totals.chain(sources(stats).map(|source| ("source", source)));
@@ -157,6 +166,38 @@ fn uptime(stats: &Value) -> String {
     }
 }
 
+/// Says when the newest event of the directories shown was received.
+fn last_heard(stats: &Value) -> Option<String> {
+    let last =
+        directories(stats).filter_map(|directory| moment(directory, "last_event_at")).max()?;
+    let age = moment(stats, "at")? - last;
+    Some(format!("{} ago, at {}", human(age), time::format(last)))
+}
+
+/// Says how much space is free on the disk of the data folder.
+fn disk(stats: &Value) -> Option<String> {
+    let disk = stats.pointer("/condition/disk").filter(|disk| !disk.is_null())?;
+    let [free, reserve] = ["/free_bytes", "/reserve_bytes"].map(|part| count(disk, part) >> 20);
+    Some(format!("{free} MiB free; below {reserve} MiB events are refused"))
+}
+
+/// Says how much memory the role mappings take, if there are any.
+fn mappings(stats: &Value) -> Option<String> {
+    let [bytes, max] =
+        ["bytes", "bytes_max"].map(|part| count(stats, &format!("/condition/mappings/{part}")));
+    (bytes > 0).then(|| format!("{} of {} MiB of memory", bytes.div_ceil(1 << 20), max >> 20))
+}
+
+/// Returns what is wrong with each source.
+fn wrong_sources(stats: &Value) -> impl Iterator<Item = Concern> + '_ {
+    let sources = stats.get("sources").and_then(Value::as_array).into_iter().flatten();
+    sources.filter_map(|source| {
+        let error = source.get("last_error").filter(|error| !error.is_null())?;
+        let what = format!("source {}: {}", text(source, "url"), text(error, "message"));
+        Some(Concern::new(what, "`rollcall pull`"))
+    })
+}
+
 /// Returns the number of duplicates that say something else than the log, if there are any.
 fn differing(stats: &Value) -> Option<String> {
     let copies = Some(count(stats, "/differs")).filter(|copies| *copies > 0);
@@ -165,7 +206,7 @@ fn differing(stats: &Value) -> Option<String> {
 }
 
 /// Returns what is wrong with the server's clock.
-fn clock(stats: &Value) -> Option<String> {
+pub(super) fn clock(stats: &Value) -> Option<String> {
     let part = |pointer| stats.pointer(pointer).and_then(Value::as_i64).unwrap_or(0);
     let (offset_ms, ahead_ms) = (part("/clock/offset_ms"), part("/clock/stamps_ahead_ms"));
     let direction = if offset_ms < 0 { "back" } else { "ahead" };
@@ -339,15 +380,15 @@ fn directories(stats: &Value) -> impl Iterator<Item = &Value> {
     stats.pointer("/directories/data").and_then(Value::as_array).into_iter().flatten()
 }
 
-fn count(object: &Value, pointer: &str) -> u64 {
+pub(super) fn count(object: &Value, pointer: &str) -> u64 {
     object.pointer(pointer).and_then(Value::as_u64).unwrap_or(0)
 }
 
-fn text<'a>(object: &'a Value, key: &str) -> &'a str {
+pub(super) fn text<'a>(object: &'a Value, key: &str) -> &'a str {
     object.get(key).and_then(Value::as_str).unwrap_or("")
 }
 
-fn moment(object: &Value, key: &str) -> Option<i64> {
+pub(super) fn moment(object: &Value, key: &str) -> Option<i64> {
     time::parse(text(object, key))
 }
 
@@ -368,6 +409,10 @@ mod tests {
             "duplicates": 4, "differs": 2,
             "refused_webhooks": {"signature_mismatch": 2, "body_too_large": 0},
             "conflicts": 1, "quarantine": {"not_an_event": 0, "conflict": 0},
+            "condition": {
+                "disk": {"free_bytes": 63 << 20, "reserve_bytes": 16 << 20, "is_low": true},
+                "mappings": {"bytes": (1 << 20) + 1, "bytes_max": 256 << 20},
+            },
             "sources": [
                 {"url": "https://api.workos.com", "caught_up_at": "2026-05-01T11:59:48.000Z",
                  "last_error": null, "new": 3, "duplicates": 7, "differs": 1, "held": 2,
@@ -407,6 +452,9 @@ duplicates        4
 refused webhooks  signature_mismatch 2
 conflicts         1
 quarantine        0
+last event        3 h 12 min ago, at 2026-05-01T08:48:00.000Z
+disk              63 MiB free; below 16 MiB events are refused
+role mappings     2 of 256 MiB of memory
 differing copies  2 dropped since the start; the server's log names the types
 source            https://api.workos.com: every event pulled 12 s ago, 3 new and 7 known since the start (1 differ); compared 3 min 0 s ago: 14 differences (12 recorded, 2 held)
 source            https://other: not every event is pulled yet, 0 new and 0 known since the start; not compared since the start; unauthorized: no key

@@ -14,6 +14,7 @@ use crate::http::wire::api::{
     AFTER, Access, BEFORE, Bound, Cost, Gives, IN_DIRECTORY, LIMIT_OWN, OF_ORGANIZATION,
     OF_ORGANIZATION_ALIAS, ORDER_OWN, Operation,
 };
+use crate::http::wire::condition::describe_condition;
 use crate::http::wire::describe::describe_source;
 use crate::http::wire::entity::must_be_named;
 use crate::http::wire::paging::Paging;
@@ -31,6 +32,12 @@ const STEP: usize = 16_384;
 const WINDOW_NAMES: [&str; 4] = ["last_minute", "last_hour", "last_day", "last_30_days"];
 const HOUR: usize = 1;
 const DAY: usize = 2;
+
+/// The period of `quarantine_last_day`.
+const DAY_MS: Millis = 86_400_000;
+
+/// Counts by the place of the reason in [`Reason::CODES`].
+type ReasonCounts = [u64; Reason::CODES.len()];
 
 const SHAPES: &str = include_str!("stats.schema.json");
 
@@ -82,6 +89,7 @@ pub(crate) async fn stats(
     let shown = |count: u64| if sight == Sight::All { count } else { 0 };
     let refusals: Vec<(Code, u64)> =
         state.refusals.counts().map(|(code, count)| (code, shown(count))).collect();
+    let condition = (sight == Sight::All).then(|| describe_condition(&engine, &state.refusals));
     let refused = RefusedQuestions {
         unauthorized: shown(state.refusals.unauthorized()),
         busy: shown(state.turns.refused()),
@@ -96,8 +104,13 @@ pub(crate) async fn stats(
     let answer = in_turn(&state.turns, &engine, &STATS, move |turn| {
         let filter = StatsFilter { sight, directory, organization };
         let measured = measure(&asking, &filter, repeated, &paging, turn)?;
+        let recent = Value::from(measured.quarantine_day.clone());
+        let condition = condition
+            .map(|parts| parts.into_iter().chain([("quarantine_last_day".into(), recent)]))
+            .map(Iterator::collect::<Map<String, Value>>);
         let mut stats = describe(&asking, measured, &refusals, &refused);
         if let Some(stats) = stats.as_object_mut() {
+            stats.insert("condition".into(), condition.into());
             stats.insert("sources".into(), sources.into());
         }
         Ok::<_, Problem>(stats.to_string())
@@ -119,6 +132,8 @@ struct Measured {
     repeated: Repeated,
     traffic: Traffic,
     quarantine: Map<String, Value>,
+    /// Of the last 24 hours.
+    quarantine_day: Map<String, Value>,
     directories: Vec<DirectoryStats>,
     cursors: Cursors,
 }
@@ -148,7 +163,12 @@ fn measure(
         (views.head(), views.traffic(now))
     };
     let cut = Cut { known_at: seq, ..Cut::LATEST };
-    let quarantine = quarantine(engine, sight, seq);
+    let listed = count_quarantine(engine, sight, seq);
+    let a_day_ago = engine.views().known_at(now.saturating_sub(DAY_MS));
+    let before = count_quarantine(engine, sight, a_day_ago);
+    let mut recent = listed;
+    recent.iter_mut().zip(before).for_each(|(count, before)| *count -= before.min(*count));
+    let (quarantine, quarantine_day) = (by_reason(listed), by_reason(recent));
     let page = directories(engine, cut, filter, paging, turn);
     while engine.views().seen_by(sight).count_traffic(&mut traffic, seq, STEP) {}
     let cursors = paging.cursors(&page, |row| row.id.clone());
@@ -163,7 +183,7 @@ fn measure(
         DirectoryStats { row, state, users, groups, event_types, intake }
     });
     let directories = directories.collect();
-    Ok(Measured { now, seq, repeated, traffic, quarantine, directories, cursors })
+    Ok(Measured { now, seq, repeated, traffic, quarantine, quarantine_day, directories, cursors })
 }
 
 fn directories(
@@ -208,11 +228,15 @@ fn count(step: impl Fn(Option<&str>) -> Counted) -> Counted {
 }
 
 /// Counts the records up to `seq` that are in quarantine, by reason.
-fn quarantine(engine: &Engine, sight: &Sight, seq: Seq) -> Map<String, Value> {
-    let (mut counts, mut next) = ([0u64; Reason::CODES.len()], Some(0));
+fn count_quarantine(engine: &Engine, sight: &Sight, seq: Seq) -> ReasonCounts {
+    let (mut counts, mut next) = (ReasonCounts::default(), Some(0));
     while let Some(first) = next {
         next = engine.views().seen_by(sight).count_quarantine(first, seq, STEP, &mut counts);
     }
+    counts
+}
+
+fn by_reason(counts: ReasonCounts) -> Map<String, Value> {
     Reason::CODES
         .iter()
         .zip(counts)
@@ -245,7 +269,7 @@ fn describe(
         let wanted = refusals.iter().filter(|(code, _)| wanted(*code));
         wanted.map(|(code, count)| (code.name().to_owned(), (*count).into())).collect()
     };
-    let Measured { now, seq, repeated, traffic, quarantine, directories, cursors } = measured;
+    let Measured { now, seq, repeated, traffic, quarantine, directories, cursors, .. } = measured;
     let [minute, hour, ..] = traffic.totals();
     let [_, backfilled_hour, backfilled_day, _] = traffic.backfilled();
     let directories: Vec<Value> =

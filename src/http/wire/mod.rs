@@ -5,6 +5,7 @@ pub(crate) mod answer;
 pub(crate) mod api;
 pub(crate) mod bodies;
 pub(crate) mod body;
+pub(crate) mod condition;
 pub(crate) mod describe;
 pub(crate) mod entity;
 pub(crate) mod limits;

@@ -1,12 +1,14 @@
 //! The webhooks that were refused, and the requests without a valid key: counted since the start,
 //! and logged at most once a minute for each reason.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use rollcall_projections::Millis;
 
 use super::answer::Code;
+use crate::time;
 
 /// The shortest time between two warnings for one reason.
 const WARN_EVERY: Duration = Duration::from_secs(60);
@@ -52,6 +54,8 @@ pub(crate) struct Refusals {
 #[derive(Default)]
 struct Reason {
     total: AtomicU64,
+    /// The moment of the last; 0 before the first.
+    last_at: AtomicI64,
     due: Mutex<Due>,
 }
 
@@ -80,8 +84,13 @@ impl Due {
 
 impl Reason {
     fn count(&self, now: Instant) -> Option<u64> {
-        self.total.fetch_add(1, Ordering::Relaxed);
+        self.note();
         self.due.lock().count(now)
+    }
+
+    fn note(&self) {
+        self.total.fetch_add(1, Ordering::Relaxed);
+        self.last_at.store(time::now_ms(), Ordering::Relaxed);
     }
 }
 
@@ -136,7 +145,7 @@ impl Refusals {
     /// is wrong.
     pub(crate) fn refuse_path(&self, path: &str) {
         if let Some(reason) = self.reason(Code::NotFound) {
-            reason.total.fetch_add(1, Ordering::Relaxed);
+            reason.note();
         }
         let path = without_emails(path);
         if let Some((path, count)) = self.paths.lock().count(&path, Instant::now()) {
@@ -165,6 +174,16 @@ impl Refusals {
     /// Returns the number of requests without a valid API key.
     pub(crate) fn unauthorized(&self) -> u64 {
         self.keys.total.load(Ordering::Relaxed)
+    }
+
+    /// Returns each reason's code and the moment of the last refusal since the start.
+    pub(crate) fn last_at(&self) -> impl Iterator<Item = (Code, Option<Millis>)> {
+        let last_at = |reason: &Reason| Some(reason.last_at.load(Ordering::Relaxed));
+        let last_at = move |reason| last_at(reason).filter(|moment| *moment != 0);
+        Code::REFUSALS
+            .into_iter()
+            .zip(&self.reasons)
+            .map(move |(code, reason)| (code, last_at(reason)))
     }
 
     /// Returns each reason's code and its count since the start.

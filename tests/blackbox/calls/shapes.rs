@@ -1276,6 +1276,21 @@ fn samples() -> Vec<Sample> {
             "kind_mismatch": 0, "too_deep": 0, "conflict": 0,
             "clock_ahead": 0, "overtaken": 0,
         },
+        "condition": {
+            "disk": { "free_bytes": 2, "reserve_bytes": 1, "is_low": false },
+            "mappings": { "bytes": 0, "bytes_max": 1 },
+            "last_refused_at": {
+                "signature_missing": MOMENT, "signature_malformed": null,
+                "signature_mismatch": null, "timestamp_outside_tolerance": null,
+                "body_timeout": null, "body_too_large": null, "unsupported_encoding": null,
+                "not_found": null,
+            },
+            "quarantine_last_day": {
+                "not_an_event": 0, "reserved_type": 0, "unknown_type": 0, "missing_field": 0,
+                "kind_mismatch": 0, "too_deep": 0, "conflict": 0,
+                "clock_ahead": 0, "overtaken": 0,
+            },
+        },
         "directories": list_of(directory_stats),
     });
     let quarantined = json!({
@@ -1487,6 +1502,9 @@ fn samples() -> Vec<Sample> {
                 "/sources/0/reconciliation",
                 "/sources/0/reconciliation/finished_at",
                 "/sources/0/reconciliation/directory",
+                "/condition",
+                "/condition/disk",
+                "/condition/last_refused_at/signature_missing",
                 "/directories/data/0/last_event_at",
                 "/directories/data/0/silent_ms",
                 "/directories/data/0/initial_sync",

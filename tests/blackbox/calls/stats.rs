@@ -1,7 +1,9 @@
 //! `GET /rollcall/v1/stats`: counts of deliveries and of people.
 
+use rollcall::keys::KeyEntry;
 use serde_json::{Value, json};
 
+use crate::kit::keyed::{Keyed, entry};
 use crate::kit::server::{SECRET, Server, now_ms, signature, user};
 
 fn event(id: &str, kind: &str, data: Value) -> String {
@@ -236,4 +238,44 @@ fn a_backfilled_history_is_no_delay_and_its_initial_sync_is_over() {
     let stats = server.get("/rollcall/v1/stats").json();
     assert!(stats["delay_ms"]["last_hour"]["max"].as_i64() >= Some(2 * 86_400_000));
     assert_eq!(stats["backfilled"]["last_hour"], 3);
+}
+
+#[test]
+fn the_condition_says_what_an_operator_must_look_at_and_nothing_of_it_to_a_bound_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path());
+    let condition = || server.get("/rollcall/v1/stats").json()["condition"].clone();
+    let before = condition();
+    let disk = &before["disk"];
+    assert!(disk["free_bytes"].as_u64().unwrap() > 0, "{before}");
+    assert_eq!(disk["reserve_bytes"], 16 << 20);
+    assert_eq!(before["mappings"], json!({"bytes": 0, "bytes_max": 256 << 20}));
+    assert_eq!(before["last_refused_at"]["signature_mismatch"], Value::Null);
+    assert_eq!(before["quarantine_last_day"]["unknown_type"], 0);
+
+    // An unknown type goes to the quarantine; a wrong signature is refused.
+    server.deliver(&event("e1", "dsync.nobody.knows", json!({})));
+    let wrong = signature("whsec_other", &now_ms().to_string(), b"{}");
+    assert_eq!(server.post_with(b"{}", &[("WorkOS-Signature", &wrong)]).status, 401);
+    let mapping = json!({"mode": "all", "default_roles": ["member"], "priority": ["member"],
+        "rules": [{"group": {"name": "Platform"}, "roles": ["member"]}]});
+    let set = server.put("/rollcall/v1/role_mapping", &json!({"mapping": mapping}));
+    assert_eq!(set.status, 200, "{}", String::from_utf8_lossy(&set.body));
+    let after = condition();
+    assert_eq!(after["quarantine_last_day"]["unknown_type"], 1);
+    assert!(after["last_refused_at"]["signature_mismatch"].is_string(), "{after}");
+    assert_eq!(after["last_refused_at"]["body_too_large"], Value::Null);
+    assert!(after["mappings"]["bytes"].as_u64().unwrap() > 0, "{after}");
+}
+
+#[test]
+fn a_key_that_is_bound_to_organizations_sees_no_condition() {
+    let organizations = Some(vec!["org_1".to_owned()]);
+    let bound = KeyEntry { organizations, ..entry("bound", &["read"]) };
+    let server = Keyed::start(&[bound, entry("free", &["read"])], &[]);
+    let condition = |name| server.get(name, "/rollcall/v1/stats").json()["condition"].clone();
+    assert_eq!(condition("bound"), Value::Null);
+    // A log in memory has no disk.
+    assert_eq!(condition("free")["disk"], Value::Null);
+    assert_eq!(condition("free")["mappings"]["bytes"], 0);
 }

@@ -20,3 +20,4 @@ pub mod read_events;
 pub mod roles;
 mod send;
 pub mod serving;
+mod status;

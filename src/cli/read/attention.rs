@@ -1,0 +1,329 @@
+//! What needs an operator's attention, for the first lines of `rollcall status`.
+
+use anstyle::{AnsiColor, Style};
+use serde_json::{Map, Value};
+
+use super::super::table::harmless;
+use super::print::{counted, human};
+use super::status::{count, moment, text};
+
+/// The part of `mapping_memory_mib` from which on the memory of mappings is pointed out.
+const MAPPING_PERCENT: u64 = 80;
+
+/// The time for which a refused webhook is pointed out, in milliseconds.
+const REFUSED_WITHIN_MS: i64 = 3_600_000;
+
+/// The archive may be behind for so long without being pointed out, in milliseconds.
+const ARCHIVE_LAG_MS: i64 = 15 * 60_000;
+
+/// Something that needs attention, and what shows more or helps.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Concern {
+    what: String,
+    next: String,
+}
+
+impl Concern {
+    pub(super) fn new(what: impl Into<String>, next: impl Into<String>) -> Concern {
+        Concern { what: what.into(), next: next.into() }
+    }
+}
+
+/// Returns all concerns, the gravest first. `readiness` is the answer of `/readyz`, `sources` what
+/// is wrong with each source.
+pub(super) fn concerns(
+    stats: &Value,
+    readiness: &Value,
+    sources: impl Iterator<Item = Concern>,
+) -> Vec<Concern> {
+    let mut all = Vec::new();
+    all.extend(refusal(readiness));
+    all.extend(disk(stats));
+    all.extend(clock(stats));
+    all.extend(scrub(stats));
+    all.extend(archive(stats));
+    all.extend(sources);
+    all.extend(refused_webhooks(stats));
+    all.extend(quarantine(stats));
+    all.extend(copies(stats));
+    all.extend(mappings(stats));
+    all.extend(log_lines(stats));
+    all.extend(silence(stats));
+    all
+}
+
+/// Returns the verdict and a line for each concern, safe for a terminal.
+pub(super) fn lines(concerns: &[Concern], coloured: bool) -> String {
+    let verdict = match concerns.len() {
+        0 => "all is well".to_owned(),
+        1 => "1 thing needs attention".to_owned(),
+        count => format!("{count} things need attention"),
+    };
+    let colour = if concerns.is_empty() { AnsiColor::Green } else { AnsiColor::Red };
+    let style = if coloured { colour.on_default() } else { Style::new() };
+    let lines = concerns
+        .iter()
+        .map(|Concern { what, next }| harmless(&format!("  ! {what}: {next}")) + "\n");
+    format!("{style}{verdict}{style:#}\n{}", lines.collect::<String>())
+}
+
+/// Says why events are refused.
+fn refusal(readiness: &Value) -> Option<Concern> {
+    let state = |part: &str| {
+        let part = readiness.pointer(&format!("/parts/{part}")).unwrap_or(&Value::Null);
+        (text(part, "state").to_owned(), text(part, "since").to_owned())
+    };
+    let ((log, log_since), (clock, clock_since)) = (state("log"), state("clock"));
+    if log == "blocked" {
+        let what =
+            format!("events are refused since {log_since}, because the disk takes no writes");
+        return Some(Concern::new(what, "free some space, or mount it writable; nothing is lost"));
+    }
+    if clock == "jumped" {
+        let what = format!("events are refused since {clock_since}, because the clock was set");
+        let next = "set it right; if it is right, restart the server";
+        return Some(Concern::new(what, next));
+    }
+    let refuses = text(readiness, "code") == "log_unavailable";
+    refuses.then(|| Concern::new("events are refused", "`rollcall health`, and the server's log"))
+}
+
+fn disk(stats: &Value) -> Option<Concern> {
+    let disk = stats.pointer("/condition/disk")?;
+    let [free, reserve] = ["/free_bytes", "/reserve_bytes"].map(|part| count(disk, part) >> 20);
+    let is_low = disk.get("is_low") == Some(&Value::Bool(true));
+    is_low.then(|| {
+        let what = format!("{free} MiB are free on the disk of the data folder");
+        Concern::new(what, format!("free some: below {reserve} MiB events are refused"))
+    })
+}
+
+/// Says what is wrong with a clock that does not yet make the server refuse events.
+fn clock(stats: &Value) -> Option<Concern> {
+    let doubt = super::status::clock(stats)?;
+    let is_believed = stats.pointer("/clock/is_believed") != Some(&Value::Bool(false));
+    is_believed.then(|| Concern::new(format!("the clock: {doubt}"), "docs/reliability.md"))
+}
+
+fn scrub(stats: &Value) -> Option<Concern> {
+    let damaged = count(stats, "/scrub/damaged");
+    (damaged > 0).then(|| {
+        let what = counted(damaged, "record is damaged", "records are damaged");
+        Concern::new(what, "stop the server, then `rollcall verify` names them")
+    })
+}
+
+fn archive(stats: &Value) -> Option<Concern> {
+    let archive = stats.get("archive").filter(|archive| !archive.is_null())?;
+    let error = archive.get("last_error").filter(|error| !error.is_null());
+    let (records, lag_ms) = (count(archive, "/lag_records"), count(archive, "/lag_ms") as i64);
+    if error.is_none() && lag_ms < ARCHIVE_LAG_MS {
+        return None;
+    }
+    let records = counted(records, "record is", "records are");
+    let what = format!("{records} not in the archive, the oldest for {}", human(lag_ms));
+    let next = error.map_or("the server's log", |error| text(error, "message"));
+    Some(Concern::new(what, next))
+}
+
+/// Names each reason for which webhooks were refused lately.
+fn refused_webhooks(stats: &Value) -> impl Iterator<Item = Concern> + '_ {
+    let now = moment(stats, "at");
+    let last_at = parts(stats, "/condition/last_refused_at");
+    last_at.filter_map(move |(code, at)| {
+        let age = now? - at.as_str().and_then(crate::time::parse)?;
+        let total = count(stats, &format!("/refused_webhooks/{code}"));
+        let what = format!(
+            "webhooks are refused as {code}, {total} since the start, the last {} ago",
+            human(age)
+        );
+        (age < REFUSED_WITHIN_MS).then(|| Concern::new(what, advice(code)))
+    })
+}
+
+/// Says what to do about webhooks that are refused.
+fn advice(code: &str) -> &'static str {
+    match code {
+        "signature_mismatch" => {
+            "the secret is another one, or a proxy changes the body; `rollcall config check --probe`"
+        }
+        "timestamp_outside_tolerance" => "compare the clock of this machine, or raise --tolerance",
+        "signature_missing" | "signature_malformed" => "they are not from WorkOS",
+        "not_found" => "correct the endpoint's URL, or name the path with --webhook-path",
+        "body_too_large" => "raise --body-bytes-max, and the proxy's limit",
+        "unsupported_encoding" => "the proxy compresses bodies: have it pass them unchanged",
+        _ => "the server's log",
+    }
+}
+
+/// The reasons of the quarantine that need no attention: the record counts, and nothing is wrong.
+const USUAL: [&str; 1] = ["overtaken"];
+
+fn quarantine(stats: &Value) -> Option<Concern> {
+    let reasons = parts(stats, "/condition/quarantine_last_day");
+    let unusual = reasons.filter(|(reason, _)| !USUAL.contains(&reason.as_str()));
+    let unusual = unusual.filter_map(|(reason, count)| Some((reason, count.as_u64()?)));
+    let unusual: Vec<String> = unusual
+        .filter(|(_, count)| *count > 0)
+        .map(|(reason, count)| format!("{reason} {count}"))
+        .collect();
+    let what = format!("records of the last day are in the quarantine ({})", unusual.join(", "));
+    (!unusual.is_empty()).then(|| Concern::new(what, "`rollcall quarantine`"))
+}
+
+fn copies(stats: &Value) -> Option<Concern> {
+    let copies = count(stats, "/differs");
+    (copies > 0).then(|| {
+        let what =
+            counted(copies, "copy differs from its record", "copies differ from their records");
+        Concern::new(format!("{what} since the start"), "the server's log names the types")
+    })
+}
+
+fn mappings(stats: &Value) -> Option<Concern> {
+    let [bytes, max] =
+        ["bytes", "bytes_max"].map(|part| count(stats, &format!("/condition/mappings/{part}")));
+    (max > 0 && bytes.saturating_mul(100) >= max.saturating_mul(MAPPING_PERCENT)).then(|| {
+        let what = format!("the mappings take {} of {} MiB", bytes.div_ceil(1 << 20), max >> 20);
+        Concern::new(what, "raise `mapping_memory_mib`: a mapping that needs more is refused")
+    })
+}
+
+fn log_lines(stats: &Value) -> Option<Concern> {
+    let dropped = count(stats, "/dropped_log_lines");
+    (dropped > 0).then(|| {
+        let what = counted(dropped, "line of the log was dropped", "lines of the log were dropped");
+        Concern::new(what, "the reader of standard error is too slow")
+    })
+}
+
+/// Says that nothing came yet.
+fn silence(stats: &Value) -> Option<Concern> {
+    let is_bound = stats.get("condition").is_none_or(Value::is_null);
+    (count(stats, "/seq") == 0 && !is_bound).then(|| {
+        let next = "send a test event from WorkOS; `rollcall config check --probe`";
+        Concern::new("no event was received yet", next)
+    })
+}
+
+/// Returns the entries of the object at `pointer`.
+fn parts<'a>(stats: &'a Value, pointer: &str) -> impl Iterator<Item = (&'a String, &'a Value)> {
+    stats.pointer(pointer).and_then(Value::as_object).into_iter().flat_map(Map::iter)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Statistics of a server of which nothing is wrong.
+    fn well() -> Value {
+        json!({
+            "at": "2026-05-01T12:00:00.000Z", "seq": 30, "dropped_log_lines": 0, "differs": 0,
+            "clock": {"offset_ms": 0, "stamps_ahead_ms": 0, "is_believed": true},
+            "refused_webhooks": {"signature_mismatch": 4, "body_too_large": 1},
+            "condition": {
+                "disk": {"free_bytes": 68 << 20, "reserve_bytes": 16 << 20, "is_low": false},
+                "mappings": {"bytes": 204 << 20, "bytes_max": 256 << 20},
+                "last_refused_at": {"signature_mismatch": "2026-05-01T11:00:00.000Z",
+                    "body_too_large": null},
+                "quarantine_last_day": {"conflict": 0, "overtaken": 3},
+            },
+        })
+    }
+
+    fn with(pointer: &str, value: Value) -> Value {
+        let mut stats = well();
+        *stats.pointer_mut(pointer).unwrap() = value;
+        stats
+    }
+
+    fn told(stats: &Value, readiness: &Value) -> Vec<String> {
+        let concerns = concerns(stats, readiness, std::iter::empty());
+        concerns.into_iter().map(|Concern { what, .. }| what).collect()
+    }
+
+    #[test]
+    fn a_server_of_which_nothing_is_wrong_is_well() {
+        let ready = json!({"status": "ready", "parts": {"log": {"state": "open"}}});
+        assert_eq!(told(&well(), &ready), [""; 0]);
+        assert_eq!(lines(&[], false), "all is well\n");
+        assert_eq!(lines(&[], true), "\u{1b}[32mall is well\u{1b}[0m\n");
+        // What a key that is bound to organizations sees.
+        assert_eq!(told(&json!({"seq": 0, "condition": null}), &ready), [""; 0]);
+    }
+
+    #[test]
+    fn each_thing_that_is_wrong_is_named_at_its_limit() {
+        let day = "/condition/quarantine_last_day";
+        for (pointer, value, expected) in [
+            ("/seq", json!(0), "no event was received yet"),
+            ("/dropped_log_lines", json!(1), "1 line of the log was dropped"),
+            ("/differs", json!(2), "2 copies differ from their records since the start"),
+            ("/clock/offset_ms", json!(-10_000), "the clock: set back by 10 s since the start"),
+            (
+                "/condition/disk",
+                json!({"free_bytes": 63 << 20, "reserve_bytes": 16 << 20, "is_low": true}),
+                "63 MiB are free on the disk of the data folder",
+            ),
+            ("/condition/mappings/bytes", json!(205 << 20), "the mappings take 205 of 256 MiB"),
+            (
+                "/condition/last_refused_at/signature_mismatch",
+                json!("2026-05-01T11:00:01.000Z"),
+                "webhooks are refused as signature_mismatch, 4 since the start, the last 59 min 59 s ago",
+            ),
+            (
+                day,
+                json!({"conflict": 2, "overtaken": 1, "unknown_type": 1}),
+                "records of the last day are in the quarantine (conflict 2, unknown_type 1)",
+            ),
+        ] {
+            assert_eq!(told(&with(pointer, value), &Value::Null), [expected], "{pointer}");
+        }
+    }
+
+    #[test]
+    fn an_archive_is_pointed_out_when_it_fails_or_is_far_behind() {
+        let archive = |lag_ms: i64, error: Value| {
+            let mut stats = well();
+            let archive = json!({"lag_records": 7, "lag_ms": lag_ms, "last_error": error});
+            stats.as_object_mut().unwrap().insert("archive".into(), archive);
+            told(&stats, &Value::Null)
+        };
+        assert_eq!(archive(899_999, Value::Null), [""; 0]);
+        let behind = "7 records are not in the archive, the oldest for 15 min 0 s";
+        assert_eq!(archive(900_000, Value::Null), [behind]);
+        let fails = "7 records are not in the archive, the oldest for 1 s";
+        assert_eq!(archive(1_000, json!({"message": "no such bucket"})), [fails]);
+    }
+
+    #[test]
+    fn a_server_that_refuses_events_says_why_first() {
+        let since = "2026-05-01T11:00:00.000Z";
+        let part = |state: &str| json!({"state": state, "since": since});
+        let refused = |parts: Value| json!({"code": "log_unavailable", "parts": parts});
+        let low = with("/dropped_log_lines", json!(1));
+        for (readiness, expected) in [
+            (refused(json!({"log": part("blocked")})), "because the disk takes no writes"),
+            (
+                refused(json!({"log": part("open"), "clock": part("jumped")})),
+                "because the clock was set",
+            ),
+            (refused(json!({"log": part("failed")})), "events are refused"),
+        ] {
+            let told = told(&low, &readiness);
+            assert!(told.len() == 2 && told[0].ends_with(expected), "{told:?}");
+        }
+    }
+
+    #[test]
+    fn the_first_line_counts_the_concerns_and_each_has_the_next_step() {
+        let one = || Concern::new("the disk is low", "free some");
+        let told = lines(&[one()], false);
+        assert_eq!(told, "1 thing needs attention\n  ! the disk is low: free some\n");
+        let told = lines(&[one(), Concern::new("a\u{1b}", "b")], false);
+        assert!(told.starts_with("2 things need attention\n"), "{told}");
+        assert!(told.ends_with("  ! a\\u{1b}: b\n"), "{told}");
+    }
+}
