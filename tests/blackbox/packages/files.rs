@@ -5,13 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use crate::kit::server::{SECRET, binary};
+use crate::kit::server::{SECRET, Server, binary};
 
-fn root() -> PathBuf {
+pub fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn read(file: &str) -> String {
+pub fn read(file: &str) -> String {
     fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
 }
 
@@ -128,6 +128,18 @@ fn the_image_runs_commands_that_exist() {
     );
     let user = lines.iter().filter(|line| line.starts_with("USER ")).collect::<Vec<_>>();
     assert_eq!(user, [&"USER 65532:65532"]);
+
+    // The check of health, as the container runs it.
+    let check = lines.iter().find_map(|line| line.strip_prefix("CMD [\"/usr/bin/rollcall\", "));
+    let words = check.unwrap().trim_end_matches(']').split(", ");
+    let arguments: Vec<&str> = words.map(|word| word.trim_matches('"')).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&folder.path().join("data"));
+    let url = server.url.clone();
+    let health = || bare(&arguments).env("ROLLCALL_URL", &url).output().unwrap();
+    assert!(health().status.success(), "{}", said(&health()));
+    assert_eq!(server.stop(), 0);
+    assert_eq!(health().status.code(), Some(1), "{}", said(&health()));
 }
 
 /// Returns the parts of a Markdown text that are code: fenced blocks line by line, with lines that
@@ -196,7 +208,8 @@ fn help_of(words: &[String]) -> Option<(String, usize)> {
 }
 
 /// The pages for operators.
-const PAGES: [&str; 1] = ["packaging/README.md"];
+const PAGES: [&str; 4] =
+    ["docs/metrics.md", "docs/operations.md", "docs/privacy.md", "packaging/README.md"];
 
 #[test]
 fn the_pages_for_operators_name_commands_and_options_that_exist() {
@@ -212,7 +225,7 @@ fn the_pages_for_operators_name_commands_and_options_that_exist() {
             count += 1;
         }
     }
-    assert!(count >= 2, "{count} commands were found");
+    assert!(count >= 20, "{count} commands were found");
 }
 
 #[test]

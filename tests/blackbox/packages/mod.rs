@@ -2,5 +2,6 @@
 //! operators name.
 
 mod files;
+mod pages;
 mod proxies;
 mod service_manager;

@@ -112,13 +112,9 @@ impl Proxy {
         let port = free_port();
         let text = packaged("caddy/Caddyfile");
         let name = "{$ROLLCALL_NAME:rollcall.example.com} {";
-        let ours = format!(
-            "{{\n\tadmin off\n\tauto_https disable_redirects\n}}\n{name}\n\ttls {0}/crt.pem {0}/key.pem",
-            folder.display()
-        );
-        let (snippet, site) = text.split_once(name).unwrap();
-        let (options, site) = (ours.split_once(name).unwrap(), site);
-        let text = format!("{}{snippet}{name}{}{site}", options.0, options.1);
+        let tls = format!("{name}\n\ttls {0}/crt.pem {0}/key.pem", folder.display());
+        let text = with(&text, name, &tls);
+        let text = format!("{{\n\tadmin off\n\tauto_https disable_redirects\n}}\n{text}");
         fs::write(folder.join("Caddyfile"), text).unwrap();
         let mut command = Command::new("caddy");
         command.args(["run", "--adapter", "caddyfile", "--config"]).arg(folder.join("Caddyfile"));
