@@ -10,6 +10,7 @@ pub mod full_disk;
 pub mod fuzzing;
 pub mod kills;
 pub mod log_faults;
+mod metrics_figures;
 pub mod pulling;
 pub mod reconciling;
 pub mod source_figures;
