@@ -141,6 +141,14 @@ impl Refusals {
         code
     }
 
+    /// Counts a probe, which is refused on purpose: it is no trouble that is to be looked at.
+    pub(crate) fn refuse_probe(&self, code: Code) -> Code {
+        if let Some(reason) = self.reason(code) {
+            reason.total.fetch_add(1, Ordering::Relaxed);
+        }
+        code
+    }
+
     /// Counts a post to a path that does not exist and warns of it: it may be a webhook whose URL
     /// is wrong.
     pub(crate) fn refuse_path(&self, path: &str) {

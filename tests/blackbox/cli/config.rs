@@ -811,6 +811,11 @@ fn a_probe_tries_addresses_folders_and_a_webhook_and_records_nothing() {
     let header = [("Authorization", "Bearer sk_first_of_the_keys")];
     let ready = get(&agent(), serving.url(), "/readyz", &header).json();
     assert_eq!(ready["seq"], 0, "nothing is recorded");
+    let stats = get(&agent(), serving.url(), "/rollcall/v1/stats", &header).json();
+    let code = "timestamp_outside_tolerance";
+    assert_eq!(stats["refused_webhooks"][code], 1);
+    let last = &stats["condition"]["last_refused_at"][code];
+    assert!(last.is_null(), "a probe is no webhook that an operator must look at: {last}");
     let (code, checks) = probe(&folder, &[&options[..], &["--webhook-path", "/other"]].concat());
     let [result_of, found] = result(&checks, "webhook");
     assert!(code == Some(1) && result_of == "wrong" && found.contains("no such path"), "{found}");
