@@ -105,11 +105,23 @@ fn clock(stats: &Value) -> Option<Concern> {
     is_believed.then(|| Concern::new(format!("the clock: {doubt}"), "docs/reliability.md"))
 }
 
+/// Says what the scrub of the store has found.
 fn scrub(stats: &Value) -> Option<Concern> {
-    let damaged = count(stats, "/scrub/damaged");
-    (damaged > 0).then(|| {
-        let what = counted(damaged, "record is damaged", "records are damaged");
-        Concern::new(what, "stop the server, then `rollcall verify` names them")
+    let scrub = stats.get("scrub").filter(|scrub| !scrub.is_null())?;
+    let findings = scrub.get("findings").and_then(Value::as_array).into_iter().flatten();
+    let lost: u64 = findings
+        .map(|finding| (count(finding, "/last") + 1).saturating_sub(count(finding, "/first")))
+        .sum();
+    let doubtful = count(scrub, "/doubtful");
+    if lost > 0 {
+        let lost = counted(lost, "record cannot be read", "records cannot be read");
+        let what = format!("{lost}, found by the scrub on {}", text(scrub, "found_at"));
+        return Some(Concern::new(what, "stop the server, then `rollcall verify` names them"));
+    }
+    (doubtful > 0).then(|| {
+        let places = counted(doubtful, "place is damaged", "places are damaged");
+        let what = format!("in the store {places}, and every record can be read");
+        Concern::new(what, "make a backup now, then stop the server: `rollcall verify`")
     })
 }
 
@@ -296,6 +308,23 @@ mod tests {
         assert_eq!(archive(900_000, Value::Null), [behind]);
         let fails = "7 records are not in the archive, the oldest for 1 s";
         assert_eq!(archive(1_000, json!({"message": "no such bucket"})), [fails]);
+    }
+
+    #[test]
+    fn what_the_scrub_has_found_is_pointed_out() {
+        let scrub = |doubtful: u64, findings: Value| {
+            let mut stats = well();
+            let found_at = "2026-05-01T11:00:00.000Z";
+            let scrub = json!({"doubtful": doubtful, "findings": findings, "found_at": found_at});
+            stats.as_object_mut().unwrap().insert("scrub".into(), scrub);
+            told(&stats, &Value::Null)
+        };
+        assert_eq!(scrub(0, json!([])), [""; 0]);
+        let doubtful = "in the store 1 place is damaged, and every record can be read";
+        assert_eq!(scrub(1, json!([])), [doubtful]);
+        let lost = "4 records cannot be read, found by the scrub on 2026-05-01T11:00:00.000Z";
+        let findings = json!([{"first": 7, "last": 9}, {"first": 12, "last": 12}]);
+        assert_eq!(scrub(1, findings), [lost]);
     }
 
     #[test]
