@@ -4,9 +4,8 @@
 //! line but the last is a record with all that its leaf is made of; the last one says how much
 //! there must be before it, and its hash.
 
-use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::path::{Path, PathBuf};
+use std::ops::RangeInclusive;
 
 use base64::prelude::*;
 use bytes::Bytes;
@@ -14,6 +13,7 @@ use rollcall_projections::Seq;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::place::{ArchivePlace, PlaceError};
 use super::{LogId, Record};
 use crate::hashes::{self, Hash};
 use crate::notary::{Receipt, ReceiptError};
@@ -28,19 +28,19 @@ const VERSION: u32 = 1;
 const COMPRESSION_LEVEL: i32 = 3;
 
 /// The most records of a segment, and the most bytes of bodies in a segment of more than one.
-pub(super) const SEGMENT_RECORDS_MAX: usize = 4096;
-pub(super) const SEGMENT_BODY_BYTES_MAX: usize = 16 << 20;
+pub(crate) const SEGMENT_RECORDS_MAX: usize = 4096;
+pub(crate) const SEGMENT_BODY_BYTES_MAX: usize = 16 << 20;
 
 /// The most bytes that a segment unpacks to.
 const UNPACKED_BYTES_MAX: u64 = 256 << 20;
 
 /// A record with all that its leaf is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct ArchivedRecord {
-    pub(super) seq: Seq,
+pub(crate) struct ArchivedRecord {
+    pub(crate) seq: Seq,
     receipt: Vec<u8>,
     salt: [u8; 16],
-    pub(super) body: Bytes,
+    pub(crate) body: Bytes,
 }
 
 impl From<&Record> for ArchivedRecord {
@@ -52,12 +52,12 @@ impl From<&Record> for ArchivedRecord {
 
 impl ArchivedRecord {
     /// Returns its leaf: see [`hashes::leaf`].
-    pub(super) fn leaf(&self) -> Hash {
+    pub(crate) fn leaf(&self) -> Hash {
         hashes::leaf(&self.receipt, &self.salt, &self.body)
     }
 
     /// Returns the log that its receipt names, if the receipt is of this record.
-    pub(super) fn log_id(&self) -> Option<LogId> {
+    pub(crate) fn log_id(&self) -> Option<LogId> {
         let (version, rest) = self.receipt.split_first()?;
         let (log_id, rest) = rest.split_first_chunk::<16>()?;
         let (seq, _) = rest.split_first_chunk::<8>()?;
@@ -67,11 +67,11 @@ impl ArchivedRecord {
 
 impl ArchivedRecord {
     /// Returns what its receipt says.
-    pub(super) fn read_receipt(&self) -> Result<Receipt, ReceiptError> {
+    pub(crate) fn read_receipt(&self) -> Result<Receipt, ReceiptError> {
         Receipt::parse(&self.receipt)
     }
 
-    pub(super) fn salt(&self) -> [u8; 16] {
+    pub(crate) fn salt(&self) -> [u8; 16] {
         self.salt
     }
 }
@@ -125,15 +125,15 @@ const END: &str = "archive_end";
 
 /// A segment that was read and checked.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct ArchiveSegment {
-    pub(super) log_id: LogId,
-    pub(super) records: Vec<ArchivedRecord>,
-    pub(super) checkpoint: Option<String>,
+pub(crate) struct ArchiveSegment {
+    pub(crate) log_id: LogId,
+    pub(crate) records: Vec<ArchivedRecord>,
+    pub(crate) checkpoint: Option<String>,
 }
 
 impl ArchiveSegment {
     /// Encodes the segment. It holds at least one record.
-    fn encode(&self) -> io::Result<Vec<u8>> {
+    pub(crate) fn encode(&self) -> io::Result<Vec<u8>> {
         let mut lines = Vec::new();
         for record in &self.records {
             serde_json::to_writer(&mut lines, &Line::of(record))?;
@@ -158,28 +158,32 @@ impl ArchiveSegment {
         encoder.finish()
     }
 
-    /// Writes and syncs the segment as a new file in `folder`, named after its first and last
-    /// record.
-    pub(super) fn write(&self, folder: &Path) -> io::Result<PathBuf> {
+    /// Returns its name: its first and its last record.
+    pub(crate) fn name(&self) -> String {
         let seq = |record: Option<&ArchivedRecord>| record.map_or(0, |record| record.seq);
         let (first, last) = (seq(self.records.first()), seq(self.records.last()));
-        let path = folder.join(format!("{first:020}-{last:020}{SUFFIX}"));
-        let mut file = File::options().write(true).create_new(true).open(&path)?;
-        file.write_all(&self.encode()?)?;
-        file.sync_all()?;
-        Ok(path)
+        format!("{first:020}-{last:020}{SUFFIX}")
+    }
+
+    /// Writes the segment as a new file.
+    ///
+    /// # Errors
+    /// If it cannot be written, or there is one of its name.
+    pub(crate) fn write(&self, place: &ArchivePlace) -> Result<(), PlaceError> {
+        let name = self.name();
+        let failed = |what: String| PlaceError { at: place.located(&name), what };
+        let bytes = self.encode().map_err(|error| failed(error.to_string()))?;
+        match place.create(&name, &bytes)? {
+            true => Ok(()),
+            false => Err(failed("it is there already".into())),
+        }
     }
 
     /// Reads and checks a segment.
     ///
     /// # Errors
     /// A description of what is wrong with it.
-    pub(super) fn read(path: &Path) -> Result<ArchiveSegment, String> {
-        let file = File::open(path).map_err(|error| error.to_string())?;
-        ArchiveSegment::decode(file)
-    }
-
-    fn decode(packed: impl Read) -> Result<ArchiveSegment, String> {
+    pub(crate) fn decode(packed: impl Read) -> Result<ArchiveSegment, String> {
         let unpacked = zstd::Decoder::new(packed).map_err(|error| error.to_string())?;
         let mut lines = BufReader::new(unpacked.take(UNPACKED_BYTES_MAX));
         let (mut records, mut hash, mut line) = (Vec::new(), Sha256::new(), Vec::new());
@@ -227,99 +231,222 @@ impl End {
     }
 }
 
-/// The segments of a folder.
-pub(super) struct Archive {
-    /// The first and the last seq of each segment, in order, and its file.
-    segments: Vec<(std::ops::RangeInclusive<Seq>, PathBuf)>,
-    /// The segment that was read last.
-    current: Option<(PathBuf, Result<ArchiveSegment, String>)>,
+/// The segments of one log.
+pub(crate) struct Archive {
+    place: ArchivePlace,
+    /// By their first record, and the longer ones first.
+    segments: Vec<SegmentName>,
+    /// The segment that was read last, and its number.
+    current: Option<(usize, Result<ArchiveSegment, String>)>,
+}
+
+/// A segment as its name tells it.
+struct SegmentName {
+    seqs: RangeInclusive<Seq>,
+    name: String,
+    /// The newest record that it, or one before it, promises.
+    last_so_far: Seq,
+}
+
+/// Damage to a segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SegmentDamage {
+    /// Its place.
+    pub(crate) at: String,
+    /// What is wrong with it.
+    pub(crate) what: String,
 }
 
 impl Archive {
-    /// Finds the segments in `folder` by their names.
-    pub(super) fn open(folder: &Path) -> io::Result<Archive> {
-        let mut segments = Vec::new();
-        for entry in fs::read_dir(folder)? {
-            let path = entry?.path();
-            let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
-            segments.extend(name.as_deref().and_then(seqs_of).map(|seqs| (seqs, path)));
+    /// Finds the segments in `place` by their names; those of the only log below it if there are
+    /// none.
+    ///
+    /// # Errors
+    /// If it cannot be listed, or there are several logs below it.
+    pub(crate) fn open(place: &ArchivePlace) -> Result<Archive, PlaceError> {
+        let segments = segments_in(place)?;
+        if !segments.is_empty() {
+            return Ok(Archive::of(place.clone(), segments));
         }
-        segments.sort_by_key(|(seqs, _)| (*seqs.start(), *seqs.end()));
-        Ok(Archive { segments, current: None })
+        let mut logs = Vec::new();
+        for name in logs_in(place)? {
+            let within = place.within(&name);
+            let segments = segments_in(&within)?;
+            if !segments.is_empty() {
+                logs.push((name, Archive::of(within, segments)));
+            }
+        }
+        if logs.len() > 1 {
+            let names: Vec<&str> = logs.iter().map(|(name, _)| name.as_str()).collect();
+            let what = format!("it holds several logs, name one: {}", names.join(", "));
+            return Err(PlaceError { at: place.to_string(), what });
+        }
+        Ok(match logs.pop() {
+            Some((_, archive)) => archive,
+            None => Archive::of(place.clone(), Vec::new()),
+        })
+    }
+
+    fn of(place: ArchivePlace, mut names: Vec<(RangeInclusive<Seq>, String)>) -> Archive {
+        names.sort_by_key(|(seqs, _)| (*seqs.start(), std::cmp::Reverse(*seqs.end())));
+        let mut last_so_far = 0;
+        let segments = names.into_iter().map(|(seqs, name)| {
+            last_so_far = last_so_far.max(*seqs.end());
+            SegmentName { seqs, name, last_so_far }
+        });
+        Archive { place, segments: segments.collect(), current: None }
+    }
+
+    /// Returns the place of the segments.
+    pub(crate) fn place(&self) -> &ArchivePlace {
+        &self.place
     }
 
     /// Returns whether there is no segment in the folder.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.segments.is_empty()
     }
 
     /// Returns the newest record that the names of segments promise.
-    pub(super) fn last(&self) -> Seq {
-        self.segments.iter().map(|(seqs, _)| *seqs.end()).max().unwrap_or(0)
+    pub(crate) fn last(&self) -> Seq {
+        self.segments.last().map_or(0, |segment| segment.last_so_far)
     }
 
     /// Returns the log of the first segment.
     ///
     /// # Errors
-    /// The damage to it, with its file.
-    pub(super) fn log_id(&mut self) -> Result<LogId, (PathBuf, String)> {
-        let Some((_, path)) = self.segments.first().cloned() else { return Ok([0; 16]) };
-        match self.segment(&path) {
-            Ok(segment) => Ok(segment.log_id),
-            Err(what) => Err((path, what.clone())),
+    /// The damage to it.
+    pub(crate) fn log_id(&mut self) -> Result<LogId, SegmentDamage> {
+        if self.is_empty() {
+            return Ok([0; 16]);
         }
+        self.segment(0).map(|segment| segment.log_id)
     }
 
     /// Reads a record; `None` if no sound segment has it. Consecutive seqs are cheapest.
-    pub(super) fn record(&mut self, log_id: LogId, seq: Seq) -> Option<ArchivedRecord> {
+    pub(crate) fn record(&mut self, log_id: LogId, seq: Seq) -> Option<ArchivedRecord> {
         self.checked_record(log_id, seq).ok().flatten()
     }
 
     /// Reads a record; `None` if no segment has it. Consecutive seqs are cheapest.
     ///
     /// # Errors
-    /// The damage to a segment that may have it, with its file.
-    pub(super) fn checked_record(
+    /// The damage to a segment that may have it.
+    pub(crate) fn checked_record(
         &mut self,
         log_id: LogId,
         seq: Seq,
-    ) -> Result<Option<ArchivedRecord>, (PathBuf, String)> {
+    ) -> Result<Option<ArchivedRecord>, SegmentDamage> {
         let mut damage = None;
-        let holding = self.segments.iter().filter(|(seqs, _)| seqs.contains(&seq));
-        let paths: Vec<PathBuf> = holding.map(|(_, path)| path.clone()).collect();
-        for path in paths {
-            match self.segment(&path) {
-                Err(what) => damage = damage.or_else(|| Some((path, what.clone()))),
-                Ok(segment) if segment.log_id != log_id => {}
-                Ok(segment) => {
-                    let at = segment.records.binary_search_by_key(&seq, |record| record.seq);
-                    if let Some(record) = at.ok().and_then(|at| segment.records.get(at)) {
-                        return Ok(Some(record.clone()));
-                    }
-                }
+        let current = self.current.as_ref().filter(|(_, segment)| segment.is_ok());
+        if let Some(number) = current.map(|(number, _)| *number)
+            && let Some(found) = self.record_in(number, log_id, seq)?
+        {
+            return Ok(Some(found));
+        }
+        for number in self.holding(seq) {
+            match self.record_in(number, log_id, seq) {
+                Ok(Some(found)) => return Ok(Some(found)),
+                Ok(None) => {}
+                Err(found) => damage = damage.or(Some(found)),
             }
         }
         damage.map_or(Ok(None), Err)
     }
 
+    /// Returns the numbers of the segments that may have a record, the longest first.
+    fn holding(&self, seq: Seq) -> Vec<usize> {
+        let end = self.segments.partition_point(|segment| *segment.seqs.start() <= seq);
+        let before = self.segments.iter().enumerate().take(end).rev();
+        let holding = before
+            .take_while(|(_, segment)| segment.last_so_far >= seq)
+            .filter(|(_, segment)| segment.seqs.contains(&seq));
+        let mut numbers: Vec<(usize, Seq)> = holding
+            .map(|(number, segment)| (number, segment.seqs.end() - segment.seqs.start()))
+            .collect();
+        numbers.sort_by_key(|(_, length)| std::cmp::Reverse(*length));
+        numbers.into_iter().map(|(number, _)| number).collect()
+    }
+
+    fn record_in(
+        &mut self,
+        number: usize,
+        log_id: LogId,
+        seq: Seq,
+    ) -> Result<Option<ArchivedRecord>, SegmentDamage> {
+        let segment = self.segment(number)?;
+        if segment.log_id != log_id {
+            return Ok(None);
+        }
+        let at = segment.records.binary_search_by_key(&seq, |record| record.seq);
+        Ok(at.ok().and_then(|at| segment.records.get(at)).cloned())
+    }
+
+    /// Returns the checkpoint of the segment that was read last, and its place, if it ends with
+    /// `seq`.
+    pub(crate) fn checkpoint_at(&self, seq: Seq) -> Option<(&str, String)> {
+        let (number, segment) = self.current.as_ref()?;
+        let checkpoint = segment.as_ref().ok()?.checkpoint.as_deref()?;
+        let name = self.segments.get(*number).filter(|segment| *segment.seqs.end() == seq)?;
+        Some((checkpoint, self.place.located(&name.name)))
+    }
+
     /// Reads a segment, unless it is the one that was read last.
-    fn segment(&mut self, path: &Path) -> Result<&ArchiveSegment, &String> {
-        let current = self.current.take().filter(|(current, _)| current == path);
+    fn segment(&mut self, number: usize) -> Result<&ArchiveSegment, SegmentDamage> {
+        let name = self.segments.get(number).map_or("", |segment| segment.name.as_str());
+        let at = self.place.located(name);
+        let current = self.current.take().filter(|(current, _)| *current == number);
         let read = || {
-            let segment = ArchiveSegment::read(path);
+            let segment = read_segment(&self.place, name);
             if let Err(what) = &segment {
-                tracing::warn!(file = %path.display(), what, "a segment of the archive is damaged");
+                tracing::warn!(file = at, what, "a segment of the archive is damaged");
             }
-            (path.to_owned(), segment)
+            (number, segment)
         };
-        self.current.insert(current.unwrap_or_else(read)).1.as_ref()
+        let (_, segment) = self.current.insert(current.unwrap_or_else(read));
+        segment.as_ref().map_err(|what| SegmentDamage { at, what: what.clone() })
     }
 }
 
+/// Reads and checks a segment.
+///
+/// # Errors
+/// A description of what is wrong with it.
+pub(crate) fn read_segment(place: &ArchivePlace, name: &str) -> Result<ArchiveSegment, String> {
+    let bytes = place.read(name).map_err(|error| error.what)?;
+    ArchiveSegment::decode(bytes.ok_or("it is gone")?.as_slice())
+}
+
+/// Lists the segments in a place, in no order, with the records that their names promise.
+///
+/// # Errors
+/// If it cannot be listed.
+pub(crate) fn segments_in(
+    place: &ArchivePlace,
+) -> Result<Vec<(RangeInclusive<Seq>, String)>, PlaceError> {
+    let names = place.files()?.into_iter();
+    Ok(names.filter_map(|name| Some((seqs_of(&name)?, name))).collect())
+}
+
+/// Lists the logs that have a part of the archive, in order.
+///
+/// # Errors
+/// If it cannot be listed.
+pub(crate) fn logs_in(place: &ArchivePlace) -> Result<Vec<String>, PlaceError> {
+    let mut names = place.folders()?;
+    names.retain(|name| uuid::Uuid::parse_str(name).is_ok());
+    names.sort();
+    Ok(names)
+}
+
 /// Returns the first and the last seq that the name of a segment promises.
-fn seqs_of(name: &str) -> Option<std::ops::RangeInclusive<Seq>> {
+pub(crate) fn seqs_of(name: &str) -> Option<RangeInclusive<Seq>> {
     let (first, last) = name.strip_suffix(SUFFIX)?.split_once('-')?;
-    Some(first.parse().ok()?..=last.parse().ok()?)
+    let seq = |digits: &str| -> Option<Seq> {
+        let is_one = digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
+        digits.parse().ok().filter(|_| is_one)
+    };
+    Some(seq(first)?..=seq(last)?).filter(|seqs| *seqs.start() >= 1 && !seqs.is_empty())
 }
 
 #[cfg(test)]
@@ -354,24 +481,72 @@ mod tests {
     #[test]
     fn a_segment_is_read_as_it_was_written_and_its_leaves_are_those_of_the_records() {
         let folder = tempfile::tempdir().unwrap();
-        let path = segment().write(folder.path()).unwrap();
-        assert_eq!(
-            path.file_name().unwrap(),
-            "00000000000000000007-00000000000000000012.ndjson.zst"
-        );
-        let read = ArchiveSegment::read(&path).unwrap();
+        let place = ArchivePlace::Folder(folder.path().to_owned());
+        segment().write(&place).unwrap();
+        let name = "00000000000000000007-00000000000000000012.ndjson.zst";
+        assert_eq!(place.files(), Ok(vec![name.to_owned()]));
+        let read = read_segment(&place, name).unwrap();
         assert_eq!(read, segment());
         // The example of docs/format.md.
         assert_eq!(
             hex::encode(read.records[0].leaf()),
             "43afa27ebe670f95e7b56318f47053a47bc5b17b765b925a41fedcb93ca85a12"
         );
-        let mut archive = Archive::open(folder.path()).unwrap();
+        let mut archive = Archive::open(&place).unwrap();
         assert_eq!(archive.last(), 12);
         assert_eq!(archive.record(LOG_ID, 8), Some(record(8)));
         assert_eq!([9, 13].map(|seq| archive.record(LOG_ID, seq)), [None, None]);
         assert_eq!(archive.record([7; 16], 8), None);
-        assert!(segment().write(folder.path()).is_err(), "a segment is never overwritten");
+        assert!(segment().write(&place).is_err(), "a segment is never overwritten");
+    }
+
+    fn of(seqs: impl IntoIterator<Item = Seq>) -> ArchiveSegment {
+        let records = seqs.into_iter().map(record).collect();
+        ArchiveSegment { log_id: LOG_ID, records, checkpoint: None }
+    }
+
+    #[test]
+    fn a_record_is_found_in_any_segment_that_has_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = ArchivePlace::Folder(folder.path().to_owned());
+        let place = root.within("30313233-3435-3637-3839-616263646566");
+        for seqs in [vec![1, 2], vec![1, 2, 3, 9], vec![3], vec![4, 5], vec![6], vec![8, 10]] {
+            of(seqs).write(&place).unwrap();
+        }
+        // The only log below the root is found.
+        let mut archive = Archive::open(&root).unwrap();
+        assert_eq!((archive.last(), archive.log_id()), (10, Ok(LOG_ID)));
+        for seq in [10, 1, 2, 9, 3, 4, 6, 5, 8, 4] {
+            assert_eq!(archive.record(LOG_ID, seq), Some(record(seq)), "{seq}");
+        }
+        assert_eq!([0, 7, 11].map(|seq| archive.record(LOG_ID, seq)), [None, None, None]);
+        // Where the longer one is damaged, the shorter ones still have their records.
+        let long = "00000000000000000001-00000000000000000009.ndjson.zst";
+        place.replace_damaged(long, b"x").unwrap();
+        let mut archive = Archive::open(&place).unwrap();
+        assert_eq!([3, 9].map(|seq| archive.record(LOG_ID, seq)), [Some(record(3)), None]);
+        let damage = archive.checked_record(LOG_ID, 9).unwrap_err();
+        assert!(damage.at.ends_with(long), "{}", damage.at);
+        // Two logs must be told apart.
+        of([1]).write(&root.within("30313233-3435-3637-3839-616263646567")).unwrap();
+        let error = Archive::open(&root).err().unwrap();
+        assert!(error.what.contains("several logs"), "{error}");
+    }
+
+    #[test]
+    fn only_the_names_of_segments_are_read_as_such() {
+        let name = "00000000000000000001-00000000000000000009.ndjson.zst";
+        assert_eq!(seqs_of(name), Some(1..=9));
+        for other in [
+            "1-9.ndjson.zst",
+            "00000000000000000000-00000000000000000009.ndjson.zst",
+            "00000000000000000009-00000000000000000001.ndjson.zst",
+            "+0000000000000000001-00000000000000000009.ndjson.zst",
+            ".unfinished-x",
+            "salvage.json",
+        ] {
+            assert_eq!(seqs_of(other), None, "{other}");
+        }
     }
 
     #[test]

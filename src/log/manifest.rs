@@ -1,5 +1,5 @@
-//! The list in a salvaged folder: how many records the log had, and what is missing. docs/format.md
-//! specifies it.
+//! The list in a salvaged folder and in a backup: how many records the log had, and what is missing.
+//! docs/format.md specifies it.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -11,21 +11,22 @@ use serde::{Deserialize, Serialize};
 use super::LogId;
 use super::acknowledgement::Acknowledgement;
 use super::merkle::Hash;
+use super::place::ArchivePlace;
 
-/// The name of the file.
+/// The name of the file in a salvaged folder.
 pub(super) const MANIFEST: &str = "salvage.json";
+/// The name of the file in a backup. It is the last one, so that a backup with it is whole.
+pub(crate) const BACKUP_MANIFEST: &str = "backup.json";
 /// The leaves of records that are missing, for which the acknowledged root vouches.
 const LOST_LEAVES: &str = "lost-leaves.ndjson";
 
 const OBJECT: &str = "salvage";
+const BACKUP_OBJECT: &str = "backup";
 const VERSION: u32 = 1;
 
-/// The most bytes of the file that are read.
-const BYTES_MAX: u64 = 64 << 20;
-
-/// What a salvage knew of the log.
+/// What a salvage, or the server that made a backup, knew of the log.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Manifest {
+pub(crate) struct Manifest {
     object: String,
     version: u32,
     log_id: String,
@@ -55,11 +56,32 @@ impl Manifest {
         }
     }
 
-    /// Writes and syncs it, and the leaves of missing records, into `folder`.
-    pub(super) fn write(&self, folder: &Path, lost: &[(Seq, Hash)]) -> io::Result<()> {
+    /// Makes that of a backup of the first `size` records.
+    pub(crate) fn of_backup(log_id: LogId, size: Seq, root: Hash) -> Manifest {
+        Manifest {
+            object: BACKUP_OBJECT.to_owned(),
+            version: VERSION,
+            log_id: uuid::Uuid::from_bytes(log_id).to_string(),
+            acknowledged: Some(size),
+            acknowledged_root: Some(hex::encode(root)),
+            recovered: size,
+            missing: Vec::new(),
+        }
+    }
+
+    /// Returns its text.
+    ///
+    /// # Errors
+    /// None that is known.
+    pub(crate) fn text(&self) -> io::Result<Vec<u8>> {
         let mut text = serde_json::to_vec(self)?;
         text.push(b'\n');
-        write_new(&folder.join(MANIFEST), &text)?;
+        Ok(text)
+    }
+
+    /// Writes and syncs it, and the leaves of missing records, into `folder`.
+    pub(super) fn write(&self, folder: &Path, lost: &[(Seq, Hash)]) -> io::Result<()> {
+        write_new(&folder.join(MANIFEST), &self.text()?)?;
         if lost.is_empty() {
             return Ok(());
         }
@@ -69,22 +91,26 @@ impl Manifest {
         write_new(&folder.join(LOST_LEAVES), lines.collect::<String>().as_bytes())
     }
 
-    /// Reads the one in `folder`; `None` if there is none.
+    /// Reads the one in `place`, with its name; `None` if there is none.
     ///
     /// # Errors
-    /// A description of what is wrong with it.
-    pub(super) fn read(folder: &Path) -> Result<Option<Manifest>, String> {
-        let file = match File::open(folder.join(MANIFEST)) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error.to_string()),
-        };
-        let read: Result<Manifest, _> = serde_json::from_reader(io::Read::take(file, BYTES_MAX));
-        let manifest = read.map_err(|error| error.to_string())?;
-        match manifest.object == OBJECT && manifest.version == VERSION {
-            true => Ok(Some(manifest)),
-            false => Err("it is of another version".into()),
+    /// The name of a file that cannot be used, and a description of what is wrong with it.
+    pub(super) fn read(
+        place: &ArchivePlace,
+    ) -> Result<Option<(&'static str, Manifest)>, (&'static str, String)> {
+        for (name, object) in [(MANIFEST, OBJECT), (BACKUP_MANIFEST, BACKUP_OBJECT)] {
+            let fault = |what: String| (name, what);
+            let Some(bytes) = place.read(name).map_err(|error| fault(error.what))? else {
+                continue;
+            };
+            let manifest: Manifest =
+                serde_json::from_slice(&bytes).map_err(|error| fault(error.to_string()))?;
+            return match manifest.object == object && manifest.version == VERSION {
+                true => Ok(Some((name, manifest))),
+                false => Err(fault("it is of another version".into())),
+            };
         }
+        Ok(None)
     }
 
     /// Returns whether it is about the log `log_id`.

@@ -9,16 +9,19 @@ mod block;
 mod dedupe;
 mod disk;
 mod disk_log;
+mod fork;
 mod lanes;
 mod manifest;
 mod memory;
 mod merkle;
 mod open;
+mod place;
 mod private;
 mod raw;
 mod receipt;
 mod recovery;
 mod restore;
+mod s3;
 mod salvage;
 mod sled_log;
 mod stopped;
@@ -26,22 +29,32 @@ mod store;
 #[cfg(test)]
 mod tampering;
 mod tiles;
+mod unfinished;
 
 use std::time::Duration;
 
+pub(crate) use archive::{
+    ArchiveSegment, ArchivedRecord, SEGMENT_BODY_BYTES_MAX, SEGMENT_RECORDS_MAX, logs_in,
+    read_segment, segments_in, seqs_of,
+};
 pub use audit::{Acknowledged, Audit, Finding, LogPart, Signatures, Unsigned};
 pub(crate) use block::FORMAT;
 use bytes::Bytes;
 pub use disk::{DISK_RESERVE_BYTES, DiskSpace};
 pub use disk_log::DiskLog;
+pub use fork::{ForkError, finish_fork, fork};
+pub(crate) use manifest::{BACKUP_MANIFEST, Manifest};
 pub use memory::MemoryLog;
 pub use open::{OpenError, Unrecovered, is_data_folder};
+pub use place::{ArchivePlace, PlaceError, S3Access};
 pub use raw::{DamagedBytes, Harm};
-pub use restore::{RestoreError, Restored, restore};
+pub use restore::{RestoreError, Restored, check_archive, restore};
 use rollcall_projections::{Entry, Millis, RecordStatus, Seq};
+pub(crate) use salvage::{HANDOVERS, PUBLIC_KEY};
 pub use salvage::{SalvageError, Salvaged, salvage};
 pub use sled_log::SledLog;
 pub use stopped::{StoppedFolder, StoppedLog};
+pub use unfinished::UnfinishedFolder;
 
 use crate::verify::{Proof, Source, Verified};
 

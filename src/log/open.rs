@@ -202,6 +202,11 @@ impl Unrecovered {
         })
     }
 
+    /// Returns true if there is no log in the folder yet.
+    pub fn is_new(&self) -> bool {
+        self.stopped.is_none()
+    }
+
     /// Returns the folder that was opened, and the bound of sled's cache of pages.
     pub(super) fn source(&self) -> (PathBuf, u64) {
         (self.folder.clone(), self.cache_bytes)

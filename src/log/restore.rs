@@ -7,18 +7,21 @@ use std::path::{Path, PathBuf};
 use rollcall_projections::{Millis, Seq};
 
 use super::acknowledgement::{Acknowledgement, AcknowledgementFile};
-use super::archive::{Archive, ArchivedRecord};
+use super::archive::{Archive, ArchivedRecord, SegmentDamage};
 use super::block::{self, Block, Draft};
 use super::dedupe::{Dedupe, judge_batch};
-use super::manifest::{MANIFEST, Manifest};
+use super::manifest::Manifest;
 use super::merkle::{Edge, Hash};
 use super::open::OpenError;
+use super::place::{ArchivePlace, PlaceError};
 use super::raw::records;
-use super::salvage::{copy_public_files, unfinished};
+use super::salvage::copy_public_files;
 use super::stopped::StoppedFolder;
 use super::store::{Blocks, Store, StoreError};
 use super::tiles::Tiles;
+use super::unfinished::UnfinishedFolder;
 use super::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, Log, LogId};
+use crate::notary::{Note, origin};
 use crate::verify::{Source, Verified};
 
 /// The bytes of bodies after which sled hands its pages to the kernel.
@@ -47,9 +50,12 @@ pub enum RestoreError {
     /// There is a file or a folder at the place for the outcome.
     #[error("`{0}` is there already; name a new folder")]
     Exists(PathBuf),
-    /// There are no segments in the folder.
-    #[error("`{0}` has no segments of an archive; `rollcall salvage` makes some of a data folder")]
-    NotAnArchive(PathBuf),
+    /// There are no segments in the place.
+    #[error(
+        "`{0}` has no segments of an archive; `rollcall backup`, `serve --archive` and `rollcall \
+        salvage` make some"
+    )]
+    NotAnArchive(String),
     /// Records are missing.
     #[error(
         "{} {} missing in `{path}`; run `rollcall salvage` with another copy as `--from` and this \
@@ -59,7 +65,7 @@ pub enum RestoreError {
     )]
     Missing {
         /// The archive.
-        path: PathBuf,
+        path: String,
         /// The records, as pairs of the first and the last.
         missing: Vec<(Seq, Seq)>,
     },
@@ -67,7 +73,7 @@ pub enum RestoreError {
     #[error("`{path}` is damaged: {what}; take it from another copy of the archive")]
     Damaged {
         /// The file.
-        path: PathBuf,
+        path: String,
         /// A description of the damage.
         what: String,
     },
@@ -76,7 +82,7 @@ pub enum RestoreError {
         "the records in `{0}` have another root than the one acknowledged: some are not what they \
          were; run `rollcall salvage` with another copy as `--from`"
     )]
-    Differs(PathBuf),
+    Differs(String),
     /// A record cannot be kept as its receipt says.
     #[error("record {seq} cannot be restored: {what}")]
     Unfit {
@@ -88,6 +94,9 @@ pub enum RestoreError {
     /// The new folder does not read back.
     #[error("the restored folder does not read back, and was removed: {0}")]
     NotReadBack(#[source] OpenError),
+    /// The archive cannot be read, or its public files not be copied.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
     /// A file cannot be read or written.
     #[error("`{path}`: {error}")]
     Io {
@@ -96,6 +105,12 @@ pub enum RestoreError {
         /// The error of the operating system.
         error: io::Error,
     },
+}
+
+impl From<SegmentDamage> for RestoreError {
+    fn from(SegmentDamage { at, what }: SegmentDamage) -> RestoreError {
+        RestoreError::Damaged { path: at, what }
+    }
 }
 
 fn is_one(missing: &[(Seq, Seq)]) -> bool {
@@ -113,23 +128,24 @@ struct Complete {
 
 impl Complete {
     /// Reads the whole archive in `from`.
-    fn check(from: &Path, progress: &dyn Fn(Seq)) -> Result<Complete, RestoreError> {
-        let of_archive = |error| RestoreError::Io { path: from.to_owned(), error };
-        let damaged = |(path, what)| RestoreError::Damaged { path, what };
-        let mut archive = Archive::open(from).map_err(of_archive)?;
+    fn check(from: &ArchivePlace, progress: &dyn Fn(Seq)) -> Result<Complete, RestoreError> {
+        let mut archive = Archive::open(from)?;
         if archive.is_empty() {
-            return Err(RestoreError::NotAnArchive(from.to_owned()));
+            return Err(RestoreError::NotAnArchive(from.to_string()));
         }
-        let log_id = archive.log_id().map_err(damaged)?;
-        let manifest = read_manifest(from, log_id)?;
+        let log_id = archive.log_id()?;
+        let manifest = read_manifest(archive.place(), log_id)?;
         let acknowledged = manifest.as_ref().and_then(|(manifest, _)| manifest.acknowledged);
         let size = promised(&archive, manifest.as_ref().map(|(manifest, _)| manifest));
         let (mut edge, mut missing) = (Edge::default(), Vec::new());
         let mut root_then = None;
         for seq in 1..=size {
-            match archive.checked_record(log_id, seq).map_err(damaged)? {
+            match archive.checked_record(log_id, seq)? {
                 Some(record) => edge.push(record.leaf(), |_, _, _| {}),
                 None => add_missing(&mut missing, seq),
+            }
+            if missing.is_empty() {
+                check_checkpoint(&archive, log_id, seq, &edge)?;
             }
             if acknowledged == Some(seq) {
                 root_then = Some(edge.root());
@@ -139,28 +155,46 @@ impl Complete {
             }
         }
         if !missing.is_empty() {
-            return Err(RestoreError::Missing { path: from.to_owned(), missing });
+            return Err(RestoreError::Missing { path: from.to_string(), missing });
         }
         match (manifest.and_then(|(_, root)| root), root_then) {
             (Some(expected), Some(found)) if expected != found => {
-                Err(RestoreError::Differs(from.to_owned()))
+                Err(RestoreError::Differs(from.to_string()))
             }
             _ => Ok(Complete { archive, log_id, size, root: edge.root(), acknowledged }),
         }
     }
 }
 
-/// Reads what the salvage that made the folder knew, with the acknowledged root.
+/// Compares the checkpoint of a segment that ends with `seq`, if it has one, with the tree so far.
+/// Its signature is left to an auditor, who has the key from elsewhere.
+fn check_checkpoint(
+    archive: &Archive,
+    log_id: LogId,
+    seq: Seq,
+    edge: &Edge,
+) -> Result<(), RestoreError> {
+    let Some((checkpoint, path)) = archive.checkpoint_at(seq) else { return Ok(()) };
+    let is_good = Note::parse(checkpoint.as_bytes()).is_ok_and(|note| {
+        let claims = note.claims();
+        claims.origin == origin(log_id) && claims.size == seq && claims.root == edge.root()
+    });
+    let what = "its checkpoint is not that of the records up to it";
+    if is_good { Ok(()) } else { Err(RestoreError::Damaged { path, what: what.into() }) }
+}
+
+/// Reads the list that a salvage or a backup made, with the root of the records.
 fn read_manifest(
-    from: &Path,
+    from: &ArchivePlace,
     log_id: LogId,
 ) -> Result<Option<(Manifest, Option<Hash>)>, RestoreError> {
-    let damaged = |what| RestoreError::Damaged { path: from.join(MANIFEST), what };
-    let Some(manifest) = Manifest::read(from).map_err(damaged)? else { return Ok(None) };
+    let damaged = |name: &str, what| RestoreError::Damaged { path: from.located(name), what };
+    let read = Manifest::read(from).map_err(|(name, what)| damaged(name, what))?;
+    let Some((name, manifest)) = read else { return Ok(None) };
     if !manifest.is_of(log_id) {
-        return Err(damaged("it is of another log than the segments".into()));
+        return Err(damaged(name, "it is of another log than the segments".into()));
     }
-    let root = manifest.acknowledged_root().map_err(damaged)?;
+    let root = manifest.acknowledged_root().map_err(|what| damaged(name, what))?;
     Ok(Some((manifest, root)))
 }
 
@@ -187,7 +221,7 @@ struct Waiting {
 }
 
 /// A store that is being filled.
-struct Filling {
+pub(super) struct Filling {
     store: Store,
     tiles: Tiles,
     dedupe: Dedupe,
@@ -202,7 +236,7 @@ struct Filling {
 }
 
 impl Filling {
-    fn begin(folder: &Path, log_id: LogId) -> Result<Filling, StoreError> {
+    pub(super) fn begin(folder: &Path, log_id: LogId) -> Result<Filling, StoreError> {
         Ok(Filling {
             store: Store::create(folder, CACHE_BYTES, log_id)?,
             tiles: Tiles::open(&folder.join("tree"))?,
@@ -218,7 +252,7 @@ impl Filling {
     }
 
     /// Takes the next record.
-    fn put(&mut self, record: ArchivedRecord) -> Result<(), String> {
+    pub(super) fn put(&mut self, record: ArchivedRecord) -> Result<(), String> {
         let receipt = record.read_receipt().map_err(|error| error.to_string())?;
         let source = [Source::Workos, Source::Rollcall].into_iter();
         let source = source.into_iter().find(|source| source.name() == receipt.source);
@@ -240,7 +274,7 @@ impl Filling {
     }
 
     /// Writes the waiting records into blocks.
-    fn write(&mut self) -> Result<(), String> {
+    pub(super) fn write(&mut self) -> Result<(), String> {
         let waiting = std::mem::take(&mut self.waiting);
         let (head, count) = (self.edge.size(), waiting.len());
         let leaves: Vec<Hash> = waiting.iter().map(|waiting| waiting.leaf).collect();
@@ -284,7 +318,7 @@ impl Filling {
     }
 
     /// Makes everything durable.
-    fn finish(mut self, folder: &Path) -> Result<(), StoreError> {
+    pub(super) fn finish(mut self, folder: &Path) -> Result<(), StoreError> {
         let (size, leaf) = (self.edge.size(), self.last_leaf);
         self.store.sync_all(folder)?;
         self.tiles.sync()?;
@@ -309,24 +343,34 @@ impl Filling {
 /// # Errors
 /// If a record is missing or not what it was, or if a file cannot be read or written. Then there is
 /// no folder `data`.
-pub fn restore(from: &Path, data: &Path, progress: &dyn Fn(Seq)) -> Result<Restored, RestoreError> {
+pub fn restore(
+    from: &ArchivePlace,
+    data: &Path,
+    progress: &dyn Fn(Seq),
+) -> Result<Restored, RestoreError> {
     if fs::symlink_metadata(data).is_ok() {
         return Err(RestoreError::Exists(data.to_owned()));
     }
     let complete = Complete::check(from, progress)?;
     let io_error = |error| RestoreError::Io { path: data.to_owned(), error };
-    let unfinished = unfinished(data).map_err(io_error)?;
-    let restored = fill(complete, &unfinished, progress).and_then(|restored| {
-        copy_public_files(from, &unfinished).map_err(io_error)?;
-        fs::File::open(&unfinished).and_then(|folder| folder.sync_all()).map_err(io_error)?;
-        fs::rename(&unfinished, data).map_err(io_error)?;
-        Ok(restored)
-    });
-    if restored.is_err() {
-        // The error says what is wrong.
-        let _ = fs::remove_dir_all(&unfinished);
-    }
-    restored
+    let unfinished = UnfinishedFolder::make(data).map_err(io_error)?;
+    let from = complete.archive.place().clone();
+    let restored = fill(complete, unfinished.path(), progress)?;
+    copy_public_files(&from, unfinished.path())?;
+    unfinished.finish().map_err(io_error)?;
+    Ok(restored)
+}
+
+/// Checks that an archive has every record, as [`restore`] does, and makes nothing.
+///
+/// # Errors
+/// Those of [`restore`].
+pub fn check_archive(
+    from: &ArchivePlace,
+    progress: &dyn Fn(Seq),
+) -> Result<Restored, RestoreError> {
+    let Complete { size, root, acknowledged, .. } = Complete::check(from, progress)?;
+    Ok(Restored { seq: size, root, acknowledged })
 }
 
 /// Writes every record into the new folder `folder`, and reads it back.
@@ -340,8 +384,7 @@ fn fill(
     let mut filling = Filling::begin(folder, log_id).map_err(store_error)?;
     for seq in 1..=size {
         let unfit = |what| RestoreError::Unfit { seq, what };
-        let record = archive.checked_record(log_id, seq);
-        let record = record.map_err(|(path, what)| RestoreError::Damaged { path, what })?;
+        let record = archive.checked_record(log_id, seq)?;
         filling.put(record.ok_or_else(|| unfit("it is gone".into()))?).map_err(unfit)?;
         if seq % PROGRESS_EVERY == 0 {
             progress(seq);

@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use rollcall_projections::Seq;
@@ -16,14 +15,16 @@ use super::archive::{
 use super::manifest::Manifest;
 use super::merkle::{self, Hash};
 use super::open::{OpenError, is_data_folder};
+use super::place::{ArchivePlace, PlaceError};
 use super::raw::SalvagedRecord;
 use super::stopped::StoppedFolder;
 use super::store::Blocks;
 use super::tiles::Rows;
+use super::unfinished::UnfinishedFolder;
 
 /// The public files of the key that signs checkpoints, which go along with the records.
-const PUBLIC_KEY: &str = "checkpoint-key.pub";
-const HANDOVERS: &str = "checkpoint-key.handovers";
+pub(crate) const PUBLIC_KEY: &str = "checkpoint-key.pub";
+pub(crate) const HANDOVERS: &str = "checkpoint-key.handovers";
 
 /// The outcome of a salvage.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +71,9 @@ pub enum SalvageError {
         /// The error of the operating system.
         error: io::Error,
     },
+    /// An archive cannot be read, or the new one not be written.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
 }
 
 /// Another copy of a log.
@@ -84,7 +88,7 @@ impl OtherCopy {
         if is_data_folder(path).map_err(io_error)? {
             return Ok(OtherCopy::Folder(Box::new(StoppedFolder::open(path)?)));
         }
-        let archive = Archive::open(path).map_err(io_error)?;
+        let archive = Archive::open(&ArchivePlace::Folder(path.to_owned()))?;
         if archive.is_empty() {
             return Err(SalvageError::NotACopy(path.to_owned()));
         }
@@ -210,7 +214,8 @@ impl<'a> Output<'a> {
             return Ok(());
         }
         let segment = ArchiveSegment { log_id: self.log_id, records, checkpoint: None };
-        segment.write(self.folder).map(drop)
+        let place = ArchivePlace::Folder(self.folder.to_owned());
+        segment.write(&place).map_err(io::Error::other)
     }
 
     /// Compares all that was found with the newest acknowledgement.
@@ -300,21 +305,12 @@ pub fn salvage(
     let stopped = StoppedFolder::open(folder)?;
     let copies = from.iter().map(|path| OtherCopy::open(path)).collect::<Result<Vec<_>, _>>()?;
     let io_error = |error| SalvageError::Io { path: out.to_owned(), error };
-    let unfinished = unfinished(out).map_err(io_error)?;
-    let written = Salvage::begin(&stopped, copies, &unfinished)
-        .run(progress)
-        .and_then(|salvaged| {
-            copy_public_files(folder, &unfinished)?;
-            fs::File::open(&unfinished)?.sync_all()?;
-            fs::rename(&unfinished, out)?;
-            Ok(salvaged)
-        })
-        .map_err(io_error);
-    if written.is_err() {
-        // The error of the write says what is wrong.
-        let _ = fs::remove_dir_all(&unfinished);
-    }
-    written
+    let unfinished = UnfinishedFolder::make(out).map_err(io_error)?;
+    let salvaged =
+        Salvage::begin(&stopped, copies, unfinished.path()).run(progress).map_err(io_error)?;
+    copy_public_files(&ArchivePlace::Folder(folder.to_owned()), unfinished.path())?;
+    unfinished.finish().map_err(io_error)?;
+    Ok(salvaged)
 }
 
 /// Refuses a place for the outcome that is taken, or in the damaged folder.
@@ -331,33 +327,17 @@ fn refuse_place(folder: &Path, out: &Path) -> Result<(), SalvageError> {
     }
 }
 
-/// Makes the folder that gets its name `out` once everything is in it.
-pub(super) fn unfinished(out: &Path) -> io::Result<PathBuf> {
-    let mut name = out.as_os_str().to_owned();
-    name.push(format!(".{}.unfinished", std::process::id()));
-    let path = PathBuf::from(name);
-    fs::DirBuilder::new().mode(0o700).create(&path)?;
-    Ok(path)
+/// Copies the public key and the hand-overs of former keys.
+pub(super) fn copy_public_files(from: &ArchivePlace, to: &Path) -> Result<(), PlaceError> {
+    let to = ArchivePlace::Folder(to.to_owned());
+    copy_file(from, &to, PUBLIC_KEY)?;
+    let (from, to) = (from.within(HANDOVERS), to.within(HANDOVERS));
+    from.files()?.iter().try_for_each(|name| copy_file(&from, &to, name))
 }
 
-/// Copies the public key and the hand-overs of former keys.
-pub(super) fn copy_public_files(from: &Path, to: &Path) -> io::Result<()> {
-    let is_missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
-    match fs::copy(from.join(PUBLIC_KEY), to.join(PUBLIC_KEY)) {
-        Err(error) if !is_missing(&error) => return Err(error),
-        _ => {}
+fn copy_file(from: &ArchivePlace, to: &ArchivePlace, name: &str) -> Result<(), PlaceError> {
+    match from.read(name)? {
+        Some(bytes) => to.create(name, &bytes).map(drop),
+        None => Ok(()),
     }
-    let entries = match fs::read_dir(from.join(HANDOVERS)) {
-        Ok(entries) => entries,
-        Err(error) if is_missing(&error) => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    fs::DirBuilder::new().mode(0o700).create(to.join(HANDOVERS))?;
-    for entry in entries {
-        let entry = entry?;
-        if entry.file_type()?.is_file() {
-            fs::copy(entry.path(), to.join(HANDOVERS).join(entry.file_name()))?;
-        }
-    }
-    Ok(())
 }

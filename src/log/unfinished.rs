@@ -1,0 +1,106 @@
+//! Folders that get their name once everything is in them.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+/// A folder that is being filled. It is removed when it is dropped, unless it was named.
+pub struct UnfinishedFolder {
+    path: PathBuf,
+    named: PathBuf,
+    /// Locked while this process fills it, so that the next one tells what a kill left behind.
+    _lock: File,
+}
+
+impl UnfinishedFolder {
+    /// Makes the folder `NAMED.unfinished`, with mode 700. One that a process left behind which was
+    /// killed is removed first.
+    ///
+    /// # Errors
+    /// If another process fills it, or it cannot be made.
+    pub fn make(named: &Path) -> io::Result<UnfinishedFolder> {
+        let mut name = named.as_os_str().to_owned();
+        name.push(".unfinished");
+        let path = PathBuf::from(name);
+        if fs::symlink_metadata(&path).is_ok() {
+            drop(lock(&path)?);
+            tracing::warn!(path = %path.display(), "removing what a run before left unfinished");
+            fs::remove_dir_all(&path)?;
+        }
+        fs::DirBuilder::new().mode(0o700).create(&path)?;
+        let lock = lock(&path)?;
+        Ok(UnfinishedFolder { path, named: named.to_owned(), _lock: lock })
+    }
+
+    /// Returns its path for now.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Syncs it and gives it its name.
+    ///
+    /// # Errors
+    /// If there is a file of that name by now, or a folder with something in it.
+    pub fn finish(self) -> io::Result<()> {
+        File::open(&self.path)?.sync_all()?;
+        fs::rename(&self.path, &self.named)?;
+        let around = self.named.parent().filter(|parent| !parent.as_os_str().is_empty());
+        File::open(around.unwrap_or(Path::new(".")))?.sync_all()
+    }
+}
+
+impl Drop for UnfinishedFolder {
+    fn drop(&mut self) {
+        // It is not there if it was named. Otherwise an error was reported that says more.
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+/// Locks a folder, and sees that it still has its path.
+fn lock(path: &Path) -> io::Result<File> {
+    let other = || {
+        let what = format!("another process fills `{}`; wait for its end", path.display());
+        io::Error::new(io::ErrorKind::WouldBlock, what)
+    };
+    let folder = File::open(path)?;
+    match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(Errno::WOULDBLOCK) => return Err(other()),
+        Err(error) => return Err(error.into()),
+    }
+    let is_there = fs::metadata(path).is_ok_and(|found| {
+        folder.metadata().is_ok_and(|held| (held.dev(), held.ino()) == (found.dev(), found.ino()))
+    });
+    if is_there { Ok(folder) } else { Err(other()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_gets_its_name_at_the_end_and_what_a_kill_left_is_removed_but_not_of_another() {
+        let around = tempfile::tempdir().unwrap();
+        let named = around.path().join("new");
+        let unfinished = UnfinishedFolder::make(&named).unwrap();
+        fs::write(unfinished.path().join("x"), "x").unwrap();
+        let refused = UnfinishedFolder::make(&named).err().unwrap();
+        assert!(refused.to_string().contains("another process"), "{refused}");
+        assert!(unfinished.path().join("x").exists() && !named.exists());
+        unfinished.finish().unwrap();
+        assert!(named.join("x").exists());
+
+        let other = around.path().join("other");
+        drop(UnfinishedFolder::make(&other).unwrap());
+        assert_eq!(fs::read_dir(around.path()).unwrap().count(), 1, "one that fails is removed");
+        // As a kill leaves it.
+        fs::create_dir(around.path().join("other.unfinished")).unwrap();
+        fs::write(around.path().join("other.unfinished/half"), "x").unwrap();
+        let unfinished = UnfinishedFolder::make(&other).unwrap();
+        assert_eq!(fs::read_dir(unfinished.path()).unwrap().count(), 0);
+    }
+}
