@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::client::{Client, deliver, text_field};
-use super::publish::Publish;
+use super::copies::Copies;
 use super::read::{ASSIGNMENTS_PATH, assignments_text};
 use super::running::{Caches, Conditions, Listen, Running, Signing};
 use super::{Failure, mapping, print, table};
@@ -106,11 +106,11 @@ fn start(folder: &Path) -> Result<Running, Failure> {
         source: None,
     };
     let caches = Caches { documents: 16 << 20, store: 64 << 20 };
-    let signing = Signing::Own { file: None, replace_by: None };
-    let publish = Publish::nowhere();
+    let signing = Signing::Own { file: None, replace_by: None, fork_by: None };
+    let copies = Copies::nowhere();
     let conditions = Conditions::default();
     let listen = Listen::loopback();
-    Ok(Running::start_with(&listen, folder, settings, caches, conditions, signing, publish)?)
+    Ok(Running::start_with(&listen, folder, settings, caches, conditions, signing, copies)?)
 }
 
 /// Plays stories, and numbers the answers that it shows.

@@ -9,8 +9,8 @@ use rollcall_projections::Seq;
 use ureq::tls::RootCerts;
 
 use crate::engine::Engine;
-use crate::log::ReadError;
-use crate::notary::{Checkpoint, Note, NoteError, PublishError, PublishTarget, Verifier};
+use crate::log::{Log, ReadError};
+use crate::notary::{Checkpoint, Note, NoteError, PublishError, PublishTarget, Verifier, origin};
 use crate::trust::authorities;
 
 /// Tries in one period for a receiver that fails.
@@ -84,6 +84,52 @@ impl Publish {
             RootCerts::WebPki
         };
         Ok(Publish { places, every, authorities })
+    }
+
+    /// Returns a sentence's end about a folder without a log, if a checkpoint was published into
+    /// one of the places. URLs cannot be read back.
+    pub(super) fn of_a_log(&self) -> Option<String> {
+        let last = self.places.iter().find_map(|place| place.last().ok().flatten());
+        last.map(|(path, note)| {
+            let size = note.claims().size;
+            format!(
+                "has no log yet, and the checkpoint `{}` is of one with {size} records",
+                path.display()
+            )
+        })
+    }
+
+    /// Returns true if a checkpoint of this log claims records that it lacks, or others. Its
+    /// signature is not looked at.
+    pub(super) fn contradicts(&self, log: &dyn Log) -> bool {
+        let origin = origin(log.identity().log_id);
+        let notes = self.places.iter().filter_map(|place| place.last().ok().flatten());
+        notes.map(|(_, note)| note.claims().clone()).any(|claims| {
+            claims.origin == origin && is_diverged(&claims, log.head(), |size| log.root(size))
+        })
+    }
+
+    /// Compares the log with the checkpoint that each folder got last. One that is not believed, and
+    /// a folder that cannot be read, are left to the threads that publish.
+    ///
+    /// # Errors
+    /// The end of a sentence that begins with the data folder, if it lacks records that were
+    /// published, or has others.
+    pub(super) fn judge_start(&self, engine: &Engine) -> Result<(), String> {
+        for place in &self.places {
+            let Ok(Some((path, note))) = place.last() else { continue };
+            let Ok(published) = trusted(engine, &note) else { continue };
+            if is_diverged(&published, engine.head(), |size| engine.root(size)) {
+                return Err(format!(
+                    "has {} records, and the checkpoint `{}` of {} is not of this log's history: it \
+                     is an older copy, or was changed; keep that checkpoint as evidence",
+                    engine.head(),
+                    path.display(),
+                    published.size
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// Publishes at once, then after each interval, and once more at [`Publishers::finish`].
@@ -192,7 +238,7 @@ fn publish(engine: &Engine, place: &Place, last: &mut Seq) -> Result<Option<Seq>
     let head = engine.head();
     if let Some((_, note)) = place.target.last()? {
         let published = trusted(engine, &note)?;
-        if published.size > head || engine.root(published.size)? != published.root {
+        if is_diverged(&published, head, |size| engine.root(size)) {
             return Err(PublishFailure::Diverged { published: published.size });
         }
         *last = published.size;
@@ -209,6 +255,16 @@ fn publish(engine: &Engine, place: &Place, last: &mut Seq) -> Result<Option<Seq>
     place.target.put(head, &note, &place.authorities)?;
     *last = head;
     Ok(Some(head))
+}
+
+/// Returns true if a log of `head` records does not begin with those of a checkpoint. Where its root
+/// cannot be read, that is left open.
+fn is_diverged(
+    published: &Checkpoint,
+    head: Seq,
+    root: impl Fn(Seq) -> Result<[u8; 32], ReadError>,
+) -> bool {
+    published.size > head || root(published.size).is_ok_and(|root| root != published.root)
 }
 
 /// Publishes the checkpoints that both keys signed when the key changed. An auditor with an old key

@@ -15,14 +15,18 @@ use tokio::sync::oneshot;
 
 use super::Failure;
 use super::client::Client;
-use super::publish::{Publish, Publishers};
+use super::copies::{Copies, contradicts, judge_published, judge_start};
+use super::publish::Publishers;
 use super::secrets;
 use super::service_manager::ServiceManager;
 use super::signals::stops;
+use crate::archive::Archiving;
 use crate::engine::{Engine, MAPPING_BYTES_MAX, Tallying};
 use crate::http::{self, ListenError, ListenOn, Settings};
 use crate::keys::Operator;
-use crate::log::{DISK_RESERVE_BYTES, DiskLog, Log, OpenError, StoppedFolder, Unrecovered};
+use crate::log::{
+    DISK_RESERVE_BYTES, DiskLog, Log, OpenError, StoppedFolder, Unrecovered, finish_fork, fork,
+};
 use crate::notary::{KeyError, KeyFiles, KeyHistory, Notary, replace_key};
 use crate::sources::{Pulling, Source};
 use crate::time::{self, Clock};
@@ -55,6 +59,8 @@ pub(super) struct Conditions {
     pub(super) mapping_bytes_max: u64,
     /// True if a clock that is far ahead of the last record is right.
     pub(super) accept_clock: bool,
+    /// True if the log may go on without records that a copy of it has.
+    pub(super) accept_fork: bool,
 }
 
 impl Default for Conditions {
@@ -63,6 +69,7 @@ impl Default for Conditions {
             disk_reserve_bytes: DISK_RESERVE_BYTES,
             mapping_bytes_max: MAPPING_BYTES_MAX,
             accept_clock: true,
+            accept_fork: false,
         }
     }
 }
@@ -71,12 +78,35 @@ impl Default for Conditions {
 pub(super) enum Signing {
     /// The log's own key, in `file` or else in the data folder. If it is lost and `replace_by` is
     /// given, a new key is made and recorded as this operator's act.
-    Own { file: Option<PathBuf>, replace_by: Option<Operator> },
+    Own {
+        file: Option<PathBuf>,
+        replace_by: Option<Operator>,
+        /// The operator whose act a new key is, if the log becomes another one.
+        fork_by: Option<Operator>,
+    },
     /// The log's own key if it is there. Nothing is made or written.
     Look,
 }
 
 impl Signing {
+    /// Makes a new key for a log that became another one. The key of the log before is kept in
+    /// `kept`, or next to its file.
+    fn after_fork(&mut self, kept: &Path) -> Result<(), Failure> {
+        let Signing::Own { file, replace_by, fork_by } = self else { return Ok(()) };
+        *replace_by = replace_by.take().or(fork_by.take());
+        let Some(file) = file.as_ref().filter(|file| file.exists()) else { return Ok(()) };
+        let mut former = file.as_os_str().to_owned();
+        former.push(".");
+        former.push(kept.file_name().unwrap_or_default());
+        std::fs::rename(file, &former).map_err(|error| {
+            let file = file.display();
+            Failure::Caller(format!(
+                "--accept-fork makes a new key, and `{file}` cannot be renamed: {error}; name a new \
+                 file with --checkpoint-key"
+            ))
+        })
+    }
+
     /// Gives the engine its notary.
     fn appoint(self, engine: &Engine, data: &Path) -> Result<(), Failure> {
         let history = engine.key_history().map_err(Failure::ours)?;
@@ -88,7 +118,7 @@ impl Signing {
                     engine.set_notary(notary);
                 }
             }
-            Signing::Own { file, replace_by } => {
+            Signing::Own { file, replace_by, .. } => {
                 let files = KeyFiles::of(data, file);
                 engine.set_notary(open_notary(engine, files, &history, replace_by)?);
             }
@@ -205,20 +235,32 @@ impl From<StartError> for Failure {
 struct Asking {
     publishers: Publishers,
     pulling: Option<Pulling>,
+    archiving: Option<Archiving>,
     tallying: Option<Tallying>,
 }
 
 impl Asking {
     fn begin(
-        publish: Publish,
+        copies: Copies,
         source: Option<&Arc<Source>>,
         engine: &Arc<Engine>,
         tallies: bool,
     ) -> Result<Asking, Failure> {
+        let Copies { publish, archive } = copies;
         let tallying = tallies.then(|| engine.begin_tally()).transpose().map_err(Failure::ours)?;
         let pulling = source.map(|source| source.start(engine)).transpose();
         let pulling = pulling.map_err(Failure::ours)?;
-        Ok(Asking { publishers: publish.start(engine), pulling, tallying })
+        let archiving = archive.map(|archive| archive.start(engine)).transpose();
+        let archiving = archiving.map_err(Failure::ours)?;
+        Ok(Asking { publishers: publish.start(engine), pulling, archiving, tallying })
+    }
+
+    /// Ends them, after what they do last.
+    fn finish(self) {
+        self.tallying.into_iter().for_each(Tallying::finish);
+        self.publishers.finish();
+        self.pulling.into_iter().for_each(Pulling::finish);
+        self.archiving.into_iter().for_each(Archiving::finish);
     }
 }
 
@@ -237,19 +279,19 @@ pub(super) struct Running {
 
 impl Running {
     /// Listens on a free port of this machine, opens the data folder for reading, and folds the log
-    /// on another thread. Changes nothing in the folder and publishes nothing.
+    /// on another thread. Changes nothing in the folder and copies nothing elsewhere.
     pub(super) fn start(
         data: &Path,
         settings: Settings,
         caches: Caches,
     ) -> Result<Running, StartError> {
         let (listen, conditions) = (Listen::loopback(), Conditions::default());
-        let (signing, publish) = (Signing::Look, Publish::nowhere());
-        Running::start_with(&listen, data, settings, caches, conditions, signing, publish)
+        let (signing, copies) = (Signing::Look, Copies::nowhere());
+        Running::start_with(&listen, data, settings, caches, conditions, signing, copies)
     }
 
-    /// Starts as [`Running::start`] does, with a key that signs checkpoints and places to publish
-    /// them.
+    /// Starts as [`Running::start`] does, with a key that signs checkpoints and places to which they
+    /// and the log are copied.
     pub(super) fn start_with(
         listen: &Listen,
         data: &Path,
@@ -257,7 +299,7 @@ impl Running {
         caches: Caches,
         conditions: Conditions,
         signing: Signing,
-        publish: Publish,
+        copies: Copies,
     ) -> Result<Running, StartError> {
         let stops = stops()?;
         raise_descriptor_limit();
@@ -271,6 +313,7 @@ impl Running {
                 (Folder::ToRead(StoppedFolder::open(data)?), ServiceManager::unheard())
             }
             Signing::Own { .. } => {
+                finish_fork(data)?;
                 let folder = Folder::ToServe(Unrecovered::open(data, caches.store)?);
                 (folder, ServiceManager::starting())
             }
@@ -288,10 +331,10 @@ impl Running {
                 let _ = log_failed.send(Failure::Ours(format!("the log has failed: {cause}")));
                 drop(log_handle.stop(true));
             };
-            let opened =
-                open_engine(folder, caches.documents, conditions, signing, &data, on_failure);
+            let opening = Opening { folder, data: &data, copies: &copies, conditions, caches };
+            let opened = opening.engine(signing, on_failure);
             let opened = opened.and_then(|engine| {
-                Ok((Asking::begin(publish, pulled.as_ref(), &engine, tallies)?, engine))
+                Ok((Asking::begin(copies, pulled.as_ref(), &engine, tallies)?, engine))
             });
             match opened {
                 Ok((asking, engine)) => {
@@ -390,10 +433,8 @@ impl Running {
         // A server that is stopped while it catches up has taken nothing that must be synced.
         if let Some(ready) = engine.get() {
             ready.close();
-            if let Ok(Asking { publishers, pulling, tallying }) = asking.try_recv() {
-                tallying.into_iter().for_each(Tallying::finish);
-                publishers.finish();
-                pulling.into_iter().for_each(Pulling::finish);
+            if let Ok(asking) = asking.try_recv() {
+                asking.finish();
             }
             wait_for_release(&engine);
         }
@@ -446,6 +487,14 @@ enum Folder {
 }
 
 impl Folder {
+    /// Returns true if there is no log in it yet.
+    fn is_new(&self) -> bool {
+        match self {
+            Folder::ToServe(unrecovered) => unrecovered.is_new(),
+            Folder::ToRead(_) => false,
+        }
+    }
+
     fn recover(self, disk_reserve_bytes: u64) -> Result<Arc<dyn Log>, OpenError> {
         Ok(match self {
             Folder::ToServe(unrecovered) => {
@@ -456,47 +505,82 @@ impl Folder {
     }
 }
 
-/// Folds the log and appoints the notary. A panic of the store becomes a failure.
-fn open_engine(
+/// A data folder that is about to be served.
+struct Opening<'a> {
     folder: Folder,
-    document_bytes_max: u64,
+    data: &'a Path,
+    copies: &'a Copies,
     conditions: Conditions,
-    signing: Signing,
-    data: &Path,
-    on_failure: impl Fn(&str) + Send + Sync + 'static,
-) -> Result<Arc<Engine>, Failure> {
-    let opened = catch_unwind(AssertUnwindSafe(|| {
-        let engine = catch_up(folder, document_bytes_max, conditions, on_failure)?;
-        if let Err(failure) = signing.appoint(&engine, data) {
-            engine.close();
-            return Err(failure);
-        }
-        Ok(engine)
-    }));
-    opened.unwrap_or_else(|_| {
-        Err(Failure::Ours("the store panicked while it was read; run `rollcall verify`".into()))
-    })
+    caches: Caches,
 }
 
-fn catch_up(
-    folder: Folder,
-    document_bytes_max: u64,
-    conditions: Conditions,
-    on_failure: impl Fn(&str) + Send + Sync + 'static,
-) -> Result<Arc<Engine>, Failure> {
-    let log = folder.recover(conditions.disk_reserve_bytes).map_err(open_failure)?;
-    let head = log.head();
-    if head > 0 {
-        tracing::info!(head, "folding the log");
+impl Opening<'_> {
+    /// Folds the log and appoints the notary. A panic of the store becomes a failure.
+    fn engine(
+        self,
+        mut signing: Signing,
+        on_failure: impl Fn(&str) + Send + Sync + 'static,
+    ) -> Result<Arc<Engine>, Failure> {
+        let Opening { data, copies, conditions: Conditions { accept_fork, .. }, .. } = self;
+        let opened = catch_unwind(AssertUnwindSafe(|| {
+            let engine = self.catch_up(&mut signing, on_failure)?;
+            let ready = signing.appoint(&engine, data).and_then(|()| match accept_fork {
+                true => Ok(()),
+                false => judge_published(copies, &engine, data),
+            });
+            ready.inspect_err(|_| engine.close())?;
+            Ok(engine)
+        }));
+        opened.unwrap_or_else(|_| {
+            Err(Failure::Ours("the store panicked while it was read; run `rollcall verify`".into()))
+        })
     }
-    let clock = Clock::of_this_machine();
-    let engine =
-        Engine::start(log, document_bytes_max, clock.clone(), on_failure).map_err(Failure::ours)?;
-    engine.set_mapping_bytes_max(conditions.mapping_bytes_max);
-    let last = engine.views().recorded_at();
-    let judged = judge_clock(last, clock.now_ms(), conditions.accept_clock);
-    judged.inspect_err(|_| engine.close())?;
-    Ok(engine)
+
+    fn catch_up(
+        self,
+        signing: &mut Signing,
+        on_failure: impl Fn(&str) + Send + Sync + 'static,
+    ) -> Result<Arc<Engine>, Failure> {
+        let Opening { folder, data, copies, conditions, caches } = self;
+        // A folder that is refused is not created.
+        if folder.is_new() && !conditions.accept_fork {
+            judge_start(copies, None, data)?;
+        }
+        let mut log = folder.recover(conditions.disk_reserve_bytes).map_err(open_failure)?;
+        if !conditions.accept_fork {
+            judge_start(copies, Some(&*log), data)?;
+        } else if contradicts(copies, &*log) {
+            drop(log);
+            signing.after_fork(&begin_anew(data)?)?;
+            let folder = Unrecovered::open(data, caches.store).map_err(open_failure)?;
+            let folder = Folder::ToServe(folder);
+            log = folder.recover(conditions.disk_reserve_bytes).map_err(open_failure)?;
+        }
+        let head = log.head();
+        if head > 0 {
+            tracing::info!(head, "folding the log");
+        }
+        let clock = Clock::of_this_machine();
+        let engine = Engine::start(log, caches.documents, clock.clone(), on_failure)
+            .map_err(Failure::ours)?;
+        engine.set_mapping_bytes_max(conditions.mapping_bytes_max);
+        let last = engine.views().recorded_at();
+        let judged = judge_clock(last, clock.now_ms(), conditions.accept_clock);
+        judged.inspect_err(|_| engine.close())?;
+        Ok(engine)
+    }
+}
+
+/// Lets the log in a folder go on as another one. Returns the folder of the log before.
+fn begin_anew(data: &Path) -> Result<PathBuf, Failure> {
+    tracing::warn!(
+        data = %data.display(),
+        "the log lacks records that a copy of it has: it goes on as another log, with another id \
+         and key"
+    );
+    let kept = fork(data, &|_| {}).map_err(Failure::ours)?;
+    tracing::warn!(kept = %kept.display(), "the log before is kept");
+    Ok(kept)
 }
 
 /// Compares the clock with the stamp of the last record: nothing else is known of a clock at a

@@ -8,6 +8,7 @@ use clap::Args;
 
 use super::Failure;
 use super::config::{Config, Flags, Given, Mistakes, Purpose, Reloadable, WholeKey};
+use super::copies::Copies;
 use super::logging::Logging;
 use super::running::{Listen, Running, Signing};
 use super::service_manager::ServiceManager;
@@ -34,6 +35,9 @@ Environment:
                             ROLLCALL_WEBHOOK_SECRETS_FILE, WORKOS_WEBHOOK_SECRET_FILE or
                             ROLLCALL_API_KEYS_FILE names
   WORKOS_API_KEY            the key with which --pull asks, or WORKOS_API_KEY_FILE for its file
+  AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, AWS_REGION
+                            the bucket of --archive s3://…; each may be in a file that the variable
+                            with _FILE names
   ROLLCALL_LOG              error,rollcall::access=info keeps the access log of questions about
                             histories and the past, refused ones included, except those
                             without a known key
@@ -66,17 +70,19 @@ impl ServeArgs {
         let logging = Logging::begin(&config.reloadable.log, config.logs_json);
         let logging = logging.map_err(Failure::Caller)?;
         log_key_names(&config.reloadable);
-        let Config { listen, admin_listen, data, caches, publish, given, .. } = config;
+        let Config { listen, admin_listen, data, caches, publish, archive, given, .. } = config;
+        let copies = Copies { publish, archive };
         let listen = Listen { main: listen, admin: admin_listen };
         let first = config.reloadable.first_operator.clone();
         let signing = Signing::Own {
             file: config.checkpoint_key,
-            replace_by: first.filter(|_| config.replace_checkpoint_key),
+            replace_by: first.clone().filter(|_| config.replace_checkpoint_key),
+            fork_by: first,
         };
         let settings = settings(&config.reloadable, config.webhook_paths, config.source);
         let conditions = config.conditions;
         let running =
-            Running::start_with(&listen, &data, settings, caches, conditions, signing, publish)?;
+            Running::start_with(&listen, &data, settings, caches, conditions, signing, copies)?;
         let reload = Reload {
             flags: self.flags,
             started: given,

@@ -47,6 +47,7 @@ use tally::Tally;
 pub use tally::Tallying;
 use writer::{FOLD_EVENTS, Job, Notes, QUEUE_EVENTS_MAX, Stamps, fold};
 
+use crate::archive::ArchiveStatus;
 use crate::documents::Documents;
 use crate::log::{DiskSpace, Log, ReadError};
 use crate::notary::Notary;
@@ -65,6 +66,8 @@ pub struct Engine {
     documents: Documents,
     /// The signer of checkpoints.
     notary: OnceLock<Notary>,
+    /// The state of the archive, if there is one.
+    archive: OnceLock<Arc<ArchiveStatus>>,
     /// The queue of the writer; `None` once closed.
     queue: Mutex<Option<SyncSender<Job>>>,
     queued_bytes: AtomicUsize,
@@ -138,6 +141,7 @@ impl Engine {
             views: RwLock::new(views),
             documents: Documents::new(document_bytes_max),
             notary: OnceLock::new(),
+            archive: OnceLock::new(),
             queue: Mutex::new(Some(queue)),
             queued_bytes: AtomicUsize::new(0),
             queued_events: AtomicUsize::new(0),

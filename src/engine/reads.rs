@@ -1,12 +1,15 @@
 //! Reads for answers: documents, events and records from the log, digests of the views.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use rollcall_projections::{DirectoryRow, EventRow, Part, Seq, Sight, SnapshotRef, View};
 use sha2::{Digest, Sha256};
 
 use super::Engine;
+use crate::archive::{ArchiveReport, ArchiveStatus};
 use crate::documents::{Document, DocumentKey, Shape, ShownEvent, show_event, state_of};
-use crate::log::{ReadError, Record};
+use crate::log::{Log, ReadError, Record};
 use crate::verify::Proof;
 
 /// The number of items of a view that are dumped under one lock.
@@ -107,6 +110,21 @@ impl Engine {
     /// Empties the document cache. No answer changes.
     pub fn clear_documents(&self) {
         self.documents.clear();
+    }
+
+    /// Lets answers show the state of an archive. Further calls have no effect.
+    pub fn set_archive(&self, status: Arc<ArchiveStatus>) {
+        let _ = self.archive.set(status);
+    }
+
+    /// Returns the state of the archive; `None` if there is none. Reads no file.
+    pub fn archive(&self) -> Option<ArchiveReport> {
+        self.archive.get().map(|status| status.report(self.head()))
+    }
+
+    /// Returns the log, to copy it: nothing is appended to it but by the writer.
+    pub(crate) fn log(&self) -> &dyn Log {
+        &*self.log
     }
 
     /// Returns one whole record.

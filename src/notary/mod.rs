@@ -20,6 +20,7 @@ use key::PrivateKey;
 pub use note::{Checkpoint, NOTE_BYTES_MAX, Note, NoteError, Verifier, VerifierError};
 use parking_lot::{Mutex, MutexGuard};
 pub use publish::{PublishError, PublishTarget};
+pub(crate) use publish::{file_name, is_checkpoint};
 use rollcall_projections::Seq;
 pub use tree::{includes, is_consistent};
 

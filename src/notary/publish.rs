@@ -137,12 +137,12 @@ fn io_error(path: &Path, error: io::Error) -> PublishError {
 }
 
 /// Returns the name of a checkpoint's file: its size in 20 digits, so that names sort by size.
-pub(super) fn file_name(size: Seq) -> String {
+pub(crate) fn file_name(size: Seq) -> String {
     format!("{size:020}.{EXTENSION}")
 }
 
 /// Returns whether a file has the name of a checkpoint.
-pub(super) fn is_checkpoint(path: &Path) -> bool {
+pub(crate) fn is_checkpoint(path: &Path) -> bool {
     let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or("");
     path.extension().is_some_and(|extension| extension == EXTENSION)
         && stem.len() == 20

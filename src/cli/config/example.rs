@@ -154,8 +154,9 @@ mod tests {
         let source = Source::of("x".into(), whole);
         let table = source.parse(&mut Mistakes::default()).unwrap();
         let fields = Fields { source: &source, table: &table };
-        let dotted = SETTINGS.iter().filter(|setting| setting.name.starts_with("pull.")).count();
-        assert_eq!(fields.table.len(), SETTINGS.len() - dotted + "pull keys".split(' ').count());
+        let dotted = SETTINGS.iter().filter(|setting| setting.name.contains('.')).count();
+        let tables = "archive pull keys".split(' ').count();
+        assert_eq!(fields.table.len(), SETTINGS.len() - dotted + tables);
     }
 
     #[test]

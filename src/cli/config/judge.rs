@@ -10,10 +10,12 @@ use super::document::{Mistakes, Origin, Spot};
 use super::given::{Flags, Given, Resolved};
 use super::keys::KeySpot;
 use super::settings::{Holds, duration};
+use crate::archive::Archiver;
 use crate::cli::publish::Publish;
 use crate::cli::running::{Caches, Conditions};
 use crate::http::ListenOn;
 use crate::keys::{ApiKey, ApiKeys, Operator, Scope};
+use crate::log::{ArchivePlace, S3Access};
 use crate::sources::reconcile::Guard;
 use crate::sources::{Source, SourceSettings};
 use crate::time;
@@ -31,6 +33,8 @@ pub(in crate::cli) struct Config {
     pub(in crate::cli) replace_checkpoint_key: bool,
     pub(in crate::cli) publish_checkpoints: Vec<String>,
     pub(in crate::cli) publish: Publish,
+    /// The archive to write.
+    pub(in crate::cli) archive: Option<Arc<Archiver>>,
     /// The source to pull from.
     pub(in crate::cli) source: Option<Arc<Source>>,
     pub(in crate::cli) logs_json: bool,
@@ -119,10 +123,32 @@ fn judge(given: Given, mut mistakes: Mistakes, purpose: Purpose) -> Result<Confi
         Purpose::Start => source(&given).map_err(|says| mistakes.add_whole(says)),
         Purpose::Reload => Ok(None),
     };
-    let (Ok(publish), Ok(keys), Ok(source)) = (publish, keys, source) else { return Err(mistakes) };
+    let archive = match purpose {
+        Purpose::Start => archive(&given).map_err(|says| mistakes.add_whole(says)),
+        Purpose::Reload => Ok(None),
+    };
+    let (Ok(publish), Ok(keys), Ok(source), Ok(archive)) = (publish, keys, source, archive) else {
+        return Err(mistakes);
+    };
     let mut warnings = waiting.sentences().to_vec();
     warnings.extend(given.keys.iter().filter(|spot| spot.key.has_expired(now)).map(expired));
-    Ok(Config { warnings, ..config(given, publish, source, keys) })
+    Ok(Config { warnings, archive, ..config(given, publish, source, keys) })
+}
+
+/// Makes the archive that was judged.
+fn archive(given: &Given) -> Result<Option<Arc<Archiver>>, String> {
+    let Some(to) = given.text("archive.to") else { return Ok(None) };
+    let access = S3Access {
+        access_key_id: given.text("archive.access_key_id"),
+        secret_access_key: given.text("archive.secret_access_key"),
+        endpoint_url: given.text("archive.endpoint_url"),
+        region: given.text("archive.region"),
+    };
+    let place = ArchivePlace::parse(&to, &access);
+    let place = place.map_err(|says| format!("--archive: `{to}` {says}"))?;
+    let every = given.text("archive.every").and_then(|text| duration(&text).ok());
+    let records = number(given, "archive.records");
+    Ok(Some(Arc::new(Archiver::new(place, every.unwrap_or_default(), records))))
 }
 
 /// Makes the source that was judged.
@@ -246,6 +272,7 @@ fn config(
         replace_checkpoint_key: is("replace_checkpoint_key", "true"),
         publish_checkpoints: given.texts("publish_checkpoints"),
         publish,
+        archive: None,
         source,
         logs_json: is("log_format", "json"),
         caches,
@@ -253,6 +280,7 @@ fn config(
             disk_reserve_bytes: number(&given, "disk_reserve_mib") << 20,
             mapping_bytes_max: number(&given, "mapping_memory_mib") << 20,
             accept_clock: is("accept_clock", "true"),
+            accept_fork: is("accept_fork", "true"),
         },
         reloadable: reloadable(&given, api_keys),
         warnings: Vec::new(),

@@ -10,6 +10,7 @@ use crate::cli::client::without_secrets;
 use crate::cli::publish::unusable;
 use crate::http::{self, BODY_BYTES_LIMIT, ListenOn};
 use crate::keys::may_be_secret;
+use crate::log::ArchivePlace;
 use crate::notary::PublishTarget;
 use crate::sources::plain_url;
 use crate::sources::reconcile::Guard;
@@ -65,6 +66,8 @@ pub(super) enum Holds {
     Source,
     /// A part in percent, or `off`.
     Share,
+    /// The folder or bucket of the archive.
+    Archive,
     /// Secrets, in these variables or in files that the same variables name with `_FILE`.
     Secrets(&'static [&'static str]),
 }
@@ -74,6 +77,11 @@ pub(in crate::cli) const WEBHOOK_SECRETS: [&str; 2] =
     ["ROLLCALL_WEBHOOK_SECRETS", "WORKOS_WEBHOOK_SECRET"];
 /// The variable of the key with which the source is asked.
 pub(super) const SOURCE_KEY: [&str; 1] = ["WORKOS_API_KEY"];
+/// The variables of what it takes to ask for an archive in a bucket.
+pub(super) const ACCESS_KEY_ID: [&str; 1] = ["AWS_ACCESS_KEY_ID"];
+pub(super) const SECRET_ACCESS_KEY: [&str; 1] = ["AWS_SECRET_ACCESS_KEY"];
+pub(super) const ENDPOINT_URL: [&str; 1] = ["AWS_ENDPOINT_URL"];
+pub(super) const REGION: [&str; 1] = ["AWS_REGION"];
 /// The variable of the keys with all rights.
 pub(super) const API_KEYS: [&str; 1] = ["ROLLCALL_API_KEYS"];
 
@@ -318,6 +326,78 @@ pub(in crate::cli) const SETTINGS: &[Setting] = &[
         ..SETTING
     },
     Setting {
+        name: "accept_fork",
+        flag: Some("accept-fork"),
+        variable: "ROLLCALL_ACCEPT_FORK",
+        about: "Go on without records that the archive, or a published checkpoint, has and this \
+                log lacks: with another id and key for the log. Set it for one start",
+        holds: Holds::Switch,
+        default: "false",
+        example: "false",
+        ..SETTING
+    },
+    Setting {
+        name: "archive.to",
+        flag: Some("archive"),
+        variable: "ROLLCALL_ARCHIVE",
+        value_name: "DIR|URL",
+        about: "Keep a second copy of the log in this folder, or in a bucket as \
+                s3://BUCKET/PREFIX. Without it there is none",
+        holds: Holds::Archive,
+        example: r#""s3://backups/rollcall""#,
+        ..SETTING
+    },
+    Setting {
+        name: "archive.every",
+        flag: Some("archive-every"),
+        variable: "ROLLCALL_ARCHIVE_EVERY",
+        value_name: "TIME",
+        about: "How long a record may wait until it is archived, at least 1s",
+        holds: Holds::Period { ms_min: 1000, ms_max: DAY_MS },
+        default: "10s",
+        example: r#""10s""#,
+        ..SETTING
+    },
+    Setting {
+        name: "archive.records",
+        flag: Some("archive-records"),
+        variable: "ROLLCALL_ARCHIVE_RECORDS",
+        value_name: "NUMBER",
+        about: "How many records may wait until they are archived",
+        holds: Holds::Number { min: 1, max: 1_000_000, unit: "records" },
+        default: "1000",
+        example: "1000",
+        ..SETTING
+    },
+    Setting {
+        name: "archive.access_key_id",
+        about: "The id of the access key of an archive in a bucket",
+        holds: Holds::Secrets(&ACCESS_KEY_ID),
+        example: r#""/etc/rollcall/aws-access-key-id""#,
+        ..SETTING
+    },
+    Setting {
+        name: "archive.secret_access_key",
+        about: "The secret of that access key",
+        holds: Holds::Secrets(&SECRET_ACCESS_KEY),
+        example: r#""/etc/rollcall/aws-secret-access-key""#,
+        ..SETTING
+    },
+    Setting {
+        name: "archive.endpoint_url",
+        about: "The URL of the server of that bucket, if it is not Amazon's",
+        holds: Holds::Secrets(&ENDPOINT_URL),
+        example: r#""/etc/rollcall/aws-endpoint-url""#,
+        ..SETTING
+    },
+    Setting {
+        name: "archive.region",
+        about: "The region of that bucket; us-east-1 if none is given",
+        holds: Holds::Secrets(&REGION),
+        example: r#""/etc/rollcall/aws-region""#,
+        ..SETTING
+    },
+    Setting {
         name: "pull.url",
         flag: Some("pull"),
         variable: "ROLLCALL_PULL_URL",
@@ -429,6 +509,9 @@ impl Holds {
         if let Holds::Places = self {
             return unusable(&PublishTarget::parse(text)).map(str::to_owned);
         }
+        if let Holds::Archive = self {
+            return ArchivePlace::fault(text).map(str::to_owned);
+        }
         let fault = match self {
             Holds::Address | Holds::Addresses => text.parse::<ListenOn>().err(),
             Holds::Url => url(text).err(),
@@ -441,7 +524,7 @@ impl Holds {
             Holds::Switch => None,
             Holds::Word(words) => one_of(text, words).err(),
             Holds::Filter => crate::cli::logging::filter(text).err(),
-            Holds::Places | Holds::Secrets(_) => None,
+            Holds::Places | Holds::Archive | Holds::Secrets(_) => None,
         };
         fault.map(|fault| format!("cannot be used: {fault}"))
     }
@@ -475,7 +558,10 @@ const DAY_MS: u64 = 24 * 3_600_000;
 fn period(text: &str, ms_min: u64, ms_max: u64) -> Result<Duration, String> {
     let period = duration(text)?;
     if period < Duration::from_millis(ms_min) {
-        return Err("it must be more than nothing".into());
+        return Err(match ms_min {
+            1 => "it must be more than nothing".into(),
+            ms_min => format!("it must be at least {}s", ms_min / 1000),
+        });
     }
     if period > Duration::from_millis(ms_max) {
         return Err(format!("it must be at most {}h", ms_max / 3_600_000));
@@ -595,6 +681,10 @@ mod tests {
             ("publish_checkpoints", "/no/such/folder", "is not a folder"),
             ("log_format", "jsn", "did you mean `json`?"),
             ("log", "rollcall=loud", "error, warn, info, debug"),
+            ("archive.to", "/no/such/folder", "is not a folder"),
+            ("archive.to", "s3:///prefix", "s3://BUCKET/PREFIX"),
+            ("archive.every", "500ms", "at least 1s"),
+            ("archive.records", "0", "from 1"),
             ("data", "", "a path"),
             ("pull.url", "api.workos.com", "https://api.workos.com"),
             ("pull.url", "http://api.workos.com", "use https"),
@@ -617,6 +707,10 @@ mod tests {
             ("public_url", "http://[::1]:8080"),
             ("public_url", "http://[::1]"),
             ("log", "error,rollcall::access=info"),
+            ("archive.to", "/"),
+            ("archive.to", "s3://backups"),
+            ("archive.to", "s3://backups/a/b"),
+            ("archive.every", "1s"),
             ("pull.url", "https://api.workos.com"),
             ("pull.url", "http://127.0.0.1:8080"),
             ("pull.url", "http://[::1]:8080"),

@@ -6,6 +6,7 @@ use super::document::{Mistakes, Origin, Spot};
 use super::given::{Given, Resolved};
 use super::keys::KeySpot;
 use super::settings::Holds;
+use crate::cli::client::without_secrets;
 use crate::cli::table::{Column, draw_within};
 use crate::keys::ApiKey;
 use crate::time;
@@ -51,6 +52,8 @@ fn value(resolved: &Resolved, spot: &Spot<std::ffi::OsString>) -> String {
     let text = spot.value.to_string_lossy();
     match (resolved.setting.holds, resolved.setting.name) {
         (Holds::Secrets(_), "api_keys") => ApiKey::unrestricted(&text).fingerprint(),
+        // They are where secrets are, and say only where the bucket is.
+        (Holds::Secrets(_), "archive.endpoint_url" | "archive.region") => without_secrets(&text),
         (Holds::Secrets(_), _) => secret_name(&text),
         (holds, _) => holds.shown(&text),
     }

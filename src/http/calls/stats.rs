@@ -8,6 +8,7 @@ use rollcall_projections::{
 };
 use serde_json::{Map, Value, json};
 
+use crate::archive::ArchiveReport;
 use crate::engine::{ClockState, Engine};
 use crate::http::wire::answer::{Code, Cursors, Problem, respond};
 use crate::http::wire::api::{
@@ -96,6 +97,8 @@ pub(crate) async fn stats(
     };
     let repeated =
         Repeated { duplicates: shown(engine.duplicates()), differs: shown(engine.differing()) };
+    let archive = engine.archive().filter(|_| sight == Sight::All);
+    let archive = archive.as_ref().map_or(Value::Null, describe_archive);
     let shown_source = state.source.as_ref().filter(|_| sight == Sight::All);
     let sources: Vec<Value> =
         shown_source.map(|source| describe_source(source)).into_iter().collect();
@@ -112,10 +115,27 @@ pub(crate) async fn stats(
         if let Some(stats) = stats.as_object_mut() {
             stats.insert("condition".into(), condition.into());
             stats.insert("sources".into(), sources.into());
+            stats.insert("archive".into(), archive);
         }
         Ok::<_, Problem>(stats.to_string())
     });
     Ok(respond(StatusCode::OK).body(answer.await??))
+}
+
+fn describe_archive(report: &ArchiveReport) -> Value {
+    let ArchiveReport { place, seq, lag_records, lag_ms, segments, failures, last_error } = report;
+    json!({
+        "place": place,
+        "seq": seq,
+        "lag_records": lag_records,
+        "lag_ms": lag_ms,
+        "segments": segments,
+        "failures": failures,
+        "last_error": last_error.as_ref().map(|error| json!({
+            "at": time::format(error.at),
+            "message": error.message,
+        })),
+    })
 }
 
 /// Who asks, and the directories that are wanted.

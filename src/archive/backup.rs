@@ -1,0 +1,238 @@
+//! Backups: an archive as one stream, in the format of tar. Its last file says how many records
+//! there must be, and their root, so that a backup that is cut off is never taken for a whole one.
+
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use rollcall_projections::Seq;
+
+use super::{SegmentBounds, first_public_key, handovers, read_records};
+use crate::engine::Engine;
+use crate::log::{
+    ArchivePlace, BACKUP_MANIFEST, HANDOVERS, Manifest, PUBLIC_KEY, ReadError, SEGMENT_RECORDS_MAX,
+    seqs_of,
+};
+use crate::notary::is_checkpoint;
+use crate::time;
+
+/// The most bytes of bodies in a segment of a backup of more than one record.
+const BODY_BYTES_MAX: usize = 4 << 20;
+
+/// The most bytes of a file of a backup.
+const FILE_BYTES_MAX: u64 = 128 << 20;
+
+/// Why a backup was not written to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupFault {
+    /// The log cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The reader has left, or the stream cannot be written.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// Its key was revoked, or the server stops.
+    #[error("it was ended")]
+    Ended,
+}
+
+/// Writes a backup of the first `seq` records. Holds a few megabytes at a time, and nothing of the
+/// engine while it writes. Blocks while it reads the log.
+///
+/// # Errors
+/// [`BackupFault`]: then the stream must break off.
+pub fn write_backup(
+    out: impl Write,
+    engine: &Engine,
+    seq: Seq,
+    goes_on: &dyn Fn() -> bool,
+) -> Result<(), BackupFault> {
+    let mut backup = tar::Builder::new(out);
+    if let Some(key) = first_public_key(engine)? {
+        put(&mut backup, PUBLIC_KEY, key.as_bytes())?;
+    }
+    for (name, note) in handovers(engine, 0, seq) {
+        put(&mut backup, &format!("{HANDOVERS}/{name}"), note.as_bytes())?;
+    }
+    let mut first = 1;
+    while first <= seq {
+        if !goes_on() {
+            return Err(BackupFault::Ended);
+        }
+        let last = seq.min(first + SEGMENT_RECORDS_MAX as Seq - 1);
+        let bounds = SegmentBounds { first, last, body_bytes_max: BODY_BYTES_MAX };
+        let segment = read_records(engine, bounds)?;
+        first = segment.records.last().map_or(last, |record| record.seq) + 1;
+        put(&mut backup, &segment.name(), &segment.encode()?)?;
+    }
+    let manifest = Manifest::of_backup(engine.log_id(), seq, engine.root(seq)?);
+    put(&mut backup, BACKUP_MANIFEST, &manifest.text()?)?;
+    backup.into_inner()?.flush()?;
+    Ok(())
+}
+
+fn put(backup: &mut tar::Builder<impl Write>, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let mut header = tar::Header::new_gnu();
+    header.set_size(bytes.len() as u64);
+    header.set_mode(0o600);
+    header.set_mtime(u64::try_from(time::now_ms() / 1000).unwrap_or(0));
+    backup.append_data(&mut header, name, bytes)
+}
+
+/// Why a backup cannot be unpacked. Each is the end of a sentence that begins with the backup.
+#[derive(Debug, thiserror::Error)]
+pub enum UnpackError {
+    /// It ends too early.
+    #[error("is cut off {}", place(.after))]
+    CutOff {
+        /// The last whole file.
+        after: Option<String>,
+    },
+    /// It cannot be read as a backup.
+    #[error("is damaged {}: {what}", place(.after))]
+    Damaged {
+        /// The last whole file.
+        after: Option<String>,
+        /// What is wrong.
+        what: String,
+    },
+    /// It has something that no backup has.
+    #[error("holds `{0}`, which no backup of Rollcall has")]
+    Foreign(String),
+    /// A file cannot be written.
+    #[error("cannot be unpacked: {0}")]
+    Unwritten(String),
+}
+
+fn place(after: &Option<String>) -> String {
+    after.as_ref().map_or("at its beginning".into(), |name| format!("after its file `{name}`"))
+}
+
+/// Unpacks a backup into the folder `to`, which is empty. `progress` gets the last record of each
+/// segment.
+///
+/// # Errors
+/// [`UnpackError`].
+pub fn unpack(
+    from: impl Read,
+    to: &Path,
+    progress: &mut dyn FnMut(Seq),
+) -> Result<(), UnpackError> {
+    let mut after: Option<String> = None;
+    let damaged = |after: &Option<String>, error: io::Error| match error.kind() {
+        io::ErrorKind::UnexpectedEof => UnpackError::CutOff { after: after.clone() },
+        _ => UnpackError::Damaged { after: after.clone(), what: error.to_string() },
+    };
+    let mut backup = tar::Archive::new(from);
+    for entry in backup.entries().map_err(|error| damaged(&after, error))? {
+        let entry = entry.map_err(|error| damaged(&after, error))?;
+        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        if !is_of_backup(&name) || entry.header().entry_type() != tar::EntryType::Regular {
+            return Err(UnpackError::Foreign(name.chars().take(100).collect()));
+        }
+        let size = entry.size();
+        if size > FILE_BYTES_MAX || after.as_deref() == Some(BACKUP_MANIFEST) {
+            return Err(UnpackError::Foreign(name));
+        }
+        let mut bytes = Vec::new();
+        entry.take(size).read_to_end(&mut bytes).map_err(|error| damaged(&after, error))?;
+        if bytes.len() as u64 != size {
+            return Err(UnpackError::CutOff { after });
+        }
+        write(to, &name, &bytes)?;
+        if let Some(seqs) = seqs_of(&name) {
+            progress(*seqs.end());
+        }
+        after = Some(name);
+    }
+    match after.as_deref() {
+        Some(BACKUP_MANIFEST) => Ok(()),
+        _ => Err(UnpackError::CutOff { after }),
+    }
+}
+
+fn write(to: &Path, name: &str, bytes: &[u8]) -> Result<(), UnpackError> {
+    let place = ArchivePlace::Folder(to.to_owned());
+    let written = match name.split_once('/') {
+        Some((folder, name)) => place.within(folder).create(name, bytes),
+        None => place.create(name, bytes),
+    };
+    match written {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(UnpackError::Foreign(format!("{name}, twice"))),
+        Err(error) => Err(UnpackError::Unwritten(error.to_string())),
+    }
+}
+
+/// Returns whether a backup may hold a file of this name.
+fn is_of_backup(name: &str) -> bool {
+    match name.split_once('/') {
+        Some((folder, name)) => {
+            folder == HANDOVERS && !name.contains('/') && is_checkpoint(Path::new(name))
+        }
+        None => [PUBLIC_KEY, BACKUP_MANIFEST].contains(&name) || seqs_of(name).is_some(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_files_of_a_backup_are_unpacked() {
+        for name in [
+            "checkpoint-key.pub",
+            "backup.json",
+            "00000000000000000001-00000000000000000009.ndjson.zst",
+            "checkpoint-key.handovers/00000000000000000009.checkpoint",
+        ] {
+            assert!(is_of_backup(name), "{name}");
+        }
+        for name in [
+            "",
+            "checkpoint-key",
+            "/etc/passwd",
+            "../backup.json",
+            "checkpoint-key.handovers/../x.checkpoint",
+            "checkpoint-key.handovers/a/00000000000000000009.checkpoint",
+            "x/00000000000000000009.checkpoint",
+        ] {
+            assert!(!is_of_backup(name), "{name}");
+        }
+    }
+
+    fn packed(files: &[(&str, &[u8])]) -> Vec<u8> {
+        let mut backup = tar::Builder::new(Vec::new());
+        for (name, bytes) in files {
+            put(&mut backup, name, bytes).unwrap();
+        }
+        backup.into_inner().unwrap()
+    }
+
+    fn unpacked(bytes: &[u8]) -> Result<usize, UnpackError> {
+        let folder = tempfile::tempdir().unwrap();
+        unpack(bytes, folder.path(), &mut |_| {})?;
+        Ok(std::fs::read_dir(folder.path()).unwrap().count())
+    }
+
+    #[test]
+    fn a_backup_that_is_cut_off_anywhere_is_not_taken_for_a_whole_one() {
+        let whole = packed(&[("checkpoint-key.pub", b"key\n"), ("backup.json", b"{}\n")]);
+        assert_eq!(unpacked(&whole).unwrap(), 2);
+        // The last file ends in its fourth block; what follows are only the zeros of the end.
+        let needed = 3 * 512 + 3;
+        for at in 0..needed {
+            let error = unpacked(&whole[..at]).unwrap_err().to_string();
+            assert!(error.contains("cut off") || error.contains("damaged"), "{at}: {error}");
+        }
+        let error = unpacked(&whole[..1024]).unwrap_err().to_string();
+        assert_eq!(error, "is cut off after its file `checkpoint-key.pub`");
+        for files in [
+            &[("backup.json", b"{}".as_slice()), ("checkpoint-key.pub", b"key".as_slice())][..],
+            &[("checkpoint-key.pub", b"1".as_slice()), ("checkpoint-key.pub", b"2".as_slice())][..],
+            &[("checkpoint-key", b"secret".as_slice())][..],
+        ] {
+            let error = unpacked(&packed(files)).unwrap_err();
+            assert!(matches!(error, UnpackError::Foreign(_)), "{error}");
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The state of the archive, for operators.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use rollcall_projections::{Millis, Seq};
+
+use crate::time;
+
+/// The state of the archive while the server runs.
+pub struct ArchiveStatus {
+    place: String,
+    seq: AtomicU64,
+    segments: AtomicU64,
+    failures: AtomicU64,
+    changing: Mutex<Changing>,
+}
+
+#[derive(Clone, Default)]
+struct Changing {
+    /// The moment since which a record waits.
+    behind_since: Option<Millis>,
+    last_error: Option<ArchiveError>,
+}
+
+/// The reason why records wait.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArchiveError {
+    /// The moment of the last try.
+    pub at: Millis,
+    /// A description without secrets.
+    pub message: String,
+}
+
+/// The state of the archive at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArchiveReport {
+    /// The folder or bucket, without secrets.
+    pub place: String,
+    /// The record up to which all are in the archive.
+    pub seq: Seq,
+    /// The number of records that are not.
+    pub lag_records: u64,
+    /// For how long the oldest of them is in the log, in milliseconds; 0 if there is none.
+    pub lag_ms: Millis,
+    /// The segments written since the start.
+    pub segments: u64,
+    /// The tries since the start that failed.
+    pub failures: u64,
+    /// Why the last try failed; `None` after one that did not.
+    pub last_error: Option<ArchiveError>,
+}
+
+impl ArchiveStatus {
+    pub(super) fn new(place: String) -> ArchiveStatus {
+        ArchiveStatus {
+            place,
+            seq: AtomicU64::new(0),
+            segments: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+            changing: Mutex::default(),
+        }
+    }
+
+    /// Returns the state. Reads no file and asks no server.
+    pub fn report(&self, head: Seq) -> ArchiveReport {
+        let Changing { behind_since, last_error } = self.changing.lock().clone();
+        let seq = self.seq.load(Ordering::Acquire);
+        let lag_records = head.saturating_sub(seq);
+        let since = behind_since.filter(|_| lag_records > 0);
+        ArchiveReport {
+            place: self.place.clone(),
+            seq,
+            lag_records,
+            lag_ms: since.map_or(0, |since| (time::now_ms() - since).max(0)),
+            segments: self.segments.load(Ordering::Relaxed),
+            failures: self.failures.load(Ordering::Relaxed),
+            last_error,
+        }
+    }
+
+    pub(super) fn count_segment(&self) {
+        self.segments.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes how far the archive goes, and since when a record waits.
+    pub(super) fn reached(&self, seq: Seq, behind_since: Option<Millis>) {
+        self.seq.store(seq, Ordering::Release);
+        self.changing.lock().behind_since = behind_since;
+    }
+
+    pub(super) fn succeeded(&self) {
+        self.changing.lock().last_error = None;
+    }
+
+    pub(super) fn failed(&self, message: String) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        let at = time::now_ms();
+        let mut changing = self.changing.lock();
+        // What waits before the archive was ever reached waits at least since now.
+        changing.behind_since.get_or_insert(at);
+        changing.last_error = Some(ArchiveError { at, message });
+    }
+}

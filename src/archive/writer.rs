@@ -1,0 +1,332 @@
+//! The thread that writes the archive. It never keeps an event from being recorded: if the archive
+//! cannot be written, the records wait in the log, and it tries again.
+
+use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Weak};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rollcall_projections::{Millis, Seq};
+
+use super::coverage::Coverage;
+use super::judge::{ArchiveFault, Newest, is_there, judge_newest};
+use super::status::ArchiveStatus;
+use super::{SegmentBounds, first_public_key, handovers, part_of, read_records};
+use crate::engine::Engine;
+use crate::log::{
+    ArchivePlace, ArchiveSegment, HANDOVERS, LogId, PUBLIC_KEY, PlaceError, SEGMENT_BODY_BYTES_MAX,
+    SEGMENT_RECORDS_MAX, segments_in,
+};
+use crate::time;
+
+/// The pause after a try that failed, and the longest: it doubles with each further one.
+const PAUSE: Duration = Duration::from_secs(1);
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// How often the thread looks whether a segment is due.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// The longest that a stop waits for the last segments, and how often it looks.
+const FINISH_WITHIN: Duration = Duration::from_secs(8);
+const FINISH_PAUSE: Duration = Duration::from_millis(5);
+
+/// The records of a long segment. Once all of them are in the archive, they are written once more
+/// in one segment, so that a restore does not read thousands of short ones.
+const LONG_RECORDS: Seq = SEGMENT_RECORDS_MAX as Seq;
+
+/// An archive as it is configured, and its state.
+pub struct Archiver {
+    place: ArchivePlace,
+    every: Duration,
+    records_max: u64,
+    status: Arc<ArchiveStatus>,
+}
+
+/// The thread that writes it.
+pub struct Archiving {
+    stop: Sender<()>,
+    is_stopping: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Archiver {
+    /// Makes an archive of which at most about `records_max` records, or those of the last `every`,
+    /// are missing. Writes nothing yet.
+    pub fn new(place: ArchivePlace, every: Duration, records_max: u64) -> Archiver {
+        let status = Arc::new(ArchiveStatus::new(place.to_string()));
+        Archiver { place, every, records_max: records_max.max(1), status }
+    }
+
+    /// Returns its place.
+    pub fn place(&self) -> &ArchivePlace {
+        &self.place
+    }
+
+    /// Writes it on a thread of its own, which does not keep the engine from being closed. The
+    /// engine shows its state.
+    ///
+    /// # Errors
+    /// If the system gives no thread.
+    pub fn start(self: &Arc<Archiver>, engine: &Arc<Engine>) -> std::io::Result<Archiving> {
+        engine.set_archive(self.status.clone());
+        let (stop, stopped) = mpsc::channel();
+        let is_stopping: Arc<AtomicBool> = Arc::default();
+        let mut writer = Writer {
+            archiver: self.clone(),
+            part: part_of(&self.place, engine.log_id()),
+            log_id: engine.log_id(),
+            engine: Arc::downgrade(engine),
+            is_stopping: is_stopping.clone(),
+            stopped,
+            reached: None,
+        };
+        let thread = thread::Builder::new().name("archive".into()).spawn(move || writer.run())?;
+        Ok(Archiving { stop, is_stopping, thread })
+    }
+}
+
+impl Archiving {
+    /// Archives what is new, in one try, and ends the thread. One that waits for an answer is left
+    /// behind: it holds nothing.
+    pub fn finish(self) {
+        self.is_stopping.store(true, Ordering::SeqCst);
+        drop(self.stop);
+        let begun = Instant::now();
+        while !self.thread.is_finished() && begun.elapsed() < FINISH_WITHIN {
+            thread::sleep(FINISH_PAUSE);
+        }
+        if self.thread.is_finished() {
+            let _ = self.thread.join();
+        } else {
+            tracing::error!("the archive does not answer in time; the next start goes on with it");
+        }
+    }
+}
+
+/// The archive as it was found, and all that was added.
+#[derive(Default)]
+struct Reached {
+    coverage: Coverage,
+    /// The newest handover that is there.
+    handovers: Seq,
+    /// The records of a segment that is not whole, and is written again under its name.
+    damaged: Option<RangeInclusive<Seq>>,
+}
+
+struct Writer {
+    archiver: Arc<Archiver>,
+    /// The log's part of the archive.
+    part: ArchivePlace,
+    log_id: LogId,
+    engine: Weak<Engine>,
+    is_stopping: Arc<AtomicBool>,
+    stopped: Receiver<()>,
+    /// `None` until the archive was read and compared with the log, and again after a failure.
+    reached: Option<Reached>,
+}
+
+/// The end of a wait.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Woken {
+    Due,
+    Stopped,
+}
+
+impl Writer {
+    fn run(&mut self) {
+        let mut pause = PAUSE;
+        loop {
+            let woken = self.wait_until_due();
+            match self.catch_up() {
+                Ok(()) => {
+                    if pause > PAUSE {
+                        tracing::info!(place = %self.part, "the log is archived again");
+                    }
+                    pause = PAUSE;
+                    self.archiver.status.succeeded();
+                }
+                Err(fault) => {
+                    self.reached = None;
+                    self.archiver.status.failed(fault.to_string());
+                    if woken == Woken::Stopped {
+                        tracing::error!("the log is not archived: {fault}; this was the last try");
+                        return;
+                    }
+                    if fault.is_contradiction() {
+                        tracing::error!("the log is not archived any more: {fault}");
+                        // Only another start may go on.
+                        let _ = self.stopped.recv();
+                        return;
+                    }
+                    tracing::error!(
+                        retry_s = pause.as_secs(),
+                        "the log is not archived: {fault}; trying again"
+                    );
+                    self.rest(pause);
+                    pause = (pause * 2).min(PAUSE_MAX);
+                }
+            }
+            if woken == Woken::Stopped {
+                return;
+            }
+        }
+    }
+
+    fn rest(&self, time: Duration) -> Woken {
+        match self.stopped.recv_timeout(time) {
+            Err(RecvTimeoutError::Timeout) => Woken::Due,
+            _ => Woken::Stopped,
+        }
+    }
+
+    /// Waits until enough records wait, or one does for long enough. After a failure, and at the
+    /// beginning, the archive is due at once.
+    fn wait_until_due(&self) -> Woken {
+        let Archiver { every, records_max, .. } = &*self.archiver;
+        loop {
+            let Some(Reached { coverage, .. }) = &self.reached else {
+                return self.rest(Duration::ZERO);
+            };
+            let through = coverage.through();
+            let Some(engine) = self.engine.upgrade() else { return Woken::Stopped };
+            // The log wakes this thread when that many records wait.
+            let head = engine.log().wait(through + records_max - 1, LOOK_EVERY);
+            let since = waiting_since(&engine, through, head);
+            drop(engine);
+            self.archiver.status.reached(through, since);
+            let waits_ms = since.map_or(0, |since| time::now_ms().saturating_sub(since));
+            let waits = Duration::from_millis(waits_ms.try_into().unwrap_or(0));
+            if self.rest(Duration::ZERO) == Woken::Stopped {
+                return Woken::Stopped;
+            }
+            if head >= through + records_max || (since.is_some() && waits >= *every) {
+                return Woken::Due;
+            }
+        }
+    }
+
+    /// Writes segments until the archive has every record, or a stop has waited for long enough.
+    fn catch_up(&mut self) -> Result<(), ArchiveFault> {
+        let mut reached = match self.reached.take() {
+            Some(reached) => reached,
+            None => self.reach()?,
+        };
+        let mut stop_began = None;
+        while let Some(engine) = self.engine.upgrade() {
+            let head = engine.head();
+            let through = reached.coverage.through();
+            self.archiver.status.reached(through, waiting_since(&engine, through, head));
+            let Some(gap) = reached.coverage.gap(head) else { break };
+            // Segments end where long ones do.
+            let first = *gap.start();
+            let mut last = (*gap.end()).min(first.div_ceil(LONG_RECORDS) * LONG_RECORDS);
+            if let Some(damaged) = &reached.damaged {
+                let until =
+                    if first < *damaged.start() { damaged.start() - 1 } else { *damaged.end() };
+                last = if first <= until { last.min(until) } else { last };
+            }
+            let bounds = SegmentBounds { first, last, body_bytes_max: SEGMENT_BODY_BYTES_MAX };
+            self.write(engine, bounds, &mut reached)?;
+            if self.is_stopping.load(Ordering::SeqCst)
+                && stop_began.get_or_insert_with(Instant::now).elapsed() > FINISH_WITHIN / 2
+            {
+                break;
+            }
+        }
+        self.reached = Some(reached);
+        Ok(())
+    }
+
+    /// Reads what is in the archive and compares it with the log.
+    fn reach(&self) -> Result<Reached, ArchiveFault> {
+        let Some(engine) = self.engine.upgrade() else { return Ok(Reached::default()) };
+        let public_key = first_public_key(&engine)?;
+        drop(engine);
+        self.part.remove_unfinished()?;
+        if let Some(key) = public_key {
+            self.part.create(PUBLIC_KEY, key.as_bytes())?;
+        }
+        let Some(engine) = self.engine.upgrade() else { return Ok(Reached::default()) };
+        let newest = judge_newest(&self.part, engine.log())?;
+        drop(engine);
+        let mut reached = Reached::default();
+        if let Newest::Damaged(seqs) = newest {
+            reached.damaged = Some(seqs);
+        }
+        for (seqs, _) in segments_in(&self.part)? {
+            if reached.damaged.as_ref() != Some(&seqs) {
+                reached.coverage.add(&seqs);
+            }
+        }
+        let place = &self.part;
+        tracing::info!(%place, seq = reached.coverage.through(), "archiving the log");
+        Ok(reached)
+    }
+
+    /// Writes one segment, and a long one if it completes one.
+    fn write(
+        &self,
+        engine: Arc<Engine>,
+        bounds: SegmentBounds,
+        reached: &mut Reached,
+    ) -> Result<(), ArchiveFault> {
+        let segment = read_records(&engine, bounds)?;
+        let last = segment.records.last().map_or(bounds.last, |record| record.seq);
+        let handovers = handovers(&engine, reached.handovers, last);
+        drop(engine);
+        for (name, note) in handovers {
+            self.part.within(HANDOVERS).create(&name, note.as_bytes())?;
+        }
+        reached.handovers = last;
+        self.put(&segment)?;
+        reached.coverage.add(&(bounds.first..=last));
+        let long = last.saturating_sub(LONG_RECORDS) + 1;
+        if last % LONG_RECORDS == 0 && bounds.first > long && reached.coverage.through() >= last {
+            self.write_long(long, last)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the records of many segments once more in as few as their sizes allow.
+    fn write_long(&self, first: Seq, last: Seq) -> Result<(), ArchiveFault> {
+        let mut next = first;
+        while next <= last {
+            let Some(engine) = self.engine.upgrade() else { return Ok(()) };
+            let bounds =
+                SegmentBounds { first: next, last, body_bytes_max: SEGMENT_BODY_BYTES_MAX };
+            let segment = read_records(&engine, bounds)?;
+            drop(engine);
+            next = segment.records.last().map_or(last, |record| record.seq) + 1;
+            self.put(&segment)?;
+        }
+        Ok(())
+    }
+
+    /// Writes a segment. One that is there already, after an answer that was lost, is left alone; one
+    /// that is not whole is replaced.
+    fn put(&self, segment: &ArchiveSegment) -> Result<(), ArchiveFault> {
+        let name = segment.name();
+        let failed = |what: String| PlaceError { at: self.part.located(&name), what };
+        let bytes = segment.encode().map_err(|error| failed(error.to_string()))?;
+        debug_assert!(segment.log_id == self.log_id, "a segment of another log");
+        let is_new = self.part.create(&name, &bytes)?;
+        if !is_new
+            && !is_there(&self.part, &name, segment)?
+            && !self.part.replace_damaged(&name, &bytes)?
+        {
+            let what = "it is not a whole segment".to_owned();
+            return Err(ArchiveFault::Damaged { at: self.part.located(&name), what });
+        }
+        self.archiver.status.count_segment();
+        Ok(())
+    }
+}
+
+/// Returns the moment of the first record after `through`, if there is one.
+fn waiting_since(engine: &Engine, through: Seq, head: Seq) -> Option<Millis> {
+    let first = (head > through).then(|| engine.record(through + 1));
+    // A record that cannot be read shows when it is to be archived.
+    first.map(|record| record.map_or_else(|_| time::now_ms(), |record| record.recorded_at))
+}
