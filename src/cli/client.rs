@@ -276,15 +276,7 @@ impl Client {
         body: &Value,
         mut each: impl FnMut(&str) -> Result<bool, Failure>,
     ) -> Result<Option<Answer>, Failure> {
-        // Only the head of the answer has a timeout: the lines themselves have no time limit.
-        let request = self
-            .act(self.agent.post(format!("{}{path}", self.base)), None)
-            .config()
-            .timeout_global(None);
-        let request = request
-            .timeout_recv_response(Some(ACT_WITHIN))
-            .build()
-            .header("Accept", "application/x-ndjson");
+        let request = self.post_without_end(path).header("Accept", "application/x-ndjson");
         let mut response = request.send(&body.to_string()).map_err(|error| self.failed(&error))?;
         if response.status() != 200 {
             return self.answer(response).map(Some);
@@ -304,6 +296,24 @@ impl Client {
                 return Ok(None);
             }
         }
+    }
+
+    /// Posts nothing, and returns the answer with its body unread.
+    ///
+    /// # Errors
+    /// Those of [`Client::get`].
+    pub(super) fn post_for_body(
+        &self,
+        path: &str,
+    ) -> Result<ureq::http::Response<ureq::Body>, Failure> {
+        self.post_without_end(path).send_empty().map_err(|error| self.failed(&error))
+    }
+
+    /// Begins a request of whose answer only the head has a timeout: its body has no time limit.
+    fn post_without_end(&self, path: &str) -> ureq::RequestBuilder<ureq::typestate::WithBody> {
+        let request = self.act(self.agent.post(format!("{}{path}", self.base)), None);
+        let config = request.config().timeout_global(None);
+        config.timeout_recv_response(Some(ACT_WITHIN)).build()
     }
 
     fn act<B>(
@@ -332,7 +342,14 @@ impl Client {
         Failure::Ours(format!("`{}` gave {what} of more than 64 MiB, {says}", self.base))
     }
 
-    fn answer(&self, mut response: ureq::http::Response<ureq::Body>) -> Result<Answer, Failure> {
+    /// Reads an answer to its end.
+    ///
+    /// # Errors
+    /// Those of [`Client::get`].
+    pub(super) fn answer(
+        &self,
+        mut response: ureq::http::Response<ureq::Body>,
+    ) -> Result<Answer, Failure> {
         let header = |name: &str| {
             response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
         };

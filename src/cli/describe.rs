@@ -18,7 +18,7 @@ const GROUPS: [(&str, &[&str]); 7] = [
     ("Audit", &["audit", "deprovisioned", "events", "changes"]),
     ("Set rules", &["mapping", "policy", "link"]),
     ("Prove and verify", &["prove", "check", "verify", "log-key"]),
-    ("Recover", &["salvage", "restore"]),
+    ("Recover", &["backup", "salvage", "restore"]),
     ("Try it, and set it up", &["send", "import", "generate", "completions", "man", "help"]),
 ];
 

@@ -1,10 +1,13 @@
 //! The command line: one file for each command.
 
+mod archives;
 mod auditor;
+mod backup;
 mod check;
 mod client;
 mod config;
 mod confirm;
+mod copies;
 mod demo;
 mod describe;
 mod forge;
@@ -52,7 +55,7 @@ use clap::{FromArgMatches, Parser, Subcommand};
 /// Exit codes: 0 for success; 1 for a mistake in the request; 2 for a failure of Rollcall, its disk
 /// or its network. `check` exits with 1 if something is not proven, `send` with 1 if an event was
 /// refused, `verify` with 2 if the log is damaged, `salvage` and `restore` with 2 if records are
-/// missing.
+/// missing, `backup` with 2 if it broke off.
 #[derive(Parser)]
 #[command(version = VERSION.as_str(), max_term_width = 110, after_help = moment::FORMS)]
 struct Cli {
@@ -91,6 +94,7 @@ enum Command {
     Prove(prove::ProveArgs),
     Check(check::CheckArgs),
     Verify(verify::VerifyArgs),
+    Backup(backup::BackupArgs),
     Salvage(salvage::SalvageArgs),
     Restore(restore::RestoreArgs),
     Completions(describe::CompletionsArgs),
@@ -199,6 +203,7 @@ pub fn run() -> ExitCode {
         Command::Prove(prove) => prove.run(),
         Command::Check(check) => check.run(),
         Command::Verify(verify) => verify.run(),
+        Command::Backup(backup) => backup.run(),
         Command::Salvage(salvage) => salvage.run(),
         Command::Restore(restore) => restore.run(),
         Command::Completions(completions) => completions.run(),

@@ -1,34 +1,40 @@
 //! `rollcall restore`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
 
+use super::archives::OpenArchive;
 use super::read::print::counted;
 use super::verify::progress_bar;
 use super::{Failure, print};
 use crate::log::{RestoreError, Restored, restore};
 
-/// Make a data folder from what `rollcall salvage` has taken out.
+/// Make a data folder from an archive, a backup, or what `rollcall salvage` has taken out.
 ///
-/// Reads every record of the archive and checks that none is missing and that they lead to the root
-/// that was acknowledged; writes them into a new data folder, which keeps the log's name; reads
-/// that back, and prints the newest record and the root of the tree. If a record is missing, names
-/// it and makes no folder. The private key that signs checkpoints is not in an archive: put it into
-/// the new folder, or start with `--checkpoint-key`.
+/// Reads every record and checks that none is missing and that they lead to the roots that are in
+/// the archive; writes them into a new data folder, which keeps the log's name; reads that back, and
+/// prints the newest record and the root of the tree. If a record is missing or a file damaged,
+/// names it and makes no folder. The private key that signs checkpoints is not in an archive: put it
+/// into the new folder, or start with `--checkpoint-key`.
 #[derive(Args)]
 #[command(after_help = "\
 Exit codes: 0 if every record was restored, 1 if it could not start, 2 if records are missing or \
-a file is damaged.
+a file is damaged or cut off.
+
+Environment, for s3:// only; each may be in a file that the variable with _FILE names:
+  AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, AWS_REGION
 
 Examples:
-  rollcall restore --from /var/lib/rollcall.salvaged --data /var/lib/rollcall.restored
-  rollcall restore --from /mnt/salvaged --data /mnt/restored --json")]
+  rollcall restore --from /var/backups/rollcall --data /var/lib/rollcall.restored
+  rollcall restore --from s3://backups/rollcall --data /var/lib/rollcall.restored --json
+  ssh backups cat rollcall.tar | rollcall restore --from - --data /var/lib/rollcall.restored")]
 pub(super) struct RestoreArgs {
-    /// The folder with the segments of an archive
-    #[arg(long, value_name = "FOLDER")]
-    from: PathBuf,
+    /// The archive: a folder, s3://BUCKET/PREFIX, a file of `rollcall backup --out -`, or - for such
+    /// a file on standard input
+    #[arg(long, value_name = "ARCHIVE")]
+    from: String,
     /// The data folder to make
     #[arg(long, value_name = "NEW")]
     data: PathBuf,
@@ -39,8 +45,10 @@ pub(super) struct RestoreArgs {
 
 impl RestoreArgs {
     pub(super) fn run(self) -> Result<(), Failure> {
+        refuse_existing(&self.data)?;
+        let from = OpenArchive::open(&self.from, &self.data)?;
         let bar = progress_bar(0);
-        let restored = restore(&self.from, &self.data, &|seq| {
+        let restored = restore(&from.place, &self.data, &|seq| {
             bar.set_length(seq.max(bar.length().unwrap_or(0)));
             bar.set_position(seq);
         });
@@ -54,7 +62,15 @@ impl RestoreArgs {
     }
 }
 
-fn failure(error: RestoreError) -> Failure {
+/// Refuses a folder that is there, before anything is unpacked.
+fn refuse_existing(data: &Path) -> Result<(), Failure> {
+    match std::fs::symlink_metadata(data) {
+        Ok(_) => Err(failure(RestoreError::Exists(data.to_owned()))),
+        Err(_) => Ok(()),
+    }
+}
+
+pub(super) fn failure(error: RestoreError) -> Failure {
     match error {
         RestoreError::Exists(_) | RestoreError::NotAnArchive(_) => {
             Failure::Caller(error.to_string())
@@ -64,6 +80,7 @@ fn failure(error: RestoreError) -> Failure {
         | RestoreError::Differs(_)
         | RestoreError::Unfit { .. }
         | RestoreError::NotReadBack(_)
+        | RestoreError::Place(_)
         | RestoreError::Io { .. } => Failure::ours(error),
     }
 }
@@ -74,7 +91,7 @@ fn page(restored: &Restored, RestoreArgs { from, data, .. }: &RestoreArgs) -> St
     let count = counted(*seq, "record", "records");
     let compared = match acknowledged {
         Some(acknowledged) => format!("{acknowledged} were acknowledged"),
-        None => format!("nothing in `{}` says how many there were", from.display()),
+        None => format!("nothing in `{from}` says how many there were"),
     };
     format!(
         "{count} in `{}`; {compared}\nread back and verified: the tree has the root {}\n",

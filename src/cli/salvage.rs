@@ -61,7 +61,7 @@ fn failure(error: SalvageError) -> Failure {
         SalvageError::Exists(_) | SalvageError::Inside(_) | SalvageError::NotACopy(_) => {
             Failure::Caller(error.to_string())
         }
-        SalvageError::Io { .. } => Failure::ours(error),
+        SalvageError::Io { .. } | SalvageError::Place(_) => Failure::ours(error),
     }
 }
 

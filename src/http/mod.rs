@@ -238,6 +238,7 @@ fn state(
         operator_bodies: Default::default(),
         requests: Default::default(),
         turns: Default::default(),
+        backups: Default::default(),
         stats: Default::default(),
     })
 }

@@ -1,6 +1,7 @@
 //! The calls, one file a resource, and the table of contents: `calls!` below has one line for each
 //! path. The calls use the plumbing and not each other.
 
+pub(crate) mod backup;
 pub(crate) mod changes;
 pub(crate) mod deprovisionings;
 pub(crate) mod diff;
@@ -137,6 +138,7 @@ calls! {
     get sources::LIST => sources::list;
     post sources::PULL => sources::pull;
     get stats::STATS => stats::stats;
+    post backup::BACKUP => backup::backup;
     post import::IMPORT => import::import;
     get health::ALIVE => health::alive;
     get health::READY => health::ready;

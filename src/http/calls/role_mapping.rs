@@ -1,15 +1,11 @@
 //! `/rollcall/v1/role_mapping`: the rules from groups and attributes to roles, set and previewed.
 
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use actix_web::body::{BodySize, MessageBody};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ACCEPT, CONTENT_TYPE, ETAG, HeaderValue, IF_MATCH};
 use actix_web::{HttpRequest, HttpResponse, web};
-use bytes::Bytes;
 use rollcall_projections::{
     Comparison, Cut, Ground, Judged, Mapping, MappingSet, Millis, Proposal, RoleChange, RoleCounts,
     RuleWarning, SnapshotRef, UnmatchedGroup, WarningReason,
@@ -31,6 +27,7 @@ use crate::http::wire::describe::{author, describe_ground};
 use crate::http::wire::paging::{AT_ONCE, Fitted, ItemNumber, digits, fit};
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
+use crate::http::wire::stream::Streamed;
 use crate::http::wire::threads::{self, blocking};
 use crate::http::wire::turns::{Turn, Turns, in_turn, long_turn};
 use crate::keys::{Operator, Scope};
@@ -507,27 +504,9 @@ fn stream(engine: Arc<Engine>, turn: Turn, proposal: Proposal, cut: Cut) -> Http
     response
         .insert_header((CONTENT_TYPE, "application/x-ndjson"))
         .insert_header(("Rollcall-Mapping-Version", version));
-    let mut response = response.body(Lines(waiting));
+    let mut response = response.body(Streamed(waiting));
     pin(&mut response, cut);
     response
-}
-
-/// A body that is written while it is sent.
-struct Lines(mpsc::Receiver<io::Result<Bytes>>);
-
-impl MessageBody for Lines {
-    type Error = io::Error;
-
-    fn size(&self) -> BodySize {
-        BodySize::Stream
-    }
-
-    fn poll_next(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<Bytes>>> {
-        self.get_mut().0.poll_recv(context)
-    }
 }
 
 #[cfg(test)]

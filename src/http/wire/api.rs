@@ -29,6 +29,8 @@ pub(crate) struct Operation {
     pub(crate) headers: &'static [Parameter],
     pub(crate) reads: Reads,
     pub(crate) access: Access,
+    /// A second scope that a key needs.
+    pub(crate) needs_also: Option<Scope>,
     pub(crate) logged: Logged,
     pub(crate) cost: Cost,
     /// The name of its body's shape, if it takes a body.
@@ -122,6 +124,7 @@ impl Operation {
         headers: &[],
         reads: Reads::Latest,
         access: Access::Undeclared,
+        needs_also: None,
         logged: Logged::Never,
         cost: Cost::Low,
         takes: None,
@@ -164,6 +167,11 @@ impl Operation {
             Access::Keyed { scope, .. } => Some(scope),
             Access::Open | Access::Undeclared => None,
         }
+    }
+
+    /// Returns every scope that a key needs.
+    pub(crate) fn scopes(&self) -> impl Iterator<Item = Scope> {
+        self.scope().into_iter().chain(self.needs_also)
     }
 
     /// Returns the part of it for a key that is bound to organizations.
@@ -235,6 +243,8 @@ pub(crate) enum Gives {
     OneOrLines { one: &'static str, lines: &'static str },
     /// Text.
     Text { media_type: &'static str, example: &'static str },
+    /// A file of bytes.
+    File { media_type: &'static str },
     /// The OpenAPI document.
     Document,
     /// 202 and the text `Accepted`.

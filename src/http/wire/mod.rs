@@ -17,5 +17,6 @@ pub(crate) mod patterns;
 pub(crate) mod question;
 pub(crate) mod refusals;
 pub(crate) mod state;
+pub(crate) mod stream;
 pub(crate) mod threads;
 pub(crate) mod turns;

@@ -144,7 +144,8 @@ fn call(operation: &Operation, allowed: &str, schemas: &Value) -> Value {
         None => drop(call.insert("security".into(), json!([]))),
         Some(scope) => {
             call.insert("description".into(), rights(operation, scope).into());
-            call.insert("x-required-scopes".into(), json!([scope.word()]));
+            let scopes: Vec<&str> = operation.scopes().map(Scope::word).collect();
+            call.insert("x-required-scopes".into(), json!(scopes));
         }
     }
     if let Some(name) = operation.takes {
@@ -159,6 +160,9 @@ fn call(operation: &Operation, allowed: &str, schemas: &Value) -> Value {
 /// Describes the rights that a key needs for a call.
 fn rights(operation: &Operation, scope: Scope) -> String {
     let mut rights = format!("Needs a key with the scope `{}`", scope.word());
+    if let Some(also) = operation.needs_also {
+        rights.push_str(&format!(" and the scope `{}`", also.word()));
+    }
     if operation.reads == Reads::AtCut && scope != Scope::Audit {
         rights.push_str(
             ", and with `audit` as well if `as_of` is a time or `known_at` is more than an hour old",
@@ -289,6 +293,7 @@ fn responses(operation: &Operation, allowed: &str, schemas: &Value) -> Value {
         | Gives::List(_)
         | Gives::OneOrLines { .. }
         | Gives::Text { .. }
+        | Gives::File { .. }
         | Gives::Document => "200",
     };
     let mut answer = Map::new();
@@ -353,6 +358,7 @@ fn content(operation: &Operation, schemas: &Value) -> Value {
         Gives::Text { media_type, example } => {
             (media_type, json!({ "type": "string" }), example.into())
         }
+        Gives::File { media_type } => return json!({ media_type: {} }),
         Gives::Document => {
             ("application/json", json!({ "type": "object" }), json!({ "openapi": "3.1.1" }))
         }

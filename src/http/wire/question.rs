@@ -380,7 +380,7 @@ fn identify(
 /// 403 without its scope, or for a call about all organizations with a key bound to some.
 fn permit(operator: &Operator, operation: &'static Operation) -> Result<(), Problem> {
     let key = operator.key();
-    let missing = operation.scope().filter(|scope| !key.scopes.has(*scope));
+    let missing = operation.scopes().find(|scope| !key.scopes.has(*scope));
     if let Some(scope) = missing {
         return Err(Problem::scope_missing(scope, "this call needs it"));
     }

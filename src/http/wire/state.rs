@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use rollcall_projections::Millis;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::answer::{Code, Problem};
 use super::api::Operation;
@@ -100,6 +100,11 @@ impl Keys {
         expiries.warn(&self.now().api_keys, time::now_ms());
     }
 
+    /// Tells if the operator's key still has the rights that it had.
+    pub(crate) fn hold(&self, operator: &Operator) -> bool {
+        self.now().api_keys.present(operator).as_ref() == Some(operator)
+    }
+
     pub(crate) fn now(&self) -> Arc<KeySet> {
         self.0.borrow().clone()
     }
@@ -132,6 +137,28 @@ pub(crate) enum MetricsAccess {
     Elsewhere,
 }
 
+/// The backups that are written at once.
+const BACKUPS_MAX: usize = 2;
+
+/// The turns of backups, each of which may take hours.
+pub(crate) struct Backups(Arc<Semaphore>);
+
+impl Default for Backups {
+    fn default() -> Backups {
+        Backups(Arc::new(Semaphore::new(BACKUPS_MAX)))
+    }
+}
+
+impl Backups {
+    /// Takes a turn, which ends when it is dropped.
+    ///
+    /// # Errors
+    /// 429 if there is none.
+    pub(crate) fn begin(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        self.0.clone().try_acquire_owned().map_err(|_| Code::TooManyRequests.into())
+    }
+}
+
 /// The state that every request sees.
 pub(crate) struct State {
     pub(crate) keys: Keys,
@@ -154,6 +181,8 @@ pub(crate) struct State {
     pub(crate) requests: Arc<RequestMetrics>,
     /// The turns of expensive calls.
     pub(crate) turns: Turns,
+    /// The turns of backups.
+    pub(crate) backups: Backups,
     /// Held while an answer about traffic is computed: each walks over a month.
     pub(crate) stats: tokio::sync::Mutex<()>,
 }

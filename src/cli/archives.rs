@@ -1,0 +1,67 @@
+//! Archives as arguments of commands: a folder, a bucket, or a backup in one file.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::Path;
+
+use super::Failure;
+use super::secrets::first_secret;
+use crate::archive::unpack;
+use crate::log::{ArchivePlace, S3Access, UnfinishedFolder};
+
+/// The argument that means standard input or output.
+pub(super) const STANDARD: &str = "-";
+
+/// Returns what it takes to ask for a bucket, from the environment.
+///
+/// # Errors
+/// The caller's, if a variable or its file cannot be used.
+pub(super) fn s3_access() -> Result<S3Access, Failure> {
+    Ok(S3Access {
+        access_key_id: first_secret(&["AWS_ACCESS_KEY_ID"])?,
+        secret_access_key: first_secret(&["AWS_SECRET_ACCESS_KEY"])?,
+        endpoint_url: first_secret(&["AWS_ENDPOINT_URL"])?,
+        region: first_secret(&["AWS_REGION"])?,
+    })
+}
+
+/// An archive that a command reads.
+pub(super) struct OpenArchive {
+    pub(super) place: ArchivePlace,
+    /// The files of a backup that came as one file; removed at the end.
+    _unpacked: Option<UnfinishedFolder>,
+}
+
+impl OpenArchive {
+    /// Opens a folder, a bucket, a backup in a file, or one on standard input. The files of a backup
+    /// are put next to `data`, which is to be made of them.
+    ///
+    /// # Errors
+    /// The caller's, if there is nothing; ours, if a backup is cut off or damaged.
+    pub(super) fn open(from: &str, data: &Path) -> Result<OpenArchive, Failure> {
+        if from == STANDARD {
+            return OpenArchive::unpacked(io::stdin().lock(), "standard input", data);
+        }
+        let place = ArchivePlace::parse(from, &s3_access()?)
+            .map_err(|says| Failure::Caller(format!("--from: `{from}` {says}")))?;
+        let ArchivePlace::Folder(path) = &place else {
+            return Ok(OpenArchive { place, _unpacked: None });
+        };
+        let unreadable = |error| Failure::Caller(format!("cannot read `{from}`: {error}"));
+        if fs::metadata(path).map_err(unreadable)?.is_dir() {
+            return Ok(OpenArchive { place, _unpacked: None });
+        }
+        OpenArchive::unpacked(File::open(path).map_err(unreadable)?, &format!("`{from}`"), data)
+    }
+
+    fn unpacked(from: impl Read, name: &str, data: &Path) -> Result<OpenArchive, Failure> {
+        let mut around = data.as_os_str().to_owned();
+        around.push(".from");
+        let folder = UnfinishedFolder::make(Path::new(&around))
+            .map_err(|error| Failure::ours(format_args!("cannot unpack the backup: {error}")))?;
+        unpack(from, folder.path(), &mut |_| {})
+            .map_err(|error| Failure::Ours(format!("the backup in {name} {error}")))?;
+        let place = ArchivePlace::Folder(folder.path().to_owned());
+        Ok(OpenArchive { place, _unpacked: Some(folder) })
+    }
+}
