@@ -48,12 +48,18 @@ pub struct Server {
 impl Server {
     /// A server whose log is empty.
     pub fn start() -> Server {
+        Server::start_as(|_| {})
+    }
+
+    /// A server whose log is empty, with more arguments.
+    pub fn start_as(add: impl FnOnce(&mut Command)) -> Server {
         let folder = tempfile::tempdir().unwrap();
         let mut command = rollcall(&["serve", "--listen", "127.0.0.1:0", "--data"]);
         command
             .arg(folder.path().join("data"))
             .env("ROLLCALL_WEBHOOK_SECRETS", SECRET)
             .env("ROLLCALL_API_KEYS", API_KEY);
+        add(&mut command);
         let (child, output, url) = started(command);
         Server { child, _output: output, url, folder }
     }

@@ -103,6 +103,11 @@ pub fn schemathesis() -> PathBuf {
     venv("schemathesis", "schemathesis").join("bin/schemathesis")
 }
 
+/// A Python with moto, a server of S3.
+pub fn moto() -> PathBuf {
+    venv("moto", "moto").join("bin/python")
+}
+
 /// A program of `go/`, compiled without a network.
 pub fn go_program(name: &str) -> PathBuf {
     let source = sources().join(format!("go/{name}.go"));

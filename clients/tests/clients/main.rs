@@ -14,6 +14,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod archive;
 mod generated;
 mod kit;
 mod libraries;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         sessions::cases(),
         proofs::cases(),
         schema::cases(),
+        archive::cases(),
     ]
     .into_iter()
     .flatten();

@@ -51,8 +51,9 @@ pub const CALLS: [(&str, &str); 38] = [
 ];
 
 /// Every call that changes something, and its answer to its example.
-const ACTS: [(&str, &str, &str); 12] = [
+const ACTS: [(&str, &str, &str); 13] = [
     ("/directories/{id}", "delete", "202"),
+    ("/rollcall/v1/backup", "post", "200"),
     ("/rollcall/v1/import", "post", "200"),
     ("/rollcall/v1/links", "put", "200"),
     ("/rollcall/v1/links", "delete", "200"),

@@ -765,22 +765,23 @@ fn a_log_set_back_to_an_older_copy_is_found_out_by_what_was_published() {
     assert_eq!(server.stop(), 0);
     assert_eq!(errors_of_a_start(folder.path(), audit.path()), "");
     assert_eq!(published(audit.path()), [name_of(3), name_of(6)]);
-    // Shorter than what is published.
-    let errors = errors_of_a_start(older.path(), audit.path());
-    assert!(
-        errors.contains(
-            "the checkpoint of 6 records published there last is not of this log's history"
-        ),
-        "{errors}"
-    );
+    // Shorter than what is published: it does not start.
+    let publishing = ["--publish-checkpoints", text(audit.path())];
+    let (code, said) = refused(older.path(), &publishing);
+    assert!(code == Some(2) && said.contains("has 3 records") && said.contains("of 6"), "{said}");
+    assert!(said.contains("`rollcall restore --from`") && said.contains("--accept-fork"), "{said}");
     // As long, and longer, with other records.
     for number in 10..14 {
         let server = Server::start(older.path());
         deliver(&server, number..number + 1);
         assert_eq!(server.stop(), 0);
-        let errors = errors_of_a_start(older.path(), audit.path());
-        assert!(errors.contains("not of this log's history"), "{number}: {errors}");
+        let (code, said) = refused(older.path(), &publishing);
+        assert!(code == Some(2) && said.contains("not of this log's history"), "{number}: {said}");
     }
+    // A new folder, as after the loss of a disk.
+    let (code, said) = refused(&older.path().join("new"), &publishing);
+    assert!(code == Some(2) && said.contains("has no log yet"), "{said}");
+    assert!(!older.path().join("new").exists());
     assert_eq!(
         published(audit.path()),
         [name_of(3), name_of(6)],

@@ -25,7 +25,7 @@ const DAMAGES: u64 = 10;
 const READY_WITHIN: Duration = Duration::from_secs(20);
 
 /// The names of all files of a folder, with their hashes.
-fn contents(folder: &Path) -> BTreeMap<String, String> {
+pub fn contents(folder: &Path) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let mut waiting = vec![folder.to_owned()];
     while let Some(next) = waiting.pop() {
@@ -58,9 +58,26 @@ fn json_of(output: &Output) -> Value {
 
 /// Starts a server. Returns its exit code, and what it says, if it refuses to start.
 fn refusal(folder: &Path) -> Option<(i32, String)> {
-    let mut server = Command::new(binary())
+    refused_start(folder, &[])
+}
+
+/// As [`refusal`], with more options.
+pub fn refused_start(folder: &Path, options: &[&str]) -> Option<(i32, String)> {
+    let mut command = Command::new(binary());
+    command.env_remove("AWS_ACCESS_KEY_ID");
+    refused_command(command, folder, options)
+}
+
+/// As [`refusal`], by a command with an environment of its own.
+pub fn refused_command(
+    mut command: Command,
+    folder: &Path,
+    options: &[&str],
+) -> Option<(i32, String)> {
+    let mut server = command
         .args(["serve", "--listen", "127.0.0.1:0", "--data"])
         .arg(folder)
+        .args(options)
         .env("ROLLCALL_WEBHOOK_SECRETS", SECRET)
         .env("ROLLCALL_API_KEYS", "a-key-of-this-test-long-enough")
         .stdout(Stdio::null())

@@ -1,5 +1,7 @@
 //! Tests of durability, and of failures of the log and of the process.
 
+pub mod archives;
+pub mod backups;
 pub mod clocks;
 pub mod conformance;
 pub mod damage;

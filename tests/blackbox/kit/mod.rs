@@ -1,5 +1,6 @@
 //! Kits that the tests share: a running server, the naive model, histories, and comparisons.
 
+pub mod bucket;
 pub mod case;
 pub mod compare;
 pub mod exposition;

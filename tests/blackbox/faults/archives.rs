@@ -1,0 +1,391 @@
+//! The archive: nothing that was sealed is lost or overwritten, it never keeps an event from being
+//! recorded, and a log that lacks what it holds does not start.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use serde_json::{Value, json};
+
+use crate::faults::damage::{contents, refused_start};
+use crate::faults::kills::copy;
+use crate::kit::bucket::{Bucket, Fault};
+use crate::kit::scale::scale;
+use crate::kit::server::{Server, binary, signal, user};
+
+/// Kills in a run at scale 1.
+const KILLS: u64 = 3;
+
+/// Only a hang takes so long.
+const WITHIN: Duration = Duration::from_secs(60);
+
+pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(begun.elapsed() < WITHIN, "{what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+pub fn deliver(server: &Server, numbers: std::ops::Range<u64>) {
+    for n in numbers {
+        server.deliver(&event(n, "a name"));
+    }
+}
+
+pub fn event(n: u64, name: &str) -> String {
+    let at = "2025-01-01T00:00:00.000Z";
+    user(&format!("u{n}"), "d", name, at, &format!("event_{n}"), "dsync.user.created")
+}
+
+fn archive_of(server: &Server) -> Value {
+    server.get("/rollcall/v1/stats").json()["archive"].clone()
+}
+
+/// Waits until the archive has every record.
+fn archived(server: &Server, seq: u64) -> Value {
+    wait_for("the archive has every record", || {
+        let archive = archive_of(server);
+        (archive["seq"] == seq && archive["last_error"].is_null()).then_some(archive)
+    })
+}
+
+pub fn run(arguments: &[&str]) -> Output {
+    let mut command = Command::new(binary());
+    command.args(arguments);
+    for name in ["ROLLCALL_CHECKPOINT_KEY", "ROLLCALL_ARCHIVE", "AWS_ENDPOINT_URL"] {
+        command.env_remove(name);
+    }
+    command.output().unwrap()
+}
+
+pub fn said(output: &Output) -> (i32, Value, String) {
+    (
+        output.status.code().unwrap(),
+        serde_json::from_slice(&output.stdout).unwrap_or_default(),
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    )
+}
+
+pub fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// Restores into `data`. Returns the exit code, what it prints and what it says.
+pub fn restore(from: &str, data: &Path) -> (i32, Value, String) {
+    said(&run(&["restore", "--json", "--from", from, "--data", text(data)]))
+}
+
+/// The root of the first `size` records, in hex.
+pub fn root(server: &Server, size: u64) -> String {
+    use base64::prelude::*;
+    let answer = server.get(&format!("/rollcall/v1/log/checkpoint?size={size}"));
+    let note = String::from_utf8(answer.body).unwrap();
+    hex::encode(BASE64_STANDARD.decode(note.lines().nth(2).unwrap()).unwrap())
+}
+
+/// The only log's part of an archive.
+fn part(archive: &Path) -> PathBuf {
+    let parts: Vec<PathBuf> =
+        fs::read_dir(archive).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(parts.len(), 1, "{parts:?}");
+    parts[0].clone()
+}
+
+fn segments(part: &Path) -> Vec<String> {
+    let names = fs::read_dir(part).unwrap();
+    let mut names: Vec<String> =
+        names.map(|name| name.unwrap().file_name().into_string().unwrap()).collect();
+    names.retain(|name| name.ends_with(".ndjson.zst"));
+    names.sort();
+    names
+}
+
+#[test]
+fn what_is_recorded_is_archived_in_time_and_a_restored_server_goes_on_in_the_same_archive() {
+    let around = tempfile::tempdir().unwrap();
+    let [data, archive, new] = ["data", "archive", "new"].map(|name| around.path().join(name));
+    fs::create_dir(&archive).unwrap();
+    let options = ["--archive", text(&archive), "--archive-every", "1h", "--archive-records", "4"];
+    let server = Server::start_with(&data, &options);
+    let empty = archive_of(&server);
+    assert_eq!((&empty["seq"], &empty["lag_records"]), (&json!(0), &json!(0)));
+    // Four records are due at once, three are not due for an hour.
+    deliver(&server, 0..4);
+    let four = archived(&server, 4);
+    assert_eq!((&four["lag_records"], &four["lag_ms"]), (&json!(0), &json!(0)));
+    deliver(&server, 4..7);
+    let seven = archive_of(&server);
+    assert_eq!((&seven["seq"], &seven["lag_records"]), (&json!(4), &json!(3)));
+    let change = server.act("post", "/rollcall/v1/log/key", Some(&json!({})));
+    assert_eq!(change.status, 200);
+    archived(&server, 8);
+    deliver(&server, 8..10);
+    let whole = root(&server, 10);
+    // A stop leaves nothing out.
+    assert_eq!(server.stop(), 0);
+    let part = part(&archive);
+    assert_eq!(
+        segments(&part).last().unwrap(),
+        "00000000000000000009-00000000000000000010.ndjson.zst"
+    );
+    assert!(part.join("checkpoint-key.pub").exists());
+    assert!(part.join("checkpoint-key.handovers/00000000000000000008.checkpoint").exists());
+    let (code, restored, told) = restore(text(&archive), &new);
+    assert_eq!((code, &restored), (0, &json!({ "seq": 10, "root": whole })), "{told}");
+    // The private key is not in the archive.
+    assert!(!new.join("checkpoint-key").exists());
+    let key = data.join("checkpoint-key");
+    let options = [&options[..], &["--checkpoint-key", text(&key)]].concat();
+    let before = contents(&archive);
+    let server = Server::start_with(&new, &options);
+    deliver(&server, 10..14);
+    archived(&server, 14);
+    let after = contents(&archive);
+    assert!(before.iter().all(|(name, hash)| after.get(name) == Some(hash)), "nothing is changed");
+    let whole = root(&server, 14);
+    assert_eq!(server.stop(), 0);
+    let again = around.path().join("again");
+    assert_eq!(restore(text(&part), &again).1, json!({ "seq": 14, "root": whole }));
+    // A folder that is there stays as it is.
+    let (code, _, told) = restore(text(&part), &again);
+    assert_eq!(code, 1, "{told}");
+}
+
+#[test]
+fn kills_lose_nothing_that_was_sealed_and_the_archive_goes_on() {
+    let mut numbers = SmallRng::seed_from_u64(16);
+    let around = tempfile::tempdir().unwrap();
+    let [data, archive] = ["data", "archive"].map(|name| around.path().join(name));
+    fs::create_dir(&archive).unwrap();
+    let options = ["--archive", text(&archive), "--archive-every", "1s", "--archive-records", "7"];
+    let mut sealed: BTreeMap<String, String> = BTreeMap::new();
+    let mut next = 0;
+    for round in 0..KILLS * scale() {
+        let server = Server::start_with(&data, &options);
+        let end = next + numbers.random_range(8..60);
+        while next < end {
+            server.deliver(&event(next, "a name"));
+            next += 1;
+        }
+        signal(server.pid(), "KILL");
+        server.wait();
+        let found = contents(&archive);
+        for (name, hash) in &sealed {
+            assert_eq!(found.get(name), Some(hash), "round {round}: {name}");
+        }
+        sealed = found;
+        sealed.retain(|name, _| !name.contains(".unfinished-"));
+        if let Some(part) = fs::read_dir(&archive).unwrap().next() {
+            let part = part.unwrap().path();
+            // As a kill, or a power cut of a careless disk, may leave it.
+            fs::write(part.join(".unfinished-x"), "half").unwrap();
+            if let Some(newest) = segments(&part).last().filter(|_| round % 2 == 0) {
+                let bytes = fs::read(part.join(newest)).unwrap();
+                fs::write(part.join(newest), &bytes[..bytes.len() / 2]).unwrap();
+                sealed.retain(|name, _| !name.ends_with(newest.as_str()));
+            }
+        }
+    }
+    let server = Server::start_with(&data, &options);
+    archived(&server, next);
+    let whole = root(&server, next);
+    assert_eq!(server.stop(), 0);
+    let found = contents(&archive);
+    assert!(found.keys().all(|name| !name.contains(".unfinished-")));
+    assert!(sealed.iter().all(|(name, hash)| found.get(name) == Some(hash)));
+    let new = around.path().join("new");
+    let (code, restored, told) = restore(text(&archive), &new);
+    assert_eq!((code, restored), (0, json!({ "seq": next, "root": whole })), "{told}");
+}
+
+#[test]
+fn a_log_that_lacks_what_its_archive_holds_does_not_start_unless_that_is_accepted() {
+    let around = tempfile::tempdir().unwrap();
+    let [data, archive, older, other, empty, restored] =
+        ["data", "archive", "older", "other", "empty", "restored"]
+            .map(|name| around.path().join(name));
+    fs::create_dir(&archive).unwrap();
+    let options = ["--archive", text(&archive), "--archive-records", "1"];
+    let server = Server::start_with(&data, &options);
+    deliver(&server, 0..3);
+    archived(&server, 3);
+    assert_eq!(server.stop(), 0);
+    copy(&data, &older);
+    copy(&data, &other);
+    let server = Server::start_with(&data, &options);
+    deliver(&server, 3..6);
+    archived(&server, 6);
+    let whole = root(&server, 6);
+    assert_eq!(server.stop(), 0);
+    let held = contents(&archive);
+    // An older copy of the log.
+    let (code, told) = refused_start(&older, &options).unwrap();
+    assert_eq!(code, 2, "{told}");
+    let advice = format!("`rollcall restore --from {} --data NEW`", text(&archive));
+    assert!(told.contains("holds 6 records") && told.contains(&advice), "{told}");
+    assert!(told.contains("--accept-fork"), "{told}");
+    // Other records with the same numbers.
+    let server = Server::start(&other);
+    deliver(&server, 10..14);
+    assert_eq!(server.stop(), 0);
+    let (code, told) = refused_start(&other, &options).unwrap();
+    assert_eq!(code, 2, "{told}");
+    assert!(told.contains("another record") && told.contains(&advice), "{told}");
+    // A new folder, as after the loss of a disk: it is not even made.
+    let (code, told) = refused_start(&empty, &options).unwrap();
+    assert_eq!((code, empty.exists()), (2, false), "{told}");
+    assert!(told.contains("no log") && told.contains(&advice), "{told}");
+    assert!(contents(&archive) == held, "nothing was written");
+    // What the message names helps.
+    let (code, printed, told) = restore(text(&archive), &restored);
+    assert_eq!((code, printed), (0, json!({ "seq": 6, "root": whole })), "{told}");
+    // A new log next to the old one, under another name.
+    let accepting = [&options[..], &["--accept-fork"]].concat();
+    let server = Server::start_with(&empty, &accepting);
+    deliver(&server, 20..22);
+    archived(&server, 2);
+    assert_eq!(server.stop(), 0);
+    let found = contents(&archive);
+    assert!(held.iter().all(|(name, hash)| found.get(name) == Some(hash)));
+    // The older copy goes on as another log: its records are there under another id.
+    let server = Server::start_with(&older, &accepting);
+    deliver(&server, 30..31);
+    archived(&server, 4);
+    let whole = root(&server, 4);
+    let note = server.get("/rollcall/v1/log/checkpoint").body;
+    assert_eq!(server.get("/directory_users/u2").status, 200);
+    assert_eq!(server.stop(), 0);
+    let server = Server::start_with(&older, &options);
+    assert_eq!(server.get("/rollcall/v1/log/checkpoint").body, note, "the same log, and key");
+    assert_eq!(server.stop(), 0);
+    let name = String::from_utf8(note).unwrap().lines().next().unwrap().to_owned();
+    let forked = archive.join(name.strip_prefix("rollcall/").unwrap());
+    let (code, printed, told) = restore(text(&forked), &around.path().join("forked"));
+    assert_eq!((code, printed), (0, json!({ "seq": 4, "root": whole })), "{told}");
+    let found = contents(&archive);
+    assert!(held.iter().all(|(name, hash)| found.get(name) == Some(hash)));
+    // It is accepted once for ever.
+    let server = Server::start_with(&empty, &options);
+    archived(&server, 2);
+    assert_eq!(server.stop(), 0);
+    let (code, _, told) = restore(text(&archive), &around.path().join("which"));
+    assert!(code == 2 && told.contains("several logs"), "{code} {told}");
+}
+
+#[test]
+fn an_archive_that_fails_keeps_no_event_from_being_recorded_and_catches_up() {
+    let around = tempfile::tempdir().unwrap();
+    let [data, archive, away] = ["data", "archive", "away"].map(|name| around.path().join(name));
+    fs::create_dir(&archive).unwrap();
+    let options = ["--archive", text(&archive), "--archive-records", "1"];
+    let server = Server::start_with(&data, &options);
+    deliver(&server, 0..2);
+    archived(&server, 2);
+    fs::rename(&archive, &away).unwrap();
+    deliver(&server, 2..9);
+    let failing = wait_for("the failure shows", || {
+        Some(archive_of(&server)).filter(|archive| archive["last_error"].is_object())
+    });
+    assert!(failing["last_error"]["message"].as_str().unwrap().contains(text(&archive)));
+    assert_eq!(server.get("/readyz").status, 200);
+    deliver(&server, 9..10);
+    let failing = archive_of(&server);
+    assert_eq!((&failing["seq"], &failing["lag_records"]), (&json!(2), &json!(8)), "{failing}");
+    assert!(failing["lag_ms"].as_i64().unwrap() > 0 && failing["failures"].as_u64().unwrap() > 0);
+    fs::rename(&away, &archive).unwrap();
+    archived(&server, 10);
+    assert_eq!(server.stop(), 0);
+    // A place that is not there, and a bucket without a key, are mistakes of the configuration.
+    for (archive, advice) in
+        [("/no/such/folder", "is not a folder"), ("s3://b", "AWS_ACCESS_KEY_ID")]
+    {
+        let (code, told) = refused_start(&data, &["--archive", archive]).unwrap();
+        assert!(code == 1 && told.contains(advice), "{code} {told}");
+    }
+}
+
+#[test]
+fn an_archive_in_a_bucket_lives_through_a_server_that_fails() {
+    let around = tempfile::tempdir().unwrap();
+    let [data, new] = ["data", "new"].map(|name| around.path().join(name));
+    let bucket = Bucket::start();
+    let secret = around.path().join("secret");
+    fs::write(&secret, "a-secret-of-this-test\n").unwrap();
+    let environment = [
+        ("AWS_ACCESS_KEY_ID", "an-id-of-this-test"),
+        ("AWS_SECRET_ACCESS_KEY_FILE", text(&secret)),
+        ("AWS_ENDPOINT_URL", bucket.url.as_str()),
+        ("AWS_REGION", "eu-north-1"),
+        ("ROLLCALL_LOG", "info"),
+    ];
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let options = ["--archive", "s3://backups/rollcall", "--archive-records", "2"];
+    let start = || {
+        let mut command = Command::new(binary());
+        command.envs(environment).stderr(log.reopen().unwrap());
+        Server::start_command(command, &data, &options)
+    };
+    let server = start();
+    deliver(&server, 0..4);
+    archived(&server, 4);
+    for (n, fault) in [Fault::Error, Fault::CutOff, Fault::WrittenButCutOff].into_iter().enumerate()
+    {
+        let first = 4 + 2 * n as u64;
+        bucket.fail(fault);
+        deliver(&server, first..first + 2);
+        wait_for("the failure shows", || {
+            archive_of(&server)["last_error"].is_object().then_some(())
+        });
+        bucket.mend();
+        archived(&server, first + 2);
+    }
+    let whole = root(&server, 10);
+    assert_eq!(server.stop(), 0);
+    let held = bucket.objects();
+    // Every object was created once: a request that would overwrite was refused.
+    assert!(held.keys().all(|name| name.starts_with("backups/rollcall/")), "{:?}", held.keys());
+    assert!(bucket.writes().iter().all(|creates_only| *creates_only), "If-None-Match is sent");
+    let server = start();
+    archived(&server, 10);
+    assert_eq!((server.stop(), bucket.objects() == held), (0, true));
+    let told = fs::read_to_string(log.path()).unwrap();
+    for secret in ["a-secret-of-this-test", "an-id-of-this-test", "X-Amz"] {
+        assert!(!told.contains(secret), "{secret} is logged");
+    }
+    let mut command = Command::new(binary());
+    command.envs(environment).args(["restore", "--json", "--from", "s3://backups/rollcall"]);
+    let (code, restored, told) = said(&command.arg("--data").arg(&new).output().unwrap());
+    assert_eq!((code, restored), (0, json!({ "seq": 10, "root": whole })), "{told}");
+    // A bucket that does not answer keeps a new log from being begun, and no old one from going on.
+    bucket.fail(Fault::Error);
+    let mut command = Command::new(binary());
+    command.envs(environment);
+    let (code, told) =
+        crate::faults::damage::refused_command(command, &around.path().join("fresh"), &options)
+            .unwrap();
+    assert!(code == 2 && told.contains("cannot be told"), "{code} {told}");
+    let server = start();
+    deliver(&server, 10..11);
+    assert_eq!(server.get("/readyz").status, 200);
+    bucket.mend();
+    archived(&server, 11);
+}
+
+/// Writes until it is told to stop. Returns the number of the next event.
+pub fn write_until(server: &Server, first: u64, stop: &AtomicBool) -> u64 {
+    let mut next = first;
+    while !stop.load(Ordering::SeqCst) {
+        server.deliver(&event(next, "a name"));
+        next += 1;
+    }
+    next
+}
