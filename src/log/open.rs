@@ -56,7 +56,8 @@ pub enum OpenError {
     /// The store is damaged, and opening it would cost records. Nothing was changed.
     #[error(
         "the store in `{path}` is damaged: {harm}; nothing was changed; `rollcall salvage --data \
-        {path} --out NEW` takes out what can be read"
+        {path} --out NEW` takes out what can be read, and `rollcall restore --from` makes a new \
+        folder of an archive or a backup, if there is one"
     )]
     Harmed {
         /// The folder.
@@ -67,7 +68,8 @@ pub enum OpenError {
     /// The store's own files are damaged.
     #[error(
         "the store in `{path}` is damaged and does not open ({what}); `rollcall salvage --data \
-        {path} --out NEW` takes out what can be read"
+        {path} --out NEW` takes out what can be read, and `rollcall restore --from` makes a new \
+        folder of an archive or a backup, if there is one"
     )]
     Damaged {
         /// The folder.
@@ -86,7 +88,8 @@ pub enum OpenError {
     /// An acknowledged record is missing or was changed.
     #[error(
         "the log is not the one that was acknowledged: {what}; {}; `rollcall salvage` takes out \
-        every other record",
+        every other record, and `rollcall restore --from` makes a new folder of an archive or a \
+        backup, if there is one",
         first_bad(*seq, *last)
     )]
     Diverged {
@@ -100,8 +103,8 @@ pub enum OpenError {
     /// The tree's tiles and the records contradict each other, and no acknowledged root decides
     /// which of the two is right.
     #[error(
-        "{what}; compare with a copy of the data folder, or, if you trust the records, remove its \
-        folder `tree`"
+        "{what}; `rollcall restore --from` makes a folder of an archive or a backup, if there is \
+        one, to compare with; or, if you trust the records, remove the folder `tree`"
     )]
     Disputed {
         /// The first record in question.

@@ -21,8 +21,10 @@ const REGION: &str = "us-east-1";
 /// How long a signature holds.
 const SIGNED_FOR: Duration = Duration::from_secs(300);
 
-/// The longest that a request takes.
-const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+/// The longest that a request takes, that a server may take until it begins to answer, and that a
+/// connection takes.
+const DONE_WITHIN: Duration = Duration::from_secs(60);
+const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
 /// The most bytes of a list, or of an error, that are read.
@@ -179,7 +181,8 @@ fn agent(url: &str) -> Result<ureq::Agent, String> {
         .http_status_as_error(false)
         .max_redirects(0)
         .timeout_connect(Some(CONNECT_WITHIN))
-        .timeout_global(Some(ANSWER_WITHIN));
+        .timeout_recv_response(Some(ANSWER_WITHIN))
+        .timeout_global(Some(DONE_WITHIN));
     if url.starts_with("http:") {
         return Ok(config.build().into());
     }
