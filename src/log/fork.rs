@@ -167,7 +167,7 @@ mod tests {
             .unwrap()
     }
 
-    fn open(folder: &Path) -> impl Log {
+    fn open(folder: &Path) -> impl Log + use<> {
         finish_fork(folder).unwrap();
         Unrecovered::open(folder, 64 << 20).unwrap().recover(&|_| {}).unwrap()
     }

@@ -22,7 +22,7 @@ pub enum ArchivePlace {
     /// On a disk.
     Folder(PathBuf),
     /// In a bucket.
-    S3(S3Folder),
+    S3(Box<S3Folder>),
 }
 
 /// A place that cannot be read or written.
@@ -42,7 +42,9 @@ impl ArchivePlace {
     /// A sentence that says what it must be, or what is missing to ask for it.
     pub fn parse(text: &str, access: &S3Access) -> Result<ArchivePlace, String> {
         match text.strip_prefix(S3_SCHEME) {
-            Some(rest) => S3Folder::parse(rest, access).map(ArchivePlace::S3),
+            Some(rest) => {
+                S3Folder::parse(rest, access).map(|folder| ArchivePlace::S3(Box::new(folder)))
+            }
             None => Ok(ArchivePlace::Folder(text.into())),
         }
     }
@@ -60,7 +62,7 @@ impl ArchivePlace {
     pub fn within(&self, name: &str) -> ArchivePlace {
         match self {
             ArchivePlace::Folder(folder) => ArchivePlace::Folder(folder.join(name)),
-            ArchivePlace::S3(folder) => ArchivePlace::S3(folder.within(name)),
+            ArchivePlace::S3(folder) => ArchivePlace::S3(Box::new(folder.within(name))),
         }
     }
 
