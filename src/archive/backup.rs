@@ -60,9 +60,11 @@ pub fn write_backup(
         }
         let last = seq.min(first + SEGMENT_RECORDS_MAX as Seq - 1);
         let bounds = SegmentBounds { first, last, body_bytes_max: BODY_BYTES_MAX };
-        let segment = read_records(engine, bounds)?;
-        first = segment.records.last().map_or(last, |record| record.seq) + 1;
-        put(&mut backup, &segment.name(), &segment.encode()?)?;
+        first = last + 1;
+        if let Some(segment) = read_records(engine, bounds)? {
+            first = segment.records.last().map_or(first, |record| record.seq + 1);
+            put(&mut backup, &segment.name(), &segment.encode()?)?;
+        }
     }
     let manifest = Manifest::of_backup(engine.log_id(), seq, engine.root(seq)?);
     put(&mut backup, BACKUP_MANIFEST, &manifest.text()?)?;

@@ -36,17 +36,22 @@ struct SegmentBounds {
     body_bytes_max: usize,
 }
 
-/// Reads the next records, and the signed checkpoint that ends with them.
-fn read_records(engine: &Engine, bounds: SegmentBounds) -> Result<ArchiveSegment, ReadError> {
+/// Reads the next records, and the signed checkpoint that ends with them; `None` if the log has none
+/// of them any more.
+fn read_records(
+    engine: &Engine,
+    bounds: SegmentBounds,
+) -> Result<Option<ArchiveSegment>, ReadError> {
     let SegmentBounds { first, last, body_bytes_max } = bounds;
     let count = usize::try_from(last.saturating_sub(first) + 1).unwrap_or(usize::MAX);
-    let records = engine.log().read(first.saturating_sub(1), count, body_bytes_max)?;
-    let last = records.last().ok_or(ReadError::Absent { seq: first })?.seq;
-    Ok(ArchiveSegment {
+    let mut records = engine.log().read(first.saturating_sub(1), count, body_bytes_max)?;
+    records.retain(|record| record.seq <= last);
+    let Some(last) = records.last().map(|record| record.seq) else { return Ok(None) };
+    Ok(Some(ArchiveSegment {
         log_id: engine.log_id(),
         records: records.iter().map(ArchivedRecord::from).collect(),
         checkpoint: engine.checkpoint(last)?,
-    })
+    }))
 }
 
 /// Returns the public key that the log had first, as the file `checkpoint-key.pub` holds it; `None`

@@ -272,7 +272,10 @@ impl Writer {
         bounds: SegmentBounds,
         reached: &mut Reached,
     ) -> Result<(), ArchiveFault> {
-        let segment = read_records(&engine, bounds)?;
+        let Some(segment) = read_records(&engine, bounds)? else {
+            reached.coverage.add(&(bounds.first..=bounds.last));
+            return Ok(());
+        };
         let last = segment.records.last().map_or(bounds.last, |record| record.seq);
         let handovers = handovers(&engine, reached.handovers, last);
         drop(engine);
@@ -296,7 +299,7 @@ impl Writer {
             let Some(engine) = self.engine.upgrade() else { return Ok(()) };
             let bounds =
                 SegmentBounds { first: next, last, body_bytes_max: SEGMENT_BODY_BYTES_MAX };
-            let segment = read_records(&engine, bounds)?;
+            let Some(segment) = read_records(&engine, bounds)? else { return Ok(()) };
             drop(engine);
             next = segment.records.last().map_or(last, |record| record.seq) + 1;
             self.put(&segment)?;
