@@ -103,8 +103,8 @@ pub enum OpenError {
     /// The tree's tiles and the records contradict each other, and no acknowledged root decides
     /// which of the two is right.
     #[error(
-        "{what}; `rollcall restore --from` makes a folder of an archive or a backup, if there is \
-        one, to compare with; or, if you trust the records, remove the folder `tree`"
+        "{what}; compare with a folder that `rollcall restore --from` makes of an archive or a \
+        backup, if there is one, or, if you trust the records, remove its folder `tree`"
     )]
     Disputed {
         /// The first record in question.
