@@ -229,7 +229,7 @@ mod tests {
 
     use super::*;
 
-    /// Statistics of a server of which nothing is wrong.
+    /// Statistics of a server with which nothing is wrong.
     fn well() -> Value {
         json!({
             "at": "2026-05-01T12:00:00.000Z", "seq": 30, "dropped_log_lines": 0, "differs": 0,
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_of_which_nothing_is_wrong_is_well() {
+    fn a_server_with_which_nothing_is_wrong_is_well() {
         let ready = json!({"status": "ready", "parts": {"log": {"state": "open"}}});
         assert_eq!(told(&well(), &ready), [""; 0]);
         assert_eq!(lines(&[], false), "all is well\n");
