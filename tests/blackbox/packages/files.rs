@@ -208,8 +208,13 @@ fn help_of(words: &[String]) -> Option<(String, usize)> {
 }
 
 /// The pages for operators.
-const PAGES: [&str; 4] =
-    ["docs/metrics.md", "docs/operations.md", "docs/privacy.md", "packaging/README.md"];
+const PAGES: [&str; 5] = [
+    "docs/backup.md",
+    "docs/metrics.md",
+    "docs/operations.md",
+    "docs/privacy.md",
+    "packaging/README.md",
+];
 
 #[test]
 fn the_pages_for_operators_name_commands_and_options_that_exist() {
