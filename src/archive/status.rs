@@ -16,8 +16,10 @@ pub struct ArchiveStatus {
     changing: Mutex<Changing>,
 }
 
-#[derive(Clone, Default)]
+#[derive(Clone)]
 struct Changing {
+    /// The moment since which tries succeed, or fail.
+    since: Millis,
     /// The moment since which a record waits.
     behind_since: Option<Millis>,
     last_error: Option<ArchiveError>,
@@ -47,6 +49,8 @@ pub struct ArchiveReport {
     pub segments: u64,
     /// The tries since the start that failed.
     pub failures: u64,
+    /// The moment since which tries succeed, or fail; before the first, that of the start.
+    pub since: Millis,
     /// Why the last try failed; `None` after one that did not.
     pub last_error: Option<ArchiveError>,
 }
@@ -58,13 +62,18 @@ impl ArchiveStatus {
             seq: AtomicU64::new(0),
             segments: AtomicU64::new(0),
             failures: AtomicU64::new(0),
-            changing: Mutex::default(),
+            changing: Mutex::new(Changing {
+                since: time::now_ms(),
+                behind_since: None,
+                last_error: None,
+            }),
         }
     }
 
     /// Returns the state. Reads no file and asks no server.
     pub fn report(&self, head: Seq) -> ArchiveReport {
-        let Changing { behind_since, last_error } = self.changing.lock().clone();
+        let Changing { since: state_since, behind_since, last_error } =
+            self.changing.lock().clone();
         let seq = self.seq.load(Ordering::Acquire);
         let lag_records = head.saturating_sub(seq);
         let since = behind_since.filter(|_| lag_records > 0);
@@ -75,6 +84,7 @@ impl ArchiveStatus {
             lag_ms: since.map_or(0, |since| (time::now_ms() - since).max(0)),
             segments: self.segments.load(Ordering::Relaxed),
             failures: self.failures.load(Ordering::Relaxed),
+            since: state_since,
             last_error,
         }
     }
@@ -90,7 +100,10 @@ impl ArchiveStatus {
     }
 
     pub(super) fn succeeded(&self) {
-        self.changing.lock().last_error = None;
+        let mut changing = self.changing.lock();
+        if changing.last_error.take().is_some() {
+            changing.since = time::now_ms();
+        }
     }
 
     pub(super) fn failed(&self, message: String) {
@@ -99,6 +112,8 @@ impl ArchiveStatus {
         let mut changing = self.changing.lock();
         // What waits before the archive was ever reached waits at least since now.
         changing.behind_since.get_or_insert(at);
-        changing.last_error = Some(ArchiveError { at, message });
+        if changing.last_error.replace(ArchiveError { at, message }).is_none() {
+            changing.since = at;
+        }
     }
 }

@@ -7,6 +7,7 @@ use rollcall_projections::{AccessLoss, EventType, Millis, Reason, View};
 
 use super::Engine;
 use super::tally::{DIRECTORY_STATES, DirectoryTally};
+use crate::archive::ArchiveReport;
 use crate::log::Outcome;
 use crate::metrics::{Counters, Family, Histograms, Registry, Sample, gauge};
 use crate::verify::{Proof, Verified};
@@ -155,7 +156,27 @@ impl Engine {
         families.extend(self.sizes());
         families.extend(self.states());
         families.extend(self.consequences());
+        families.extend(self.copies());
         families
+    }
+
+    /// Returns the families of the archive, if there is one.
+    fn copies(&self) -> Vec<Family> {
+        let Some(ArchiveReport { lag_records, lag_ms, .. }) = self.archive() else {
+            return Vec::new();
+        };
+        vec![
+            gauge(
+                "rollcall_archive_lag_records",
+                "Records that are not in the archive.",
+                [whole(lag_records)],
+            ),
+            gauge(
+                "rollcall_archive_lag_seconds",
+                "Time for which the oldest of them is in the log.",
+                [Sample::alone(seconds(lag_ms))],
+            ),
+        ]
     }
 
     fn sizes(&self) -> [Family; 4] {

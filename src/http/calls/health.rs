@@ -76,6 +76,10 @@ fn parts(state: &State) -> Value {
         };
         parts.insert("source".to_owned(), described);
     }
+    if let Some(archive) = state.engine.get().and_then(|engine| engine.archive()) {
+        let name = if archive.last_error.is_some() { "failing" } else { "working" };
+        parts.insert("archive".to_owned(), part(name, archive.since));
+    }
     parts.into()
 }
 

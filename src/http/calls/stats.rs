@@ -123,7 +123,8 @@ pub(crate) async fn stats(
 }
 
 fn describe_archive(report: &ArchiveReport) -> Value {
-    let ArchiveReport { place, seq, lag_records, lag_ms, segments, failures, last_error } = report;
+    let ArchiveReport { place, seq, lag_records, lag_ms, segments, failures, last_error, .. } =
+        report;
     json!({
         "place": place,
         "seq": seq,

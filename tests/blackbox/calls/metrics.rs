@@ -92,7 +92,10 @@ fn described() -> BTreeMap<String, Described> {
 
 /// A server with every part that has metrics of its own, and a directory.
 fn whole_server(folder: &Path) -> Server {
-    let server = Server::start_with(folder, &["--pull", "http://127.0.0.1:9"]);
+    let (data, archive) = (folder.join("data"), folder.join("archive"));
+    fs::create_dir(&archive).unwrap();
+    let options = ["--pull", "http://127.0.0.1:9", "--archive", archive.to_str().unwrap()];
+    let server = Server::start_with(&data, &options);
     fill(&server, "directory_1", 1);
     wait_until("the directory is counted", || {
         let labels = [("directory", "directory_1"), ("state", "linked")];

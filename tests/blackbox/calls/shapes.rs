@@ -1480,13 +1480,14 @@ fn samples() -> Vec<Sample> {
         },
         plain("rollcall.json#/$defs/alive", json!({ "status": "ok" })),
         Sample {
-            optional: &["/parts/clock", "/parts/source"],
+            optional: &["/parts/clock", "/parts/archive", "/parts/source"],
             ..plain(
                 "rollcall.json#/$defs/ready",
                 json!({ "status": "ready", "seq": 0, "parts": {
                     "log": { "state": "open", "since": MOMENT },
                     "fold": { "state": "current", "since": MOMENT },
                     "clock": { "state": "believed", "since": MOMENT },
+                    "archive": { "state": "working", "since": MOMENT },
                     "source": { "state": "failing", "since": MOMENT },
                 } }),
             )

@@ -296,13 +296,21 @@ fn an_archive_that_fails_keeps_no_event_from_being_recorded_and_catches_up() {
         Some(archive_of(&server)).filter(|archive| archive["last_error"].is_object())
     });
     assert!(failing["last_error"]["message"].as_str().unwrap().contains(text(&archive)));
-    assert_eq!(server.get("/readyz").status, 200);
+    let part = |server: &Server| {
+        let ready = server.get("/readyz");
+        assert_eq!(ready.status, 200, "an archive that fails keeps nothing from being served");
+        ready.json()["parts"]["archive"].clone()
+    };
+    let failing_part = part(&server);
+    assert_eq!(failing_part["state"], "failing");
     deliver(&server, 9..10);
     let failing = archive_of(&server);
     assert_eq!((&failing["seq"], &failing["lag_records"]), (&json!(2), &json!(8)), "{failing}");
     assert!(failing["lag_ms"].as_i64().unwrap() > 0 && failing["failures"].as_u64().unwrap() > 0);
+    assert_eq!(part(&server), failing_part, "it is as old as the first failure");
     fs::rename(&away, &archive).unwrap();
     archived(&server, 10);
+    assert_eq!(part(&server)["state"], "working");
     assert_eq!(server.stop(), 0);
     // A place that is not there, and a bucket without a key, are mistakes of the configuration.
     for (archive, advice) in
