@@ -16,6 +16,7 @@ use super::settings::key_file;
 use super::show::secret_name;
 use crate::cli::client::{agent, text_field, without_secrets};
 use crate::http::ListenOn;
+use crate::log::ArchivePlace;
 use crate::notary::PublishTarget;
 use crate::sources::{Source, SourceError, Tries};
 use crate::verify::PROBE_TIME;
@@ -102,9 +103,23 @@ pub(super) fn all(config: &Config) -> Vec<Item> {
     items.push(data_folder(&config.data));
     items.push(checkpoint_key(config));
     items.extend(config.publish_checkpoints.iter().map(|place| checkpoints(place)));
+    items.extend(config.archive.iter().map(|archive| archived(archive.place())));
     items.extend(config.source.iter().map(|source| pulling(source)));
     items.extend(webhooks(config, serves));
     items
+}
+
+/// Lists the logs in the archive, and writes nothing.
+fn archived(place: &ArchivePlace) -> Item {
+    let subject = format!("archive.to {place}");
+    match place.folders() {
+        Ok(_) => Item::ok(&subject, "it can be listed"),
+        Err(error) => {
+            let remedy =
+                "check the folder, or the bucket, its key, AWS_ENDPOINT_URL and AWS_REGION";
+            Item::wrong(&subject, error.what, remedy)
+        }
+    }
 }
 
 /// Asks the source for a directory, in one try.

@@ -16,7 +16,7 @@ use crate::faults::damage::{contents, refused_start};
 use crate::faults::kills::copy;
 use crate::kit::bucket::{Bucket, Fault};
 use crate::kit::scale::scale;
-use crate::kit::server::{Server, binary, signal, user};
+use crate::kit::server::{API_KEY, Server, binary, signal, user};
 
 /// Kills in a run at scale 1.
 const KILLS: u64 = 3;
@@ -158,6 +158,40 @@ fn what_is_recorded_is_archived_in_time_and_a_restored_server_goes_on_in_the_sam
     // A folder that is there stays as it is.
     let (code, _, told) = restore(text(&part), &again);
     assert_eq!(code, 1, "{told}");
+}
+
+#[test]
+fn short_segments_are_written_once_more_in_a_long_one_which_may_replace_them() {
+    let around = tempfile::tempdir().unwrap();
+    let [data, archive, new] = ["data", "archive", "new"].map(|name| around.path().join(name));
+    fs::create_dir(&archive).unwrap();
+    let options = ["--archive", text(&archive), "--archive-records", "512"];
+    let server = Server::start_with(&data, &options);
+    for batch in 0..8 {
+        let lines: Vec<String> = (0..512).map(|n| event(batch * 512 + n, "a name")).collect();
+        let url = format!("{}/rollcall/v1/import", server.url);
+        assert_eq!(server.send("post", &url, API_KEY, &lines.join("\n")).status, 200);
+        archived(&server, (batch + 1) * 512);
+    }
+    deliver(&server, 4096..4100);
+    assert_eq!(root(&server, 4096).len(), 64);
+    let whole = root(&server, 4100);
+    assert_eq!(server.stop(), 0);
+    let part = part(&archive);
+    let long = "00000000000000000001-00000000000000004096.ndjson.zst";
+    let names = segments(&part);
+    assert!(names.len() >= 10 && names.contains(&long.to_owned()), "{names:?}");
+    let is_short = |name: &&String| *name != long && name[..20].parse::<u64>().unwrap() <= 4096;
+    for name in names.iter().filter(is_short) {
+        fs::remove_file(part.join(name)).unwrap();
+    }
+    assert_eq!(segments(&part).len(), 2);
+    let (code, restored, told) = restore(text(&archive), &new);
+    assert_eq!((code, restored), (0, json!({ "seq": 4100, "root": whole })), "{told}");
+    // The server does not write them again.
+    let server = Server::start_with(&data, &options);
+    archived(&server, 4100);
+    assert_eq!((server.stop(), segments(&part).len()), (0, 2));
 }
 
 #[test]
