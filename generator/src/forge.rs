@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use rollcall_projections::{EventType, Millis};
+use rollcall_projections::{EventType, Millis, own_event_type};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -203,17 +203,7 @@ impl EventFields {
                 (&[User, Group, Directory], &[Organization, Email, State])
             }
             EventType::TokenCreated | EventType::TokenRevoked => (&[Directory], &[Organization]),
-            EventType::MappingSet
-            | EventType::PolicySet
-            | EventType::OperatorDirectoryDeleted
-            | EventType::CheckpointKeyChanged
-            | EventType::LinkSet
-            | EventType::LinkRemoved
-            | EventType::DirectoryObserved
-            | EventType::UserObserved
-            | EventType::GroupObserved
-            | EventType::MembershipObserved
-            | EventType::ReconciliationCompleted => return EventFields::NONE,
+            own_event_type!() => return EventFields::NONE,
         };
         EventFields { needed, optional }
     }
@@ -299,17 +289,7 @@ impl EventPlan {
                 group: self.group(),
             }),
             EventType::TokenCreated | EventType::TokenRevoked => self.token(now, entropy),
-            EventType::MappingSet
-            | EventType::PolicySet
-            | EventType::OperatorDirectoryDeleted
-            | EventType::CheckpointKeyChanged
-            | EventType::LinkSet
-            | EventType::LinkRemoved
-            | EventType::DirectoryObserved
-            | EventType::UserObserved
-            | EventType::GroupObserved
-            | EventType::MembershipObserved
-            | EventType::ReconciliationCompleted => json!({}),
+            own_event_type!() => json!({}),
         })
     }
 

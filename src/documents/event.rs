@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use parking_lot::RwLock;
 use rollcall_projections::{
     Cut, DirectoryChange, EventEffect, EventRow, EventType, Millis, TOKEN_PREFIX, Views,
+    own_event_type,
 };
 use serde_json::value::RawValue;
 
@@ -120,20 +121,7 @@ impl EventContext<'_> {
             }
             None if event_type.starts_with(TOKEN_PREFIX) => (self.token(data), &TOKEN_FIELDS[..]),
             // Rollcall's own events and those from outside directory sync are shown as they are.
-            Some(
-                EventType::MappingSet
-                | EventType::PolicySet
-                | EventType::OperatorDirectoryDeleted
-                | EventType::CheckpointKeyChanged
-                | EventType::LinkSet
-                | EventType::LinkRemoved
-                | EventType::DirectoryObserved
-                | EventType::UserObserved
-                | EventType::GroupObserved
-                | EventType::MembershipObserved
-                | EventType::ReconciliationCompleted,
-            )
-            | None => return data.as_bytes().to_vec(),
+            Some(own_event_type!()) | None => return data.as_bytes().to_vec(),
         };
         if let Some(previous) = self.previous_attributes {
             out.raw("previous_attributes", previous);

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use rollcall_projections::{
     DirectoryChange, EventSubject, EventType, Field, InactiveUsers, Millis, OWN_PREFIX, Reason,
-    SYNC_PREFIX, TOKEN_PREFIX,
+    SYNC_PREFIX, TOKEN_PREFIX, own_event_type,
 };
 use serde_json::value::RawValue;
 
@@ -391,17 +391,7 @@ fn stated_by(event_type: EventType, data: Option<&RawValue>) -> Stated<'_> {
         EventType::MemberAdded => membership(data, true),
         EventType::MemberRemoved => membership(data, false),
         EventType::TokenCreated | EventType::TokenRevoked => Ok(unrelated(data)),
-        EventType::MappingSet
-        | EventType::PolicySet
-        | EventType::OperatorDirectoryDeleted
-        | EventType::CheckpointKeyChanged
-        | EventType::LinkSet
-        | EventType::LinkRemoved
-        | EventType::DirectoryObserved
-        | EventType::UserObserved
-        | EventType::GroupObserved
-        | EventType::MembershipObserved
-        | EventType::ReconciliationCompleted => Err(Reason::ReservedType),
+        own_event_type!() => Err(Reason::ReservedType),
     }
 }
 

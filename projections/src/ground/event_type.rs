@@ -103,6 +103,25 @@ pub const TOKEN_PREFIX: &str = "dsync.token.";
 /// completed reconciliations.
 pub const OWN_PREFIX: &str = "rollcall.";
 
+/// Matches every type that only Rollcall writes, in code that treats all of them alike and others
+/// one by one. [`EventType`] must be in scope.
+#[macro_export]
+macro_rules! own_event_type {
+    () => {
+        EventType::MappingSet
+            | EventType::PolicySet
+            | EventType::OperatorDirectoryDeleted
+            | EventType::CheckpointKeyChanged
+            | EventType::LinkSet
+            | EventType::LinkRemoved
+            | EventType::DirectoryObserved
+            | EventType::UserObserved
+            | EventType::GroupObserved
+            | EventType::MembershipObserved
+            | EventType::ReconciliationCompleted
+    };
+}
+
 impl EventType {
     /// Returns true for a type that only Rollcall writes.
     pub fn is_own(self) -> bool {
@@ -169,4 +188,17 @@ event_types! {
     MembershipObserved = "rollcall.membership.observed", Membership, Observes;
     /// A comparison with the source ended.
     ReconciliationCompleted = "rollcall.reconciliation.completed", Reconciliation, None;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pattern_of_our_own_types_matches_these_and_no_other() {
+        for event_type in EventType::ALL {
+            let is_matched = matches!(event_type, own_event_type!());
+            assert_eq!(is_matched, event_type.is_own(), "{}", event_type.name());
+        }
+    }
 }
