@@ -83,11 +83,8 @@ impl ListArgs {
                 .with("directory", names.directory);
             let list = LINKS.list(filters, moment, limit);
             if csv {
-                // Everything is read first, so that a question that is refused prints no header.
-                let objects = list.collect(client)?.objects;
-                let mut table = CsvTable::begin(&NAMES)?;
-                objects.iter().try_for_each(|link| table.exact_row(row(link)))?;
-                return table.end();
+                let write = |table: &mut CsvTable, link: &RawValue| table.exact_row(row(link));
+                return list.print_csv(client, &NAMES, false, write);
             }
             LINKS.print_list(&list, client, &output)
         })

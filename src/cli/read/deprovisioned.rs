@@ -4,9 +4,9 @@ use clap::Args;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::super::Failure;
 use super::super::moment::moment;
 use super::super::table::Column;
-use super::super::{Failure, print};
 use super::csv_table::CsvTable;
 use super::listing::{Moment, Output, Query, Resource};
 use super::names::Names;
@@ -181,20 +181,10 @@ impl DeprovisionedArgs {
             let filters = names.resolve(client, &moment)?.query().and(&filters);
             let list = DEPROVISIONINGS.list(filters, moment, limit);
             if csv {
-                // Everything is read first, so that a question that is refused prints no header.
-                let objects = list.collect(client)?.objects;
-                if bom {
-                    print("\u{feff}")?;
-                }
-                return print_csv(&objects);
+                let write = |table: &mut CsvTable, loss: &RawValue| table.row(csv_cells(loss)?);
+                return list.print_csv(client, &NAMES, bom, write);
             }
             DEPROVISIONINGS.print_list(&list, client, &output)
         })
     }
-}
-
-fn print_csv(objects: &[Box<RawValue>]) -> Result<(), Failure> {
-    let mut table = CsvTable::begin(&NAMES)?;
-    objects.iter().try_for_each(|object| table.row(csv_cells(object)?))?;
-    table.end()
 }

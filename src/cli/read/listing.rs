@@ -10,6 +10,7 @@ use super::super::client::{Answer, Client};
 use super::super::moment::{moment_or_latest, seq_or_moment};
 use super::super::table::{self, Column, harmless};
 use super::super::{Failure, print, unwritten};
+use super::csv_table::CsvTable;
 use super::names::{Kind, Names, find_id};
 use super::print::{counted, one_line, print_object, width};
 use super::source::SourceArgs;
@@ -230,6 +231,28 @@ impl List {
             Ok(())
         })?;
         Ok(Collected { objects, listed })
+    }
+
+    /// Prints the list as comma-separated values with these names of columns, behind a byte order
+    /// mark if one is wanted; `write` adds the row of an object. Everything is read first, so that a
+    /// question that is refused prints no header.
+    ///
+    /// # Errors
+    /// If a page cannot be read, or standard output cannot be written.
+    pub(in super::super) fn print_csv(
+        &self,
+        client: &Client,
+        names: &[&str],
+        mark: bool,
+        write: impl Fn(&mut CsvTable, &RawValue) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let objects = self.collect(client)?.objects;
+        if mark {
+            print("\u{feff}")?;
+        }
+        let mut table = CsvTable::begin(names)?;
+        objects.iter().try_for_each(|object| write(&mut table, object))?;
+        table.end()
     }
 
     /// Prints each object that is `kept` on a line of its own, as it comes.
