@@ -674,3 +674,30 @@ fn an_object_without_a_usable_directory_is_observed_once() {
         assert_eq!(differences(&again), [""; 0], "{given:?}");
     }
 }
+
+#[test]
+fn a_user_who_is_gone_was_last_shown_by_the_comparison_before_and_has_a_successor() {
+    let (source, data) = (source_with_users(5), tempfile::tempdir().unwrap());
+    let server = imported(data.path(), &source.url);
+    let second = reconcile(&server, &whole());
+    assert_eq!((&second["state"], &second["recorded"]), (&json!("completed"), &json!(0)));
+    // The source deletes a user and provisions the same person anew.
+    let (at, successor) = (now_ms(), "directory_user_directory_1_9999");
+    let mut again = user(successor, D, "Ada", at);
+    again["idp_id"] = format!("idp-{}", user_id(3)).into();
+    source.contents().remove_user(&user_id(3));
+    source.contents().put_user(again);
+    let third = reconcile(&server, &whole());
+    assert_eq!(third["state"], "completed", "{third}");
+    let losses = server.get("/rollcall/v1/deprovisionings").json();
+    let [loss] = losses["data"].as_array().unwrap().as_slice() else { panic!("{losses}") };
+    assert_eq!((&loss["user_id"], &loss["reason"]), (&json!(user_id(3)), &json!("user_absent")));
+    // It ended between the start of the second comparison and a moment of the third.
+    assert_eq!(loss["not_before"], second["started_at"], "{loss}");
+    assert!(loss["occurred_at"].as_str() >= third["started_at"].as_str(), "{loss}");
+    let expected = json!({ "user_id": successor, "since": rollcall::time::format(at) });
+    assert_eq!(loss["succeeded_by"], expected);
+    let path = format!("/rollcall/v1/users/{successor}/access");
+    let preceded = server.get(&path).json()["data"][0]["preceded_by"].clone();
+    assert_eq!(preceded, json!({ "user_id": user_id(3), "until": loss["occurred_at"] }));
+}
