@@ -1,6 +1,5 @@
 //! Events that are pulled from a source, which is well or not.
 
-use std::io::Read;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -66,18 +65,6 @@ fn event_requests(source: &StandIn) -> Vec<Arrived> {
 fn range_ms(request: &Arrived) -> Option<(i64, i64)> {
     let read = |name| rollcall::time::parse(&parameter(request, name)?);
     Some((read("range_start")?, read("range_end")?))
-}
-
-/// All that the server has said, once it has stopped.
-fn said(mut server: Server) -> String {
-    let mut stderr = server.take_stderr();
-    let reading = std::thread::spawn(move || {
-        let mut text = String::new();
-        stderr.read_to_string(&mut text).unwrap();
-        text
-    });
-    assert_eq!(server.stop(), 0);
-    reading.join().unwrap()
 }
 
 #[test]
@@ -161,7 +148,7 @@ fn a_pulled_record_has_the_exact_bytes_of_the_item_and_names_the_source() {
     let receipt = String::from_utf8_lossy(&bytes("receipt")).into_owned();
     assert!(receipt.contains(&source.url), "{receipt}");
     assert_eq!(source_of(&server)["url"], *source.url);
-    let all = format!("{receipt}{}{}", source_of(&server), said(server));
+    let all = format!("{receipt}{}{}", source_of(&server), server.stop_and_say());
     assert!(!all.contains("hidden") && !all.contains(SOURCE_KEY), "{all}");
 }
 
@@ -326,7 +313,7 @@ fn another_environment_is_not_pulled() {
     source.contents().put_directory(other);
     let told = pull(&server);
     assert_eq!((&told["last_error"], &told["new"]), (&Value::Null, &1.into()));
-    assert!(said(server).contains("source_mismatch"));
+    assert!(server.stop_and_say().contains("source_mismatch"));
 }
 
 #[test]
@@ -431,7 +418,7 @@ fn a_refused_key_is_told_and_not_tried_again_until_it_is_asked_for() {
     assert_eq!(source.requests().len(), 2);
     source.contents().key = "sk_wrong".into();
     assert_eq!(pull(&server)["last_error"], Value::Null);
-    let said = said(server);
+    let said = server.stop_and_say();
     assert!(said.contains("WORKOS_API_KEY") && !said.contains("sk_wrong"), "{said}");
 }
 

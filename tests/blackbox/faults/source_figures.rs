@@ -2,7 +2,6 @@
 //! takes, and in how much memory. Only `tests/long source` measures times and memory: other tests
 //! must not depend on how fast a machine is.
 
-use std::io::Read as _;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -54,8 +53,7 @@ fn ends_equal_to_its_source(ending: Ending, seed: u64) {
     let listed = contents.events.len();
     drop(contents);
     let begun = Instant::now();
-    let mut server = start_alone(data.path(), &source.url);
-    let mut stderr = server.take_stderr();
+    let server = start_alone(data.path(), &source.url);
     let run = newest_ended(&server);
     let took = begun.elapsed();
     assert_eq!(
@@ -75,9 +73,7 @@ fn ends_equal_to_its_source(ending: Ending, seed: u64) {
     );
     assert!(run["recorded"].as_u64() > Some(0), "something was lost");
     assert_eq!(reconcile(&server, &whole())["differences"]["data"], json!([]));
-    assert_eq!(server.stop(), 0);
-    let mut log = String::new();
-    stderr.read_to_string(&mut log).unwrap();
+    let log = server.stop_and_say();
     assert_eq!(log.matches("in step with the source").count(), 2, "{log}");
 }
 
@@ -117,7 +113,9 @@ fn timed(server: &Server, body: &Value) -> (Value, Steps) {
     let (mut steps, mut since): (Steps, _) = (Vec::new(), Instant::now());
     let path = "/rollcall/v1/reconciliations";
     loop {
-        let run = server.get(path).json()["data"][0].clone();
+        let answer = server.get(path);
+        assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
+        let run = answer.json()["data"][0].clone();
         assert_eq!(run["id"], id);
         let step = run["step"].as_str().unwrap_or("-").to_owned();
         let seconds = since.elapsed().as_secs_f64();

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -24,6 +25,8 @@ pub struct Server {
     /// The address for monitors and operators, with `--admin-listen`.
     pub admin_url: Option<String>,
     agent: ureq::Agent,
+    /// Reads its standard error, if that is kept.
+    said: Option<JoinHandle<String>>,
 }
 
 pub struct Answer {
@@ -105,7 +108,7 @@ impl Server {
         };
         let (first, has_second) = (url(), arguments.contains(&"--admin-listen"));
         let admin_url = has_second.then(url);
-        let server = Server { child, url: first, admin_url, agent: agent() };
+        let server = Server { child, url: first, admin_url, agent: agent(), said: None };
         for _ in 0..START_TRIES_MAX {
             if server.get("/readyz").status == 200 {
                 return server;
@@ -118,6 +121,25 @@ impl Server {
     /// Takes the standard error of a server that was started with a pipe for it.
     pub fn take_stderr(&mut self) -> std::process::ChildStderr {
         self.child.stderr.take().unwrap()
+    }
+
+    /// Keeps what it says on its standard error, which must be a pipe. A pipe that is not read
+    /// fills, and then the server refuses questions whose access cannot be logged.
+    pub fn keep_stderr(mut self) -> Server {
+        let mut stderr = self.take_stderr();
+        self.said = Some(std::thread::spawn(move || {
+            let mut text = Vec::new();
+            stderr.read_to_end(&mut text).unwrap();
+            String::from_utf8_lossy(&text).into_owned()
+        }));
+        self
+    }
+
+    /// Stops it, and returns all that it has said. Its standard error must be kept.
+    pub fn stop_and_say(mut self) -> String {
+        let said = self.said.take().unwrap();
+        assert_eq!(self.stop(), 0);
+        said.join().unwrap()
     }
 
     pub fn pid(&self) -> u32 {

@@ -47,7 +47,7 @@ impl Puller<'_> {
             }
         }
         arguments.extend(self.options);
-        Server::start_command(command, self.data, &arguments)
+        Server::start_command(command, self.data, &arguments).keep_stderr()
     }
 }
 

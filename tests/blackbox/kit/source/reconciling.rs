@@ -26,7 +26,9 @@ pub fn begin(server: &Server, body: &Value) -> Value {
 pub fn ended(server: &Server, id: &str) -> Value {
     let begun = Instant::now();
     loop {
-        let run = server.get(&format!("/rollcall/v1/reconciliations/{id}")).json();
+        let answer = server.get(&format!("/rollcall/v1/reconciliations/{id}"));
+        assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
+        let run = answer.json();
         if run["state"] != "running" {
             return run;
         }
