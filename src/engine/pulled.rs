@@ -20,18 +20,28 @@ pub struct SentEvent {
 }
 
 impl Engine {
-    /// Returns the newest event, by webhook or pulled, that names a directory which is there.
+    /// Returns true if a record after `after` was sent by the source: by webhook, or pulled. Blocks
+    /// while it reads them.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub fn has_sent(&self, after: Seq) -> Result<bool, ReadError> {
+        let sent = self.newest_of(after, Millis::MIN, &|record| was_sent(record).then_some(()))?;
+        Ok(sent.is_some())
+    }
+
+    /// Returns the newest event, by webhook or pulled, of a directory which is there and fits.
     /// Blocks while it reads the log, the whole if it has none.
     ///
     /// # Errors
     /// If the log cannot be read.
-    pub fn newest_sent(&self) -> Result<Option<SentEvent>, ReadError> {
-        self.newest_of(Millis::MIN, &|record| self.sent(record))
+    pub fn newest_sent(&self, fits: &dyn Fn(&str) -> bool) -> Result<Option<SentEvent>, ReadError> {
+        self.newest_of(0, Millis::MIN, &|record| self.sent(record, fits))
     }
 
-    /// Reads a record as an event that the source sent about a directory which is there.
-    fn sent(&self, record: &Record) -> Option<SentEvent> {
-        if !matches!(record.proof, Proof::Webhook { .. } | Proof::Pulled { .. }) {
+    /// Reads a record as an event that the source sent about a directory which is there and fits.
+    fn sent(&self, record: &Record, fits: &dyn Fn(&str) -> bool) -> Option<SentEvent> {
+        if !was_sent(record) {
             return None;
         }
         let facts = extract_from(&record.proof, &record.body).facts;
@@ -41,6 +51,9 @@ impl Engine {
         let [own, home] = json::present_fields_of(data, ["id", "directory_id"])?;
         let is_directory = json::string(event)?.starts_with("dsync.activated");
         let directory = json::string(if is_directory { own } else { home })?;
+        if !fits(&directory) {
+            return None;
+        }
         let views = self.views();
         let is_there = views.seen_by(&Sight::All).directory(&directory, Cut::LATEST).is_some();
         is_there.then_some(SentEvent { id: json::string(id)?.into_owned(), occurred_at })
@@ -53,7 +66,7 @@ impl Engine {
     /// # Errors
     /// If the log cannot be read.
     pub fn newest_pulled(&self, url: &str, since: Millis) -> Result<Option<Millis>, ReadError> {
-        self.newest_of(since, &|record| {
+        self.newest_of(0, since, &|record| {
             let Proof::Pulled { url: from, pulled_at, .. } = &record.proof else { return None };
             let occurred_at = || extract_from(&record.proof, &record.body).facts.occurred_at;
             (**from == *url).then(|| occurred_at().unwrap_or(*pulled_at).min(*pulled_at))
@@ -61,15 +74,16 @@ impl Engine {
     }
 
     /// Returns what `read` makes of the newest record from which it makes anything. Looks no further
-    /// back than to records from `since` on.
+    /// back than to the record after `after`, and to records from `since` on.
     fn newest_of<T>(
         &self,
+        after: Seq,
         since: Millis,
         read: &dyn Fn(&Record) -> Option<T>,
     ) -> Result<Option<T>, ReadError> {
         let mut end = self.log.head();
-        while end > 0 {
-            let start = end.saturating_sub(STEP);
+        while end > after {
+            let start = end.saturating_sub(STEP).max(after);
             let (newest, first_recorded_at) = self.newest_within(start, end, read)?;
             if newest.is_some() || first_recorded_at < since {
                 return Ok(newest);
@@ -99,4 +113,10 @@ impl Engine {
         }
         Ok((newest, first_recorded_at.unwrap_or(Millis::MIN)))
     }
+}
+
+/// Tells if a record was sent by the source, so that it is of the source's environment. One that was
+/// imported or observed may be of any.
+fn was_sent(record: &Record) -> bool {
+    matches!(record.proof, Proof::Webhook { .. } | Proof::Pulled { .. })
 }

@@ -53,13 +53,13 @@ pub enum Tries {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SourceError {
     /// 401: the key is not taken.
-    #[error("the source does not take the key")]
+    #[error("the source does not take the key (401)")]
     Unauthorized,
     /// 403: the key may not ask this.
-    #[error("the key may not ask the source for this")]
+    #[error("the key may not ask the source for this (403)")]
     Forbidden,
     /// 404: there is no such thing.
-    #[error("the source knows no such thing")]
+    #[error("the source knows no such thing (404)")]
     NotFound,
     /// Any other 4xx: the request itself is wrong.
     #[error("the source refused the request with {0}")]
@@ -133,7 +133,7 @@ pub struct SourceAnswer {
 pub struct SourcePage {
     /// Our clock, just before the request was sent.
     pub asked_at: Millis,
-    /// Each item in its exact bytes. All are JSON objects.
+    /// Each item in its exact bytes. It may be any JSON value.
     pub items: Vec<Bytes>,
     /// The cursor of the next page; `None` at the end of the list.
     pub after: Option<String>,
@@ -491,15 +491,14 @@ fn cursor<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<St
     Ok(cursor.filter(|cursor| !cursor.is_empty()))
 }
 
-/// Reads a page; `None` if it is not a list of objects.
+/// Reads a page; `None` if it is not a list.
 pub(super) fn read_page(answer: &SourceAnswer) -> Option<SourcePage> {
     let page: ApiPage<'_> = serde_json::from_slice(&answer.body).ok()?;
-    let are_objects = page.data.iter().all(|item| item.get().starts_with('{'));
     let items = page.data.iter().map(|item| answer.body.slice_ref(item.get().as_bytes()));
     let items = items.collect();
     let after = page.list_metadata.after;
     let SourceAnswer { asked_at, is_rollcall, .. } = *answer;
-    are_objects.then_some(SourcePage { asked_at, items, after, is_rollcall })
+    Some(SourcePage { asked_at, items, after, is_rollcall })
 }
 
 #[cfg(test)]
@@ -520,6 +519,8 @@ mod tests {
         let read = read.unwrap();
         assert_eq!(read.items, [&br#"{"id": "a", "n":1.00}"#[..], br#"{"id":"b"}"#]);
         assert_eq!((read.asked_at, read.after.as_deref()), (7, Some("b")));
+        let odd = page(r#"{"data":[1,null,{"id":"a"}],"list_metadata":{"after":null}}"#).unwrap();
+        assert_eq!(odd.items, [&b"1"[..], b"null", b"{\"id\":\"a\"}"]);
         for end in ["null", "\"\""] {
             let text = format!(r#"{{"data":[],"list_metadata":{{"after":{end}}}}}"#);
             assert_eq!(page(&text).unwrap().after, None);
@@ -527,7 +528,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_whole_list_of_objects_is_no_page() {
+    fn what_is_not_a_whole_list_is_no_page() {
         for body in [
             "",
             "null",
@@ -535,7 +536,6 @@ mod tests {
             r#"{"data":[]}"#,
             r#"{"data":[],"list_metadata":{}}"#,
             r#"{"data":[],"list_metadata":{"after":7}}"#,
-            r#"{"data":[1],"list_metadata":{"after":null}}"#,
             r#"{"data":[{"id":"a"}],"list_metadata":{"after":nul"#,
             r#"{"data":{},"list_metadata":{"after":null}}"#,
             r#"{"message":"Unauthorized"}"#,

@@ -1,11 +1,12 @@
 //! Events that are pulled from the source's list: first back 90 days, then its tail.
 
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use rollcall_projections::{Cut, DirectoryFilter, EventType, Millis, Sight, Window};
+use rollcall_projections::{EventType, Millis, Seq};
 
 use super::Source;
 use super::bell::Woken;
@@ -16,7 +17,7 @@ use crate::engine::{Engine, IngestError};
 use crate::log::{Outcome, ReadError};
 use crate::percent::encoded;
 use crate::verify::Verified;
-use crate::{json, time};
+use crate::{json, time, verify};
 
 const DAY_MS: Millis = 86_400_000;
 /// How far back the source's list goes.
@@ -113,6 +114,8 @@ pub(super) struct Progress {
     place: Option<Place>,
     /// True once the source is known to be of the log's environment.
     is_own: bool,
+    /// Up to this record the source has sent none.
+    unsent: Seq,
 }
 
 /// Pulls at intervals, and when the bell rings, until the server stops.
@@ -188,9 +191,10 @@ struct Pull<'a> {
 }
 
 /// The part of a page that is taken.
+#[derive(Default)]
 struct Taken {
     events: Vec<Verified>,
-    /// The id of the last of them.
+    /// The id of the last of them that has a usable one.
     last: Option<String>,
     /// True if nothing behind them is wanted.
     is_end: bool,
@@ -203,7 +207,7 @@ impl Pull<'_> {
         }
         loop {
             if !progress.is_own {
-                progress.is_own = self.is_own_environment()?;
+                progress.is_own = self.is_own_environment(progress)?;
             }
             if self.take_page(progress)? {
                 return Ok(());
@@ -222,7 +226,8 @@ impl Pull<'_> {
         let page = match self.ask(&place) {
             Err(error) if self.loses(&place, &error) => {
                 // The key may be of another environment now.
-                *progress = Progress { place: Some(self.lost_place()?), is_own: false };
+                progress.place = Some(self.lost_place()?);
+                progress.is_own = false;
                 self.circle = Circle::default();
                 return Ok(false);
             }
@@ -232,25 +237,33 @@ impl Pull<'_> {
             progress.place = Some(Place::FirstSince(*from));
             return Ok(false);
         }
-        let taken = self.choose(&page, &place);
-        let is_empty = taken.events.is_empty();
-        self.record(taken.events)?;
-        if let Some(id) = taken.last {
+        let Taken { events, last, is_end } = self.choose(&page, &place);
+        self.record(events)?;
+        let is_placeless = last.is_none();
+        if let Some(id) = last {
             self.keep(&id)?;
-            *progress = Progress { place: Some(Place::After(id)), is_own: true };
+            progress.place = Some(Place::After(id));
+            progress.is_own = true;
         }
-        if taken.is_end {
+        if is_end {
             return Ok(true);
         }
-        if is_empty {
-            return Ok(self.pass_empty(progress, &place, page.after));
+        if is_placeless {
+            return Ok(self.pass_placeless(progress, &place, page.after));
         }
         // The end of a window is not the end of the list.
         Ok(matches!(place, Place::After(_)) && page.after.is_none())
     }
 
-    /// Moves past a page without events. Returns true at the end.
-    fn pass_empty(&self, progress: &mut Progress, place: &Place, after: Option<String>) -> bool {
+    /// Moves past a page in which no item has a usable id, or that is empty: to where the page leads
+    /// itself. If it leads nowhere, the next pull asks for it again, and what it has is a duplicate
+    /// then. Returns true at the end.
+    fn pass_placeless(
+        &self,
+        progress: &mut Progress,
+        place: &Place,
+        after: Option<String>,
+    ) -> bool {
         let (next, is_end) = match (place, after) {
             (_, Some(after)) => (Place::After(after), false),
             (Place::After(_), None) => return true,
@@ -288,7 +301,8 @@ impl Pull<'_> {
             let KeptCursor { cursor, key, .. } = kept;
             self.source.status.set_cursor(Some(cursor.clone()));
             let is_own = key == self.key();
-            *progress = Progress { place: Some(Place::After(cursor)), is_own };
+            progress.place = Some(Place::After(cursor));
+            progress.is_own = is_own;
             return Ok(());
         }
         progress.place = Some(self.place_without_cursor()?);
@@ -344,13 +358,16 @@ impl Pull<'_> {
 
     /// Chooses the events of a page that are taken: the list's order is kept. A window leaves out
     /// events by their dates, which may differ from the list's order: only its first event is a
-    /// place in the list.
+    /// place in the list. An item without a usable id is taken and is not a place.
     fn choose(&self, page: &SourcePage, place: &Place) -> Taken {
         let now = time::now_ms();
         let leaves_young = self.take == Take::Settled && self.source.signs_webhooks;
-        let mut taken = Taken { events: Vec::new(), last: None, is_end: false };
-        let count = if matches!(place, Place::After(_)) { page.items.len() } else { 1 };
-        for item in page.items.iter().take(count) {
+        let origin = self.source.client.origin();
+        let mut taken = Taken::default();
+        for item in &page.items {
+            if taken.last.is_some() && !matches!(place, Place::After(_)) {
+                break;
+            }
             let created_at = created_at(item);
             if leaves_young && created_at.is_some_and(|at| is_young(at, now)) {
                 taken.is_end = true;
@@ -359,7 +376,6 @@ impl Pull<'_> {
             let is_newer = created_at.is_some_and(|at| at >= self.started_at);
             taken.is_end |= self.take == Take::All && is_newer;
             taken.last = id(item).or(taken.last);
-            let origin = self.source.client.origin();
             taken.events.push(Verified::pulled(origin, page.asked_at, item.clone()));
         }
         taken
@@ -373,13 +389,19 @@ impl Pull<'_> {
         let engine = self.engine()?;
         let mut waiting = Vec::new();
         for event in events {
-            waiting.push(self.submit(&engine, &event)?);
+            waiting.push((self.submit(&engine, &event)?, event.event_id().is_some()));
         }
         let (mut new, mut duplicates, mut differing) = (0, 0, 0);
         let mut failed = None;
-        for outcome in waiting {
+        for (outcome, is_event) in waiting {
             match outcome.blocking_recv().unwrap_or(Err(IngestError::Unavailable)) {
-                Ok(Outcome::New(_) | Outcome::Conflict { duplicate: false, .. }) => new += 1,
+                Ok(Outcome::New(seq)) => {
+                    new += 1;
+                    if !is_event {
+                        self.tell_of_unusable(seq);
+                    }
+                }
+                Ok(Outcome::Conflict { duplicate: false, .. }) => new += 1,
                 Ok(Outcome::Duplicate { differs, .. }) => {
                     duplicates += 1;
                     differing += u64::from(differs);
@@ -390,6 +412,16 @@ impl Pull<'_> {
         }
         self.source.status.add_pulled(new, duplicates, differing);
         failed.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    /// Logs that the source listed something that is no event.
+    fn tell_of_unusable(&self, seq: Seq) {
+        tracing::warn!(
+            source = self.source.url(),
+            seq,
+            "the source lists something among its events that is not an event: it is kept, listed \
+             in the quarantine, and has no effect"
+        );
     }
 
     /// Queues an event, and waits while the queue is full.
@@ -427,29 +459,37 @@ impl Pull<'_> {
         Ok(())
     }
 
-    /// Returns true if the source lists a directory that the log knows, and false if the log knows
-    /// none from the source. Those that were only observed or imported may be of any environment.
+    /// Returns true if the source lists a directory of which the log has an event by webhook or
+    /// pulled, and false if the log has no such event. Directories that were only observed or
+    /// imported may be of any environment, and are not looked for.
     ///
     /// # Errors
-    /// [`PullError::Mismatch`], if it lists none of those that the log knows.
-    fn is_own_environment(&self) -> Result<bool, PullError> {
-        if !self.knows_directories(None)? {
+    /// [`PullError::Mismatch`], if it lists none of those.
+    fn is_own_environment(&self, progress: &mut Progress) -> Result<bool, PullError> {
+        let engine = self.engine()?;
+        let head = engine.head();
+        if !engine.has_sent(progress.unsent)? {
+            progress.unsent = head;
             return Ok(false);
         }
-        let path = "/directories?limit=100";
-        let end = self.source.client.pages(path, Tries::Endless, &mut |page| {
-            for directory in &page.items {
-                if let Some(id) = id(directory)
-                    && self.knows_directories(Some(&id))?
-                {
-                    return Ok(ControlFlow::Break(()));
-                }
-            }
-            Ok(ControlFlow::Continue(()))
+        if engine.newest_sent(&|_| true)?.is_none() {
+            return Ok(false);
+        }
+        drop(engine);
+        let listed = self.listed_directories()?;
+        let known = self.engine()?.newest_sent(&|id| listed.contains(id))?;
+        if known.is_some() { Ok(true) } else { self.lists_our_event() }
+    }
+
+    /// Returns the ids of the directories that the source lists.
+    fn listed_directories(&self) -> Result<HashSet<String>, PullError> {
+        let mut listed = HashSet::new();
+        let end = self.source.client.pages("/directories?limit=100", Tries::Endless, &mut |page| {
+            listed.extend(page.items.iter().filter_map(id));
+            Ok::<_, PullError>(ControlFlow::Continue(()))
         });
         match end {
-            Ok(ListEnd::BrokenOff) => Ok(true),
-            Ok(ListEnd::Ended) => self.lists_our_event(),
+            Ok(ListEnd::Ended | ListEnd::BrokenOff) => Ok(listed),
             Ok(ListEnd::Unknown) | Err(PullError::Source(SourceError::NotFound)) => {
                 Err(PullError::NoDirectories)
             }
@@ -464,7 +504,7 @@ impl Pull<'_> {
     /// # Errors
     /// [`PullError::Mismatch`], if the list lacks it.
     fn lists_our_event(&self) -> Result<bool, PullError> {
-        let Some(sent) = self.engine()?.newest_sent()? else { return Ok(false) };
+        let Some(sent) = self.engine()?.newest_sent(&|_| true)? else { return Ok(false) };
         // A bound may be included or not.
         let range = [sent.occurred_at - 1, sent.occurred_at + 1].map(time::format);
         let path = format!(
@@ -484,33 +524,20 @@ impl Pull<'_> {
             Err(error) => Err(error.into()),
         }
     }
-
-    /// Returns true if a directory is there, or any.
-    fn knows_directories(&self, id: Option<&str>) -> Result<bool, PullError> {
-        let engine = self.engine()?;
-        let views = engine.views();
-        let cut = Cut { known_at: views.head(), ..Cut::LATEST };
-        let seen = views.seen_by(&Sight::All);
-        if let Some(id) = id {
-            return Ok(seen.directory(id, cut).is_some());
-        }
-        let window = Window { descending: true, after: None, before: None, limit: 1 };
-        Ok(!seen.directories(&DirectoryFilter::default(), cut, window).items.is_empty())
-    }
 }
 
 type Submitted = tokio::sync::oneshot::Receiver<Result<Outcome, IngestError>>;
 
-/// Returns true if each item has an id, and the page leads away from its place.
+/// Returns true unless a page leads back to its place.
 fn goes_on(page: &SourcePage, place: &Place) -> bool {
     let leads_back = match place {
         Place::After(cursor) => {
             page.after.as_ref() == Some(cursor)
-                || page.items.last().and_then(id).as_ref() == Some(cursor)
+                || page.items.iter().rev().find_map(id).as_ref() == Some(cursor)
         }
         Place::From(_) | Place::FirstSince(_) => false,
     };
-    !leads_back && page.items.iter().all(|item| id(item).is_some())
+    !leads_back
 }
 
 /// Returns the names of the types that are asked for.
@@ -525,9 +552,11 @@ fn is_young(created_at: Millis, now: Millis) -> bool {
     now.saturating_sub(created_at).unsigned_abs() < YOUNG_MS
 }
 
+/// Returns the usable id of an item, which is a place in its list.
 fn id(item: &Bytes) -> Option<String> {
     let [id] = json::present_fields(std::str::from_utf8(item).ok()?, ["id"])?;
-    json::string(id).filter(|id| !id.is_empty()).map(Into::into)
+    let id = verify::id(id).filter(|id| !id.contains(char::is_control))?;
+    Some(id.into_owned())
 }
 
 fn created_at(item: &Bytes) -> Option<Millis> {
@@ -554,7 +583,11 @@ mod tests {
             (&["a", "b"], Some("b"), false),
             (&["b"], None, false),
             (&[], Some("b"), false),
-            (&["c", ""], None, false),
+            // An item without a usable id is not a place.
+            (&["c", ""], None, true),
+            (&["b", ""], Some("c"), false),
+            (&[""], Some("b"), false),
+            (&[""], None, true),
         ] {
             assert_eq!(goes_on(&page(ids, next), &after), goes, "{ids:?} {next:?}");
         }

@@ -11,6 +11,7 @@ use crate::kit::server::{API_KEY, Server, binary, now_ms};
 use crate::kit::source::faulty::{Fault, Faulty};
 use crate::kit::source::objects::{directory, event, group, membership, user};
 use crate::kit::source::pulling::{Puller, pull, source_of, until};
+use crate::kit::source::reconciling::{reconcile, whole};
 use crate::kit::source::stand_in::{Arrived, SOURCE_KEY, StandIn};
 
 const DAY_MS: i64 = 86_400_000;
@@ -359,17 +360,8 @@ fn a_source_that_asks_for_a_pause_gets_it() {
 #[test]
 fn nothing_of_a_bad_page_is_recorded_and_a_good_one_follows() {
     let bad_end = r#"{"object":"list","data":[{"id":"event_x","event":"dsync.user.created"}"#;
-    let list = |items: &str| {
-        format!(r#"{{"object":"list","data":[{items}],"list_metadata":{{"after":null}}}}"#)
-    };
-    let bodies = [
-        list(r#"{"id":"event_x","event":"dsync.user.created","data":{}},7"#),
-        list(r#"{"id":"event_x","event":"dsync.user.created","data":{}},{"event":"x"}"#),
-        format!("{bad_end}]}}"),
-        bad_end.to_owned(),
-        "x".repeat((16 << 20) + 1),
-        "null".into(),
-    ];
+    let bodies =
+        [format!("{bad_end}]}}"), bad_end.to_owned(), "x".repeat((16 << 20) + 1), "null".into()];
     let bodies = bodies.map(|body| Fault::Body(body.into_bytes()));
     let faults = [
         Fault::Status(500),
@@ -765,4 +757,159 @@ fn a_source_whose_last_directory_was_deleted_is_known_by_its_events() {
     let told = pull(&server);
     assert_eq!((&told["last_error"], &told["new"]), (&Value::Null, &1.into()));
     assert_eq!(server.get("/directories").ids().len(), 0);
+}
+
+/// The reasons of what is listed in the quarantine, in the order of the log.
+fn reasons(server: &Server) -> Vec<(u64, String)> {
+    let listed = server.get("/rollcall/v1/quarantine?limit=1000").json();
+    let reason = |entry: &Value| {
+        (entry["seq"].as_u64().unwrap(), entry["reason"].as_str().unwrap().to_owned())
+    };
+    listed["data"].as_array().unwrap().iter().map(reason).collect()
+}
+
+#[test]
+fn an_item_without_a_usable_id_is_kept_without_effect_and_stops_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = source_with_directory(SETTLED_MS);
+    source.contents().list_event(&created(3, SETTLED_MS));
+    let proxy = Faulty::before(&source.url);
+    let without = created(1, SETTLED_MS).replace("\"event_1\"", "null");
+    let long = created(2, SETTLED_MS).replace("event_2", &"e".repeat(256));
+    let odd = [without.as_str(), "7", "null", "[{}]", "\"text\"", &long];
+    let items = format!("{},{},{}", odd[..3].join(","), created(3, SETTLED_MS), odd[3..].join(","));
+    proxy.fail("after=event_0", 1, Fault::Body(page(&items, "event_3")));
+    // What follows is of no use either, and stays for a while at the end of the list.
+    let rest = r#"{"object":"list","data":[true],"list_metadata":{"after":null}}"#;
+    proxy.fail("after=event_3", 3, Fault::Body(rest.into()));
+    let server = Puller::of(folder.path(), &proxy.url).start();
+    while proxy.requests().iter().filter(|asked| asked.target.contains("event_3")).count() < 4 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let told = pull(&server);
+    assert_eq!((&told["cursor"], &told["last_error"]), (&"event_3".into(), &Value::Null));
+    // Two events, and seven items that are none: the last of them came three times.
+    assert_eq!((&told["new"], &told["duplicates"]), (&9.into(), &2.into()), "{told}");
+    let listed: Vec<(u64, String)> =
+        [2, 3, 4, 6, 7, 8, 9].map(|seq| (seq, "not_an_event".to_owned())).into();
+    assert_eq!(reasons(&server), listed);
+    assert_eq!(user_ids(&server), ["directory_user_0003"], "no user of an item without an id");
+    let entry = server.get("/rollcall/v1/log/entries/3").json();
+    assert_eq!(BASE64_STANDARD.decode(entry["body"].as_str().unwrap()).unwrap(), b"7");
+    // New events are pulled as ever.
+    proxy.heal();
+    add_users(&source, 4..6);
+    assert_eq!(pull(&server)["cursor"], "event_5");
+    assert_eq!(user_ids(&server).len(), 3);
+    assert!(server.stop_and_say().contains("not an event"));
+}
+
+#[test]
+fn a_page_without_any_usable_id_is_passed_by_its_own_cursor_and_never_for_ever() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = source_with_directory(SETTLED_MS);
+    add_users(&source, 1..3);
+    let proxy = Faulty::before(&source.url);
+    // The first window, and a page behind the first event.
+    proxy.fail("range_start", 1, Fault::Body(page("1,2", "event_0")));
+    proxy.fail("after=event_0", 1, Fault::Body(page("3", "event_1")));
+    let server = Puller::of(folder.path(), &proxy.url).start();
+    let told = pull(&server);
+    // Three that are not events, and what follows event 1.
+    assert_eq!((&told["new"], &told["cursor"]), (&4.into(), &"event_2".into()));
+    assert_eq!(reasons(&server).len(), 3);
+    // One that leads back to its own place is a bad page: it is asked for again.
+    let bad = || proxy.requests().iter().filter(|asked| asked.target.contains("event_2")).count();
+    let before = bad();
+    proxy.fail("after=event_2", 2, Fault::Body(page("4", "event_2")));
+    let told = pull(&server);
+    assert_eq!((&told["new"], &told["last_error"]), (&4.into(), &Value::Null));
+    assert!(bad() >= before + 3);
+    assert_eq!(reasons(&server).len(), 3, "nothing of it is recorded");
+}
+
+#[test]
+fn two_webhooks_that_differ_conflict_whatever_was_pulled_between() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = source_with_directory(SETTLED_MS);
+    let puller = Puller { takes_webhooks: true, ..Puller::of(folder.path(), &source.url) };
+    let server = puller.start();
+    let named = |number: usize, name: &str| {
+        created(number, SETTLED_MS).replace("\"Ada\"", &format!("\"{name}\""))
+    };
+    let post = |text: &str| {
+        let answer = server.post(text.as_bytes()).json();
+        (answer["seq"].clone(), answer["duplicate"].clone(), answer["conflict"].clone())
+    };
+    let pull_also = |text: &str| {
+        source.contents().list_event(text);
+        pull(&server)
+    };
+    pull(&server);
+    // A webhook, a pulled copy that differs, another webhook: the webhooks conflict.
+    let [a, p, b] = ["A", "P", "B"].map(|name| named(1, name));
+    assert_eq!(post(&a), (json!(2), json!(false), json!(false)));
+    assert_eq!(pull_also(&p)["differs"], 1);
+    assert_eq!(post(&b), (json!(3), json!(false), json!(true)));
+    assert_eq!(post(&b), (json!(3), json!(true), json!(true)));
+    // A pulled copy first: neither webhook is kept, so that they have nothing to conflict with.
+    let [a, p, b] = ["A", "P", "B"].map(|name| named(2, name));
+    assert_eq!(pull_also(&p)["new"], 2);
+    for webhook in [&a, &b, &a] {
+        assert_eq!(post(webhook), (json!(4), json!(true), json!(false)));
+    }
+    assert_eq!(server.get("/directory_users/directory_user_0002").json()["first_name"], "P");
+    // A first content that cannot be used counts all the same: its pulled copy is dropped.
+    let unusable = created(3, SETTLED_MS).replace("\"id\":\"directory_user_0003\",", "");
+    assert_eq!(post(&unusable), (json!(5), json!(false), json!(false)));
+    let told = pull_also(&created(3, SETTLED_MS));
+    assert_eq!((&told["new"], &told["cursor"]), (&2.into(), &"event_3".into()));
+    assert_eq!(server.get("/directory_users/directory_user_0003").status, 404);
+    let listed = [(3, "conflict"), (5, "missing_field")];
+    assert_eq!(reasons(&server), listed.map(|(seq, reason)| (seq, reason.to_owned())));
+    assert_eq!(server.get("/rollcall/v1/stats").json()["seq"], 5);
+}
+
+fn import(server: &Server, text: &str) {
+    let url = format!("{}/rollcall/v1/import", server.url);
+    assert_eq!(server.send("post", &url, API_KEY, text).json()["new"], 1);
+}
+
+#[test]
+fn directories_that_were_only_imported_or_observed_are_of_no_environment() {
+    let source = source_with_directory(SETTLED_MS);
+    let at = now_ms() - SETTLED_MS;
+    let activated = |id: &str| {
+        event(&format!("event_{id}"), "dsync.activated", at, &directory(id, "Other", at))
+    };
+    // Imported.
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path());
+    import(&server, &activated("directory_other"));
+    assert_eq!(server.stop(), 0);
+    let server = Puller::of(folder.path(), &source.url).start();
+    let told = pull(&server);
+    assert_eq!((&told["last_error"], &told["new"]), (&Value::Null, &1.into()));
+    // Observed at another source.
+    let (folder, other) = (tempfile::tempdir().unwrap(), StandIn::start());
+    other.contents().put_directory(directory("directory_other", "Other", at));
+    let server = Puller::of(folder.path(), &other.url).start();
+    assert_eq!(reconcile(&server, &whole())["recorded"], 1);
+    assert_eq!(server.stop(), 0);
+    let server = Puller::of(folder.path(), &source.url).start();
+    let told = pull(&server);
+    assert_eq!((&told["last_error"], &told["new"]), (&Value::Null, &1.into()));
+    // They do not help either, where there are directories by webhook, and none of those is listed.
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path());
+    server.deliver(&activated("directory_other"));
+    import(&server, &activated("directory_1"));
+    assert_eq!(server.stop(), 0);
+    let puller = Puller { takes_webhooks: true, ..Puller::of(folder.path(), &source.url) };
+    let server = puller.start();
+    let told = until(&server, |source| !source["last_error"].is_null());
+    assert_eq!((&told["last_error"]["code"], &told["new"]), (&json!("source_mismatch"), &0.into()));
+    let run = reconcile(&server, &whole());
+    assert_eq!((&run["state"], &run["recorded"]), (&json!("failed"), &json!(0)), "{run}");
+    assert!(run["error"].as_str().unwrap().contains("another environment"), "{run}");
 }
