@@ -149,6 +149,13 @@ impl Views {
         Some(version.place.updated_at).filter(|updated_at| *updated_at != NO_UPDATED_AT)
     }
 
+    /// Returns the `updated_at` of the latest of a directory's own events, deletions included.
+    pub fn directory_updated_at(&self, id: &str, cut: Cut) -> Option<Millis> {
+        let directory = self.directories.get(self.directories.find(id)?)?;
+        let updated_at = directory.events().latest(cut)?.place.updated_at;
+        Some(updated_at).filter(|updated_at| *updated_at != NO_UPDATED_AT)
+    }
+
     fn holding_of(&self, kind: EntityKind, sym: Sym, cut: Cut) -> Option<Holding> {
         let version = self.exists(kind, sym, cut)?;
         let updated_at = version.place.updated_at;

@@ -12,6 +12,7 @@ use super::listing::{Lister, Look, Seen, ids_of, key_of};
 use super::ours::{Ours, shape_of};
 use super::plan::{Candidate, DirectoryPlan, Merge};
 use super::progress::DifferentKind;
+use super::shown::Found;
 use super::sort::{Entry, Sorted, Spool, Texts, Unsorted};
 use super::trouble::Trouble;
 use crate::time;
@@ -146,8 +147,11 @@ impl SecondLook<'_> {
         Ok(match self.lister.look(shape_of(kind), id)? {
             Look::Absent { asked_at } => Answer::Absent { asked_at },
             Look::Undecided(error) => {
-                let what = shape_of(kind);
-                self.lister.progress.doubt(directory, format!("{what:?} {id}: {error}"));
+                let what = match kind {
+                    HeldKind::Group => "group",
+                    HeldKind::User => "user",
+                };
+                self.lister.progress.doubt(directory, format!("{what} {id}: {error}"));
                 Answer::Undecided
             }
             Look::Present { object, asked_at } => {
@@ -164,13 +168,17 @@ impl SecondLook<'_> {
         asked_at: Millis,
         texts: &mut Texts,
     ) -> Result<Seen, Trouble> {
+        let text = Some(texts.add(object)?);
+        Ok(Seen { text, ..self.seen_in(kind, directory, object, asked_at) })
+    }
+
+    /// Reads an object of the source, whose text is not kept.
+    fn seen_in(&self, kind: HeldKind, directory: &str, object: &str, asked_at: Millis) -> Seen {
         let served = self.served(kind, directory, object);
-        Ok(Seen {
-            digest: served.digest(),
-            active: served.active,
-            asked_at,
-            text: Some(texts.add(object)?),
-        })
+        let (digest, active) = (served.digest(), served.active);
+        let found = Found { listed_in: directory, object, active };
+        let goes_on = self.lister.shown.goes_on(kind, directory, &found);
+        Seen { digest, active, goes_on, asked_at, text: None }
     }
 
     fn served(&self, kind: HeldKind, directory: &str, object: &str) -> Served {
@@ -191,13 +199,12 @@ impl SecondLook<'_> {
         let began_at = time::now_ms();
         let mut list = Unsorted::new(self.folder);
         let clean = self.lister.list_kind(kind, directory, &mut |id, object, asked_at| {
-            let served = self.served(kind, directory, object);
-            let digest = served.digest();
+            let seen = self.seen_in(kind, directory, object, asked_at);
             let engine = self.lister.engine()?;
             let ours = Ours { engine: &engine, cut: self.cut }.thing(kind, id)?;
-            let is_same = ours.is_some_and(|ours| ours.served.digest() == digest);
+            let is_same = ours.is_some_and(|ours| ours.served.digest() == seen.digest);
             let text = (!is_same).then(|| texts.add(object)).transpose()?;
-            let seen = Seen { digest, active: served.active, asked_at, text };
+            let seen = Seen { text, ..seen };
             Ok(list.add(key_of(&[directory, id]), seen.encode())?)
         })?;
         let mut list = Merge::new(&list.sort()?)?;
@@ -248,7 +255,7 @@ impl SecondLook<'_> {
     fn list_group(&self, directory: &str, group: &str) -> Result<ListedAgain, Trouble> {
         let began_at = time::now_ms();
         let mut list = Unsorted::new(self.folder);
-        let clean = self.lister.list_members(group, &mut |user, asked_at| {
+        let clean = self.lister.list_members(directory, group, &mut |user, asked_at| {
             let key = key_of(&[directory, group, user]);
             Ok(list.add(key, asked_at.to_le_bytes().to_vec())?)
         })?;

@@ -91,12 +91,13 @@ impl Served {
     /// Reads a directory of the source.
     pub(crate) fn their_directory(source: &str) -> Served {
         let mut row = DirectoryRow::unknown();
-        let [organization, state] =
-            fields(source, ["organization_id", "state"]).unwrap_or_default();
+        let [organization, state, updated_at] =
+            fields(source, ["organization_id", "state", "updated_at"]).unwrap_or_default();
         row.organization = string(organization).unwrap_or_default().into_owned();
         let document = read_snapshot(Shape::Directory, source);
         let mut served = Served::our_directory(Some(&document), &row);
         served.set_state(&string(state).unwrap_or_default());
+        served.updated_at = moment(updated_at);
         served
     }
 

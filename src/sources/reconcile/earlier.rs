@@ -1,12 +1,15 @@
 //! The ends that reconciliations of the last days recorded, read from the log.
 
-use rollcall_projections::{Cut, EventFilter, EventType, Millis, Seq, Sight, Start};
+use rollcall_projections::{
+    Cut, EventFilter, EventRow, EventType, HeldKind, Millis, Seq, Sight, Start,
+};
 use serde_json::value::RawValue;
 
-use super::guard::{Earlier, WINDOW_DAYS};
+use super::guard::{Ended, WINDOW_DAYS};
+use super::ours::Ours;
+use super::trouble::Trouble;
 use crate::engine::Engine;
 use crate::json::{fields, fields_of, present, string};
-use crate::log::ReadError;
 use crate::time;
 
 /// The records that are read at once.
@@ -14,34 +17,86 @@ const AT_ONCE: usize = 64;
 
 const DAY_MS: Millis = 86_400_000;
 
-/// Counts the ends that reconciliations recorded within the window before `now`. A run that was cut
-/// off has no record of its end: its observations are counted themselves.
-pub(super) fn earlier_ends(engine: &Engine, now: Millis) -> Result<Earlier, ReadError> {
+/// The ends that reconciliations recorded within the window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct EarlierEnds {
+    /// All of them.
+    pub(super) all: Ended,
+    /// Those of runs that were cut off, so that no record tells of them yet.
+    pub(super) untold: Ended,
+}
+
+/// Counts the ends that reconciliations recorded within the window before `now`. The record of a run
+/// tells its own, and those of runs before it that were cut off. What was observed since the last
+/// record is looked at itself.
+pub(super) fn earlier_ends(engine: &Engine, now: Millis) -> Result<EarlierEnds, Trouble> {
     let since = now - WINDOW_DAYS * DAY_MS;
-    let mut earlier = Earlier::default();
+    let mut told = Ended::default();
     let mut last = 0;
-    each(engine, &[EventType::ReconciliationCompleted], 0, since, &mut |seq, body| {
-        last = seq;
-        let (users, directories) = ended_of(body);
-        earlier.users += users;
-        earlier.directories += directories;
-    })?;
-    let types = [EventType::UserObserved, EventType::DirectoryObserved];
-    each(engine, &types, last, since, &mut |_, body| {
-        let [event, data] = fields(body, ["event", "data"]).unwrap_or_default();
-        let [there] = fields_of(data, ["present"]).unwrap_or_default();
-        if there.is_some_and(|there| there.get() == "false") {
-            let is_user =
-                string(event).is_some_and(|event| event == EventType::UserObserved.name());
-            let count = if is_user { &mut earlier.users } else { &mut earlier.directories };
-            *count += 1;
+    let completed = &[EventType::ReconciliationCompleted];
+    each(engine, completed, 0, Millis::MIN, &mut |row, body| {
+        last = row.seq;
+        if row.occurred_at >= since {
+            told = told.plus(ended_of(body));
         }
+        Ok(())
     })?;
-    Ok(earlier)
+    let mut untold = Ended::default();
+    let types = [EventType::UserObserved, EventType::DirectoryObserved];
+    each(engine, &types, last, Millis::MIN, &mut |row, body| {
+        untold = untold.plus(ended_by(engine, row.seq, body, since)?);
+        Ok(())
+    })?;
+    Ok(EarlierEnds { all: told.plus(untold), untold })
+}
+
+/// Counts the active users, and the directory, that end by the observation which is record `seq`.
+/// One that was made before `since` ends none.
+fn ended_by(engine: &Engine, seq: Seq, body: &str, since: Millis) -> Result<Ended, Trouble> {
+    let [event, data] = fields(body, ["event", "data"]).unwrap_or_default();
+    let [id, observed_at] = fields_of(data, ["id", "observed_at"]).unwrap_or_default();
+    let observed_at = string(observed_at).and_then(|text| time::parse(&text));
+    let Some(id) = string(id).filter(|_| observed_at >= Some(since)) else {
+        return Ok(Ended::default());
+    };
+    let [before, after] =
+        [seq - 1, seq].map(|known_at| Ours { engine, cut: Cut { known_at, ..Cut::LATEST } });
+    let is_user = string(event).is_some_and(|event| event == EventType::UserObserved.name());
+    if is_user {
+        return Ok(Ended { users: u64::from(ends_user(before, after, &id)), directories: 0 });
+    }
+    let [was, is] = [before, after].map(|ours| ours.row(&id));
+    let ends = match (was, is) {
+        (Some(_), None) => true,
+        (Some(was), Some(is)) => was.active && !is.active,
+        (None, _) => false,
+    };
+    if !ends {
+        return Ok(Ended::default());
+    }
+    let mut users = 0;
+    for user in before.walk_rows(HeldKind::User, &id) {
+        users += u64::from(user?.active);
+    }
+    Ok(Ended { users, directories: 1 })
+}
+
+/// Tells if an active user ended between two cuts: it is gone, inactive, or in another directory,
+/// which is not active.
+fn ends_user(before: Ours<'_>, after: Ours<'_>, id: &str) -> bool {
+    let [was, is] = [before, after].map(|ours| ours.holding(HeldKind::User, id));
+    was.filter(|was| was.active).is_some_and(|was| {
+        let goes_on = is.is_some_and(|is| {
+            let directory = || after.row(&is.directory);
+            is.active
+                && (is.directory == was.directory || directory().is_some_and(|row| row.active))
+        });
+        !goes_on
+    })
 }
 
 /// Returns when the last run over all directories began, if one was recorded since a moment.
-pub(super) fn last_whole_run(engine: &Engine, since: Millis) -> Result<Option<Millis>, ReadError> {
+pub(super) fn last_whole_run(engine: &Engine, since: Millis) -> Result<Option<Millis>, Trouble> {
     let mut last = None;
     each(engine, &[EventType::ReconciliationCompleted], 0, since, &mut |_, body| {
         let [data] = fields(body, ["data"]).unwrap_or_default();
@@ -50,18 +105,19 @@ pub(super) fn last_whole_run(engine: &Engine, since: Millis) -> Result<Option<Mi
         if present(only).is_none() {
             last = string(started_at).and_then(|text| time::parse(&text)).or(last);
         }
+        Ok(())
     })?;
     Ok(last)
 }
 
 /// Reads how many users and directories the record of a run says that it ended.
-fn ended_of(body: &str) -> (u64, u64) {
+fn ended_of(body: &str) -> Ended {
     let [data] = fields(body, ["data"]).unwrap_or_default();
     let [ended] = fields_of(data, ["ended"]).unwrap_or_default();
     let counts = fields_of(ended, ["users", "directories"]).unwrap_or_default();
     let number = |value: Option<&RawValue>| value.and_then(|value| value.get().parse().ok());
     let [users, directories] = counts.map(|count| number(count).unwrap_or(0));
-    (users, directories)
+    Ended { users, directories }
 }
 
 /// Reads the events of some types after a record that occurred since a moment.
@@ -70,8 +126,8 @@ fn each(
     types: &[EventType],
     after: Seq,
     since: Millis,
-    read: &mut dyn FnMut(Seq, &str),
-) -> Result<(), ReadError> {
+    read: &mut dyn FnMut(&EventRow, &str) -> Result<(), Trouble>,
+) -> Result<(), Trouble> {
     let event_types: Vec<String> = types.iter().map(|known| known.name().to_owned()).collect();
     let filter = EventFilter {
         event_types: &event_types,
@@ -85,8 +141,8 @@ fn each(
         let step = views.seen_by(&Sight::All).events_step(&filter, Cut::LATEST, place, AT_ONCE);
         drop(views);
         let seqs: Vec<Seq> = step.items.iter().map(|row| row.seq).collect();
-        for (seq, body) in seqs.iter().zip(engine.load_bodies(&seqs)?) {
-            read(*seq, std::str::from_utf8(&body).unwrap_or_default());
+        for (row, body) in step.items.iter().zip(engine.load_bodies(&seqs)?) {
+            read(row, std::str::from_utf8(&body).unwrap_or_default())?;
         }
         start = step.next;
     }

@@ -65,6 +65,12 @@ impl Tally {
         self.ending += u64::from(ending);
     }
 
+    /// Counts anew what would end: all but the things that `moved`, or else a number of them.
+    pub(crate) fn end_again(&mut self, all: bool, ending: u64, moved: u64) {
+        let all_but_moved = self.there.saturating_sub(moved);
+        self.ending = if all { all_but_moved } else { ending.min(self.there) };
+    }
+
     fn plus(self, other: Tally) -> Tally {
         Tally { there: self.there + other.there, ending: self.ending + other.ending }
     }
@@ -102,13 +108,20 @@ pub struct Ends {
     pub memberships: Tally,
 }
 
-/// The ends that reconciliations of the last days recorded.
+/// The ends that reconciliations recorded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Earlier {
+pub struct Ended {
     /// Users who were active.
     pub users: u64,
-    /// Directories.
+    /// Directories that were active, or are gone.
     pub directories: u64,
+}
+
+impl Ended {
+    /// Returns the sum of both.
+    pub(crate) fn plus(self, other: Ended) -> Ended {
+        Ended { users: self.users + other.users, directories: self.directories + other.directories }
+    }
 }
 
 impl Ends {
@@ -125,7 +138,7 @@ impl Ends {
 pub fn run_ends_too_much(
     directories: Tally,
     ends: impl IntoIterator<Item = Ends>,
-    earlier: Earlier,
+    earlier: Ended,
     guard: Guard,
 ) -> bool {
     let users = ends.into_iter().fold(Tally::default(), |sum, ends| sum.plus(ends.users));
@@ -204,7 +217,7 @@ mod tests {
         let run = |directories, ends: &[Ends], earlier, guard| {
             run_ends_too_much(directories, ends.iter().copied(), earlier, guard)
         };
-        let (none, ten) = (Earlier::default(), Guard::Percent(10));
+        let (none, ten) = (Ended::default(), Guard::Percent(10));
         let held = |ends: &[Ends]| run(tally(9, 0), ends, none, ten);
         assert!(!held(&[users(60, 6), users(40, 4)]));
         assert!(held(&[users(60, 6), users(40, 5)]));
@@ -221,7 +234,7 @@ mod tests {
     fn what_ended_in_the_days_before_counts_and_holds_nothing_where_nothing_ends() {
         let users = |there, ending| [Ends { users: tally(there, ending), ..Ends::default() }];
         let ten = Guard::Percent(10);
-        let earlier = |users, directories| Earlier { users, directories };
+        let earlier = |users, directories| Ended { users, directories };
         let held = |ends, earlier| run_ends_too_much(tally(9, 0), ends, earlier, ten);
         assert!(!held(users(90, 1), earlier(9, 0)));
         assert!(held(users(90, 2), earlier(9, 0)));

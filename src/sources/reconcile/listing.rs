@@ -12,8 +12,9 @@ use parking_lot::Mutex;
 use rollcall_projections::{HeldKind, Millis};
 
 use super::compare::{Digest, Home, Served, usable_id};
-use super::ours::shape_of;
+use super::ours::{Ours, shape_of};
 use super::progress::Progress;
+use super::shown::{Found, Moved, Shown};
 use super::sort::{Entry, TextPlace, Texts, Unsorted};
 use super::trouble::Trouble;
 use crate::documents::Shape;
@@ -42,6 +43,8 @@ pub(super) struct Seen {
     pub(super) digest: Digest,
     /// False for a user whose state is not active.
     pub(super) active: bool,
+    /// False if a user or group that the log holds in the directory of the list ends by it.
+    pub(super) goes_on: bool,
     /// Just before the request was sent that showed it.
     pub(super) asked_at: Millis,
     /// Its text, where that is kept.
@@ -53,14 +56,14 @@ impl Seen {
     pub(super) fn of_member(entry: &Entry) -> io::Result<Seen> {
         let bytes = entry.value.first_chunk::<8>().ok_or(io::ErrorKind::InvalidData)?;
         let asked_at = Millis::from_le_bytes(*bytes);
-        Ok(Seen { digest: Digest::default(), active: true, asked_at, text: None })
+        Ok(Seen { digest: Digest::default(), active: true, goes_on: true, asked_at, text: None })
     }
 
     /// Writes it as bytes.
     pub(super) fn encode(&self) -> Vec<u8> {
         let TextPlace { at, bytes } = self.text.unwrap_or(TextPlace { at: 0, bytes: 0 });
         let mut out = self.digest.to_vec();
-        out.push(u8::from(self.active));
+        out.push(u8::from(self.active) | u8::from(self.goes_on) << 1);
         out.extend_from_slice(&self.asked_at.to_le_bytes());
         out.extend_from_slice(&at.to_le_bytes());
         out.extend_from_slice(&bytes.to_le_bytes());
@@ -70,14 +73,15 @@ impl Seen {
     /// Reads it; `None` if these are not the bytes of one.
     pub(super) fn decode(bytes: &[u8]) -> Option<Seen> {
         let (digest, rest) = bytes.split_first_chunk::<16>()?;
-        let (active, rest) = rest.split_first()?;
+        let (flags, rest) = rest.split_first()?;
         let (asked_at, rest) = rest.split_first_chunk::<8>()?;
         let (at, rest) = rest.split_first_chunk::<8>()?;
         let (length, _) = rest.split_first_chunk::<4>()?;
         let place = TextPlace { at: u64::from_le_bytes(*at), bytes: u32::from_le_bytes(*length) };
         Some(Seen {
             digest: *digest,
-            active: *active == 1,
+            active: flags & 1 != 0,
+            goes_on: flags & 2 != 0,
             asked_at: Millis::from_le_bytes(*asked_at),
             text: (place.bytes > 0).then_some(place),
         })
@@ -93,6 +97,11 @@ pub(super) struct TheirDirectory {
 }
 
 impl TheirDirectory {
+    /// Tells if it is active.
+    pub(super) fn is_active(&self) -> bool {
+        Served::their_directory(&self.object).active
+    }
+
     /// Returns its organization; empty if it has none.
     pub(super) fn organization(&self) -> String {
         let [organization] = fields(&self.object, ["organization_id"]).unwrap_or_default();
@@ -108,6 +117,8 @@ pub(super) struct Lists<'f> {
     pub(super) members: Unsorted<'f>,
     /// The objects of things that no record names.
     pub(super) texts: Texts,
+    /// What the log holds in another directory.
+    pub(super) moved: Moved,
 }
 
 impl<'f> Lists<'f> {
@@ -117,14 +128,8 @@ impl<'f> Lists<'f> {
     /// If a file cannot be made.
     pub(super) fn new(folder: &'f Path) -> io::Result<Lists<'f>> {
         let list = || Unsorted::new(folder);
-        Ok(Lists { groups: list(), users: list(), members: list(), texts: Texts::new(folder)? })
-    }
-
-    fn of(&mut self, kind: HeldKind) -> (&mut Unsorted<'f>, &mut Texts) {
-        match kind {
-            HeldKind::Group => (&mut self.groups, &mut self.texts),
-            HeldKind::User => (&mut self.users, &mut self.texts),
-        }
+        let (texts, moved) = (Texts::new(folder)?, Moved::default());
+        Ok(Lists { groups: list(), users: list(), members: list(), texts, moved })
     }
 }
 
@@ -153,6 +158,8 @@ pub(super) struct Lister<'a> {
     /// Not kept alive by a request that waits.
     pub(super) engine: &'a Weak<Engine>,
     pub(super) progress: &'a Progress,
+    /// The directories that the source has, once they are known.
+    pub(super) shown: &'a Shown,
 }
 
 /// Returns the key of ids in a sorted list: in order of the first, then of the next.
@@ -322,7 +329,7 @@ impl Lister<'_> {
     ) -> Result<Vec<String>, Trouble> {
         let mut undecided = Vec::new();
         for group in groups {
-            let clean = self.list_members(group, &mut |user, asked_at| {
+            let clean = self.list_members(directory, group, &mut |user, asked_at| {
                 self.progress.count_membership();
                 let key = key_of(&[directory, group, user]);
                 found.send((key, asked_at)).map_err(|_| given_up())
@@ -345,14 +352,26 @@ impl Lister<'_> {
     ) -> Result<bool, Trouble> {
         let organization = directory.organization();
         let home = Home { directory: &directory.id, organization: &organization };
-        let (list, texts) = lists.of(kind);
+        let Lists { groups, users, texts, moved, .. } = lists;
+        let list = if kind == HeldKind::Group { groups } else { users };
         self.list_kind(kind, &directory.id, &mut |id, object, asked_at| {
             each(id);
             self.progress.count(kind);
             let served = Served::theirs(shape_of(kind), object, home);
-            let is_new = !self.engine()?.views().ever_held(kind, id);
+            let engine = self.engine()?;
+            let ours = Ours::now(&engine);
+            let (is_new, holding) = {
+                let views = engine.views();
+                (!views.ever_held(kind, id), views.holding(kind, id, ours.cut))
+            };
+            let found = Found { listed_in: &directory.id, object, active: served.active };
+            if let Some(holding) = holding.filter(|held| held.directory != directory.id) {
+                moved.note(kind, id, self.shown.goes_on(kind, &holding.directory, &found));
+            }
             let text = is_new.then(|| texts.add(object)).transpose()?;
-            let seen = Seen { digest: served.digest(), active: served.active, asked_at, text };
+            let goes_on = self.shown.goes_on(kind, &directory.id, &found);
+            let (digest, active) = (served.digest(), served.active);
+            let seen = Seen { digest, active, goes_on, asked_at, text };
             Ok(list.add(key_of(&[&directory.id, id]), seen.encode())?)
         })
     }
@@ -364,9 +383,9 @@ impl Lister<'_> {
         directory: &str,
         each: &mut dyn FnMut(&str, &str, Millis) -> Result<(), Trouble>,
     ) -> Result<bool, Trouble> {
-        let collection = match kind {
-            HeldKind::Group => "/directory_groups",
-            HeldKind::User => "/directory_users",
+        let (collection, what) = match kind {
+            HeldKind::Group => ("/directory_groups", "the list of its groups"),
+            HeldKind::User => ("/directory_users", "the list of its users"),
         };
         let path = format!("{collection}?directory={}", encoded(directory));
         let mut clean = true;
@@ -376,16 +395,26 @@ impl Lister<'_> {
                 None => clean = false,
             }
             Ok(())
-        })?;
-        match end {
-            ListEnd::Ended | ListEnd::BrokenOff => Ok(clean),
-            ListEnd::Unknown => Err(SourceError::NotFound.into()),
+        });
+        match end.map_err(|error| error.about(what))? {
+            ListEnd::Ended | ListEnd::BrokenOff => {}
+            ListEnd::Unknown => return Err(Trouble::from(SourceError::NotFound).about(what)),
         }
+        if !clean {
+            self.doubt_list(directory, what);
+        }
+        Ok(clean)
     }
 
-    /// Reads the list of a group's users. Returns false if it is not clean.
+    /// Notes that a list is not clean.
+    fn doubt_list(&self, directory: &str, what: &str) {
+        self.progress.doubt(directory, format!("{what} has an object without a usable id"));
+    }
+
+    /// Reads the list of the users of a directory's group. Returns false if it is not clean.
     pub(super) fn list_members(
         &self,
+        directory: &str,
         group: &str,
         each: &mut dyn FnMut(&str, Millis) -> Result<(), Trouble>,
     ) -> Result<bool, Trouble> {
@@ -398,9 +427,16 @@ impl Lister<'_> {
             }
             Ok(())
         };
-        let end = self.ask_pages(&path, &mut |page| each_item(&page, &mut each_user))?;
+        let what = format!("the list of the users of group {group}");
+        let end = self.ask_pages(&path, &mut |page| each_item(&page, &mut each_user));
+        let end = end.map_err(|error| error.about(&what))?;
         // A group that went under way is looked for again by its id.
-        Ok(clean && matches!(end, ListEnd::Ended))
+        if end == ListEnd::Unknown {
+            self.progress.doubt(directory, format!("{what}: {}", SourceError::NotFound));
+        } else if !clean {
+            self.doubt_list(directory, &what);
+        }
+        Ok(clean && end == ListEnd::Ended)
     }
 }
 

@@ -9,14 +9,15 @@
 mod again;
 mod compare;
 mod earlier;
+mod ending;
 mod guard;
-mod leaving;
 mod listing;
 mod ours;
 mod plan;
 mod progress;
 mod record;
 mod run;
+mod shown;
 mod sort;
 mod trouble;
 
@@ -27,7 +28,7 @@ use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub use guard::{Earlier, Ends, Guard, Tally, run_ends_too_much};
+pub use guard::{Ended, Ends, Guard, Tally, run_ends_too_much};
 use parking_lot::Mutex;
 pub use progress::{
     Compared, DIFFERENCES_KEPT, DifferentKind, DirectoryState, FoundDifference, HeldReason,
@@ -125,8 +126,8 @@ impl Source {
                     return;
                 }
             }
-            let has_failed = run.progress.now().error.is_some();
-            due = Instant::now() + if has_failed { every.min(RETRY_AFTER) } else { every };
+            let broke_off = run.progress.now().broke_off;
+            due = Instant::now() + if broke_off { every.min(RETRY_AFTER) } else { every };
         }
     }
 

@@ -34,9 +34,19 @@ impl<'e> Ours<'e> {
         Ours { engine, cut: Cut { as_of: Millis::MAX, known_at } }
     }
 
+    /// Returns a user or group, if the log holds it.
+    pub(super) fn holding(self, kind: HeldKind, id: &str) -> Option<Holding> {
+        self.engine.views().holding(kind, id, self.cut)
+    }
+
+    /// Returns the row of a directory that exists.
+    pub(super) fn row(self, id: &str) -> Option<DirectoryRow> {
+        self.engine.views().held_directory(id, self.cut).and_then(|held| held.row)
+    }
+
     /// Returns what a user or group is served as, if the log holds it.
     pub(super) fn thing(self, kind: HeldKind, id: &str) -> Result<Option<OurThing>, ReadError> {
-        let found = self.engine.views().holding(kind, id, self.cut);
+        let found = self.holding(kind, id);
         let mut things = self.served(kind, found.into_iter().collect())?;
         Ok(things.pop())
     }

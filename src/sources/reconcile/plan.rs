@@ -9,6 +9,7 @@ use super::guard::Ends;
 use super::listing::{Listed, Seen, ids_of, key_of};
 use super::ours::{OurThing, Ours};
 use super::progress::DifferentKind;
+use super::shown::Moved;
 use super::sort::{Entries, Entry, Sorted, Spool};
 use super::trouble::Trouble;
 
@@ -95,6 +96,7 @@ pub(super) enum DirectoryEnd {
 /// The candidates that are being written, and the lists that are being read along.
 pub(super) struct Planner<'a> {
     ours: Ours<'a>,
+    moved: &'a Moved,
     lists: [Merge; 3],
     spools: [Spool; 3],
 }
@@ -102,6 +104,7 @@ pub(super) struct Planner<'a> {
 /// The directory that is being compared.
 struct Planning<'a, 'p> {
     ours: Ours<'a>,
+    moved: &'p Moved,
     directory: &'p str,
     listed: &'p Listed,
     end: DirectoryEnd,
@@ -116,12 +119,14 @@ impl<'a> Planner<'a> {
     pub(super) fn new(
         ours: Ours<'a>,
         lists: &SortedLists,
+        moved: &'a Moved,
         folder: &Path,
     ) -> io::Result<Planner<'a>> {
         let SortedLists { groups, users, members } = lists;
         let spool = || Spool::new(folder);
         Ok(Planner {
             ours,
+            moved,
             lists: [Merge::new(groups)?, Merge::new(users)?, Merge::new(members)?],
             spools: [spool()?, spool()?, spool()?],
         })
@@ -135,7 +140,8 @@ impl<'a> Planner<'a> {
         end: DirectoryEnd,
     ) -> Result<DirectoryPlan, Trouble> {
         let plan = DirectoryPlan::default();
-        let mut planning = Planning { ours: self.ours, directory, listed, end, plan };
+        let (ours, moved) = (self.ours, self.moved);
+        let mut planning = Planning { ours, moved, directory, listed, end, plan };
         let [groups, users, members] = &mut self.lists;
         let [new_groups, new_users, new_members] = &mut self.spools;
         planning.things(HeldKind::Group, groups, new_groups)?;
@@ -155,19 +161,27 @@ impl<'a> Planner<'a> {
     }
 }
 
-/// Counts what ends with a directory that the source does not have.
-pub(super) fn plan_of_gone(ours: Ours<'_>, directory: &str) -> Result<DirectoryPlan, Trouble> {
+/// Counts what ends with a directory that the source does not have: all but what the source lists
+/// in another.
+pub(super) fn plan_of_gone(
+    ours: Ours<'_>,
+    moved: &Moved,
+    directory: &str,
+) -> Result<DirectoryPlan, Trouble> {
     let mut ends = Ends::default();
     for user in ours.walk_rows(HeldKind::User, directory) {
-        if user?.active {
-            ends.users.count(true);
+        let user = user?;
+        if user.active {
+            ends.users.count(!moved.goes_on(HeldKind::User, &user.row.id));
         }
     }
     for group in ours.walk_rows(HeldKind::Group, directory) {
-        ends.groups.count(true);
-        for member in ours.members(&group?.row.id) {
+        let group = group?.row.id;
+        let ends_too = !moved.goes_on(HeldKind::Group, &group);
+        ends.groups.count(ends_too);
+        for member in ours.members(&group) {
             member?;
-            ends.memberships.count(true);
+            ends.memberships.count(ends_too);
         }
     }
     Ok(DirectoryPlan { ends, ..DirectoryPlan::default() })
@@ -201,9 +215,25 @@ impl Planning<'_, '_> {
             } else if differs {
                 self.add(kind.into(), spool, &key, Candidate::Differs)?;
             }
-            count(&mut self.plan.ends, kind, &our, their, clean, self.end);
+            self.count(kind, &our, their, clean);
         }
         theirs.of(self.directory, &mut |entry| self.missing_here(kind, entry, spool))
+    }
+
+    /// Counts a user or group, and if it ends by what the source lists.
+    fn count(&mut self, kind: HeldKind, our: &OurThing, their: Option<Seen>, clean: bool) {
+        let moves = their.is_none() && self.moved.goes_on(kind, &our.holding.row.id);
+        let ends_by_list = their.map_or(clean, |their| !their.goes_on);
+        let ends_with_directory = match kind {
+            HeldKind::Group => self.end == DirectoryEnd::Gone,
+            HeldKind::User => self.end != DirectoryEnd::Stays,
+        };
+        let ends = !moves && (ends_by_list || ends_with_directory);
+        match kind {
+            HeldKind::Group => self.plan.ends.groups.count(ends),
+            HeldKind::User if our.holding.active => self.plan.ends.users.count(ends),
+            HeldKind::User => {}
+        }
     }
 
     fn add(
@@ -254,6 +284,7 @@ impl Planning<'_, '_> {
                 continue;
             }
             let is_listed = self.listed.groups.contains(&group);
+            let moves = !is_listed && self.moved.goes_on(HeldKind::Group, &group);
             let clean = is_listed && !self.listed.undecided_groups.contains(&group);
             for user in self.ours.members(&group) {
                 let user = user?;
@@ -266,8 +297,8 @@ impl Planning<'_, '_> {
                 if absent && clean {
                     self.add(DifferentKind::Membership, spool, &key, Candidate::MissingThere)?;
                 }
-                // Those of a group that is gone end with it.
-                let gone = !is_listed && self.listed.groups_clean;
+                // Those of a group that is gone end with it, and those of one that moved do not.
+                let gone = !is_listed && self.listed.groups_clean && !moves;
                 self.plan.ends.memberships.count(gone || (absent && clean));
             }
         }
@@ -295,25 +326,6 @@ impl From<HeldKind> for DifferentKind {
             HeldKind::Group => DifferentKind::Group,
             HeldKind::User => DifferentKind::User,
         }
-    }
-}
-
-fn count(
-    ends: &mut Ends,
-    kind: HeldKind,
-    our: &OurThing,
-    their: Option<Seen>,
-    clean: bool,
-    end: DirectoryEnd,
-) {
-    let absent = their.is_none() && clean;
-    match kind {
-        HeldKind::Group => ends.groups.count(absent || end == DirectoryEnd::Gone),
-        HeldKind::User if our.holding.active => {
-            let inactive = their.is_some_and(|their| !their.active);
-            ends.users.count(absent || inactive || end != DirectoryEnd::Stays);
-        }
-        HeldKind::User => {}
     }
 }
 

@@ -172,8 +172,10 @@ pub struct RunProgress {
     pub recorded: u64,
     /// The differences that were held.
     pub held: u64,
-    /// The reason why the whole run failed.
+    /// The reason why the whole run failed, or why something of no known directory is undecided.
     pub error: Option<String>,
+    /// True if it ended before everything was compared.
+    pub broke_off: bool,
 }
 
 /// The progress and the differences of a run.
@@ -210,6 +212,7 @@ impl Default for Progress {
                 recorded: 0,
                 held: 0,
                 error: None,
+                broke_off: false,
             }),
             differences: Mutex::default(),
         }
@@ -247,11 +250,12 @@ impl Progress {
         self.now.lock().compared.directories += 1;
     }
 
+    /// Sets the state of a directory. Only one that is clean loses the reason to doubt it.
     pub(super) fn set(&self, directory: &str, state: DirectoryState) {
-        self.now
-            .lock()
-            .directories
-            .insert(directory.to_owned(), RunDirectory { state, error: None });
+        let mut now = self.now.lock();
+        let error = now.directories.remove(directory).and_then(|known| known.error);
+        let error = error.filter(|_| state != DirectoryState::Clean);
+        now.directories.insert(directory.to_owned(), RunDirectory { state, error });
     }
 
     pub(super) fn fail(&self, directory: &str, error: String) {
@@ -263,21 +267,25 @@ impl Progress {
     /// Keeps the first reason why a directory is undecided.
     pub(super) fn doubt(&self, directory: &str, reason: String) {
         let mut now = self.now.lock();
-        if let Some(known) = now.directories.get_mut(directory) {
-            known.error.get_or_insert(reason);
-        }
+        let unknown = RunDirectory { state: DirectoryState::Waiting, error: None };
+        let known = now.directories.entry(directory.to_owned()).or_insert(unknown);
+        known.error.get_or_insert(reason);
+    }
+
+    /// Keeps the reason why something is not compared of which not even the directory is known.
+    pub(super) fn doubt_whole(&self, reason: String) {
+        tracing::warn!(reason, "the source could not be compared without doubt");
+        self.now.lock().error = Some(reason);
     }
 
     /// Ends a directory that some answer leaves undecided.
     pub(super) fn set_undecided(&self, directory: &str) {
-        let reason = "a list of the source has an object without a usable id";
-        self.doubt(directory, reason.into());
-        let mut now = self.now.lock();
-        if let Some(known) = now.directories.get_mut(directory) {
-            known.state = DirectoryState::Undecided;
-            let error = known.error.as_deref().unwrap_or_default();
-            tracing::warn!(directory, error, "the directory could not be compared without doubt");
-        }
+        self.doubt(directory, "an answer of the source decides nothing".into());
+        self.set(directory, DirectoryState::Undecided);
+        let now = self.now.lock();
+        let known = now.directories.get(directory);
+        let error = known.and_then(|known| known.error.as_deref()).unwrap_or_default();
+        tracing::warn!(directory, error, "the directory could not be compared without doubt");
     }
 
     /// Returns true if a directory has failed.
@@ -287,14 +295,14 @@ impl Progress {
         found.is_some_and(|directory| directory.state == DirectoryState::Failed)
     }
 
-    /// Returns the directories that have failed, each with its reason.
-    pub(super) fn failed(&self) -> BTreeMap<String, String> {
+    /// Returns the directories that have failed or are undecided, each with its reason.
+    pub(super) fn unsettled(&self) -> BTreeMap<String, String> {
         let now = self.now.lock();
-        let failed = now.directories.iter().filter_map(|(id, directory)| {
-            let has_failed = directory.state == DirectoryState::Failed;
-            has_failed.then(|| (id.clone(), directory.error.clone().unwrap_or_default()))
-        });
-        failed.collect()
+        let is_unsettled =
+            |state| matches!(state, DirectoryState::Failed | DirectoryState::Undecided);
+        let unsettled = now.directories.iter().filter(|(_, known)| is_unsettled(known.state));
+        let reason = |known: &RunDirectory| known.error.clone().unwrap_or_default();
+        unsettled.map(|(id, known)| (id.clone(), reason(known))).collect()
     }
 
     pub(super) fn end(&self, state: RunState, finished_at: Millis, error: Option<String>) {
@@ -302,7 +310,8 @@ impl Progress {
         now.state = state;
         now.step = Step::Ended;
         now.finished_at = Some(finished_at);
-        now.error = error;
+        now.broke_off = error.is_some();
+        now.error = error.or(now.error.take());
     }
 
     /// Adds a difference, which is decided.

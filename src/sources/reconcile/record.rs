@@ -7,12 +7,13 @@ use rollcall_projections::{Fingerprint, HeldKind, Millis, Seq};
 
 use super::again::Answer;
 use super::compare::{Home, Served};
-use super::guard::Guard;
+use super::guard::{Ended, Guard};
 use super::listing::{Seen, TheirDirectory, ids_of};
 use super::ours::{Ours, shape_of};
 use super::plan::{Candidate, Merge};
 use super::progress::{DifferentKind, FoundDifference, HeldReason, HowDifferent, Progress};
 use super::run::Running;
+use super::shown::{Found, Shown};
 use super::sort::{Entry, Sorted, Texts};
 use super::trouble::Trouble;
 use crate::engine::{AwaitedOutcomes, Discovery, Engine, ObservationOutcome};
@@ -36,6 +37,7 @@ pub(super) struct Recorder<'a> {
     held: &'a HashSet<String>,
     /// The organization of each directory that was listed.
     homes: &'a BTreeMap<String, String>,
+    shown: &'a Shown,
     pub(super) outcome: Outcome,
     batch: Vec<Decided>,
     /// The batch that is being recorded while the next is made.
@@ -47,6 +49,8 @@ pub(super) struct Recorder<'a> {
     /// The users whose own look decides nothing.
     undecided_users: HashSet<Fingerprint>,
     ended: HashSet<Fingerprint>,
+    /// The directories that ended or became inactive, whose active users are counted with them.
+    emptied: HashSet<String>,
 }
 
 /// What a run has done.
@@ -56,9 +60,8 @@ pub(super) struct Outcome {
     pub(super) undecided: HashSet<String>,
     /// The directories in which some difference was held.
     pub(super) with_held: HashSet<String>,
-    /// The active users that ended, those of ended directories included.
-    pub(super) ended_users: u64,
-    pub(super) ended_directories: u64,
+    /// What ended, the users of ended directories included.
+    pub(super) ended: Ended,
 }
 
 /// A difference, and what is recorded of it.
@@ -68,8 +71,7 @@ struct Decided {
     discovery: Option<Discovery>,
     /// False if it is held.
     is_observed: bool,
-    /// The active users that end with it.
-    ends_users: u64,
+    ended: Ended,
 }
 
 /// Decisions whose records are being written.
@@ -106,6 +108,7 @@ impl<'a> Recorder<'a> {
         engine: &'a Engine,
         held: &'a HashSet<String>,
         homes: &'a BTreeMap<String, String>,
+        shown: &'a Shown,
     ) -> Recorder<'a> {
         Recorder {
             engine,
@@ -117,6 +120,7 @@ impl<'a> Recorder<'a> {
             guard: running.scope.guard,
             held,
             homes,
+            shown,
             outcome: Outcome::default(),
             batch: Vec::new(),
             recording: None,
@@ -124,6 +128,7 @@ impl<'a> Recorder<'a> {
             moved: HashSet::new(),
             undecided_users: HashSet::new(),
             ended: HashSet::new(),
+            emptied: HashSet::new(),
         }
     }
 
@@ -131,14 +136,13 @@ impl<'a> Recorder<'a> {
     pub(super) fn deleted_here(&mut self, id: &str) -> Result<(), Trouble> {
         let kind = DifferentKind::Directory;
         let difference = found(kind, id, &[id], HowDifferent::MissingHere, Vec::new());
-        self.decide(difference, Some(HeldReason::DeletedHere), None, 0)
+        self.decide(difference, Some(HeldReason::DeletedHere), None, Ended::default())
     }
 
     /// Compares a directory as it is now.
     pub(super) fn directory(&mut self, now: &DirectoryNow<'_>) -> Result<(), Trouble> {
         let ours = Ours::now(self.engine);
-        let held = self.engine.views().held_directory(now.id, ours.cut);
-        let row = held.and_then(|held| held.row);
+        let row = ours.row(now.id);
         let our = row.as_ref().map(|row| ours.directory(row)).transpose()?;
         let their = now.their.map(|their| Served::their_directory(&their.object));
         let (how, fields) = match (&our, &their) {
@@ -152,20 +156,23 @@ impl<'a> Recorder<'a> {
         }
         let was_active = our.is_some_and(|our| our.active);
         let ends = how == HowDifferent::MissingThere
-            || (was_active && their.is_some_and(|their| !their.active));
+            || (was_active && their.as_ref().is_some_and(|their| !their.active));
+        let known_at = self.engine.views().directory_updated_at(now.id, ours.cut);
         let held = if ends && self.is_guarded(now.id) {
             Some(HeldReason::Guard)
+        } else if now.was_listed && how == HowDifferent::MissingThere {
+            Some(HeldReason::NewerEvent)
         } else {
-            let is_doubtful = now.was_listed && how == HowDifferent::MissingThere;
-            is_doubtful.then_some(HeldReason::NewerEvent)
+            self.held_as_older(their.and_then(|their| their.updated_at), known_at)
         };
         let difference = found(DifferentKind::Directory, now.id, &[now.id], how, fields);
         let object = now.their.map(|their| their.object.clone());
         let observed = Observed::Directory { id: now.id.to_owned(), object };
-        let ends_users = if ends { now.active_users } else { 0 };
+        let ended =
+            Ended { users: if ends { now.active_users } else { 0 }, directories: u64::from(ends) };
         let compared_with = row.and_then(|row| row.version).map(|version| version.seq);
         let told = Told { observed, asked_at: now.asked_at, compared_with };
-        self.decide(difference, held, Some(told), ends_users)
+        self.decide(difference, held, Some(told), ended)
     }
 
     fn is_guarded(&self, directory: &str) -> bool {
@@ -264,9 +271,10 @@ impl<'a> Recorder<'a> {
             HeldKind::User => Observed::User { id, directory, object: None },
             HeldKind::Group => Observed::Group { id, directory, object: None },
         };
-        let ends_users = u64::from(kind == HeldKind::User && holding.active);
+        let is_counted = kind == HeldKind::User && !self.emptied.contains(&holding.directory);
+        let users = u64::from(is_counted && holding.active);
         let told = Told { observed, asked_at, compared_with: Some(holding.row.seq) };
-        self.decide(difference, held, Some(told), ends_users)
+        self.decide(difference, held, Some(told), Ended { users, directories: 0 })
     }
 
     fn present(
@@ -296,21 +304,31 @@ impl<'a> Recorder<'a> {
         if moves && !self.moved.insert(key_of_end(kind.into(), id)) {
             return Ok(());
         }
-        let was_active = our.as_ref().is_some_and(|our| our.holding.active);
-        let ends = kind == HeldKind::User && was_active && (moves || !their.active);
+        let ends = our.as_ref().is_some_and(|our| {
+            let found = Found { listed_in: directory, object: &object, active: their.active };
+            let is_counted = kind == HeldKind::Group || our.holding.active;
+            is_counted && !self.shown.goes_on(kind, &our.holding.directory, &found)
+        });
         let home_here = our.as_ref().map_or(directory, |our| our.holding.directory.as_str());
         let known_at = self.engine.views().last_updated_at(kind, id, ours.cut);
-        let is_older = their.updated_at.zip(known_at).is_some_and(|(their, our)| their < our);
         let held = if ends && self.is_guarded(home_here) {
             Some(HeldReason::Guard)
         } else {
-            (is_older && self.guard != Guard::Off).then_some(HeldReason::SourceOlder)
+            self.held_as_older(their.updated_at, known_at)
         };
         let difference = found(kind.into(), directory, &[id], how, fields);
         let observed = observed(kind, id, directory, &object);
-        let compared_with = our.map(|our| our.holding.row.seq);
+        let compared_with = our.as_ref().map(|our| our.holding.row.seq);
         let told = Told { observed, asked_at: seen.asked_at, compared_with };
-        self.decide(difference, held, Some(told), u64::from(ends && !their.active))
+        let is_counted = kind == HeldKind::User && !self.emptied.contains(home_here);
+        let users = u64::from(ends && is_counted);
+        self.decide(difference, held, Some(told), Ended { users, directories: 0 })
+    }
+
+    /// Tells if an object is held because its version is before that of the log.
+    fn held_as_older(&self, their: Option<Millis>, our: Option<Millis>) -> Option<HeldReason> {
+        let is_older = their.zip(our).is_some_and(|(their, our)| their < our);
+        (is_older && self.guard != Guard::Off).then_some(HeldReason::SourceOlder)
     }
 
     /// Compares the memberships as they are now.
@@ -350,13 +368,23 @@ impl<'a> Recorder<'a> {
         asked_at: Millis,
     ) -> Result<(), Trouble> {
         let ends = [(DifferentKind::User, user), (DifferentKind::Group, group)];
-        if ends.iter().any(|(kind, id)| self.ended.contains(&key_of_end(*kind, id))) {
+        if ends.iter().any(|(kind, id)| self.ended.contains(&key_of_end(*kind, id)))
+            || self.ended_with_directory(user)
+        {
             return Ok(());
         }
         let is_undecided = self.undecided_users.contains(&fingerprint(user));
         let held = self.held_absence(directory);
         let held = held.or(is_undecided.then_some(HeldReason::NewerEvent));
         self.membership(directory, group, user, HowDifferent::MissingThere, held, asked_at)
+    }
+
+    /// Tells if a user ended in this run with its directory, and was not found in another. Of a run
+    /// that is not dry the log tells it.
+    fn ended_with_directory(&self, user: &str) -> bool {
+        let held = Ours::now(self.engine).holding(HeldKind::User, user);
+        held.is_some_and(|held| self.is_over(&held.directory))
+            && !self.moved.contains(&key_of_end(DifferentKind::User, user))
     }
 
     fn membership_begun(
@@ -400,7 +428,7 @@ impl<'a> Recorder<'a> {
             present: how == HowDifferent::MissingHere,
         };
         let told = Told { observed, asked_at, compared_with: None };
-        self.decide(difference, held, Some(told), 0)
+        self.decide(difference, held, Some(told), Ended::default())
     }
 
     /// Keeps a difference, and what is recorded of it unless it is held.
@@ -409,7 +437,7 @@ impl<'a> Recorder<'a> {
         difference: FoundDifference,
         held: Option<HeldReason>,
         observed: Option<Told>,
-        ends_users: u64,
+        ended: Ended,
     ) -> Result<(), Trouble> {
         let difference = FoundDifference { held, ..difference };
         let discovery = observed.filter(|_| held.is_none()).map(|finding| {
@@ -422,7 +450,7 @@ impl<'a> Recorder<'a> {
             self.note_effect(&difference);
         }
         let is_observed = discovery.is_some();
-        self.batch.push(Decided { difference, discovery, is_observed, ends_users });
+        self.batch.push(Decided { difference, discovery, is_observed, ended });
         if self.batch.len() >= BATCH { self.begin_to_record() } else { Ok(()) }
     }
 
@@ -487,16 +515,13 @@ impl<'a> Recorder<'a> {
         true
     }
 
-    fn keep(&mut self, Decided { difference, ends_users, .. }: &Decided) -> Result<(), Trouble> {
+    fn keep(&mut self, Decided { difference, ended, .. }: &Decided) -> Result<(), Trouble> {
         let outcome = &mut self.outcome;
         if difference.held.is_some() {
             outcome.with_held.insert(difference.directory_id.clone());
         }
         if difference.recorded.is_some() {
-            outcome.ended_users += ends_users;
-            let is_directory = difference.kind == DifferentKind::Directory;
-            let is_gone = difference.difference == HowDifferent::MissingThere;
-            outcome.ended_directories += u64::from(is_directory && (is_gone || *ends_users > 0));
+            outcome.ended = outcome.ended.plus(*ended);
         }
         Ok(self.progress.add(difference, self.folder)?)
     }

@@ -10,8 +10,8 @@ use serde_json::json;
 use super::again::{SINGLY_MAX, SecondLook};
 use super::compare::Served;
 use super::earlier::earlier_ends;
-use super::guard::{Ends, Guard, Tally, run_ends_too_much};
-use super::leaving::Leaving;
+use super::ending::{Answered, Ending};
+use super::guard::{Ended, Ends, Guard, Tally, run_ends_too_much};
 use super::listing::{Listed, Lister, Lists, Look, TheirDirectory, engine_of};
 use super::ours::Ours;
 use super::plan::{
@@ -19,12 +19,16 @@ use super::plan::{
 };
 use super::progress::{DifferentKind, DirectoryState, Progress, RunProgress, RunState, Step};
 use super::record::{DirectoryNow, Outcome, Recorder};
+use super::shown::{Moved, Shown};
 use super::sort::{Sorted, Texts};
 use super::trouble::Trouble;
 use crate::documents::Shape;
 use crate::engine::Engine;
 use crate::sources::{PullError, Source, SourceError, Take};
 use crate::time;
+
+/// The reason why a directory that is not listed may be there all the same.
+const DIRECTORIES_UNCLEAN: &str = "the list of directories has an object without a usable id";
 
 /// What a run compares, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,13 +75,15 @@ struct Now {
 struct Directories {
     works: BTreeMap<String, Work>,
     deleted_here: Vec<String>,
+    /// Those that the source has, as far as it is known by now.
+    shown: Shown,
 }
 
 /// The answers to the second look.
-struct Answers {
-    groups: Sorted,
-    users: Sorted,
-    members: Sorted,
+pub(super) struct Answers {
+    pub(super) groups: Sorted,
+    pub(super) users: Sorted,
+    pub(super) members: Sorted,
 }
 
 impl Running<'_> {
@@ -88,16 +94,17 @@ impl Running<'_> {
         let mut directories = self.list(&mut lists)?;
         self.pull()?;
         self.progress.begin(Step::Comparing);
-        let Lists { groups, users, members, mut texts } = lists;
+        let Lists { groups, users, members, mut texts, moved } = lists;
         let lists =
             SortedLists { groups: groups.sort()?, users: users.sort()?, members: members.sort()? };
         let engine = engine_of(self.engine)?;
         let cut = Ours::now(&engine).cut;
-        let candidates = self.plan(&engine, cut, &lists, &mut directories.works)?;
-        let mut held = self.held(&engine, &directories.works)?;
+        let candidates = self.plan(&engine, cut, &lists, &moved, &mut directories.works)?;
+        let earlier = earlier_ends(&engine, self.started_at)?;
+        let mut held = self.held(&directories.works, earlier.all);
         drop(engine);
         self.progress.begin(Step::LookingAgain);
-        let answers = self.look(cut, &candidates, &mut directories.works, &held, &mut texts)?;
+        let answers = self.look(cut, &candidates, &mut directories, &held, &mut texts)?;
         if directories.works.values().any(|work| work.plan.doubted != Doubted::default())
             || directories.works.values().any(|work| work.now.is_some())
         {
@@ -106,14 +113,15 @@ impl Running<'_> {
         self.progress.begin(Step::Recording);
         let engine = engine_of(self.engine)?;
         // The second look may show other ends than the lists: they are judged as well.
-        let ending = Leaving { engine: &engine, answers: &answers.users, texts: &mut texts };
-        let leaving = ending.count(&candidates.users)?;
+        let ending = Ending::new(&engine, &directories.shown, &mut texts);
+        let answered = ending.count(&candidates, &answers)?;
         for (id, work) in &mut directories.works {
-            work.judge_again(leaving.get(id).copied().unwrap_or(0), &engine);
+            work.judge_again(answered.get(id).copied().unwrap_or_default(), &engine);
         }
-        held.extend(self.held(&engine, &directories.works)?);
-        let outcome =
+        held.extend(self.held(&directories.works, earlier.all));
+        let mut outcome =
             self.record(&engine, &directories, &candidates, &answers, &held, &mut texts)?;
+        outcome.ended = outcome.ended.plus(earlier.untold);
         self.complete(&engine, &directories.works, outcome)
     }
 
@@ -128,8 +136,9 @@ impl Running<'_> {
         })
     }
 
-    fn lister(&self) -> Lister<'_> {
-        Lister { source: self.source.client(), engine: self.engine, progress: self.progress }
+    fn lister<'a>(&'a self, shown: &'a Shown) -> Lister<'a> {
+        let (source, engine) = (self.source.client(), self.engine);
+        Lister { source, engine, progress: self.progress, shown }
     }
 
     /// Lists everything that the source has.
@@ -139,13 +148,14 @@ impl Running<'_> {
         let whole = |error| match error {
             Trouble::Directory(cause) | Trouble::Run(cause) => Trouble::Run(cause),
         };
-        let (theirs, clean) = self.lister().directories(only).map_err(whole)?;
+        let (theirs, clean) = self.lister(&Shown::default()).directories(only).map_err(whole)?;
         let mut directories = self.begin(theirs, clean)?;
+        let lister = self.lister(&directories.shown);
         for (id, work) in &mut directories.works {
             let Some(their) = &work.their else { continue };
             self.progress.set(id, DirectoryState::Listing);
             self.progress.count_directory();
-            match self.lister().list(their, lists) {
+            match lister.list(their, lists) {
                 Ok(listed) => {
                     work.listed = listed;
                     self.progress.set(id, DirectoryState::Listed);
@@ -161,19 +171,23 @@ impl Running<'_> {
     fn begin(&self, theirs: Vec<TheirDirectory>, clean: bool) -> Result<Directories, Trouble> {
         let engine = engine_of(self.engine)?;
         let ours = Ours::now(&engine);
-        let held: BTreeMap<String, HeldDirectory> = engine
-            .views()
-            .held_directories(ours.cut)
+        let held = engine.views().held_directories(ours.cut);
+        let shown = self.shown(&held, &theirs);
+        let held: BTreeMap<String, HeldDirectory> = held
             .into_iter()
             .filter(|held| self.scope.directory.as_ref().is_none_or(|only| *only == held.id))
             .map(|held| (held.id.clone(), held))
             .collect();
         let mut theirs: BTreeMap<String, TheirDirectory> =
             theirs.into_iter().map(|their| (their.id.clone(), their)).collect();
-        let mut directories = Directories { works: BTreeMap::new(), deleted_here: Vec::new() };
+        let mut directories =
+            Directories { works: BTreeMap::new(), deleted_here: Vec::new(), shown };
         let ids: BTreeSet<String> = theirs.keys().chain(held.keys()).cloned().collect();
         if let (Some(only), true) = (&self.scope.directory, ids.is_empty()) {
             return Err(Trouble::Run(format!("neither the log nor the source has `{only}`")));
+        }
+        if !clean {
+            self.progress.doubt_whole(DIRECTORIES_UNCLEAN.into());
         }
         for id in ids {
             let (their, our) = (theirs.remove(&id), held.get(&id));
@@ -186,8 +200,13 @@ impl Running<'_> {
             }
             let was_named = our.is_some();
             let our = our.and_then(|our| our.row.clone());
+            if their.is_none() && our.is_none() {
+                continue;
+            }
             // An absence needs a clean list.
-            if their.is_none() && (our.is_none() || !clean) {
+            if their.is_none() && !clean {
+                self.progress.doubt(&id, DIRECTORIES_UNCLEAN.into());
+                self.progress.set_undecided(&id);
                 continue;
             }
             self.progress.set(&id, DirectoryState::Waiting);
@@ -196,22 +215,37 @@ impl Running<'_> {
         Ok(directories)
     }
 
+    /// Returns the directories that the source has. If only one is compared, the others are taken to
+    /// be as the log has them.
+    fn shown(&self, held: &[HeldDirectory], theirs: &[TheirDirectory]) -> Shown {
+        let others = held.iter().filter(|_| self.scope.directory.is_some());
+        let others = others.filter_map(|held| Some((held.id.clone(), held.row.as_ref()?.active)));
+        let theirs = theirs.iter().map(|their| (their.id.clone(), their.is_active()));
+        let mut shown: BTreeMap<String, bool> = others.collect();
+        if let Some(only) = &self.scope.directory {
+            shown.remove(only);
+        }
+        shown.extend(theirs);
+        Shown(shown)
+    }
+
     /// Compares both sides for the first time.
     fn plan(
         &self,
         engine: &Engine,
         cut: Cut,
         lists: &SortedLists,
+        moved: &Moved,
         works: &mut BTreeMap<String, Work>,
     ) -> Result<Candidates, Trouble> {
         let ours = Ours { engine, cut };
-        let mut planner = Planner::new(ours, lists, self.folder)?;
+        let mut planner = Planner::new(ours, lists, moved, self.folder)?;
         for (id, work) in works {
             if self.progress.has_failed(id) {
                 continue;
             }
             // Events may have come since.
-            work.our = engine.views().held_directory(id, cut).and_then(|held| held.row);
+            work.our = ours.row(id);
             let our = work.our.as_ref().map(|row| ours.directory(row)).transpose()?;
             let their = work.their.as_ref().map(|their| Served::their_directory(&their.object));
             work.end = match (&our, &their) {
@@ -221,7 +255,7 @@ impl Running<'_> {
             };
             work.plan = match their {
                 Some(_) => planner.plan(id, &work.listed, work.end)?,
-                None => plan_of_gone(ours, id)?,
+                None => plan_of_gone(ours, moved, id)?,
             };
             work.was_named |= work.our.is_some();
             work.now = work.doubt(our.as_ref(), their.as_ref());
@@ -230,11 +264,7 @@ impl Running<'_> {
     }
 
     /// Returns the directories in which nothing ends in this run.
-    fn held(
-        &self,
-        engine: &Engine,
-        works: &BTreeMap<String, Work>,
-    ) -> Result<HashSet<String>, Trouble> {
+    fn held(&self, works: &BTreeMap<String, Work>, earlier: Ended) -> HashSet<String> {
         let guard = self.scope.guard;
         let compared = || works.iter().filter(|(id, _)| !self.progress.has_failed(id));
         let mut directories = Tally::default();
@@ -242,7 +272,6 @@ impl Running<'_> {
             directories.count(work.end != DirectoryEnd::Stays);
         }
         let ends: Vec<Ends> = compared().map(|(_, work)| work.plan.ends).collect();
-        let earlier = earlier_ends(engine, self.started_at)?;
         let all = run_ends_too_much(directories, ends, earlier, guard);
         if all {
             tracing::warn!(
@@ -252,8 +281,7 @@ impl Running<'_> {
             );
         }
         let too_many = |work: &Work| all || work.plan.ends.are_too_many(guard);
-        let held = compared().filter(|(_, work)| too_many(work)).map(|(id, _)| id.clone());
-        Ok(held.collect())
+        compared().filter(|(_, work)| too_many(work)).map(|(id, _)| id.clone()).collect()
     }
 
     /// Asks again about what differs.
@@ -261,13 +289,14 @@ impl Running<'_> {
         &self,
         cut: Cut,
         candidates: &Candidates,
-        works: &mut BTreeMap<String, Work>,
+        directories: &mut Directories,
         held: &HashSet<String>,
         texts: &mut Texts,
     ) -> Result<Answers, Trouble> {
-        self.look_at_directories(works, held)?;
+        self.look_at_directories(directories, held)?;
+        let Directories { works, shown, .. } = directories;
         let (homes, plans) = (homes(works), plans(works));
-        let lister = self.lister();
+        let lister = self.lister(shown);
         let look = SecondLook {
             lister: &lister,
             cut,
@@ -285,12 +314,15 @@ impl Running<'_> {
 
     fn look_at_directories(
         &self,
-        works: &mut BTreeMap<String, Work>,
+        directories: &mut Directories,
         held: &HashSet<String>,
     ) -> Result<(), Trouble> {
+        let Directories { works, shown, .. } = directories;
+        let nothing = Shown::default();
+        let lister = self.lister(&nothing);
         let doubted = works.values().filter(|work| work.is_doubted()).count();
         let again = if doubted > SINGLY_MAX {
-            let (again, _) = self.lister().directories(None)?;
+            let (again, _) = lister.directories(None)?;
             again.into_iter().map(|their| (their.id.clone(), their)).collect()
         } else {
             BTreeMap::new()
@@ -307,7 +339,7 @@ impl Running<'_> {
             if doubted > SINGLY_MAX && held.contains(id) {
                 continue;
             }
-            match self.lister().look(Shape::Directory, id) {
+            match lister.look(Shape::Directory, id) {
                 Ok(Look::Present { object, asked_at }) => {
                     let their = TheirDirectory { id: id.clone(), object, asked_at };
                     work.now = Some(Now { their: Some(their), asked_at });
@@ -318,6 +350,15 @@ impl Running<'_> {
                 Ok(Look::Undecided(error)) => self.progress.fail(id, error.to_string()),
                 Err(Trouble::Directory(error)) => self.progress.fail(id, error),
                 Err(error) => return Err(error),
+            }
+        }
+        for (id, work) in works.iter() {
+            match &work.now {
+                Some(Now { their: Some(their), .. }) => {
+                    shown.0.insert(id.clone(), their.is_active());
+                }
+                Some(Now { their: None, .. }) => drop(shown.0.remove(id)),
+                None => {}
             }
         }
         Ok(())
@@ -334,9 +375,9 @@ impl Running<'_> {
         texts: &mut Texts,
     ) -> Result<Outcome, Trouble> {
         use rollcall_projections::HeldKind::{Group, User};
-        let Directories { works, deleted_here } = directories;
+        let Directories { works, deleted_here, shown } = directories;
         let homes = homes(works);
-        let mut recorder = Recorder::new(self, engine, held, &homes);
+        let mut recorder = Recorder::new(self, engine, held, &homes, shown);
         for (id, _) in works.iter().filter(|(_, work)| !work.listed.is_clean(work.their.is_some()))
         {
             recorder.note_undecided(id);
@@ -360,7 +401,7 @@ impl Running<'_> {
                 was_listed: work.their.is_some(),
                 their: now.their.as_ref(),
                 asked_at: now.asked_at,
-                active_users: work.plan.ends.users.there,
+                active_users: work.plan.ends.users.ending,
             })?;
         }
         recorder.flush()?;
@@ -377,25 +418,25 @@ impl Running<'_> {
         works: &BTreeMap<String, Work>,
         outcome: Outcome,
     ) -> Result<RunState, Trouble> {
-        let (mut clean, mut all_clean) = (Vec::new(), true);
+        let mut clean = Vec::new();
         for (id, work) in works.iter().filter(|(id, _)| !self.progress.has_failed(id)) {
             let is_clean =
                 work.listed.is_clean(work.their.is_some()) && !outcome.undecided.contains(id);
             if is_clean {
                 self.progress.set(id, DirectoryState::Clean);
             } else {
-                all_clean = false;
                 self.progress.set_undecided(id);
             }
             clean.extend(is_clean.then_some(id.as_str()));
         }
-        let failed = self.progress.failed();
+        let failed = self.progress.unsettled();
         let held = self.progress.now().held;
         self.source.status().add_held(held);
         if !clean.is_empty() && !self.scope.dry {
             self.write_record(engine, &clean, &failed, &outcome)?;
         }
-        Ok(match (failed.is_empty() && all_clean, held) {
+        let is_whole = failed.is_empty() && self.progress.now().error.is_none();
+        Ok(match (is_whole, held) {
             (false, _) => RunState::Failed,
             (true, 0) => RunState::Completed,
             (true, _) => RunState::Held,
@@ -414,7 +455,7 @@ impl Running<'_> {
         let agrees = |id: &&&str| !outcome.with_held.contains(**id);
         let failed: Vec<_> =
             failed.iter().map(|(id, error)| json!({ "id": id, "error": error })).collect();
-        let Outcome { ended_users, ended_directories, .. } = outcome;
+        let Ended { users, directories } = outcome.ended;
         let RunProgress { compared, recorded, held, .. } = self.progress.now();
         let data = json!({
             "object": "reconciliation",
@@ -429,7 +470,7 @@ impl Running<'_> {
             "differences": self.progress.difference_count(),
             "recorded": recorded,
             "held": held,
-            "ended": { "directories": ended_directories, "users": ended_users },
+            "ended": { "directories": directories, "users": users },
         });
         let origin = self.source.client().origin();
         engine.end_reconciliation(origin, self.id, self.started_at, data)?;
@@ -461,25 +502,27 @@ impl Work {
         differs.then(|| Now { their: self.their.clone(), asked_at })
     }
 
-    /// Takes the answers of the second look as its end, and the users who leave it by them.
-    fn judge_again(&mut self, leaving: u64, engine: &Engine) {
+    /// Takes the answers of the second look as its end, and as the ends of what is in it.
+    fn judge_again(&mut self, answered: Answered, engine: &Engine) {
         if let Some(now) = &self.now {
-            let their = now.their.as_ref().map(|their| Served::their_directory(&their.object));
             let is_active = self
                 .our
                 .as_ref()
                 .is_some_and(|row| Ours::now(engine).directory(row).is_ok_and(|our| our.active));
-            self.end = match their {
+            self.end = match &now.their {
                 // What was listed is not absent in this run.
                 None if self.their.is_some() => DirectoryEnd::Stays,
                 None => DirectoryEnd::Gone,
-                Some(their) if is_active && !their.active => DirectoryEnd::Inactive,
+                Some(their) if is_active && !their.is_active() => DirectoryEnd::Inactive,
                 Some(_) => DirectoryEnd::Stays,
             };
         }
-        let users = &mut self.plan.ends.users;
-        let all = self.end != DirectoryEnd::Stays;
-        users.ending = if all { users.there } else { leaving.min(users.there) };
+        let Answered { ending, moved } = answered;
+        let Ends { users, groups, memberships } = &mut self.plan.ends;
+        let is_gone = self.end == DirectoryEnd::Gone;
+        users.end_again(self.end != DirectoryEnd::Stays, ending.users, moved.users);
+        groups.end_again(is_gone, ending.groups, moved.groups);
+        memberships.end_again(is_gone, ending.memberships, moved.memberships);
     }
 
     /// Tells if it is asked for again: what no record ever named is asked for once.

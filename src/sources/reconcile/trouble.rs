@@ -17,6 +17,16 @@ pub(super) enum Trouble {
     Run(String),
 }
 
+impl Trouble {
+    /// Says what it is about, if it is only about a directory.
+    pub(super) fn about(self, what: &str) -> Trouble {
+        match self {
+            Trouble::Directory(cause) => Trouble::Directory(format!("{what}: {cause}")),
+            run @ Trouble::Run(_) => run,
+        }
+    }
+}
+
 impl From<SourceError> for Trouble {
     fn from(error: SourceError) -> Trouble {
         match error {

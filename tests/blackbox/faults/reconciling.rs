@@ -15,17 +15,17 @@ use crate::kit::source::reconciling::{
 };
 use crate::kit::source::stand_in::{SOURCE_KEY, StandIn};
 
-const MINUTE_MS: i64 = 60_000;
-const D: &str = "directory_1";
+pub(super) const MINUTE_MS: i64 = 60_000;
+pub(super) const D: &str = "directory_1";
 
 /// A stand-in whose events are long gone: a directory with users, and a group of all of them.
-fn source_with_users(count: usize) -> StandIn {
+pub(super) fn source_with_users(count: usize) -> StandIn {
     let source = StandIn::start();
     add_directory(&source, D, count);
     source
 }
 
-fn add_directory(source: &StandIn, id: &str, users: usize) {
+pub(super) fn add_directory(source: &StandIn, id: &str, users: usize) {
     let at = now_ms() - 30 * MINUTE_MS;
     let mut contents = source.contents();
     contents.put_directory(directory(id, "Halden", at));
@@ -38,16 +38,16 @@ fn add_directory(source: &StandIn, id: &str, users: usize) {
     }
 }
 
-fn user_id(number: usize) -> String {
+pub(super) fn user_id(number: usize) -> String {
     format!("directory_user_{D}_{number:04}")
 }
 
-fn start(data: &Path, url: &str) -> Server {
+pub(super) fn start(data: &Path, url: &str) -> Server {
     Puller::of(data, url).start()
 }
 
 /// A server that is in step with a source.
-fn imported(data: &Path, url: &str) -> Server {
+pub(super) fn imported(data: &Path, url: &str) -> Server {
     let server = start(data, url);
     let run = reconcile(&server, &whole());
     assert_eq!(run["state"], "completed", "{run}");
@@ -458,6 +458,34 @@ fn a_kill_in_the_middle_of_an_import_records_nothing_twice() {
     things.dedup();
     assert_eq!((all, things.len()), (2 + 2 * USERS, all), "nothing is observed twice");
     assert_in_step(&server, &source.url, SOURCE_KEY);
+}
+
+#[test]
+fn a_kill_in_the_middle_of_a_later_run_records_nothing_twice_and_the_next_run_ends_it() {
+    const USERS: usize = 2500;
+    let (source, data) = (source_with_users(USERS), tempfile::tempdir().unwrap());
+    let server = imported(data.path(), &source.url);
+    {
+        let mut contents = source.contents();
+        for user in contents.users.values_mut() {
+            user["email"] = "new@foo.example".into();
+        }
+        // Some go as well, as few as the guard lets through.
+        (0..5).for_each(|number| contents.remove_user(&user_id(number)));
+    }
+    let before = observations(&server).len();
+    begin(&server, &whole());
+    while server.get("/rollcall/v1/reconciliations").json()["data"][0]["recorded"] == 0 {}
+    signal(server.pid(), "KILL");
+    server.wait();
+    let server = start(data.path(), &source.url);
+    let recorded = observations(&server).len() - before;
+    assert!(recorded > 0, "what was told as recorded is there");
+    let run = reconcile(&server, &whole());
+    assert_eq!((&run["state"], &run["recorded"]), (&json!("completed"), &json!(USERS - recorded)));
+    assert_eq!(observations(&server).len(), before + USERS, "one for each user");
+    assert_in_step(&server, &source.url, SOURCE_KEY);
+    assert_eq!(differences(&reconcile(&server, &whole())), [""; 0]);
 }
 
 #[test]

@@ -134,6 +134,19 @@ impl Case {
         self.world.set_mapping(act, mapping, ms(from), Value::Null)
     }
 
+    /// Deletes a directory here, and returns when that occurred.
+    pub fn delete_directory(&mut self, id: &str) -> i64 {
+        let path = format!("/directories/{id}");
+        let (status, _) = self.server(operate(Method::DELETE, &path, &json!({})));
+        assert_eq!(status, 202, "{id}");
+        let event = "rollcall.directory.deleted";
+        let (_, listed) = self.server_json(get(&format!("/events?events={event}&limit=100")));
+        let act = listed["data"].as_array().unwrap().last().unwrap();
+        let at = read_time(act["created_at"].as_str().unwrap()).unwrap();
+        self.world.delete_directory(act["id"].as_str().unwrap(), id, at);
+        at
+    }
+
     fn act(&mut self, path: &str, event: &str, body: &Value) -> Act {
         let (status, set) =
             self.server_json(operate(Method::PUT, &format!("/rollcall/v1/{path}"), body));
@@ -249,6 +262,7 @@ fn outcome(expected: Expected) -> [ObservationOutcome; 1] {
         Expected::Unchanged => ObservationOutcome::Unchanged,
         Expected::NewerEvent => ObservationOutcome::NewerEvent,
         Expected::UnknownUser => ObservationOutcome::UnknownUser,
+        Expected::DeletedHere => ObservationOutcome::DeletedHere,
     }]
 }
 

@@ -7,7 +7,7 @@ use crate::kit::case::{Case, LATEST, at, known, ms, second};
 use crate::kit::model::Cut;
 use crate::kit::model::observations::{Expected, Thing};
 
-use Expected::{NewerEvent, Unchanged, UnknownUser};
+use Expected::{DeletedHere, NewerEvent, Recorded, Unchanged, UnknownUser};
 
 /// Returns a user of directory D as the source has it, last changed at a second.
 fn changed(id: &str, at: u32) -> Option<Value> {
@@ -347,4 +347,51 @@ fn directories_that_are_observed_begin_pause_and_end() {
         assert!(case.has("/directory_users/U", LATEST));
         case.all_changes();
     }
+}
+
+#[test]
+fn nothing_of_a_directory_that_an_operator_deleted_is_recorded_until_an_event_activates_it() {
+    let mut case = Case::default();
+    case.directory("activated", 1).user("created", 5, "U").group("created", 5, "G");
+    let deleted = case.delete_directory("D");
+    let directory = Thing::Directory("D".to_owned());
+    let user = |id: &str, directory: &str| Thing::User(id.to_owned(), directory.to_owned());
+    let group = Thing::Group("G".to_owned(), "D".to_owned());
+    let pair = Thing::Membership("U".to_owned(), "G".to_owned(), "D".to_owned());
+    let shown = |thing: &Thing| match thing {
+        Thing::Membership(..) => Some(json!(true)),
+        Thing::Directory(_) => named("D"),
+        Thing::User(id, _) | Thing::Group(id, _) => {
+            Some(json!({ "id": id, "directory_id": "D", "updated_at": second(50) }))
+        }
+    };
+    let all = [directory.clone(), user("U", "D"), user("V", "D"), group, pair];
+    let is_held = |case: &mut Case, asked: i64| {
+        for thing in &all {
+            assert_eq!(case.observe_at(thing, shown(thing), asked), DeletedHere, "{thing:?}");
+            assert_eq!(case.observe_at(thing, None, asked), DeletedHere, "{thing:?}");
+        }
+    };
+    is_held(&mut case, deleted + 1);
+    // Neither a deactivation ends that, nor an activation of before that comes late.
+    case.directory("activated", 40);
+    let later = |case: &mut Case, id: &str, event: &str, at: i64| {
+        let at_text = crate::kit::model::rfc3339(at);
+        let data = json!({ "id": "D", "name": "d" });
+        let body = json!({ "id": id, "event": event, "created_at": at_text, "data": data });
+        case.deliver_bytes(body.to_string().as_bytes(), at);
+    };
+    later(&mut case, "later1", "dsync.deactivated", deleted + 2);
+    is_held(&mut case, deleted + 10);
+    // Another directory is observed all the while.
+    let elsewhere = json!({ "id": "W", "directory_id": "E", "updated_at": second(20) });
+    assert_eq!(case.observe_at(&user("W", "E"), Some(elsewhere), deleted + 10), recorded(20));
+    later(&mut case, "later2", "dsync.activated", deleted + 20);
+    let asked = deleted + 30;
+    assert_eq!(case.observe_at(&directory, named("D"), asked), Recorded(asked));
+    let said = shown(&user("U", "D"));
+    assert_eq!(case.observe_at(&user("U", "D"), said, asked), Recorded(asked));
+    // The latest deletion is the source's own now.
+    assert_eq!(case.observe_at(&directory, None, asked + 10), Recorded(asked + 10));
+    assert_eq!(case.observe_at(&directory, named("D"), asked + 20), Recorded(asked + 20));
 }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{
-    Cut, DirectoryChange, End, Event, Fact, Kind, Object, Record, Standing, World, entity_id,
+    Cut, DirectoryChange, End, Event, Fact, Kind, Object, Record, Standing, View, World, entity_id,
     moment, text,
 };
 
@@ -150,6 +150,8 @@ pub enum Expected {
     Unchanged,
     NewerEvent,
     UnknownUser,
+    /// An operator deleted its directory here.
+    DeletedHere,
 }
 
 impl World {
@@ -162,6 +164,13 @@ impl World {
         asked: i64,
     ) -> Expected {
         let view = self.view(Cut::default());
+        let (Thing::Directory(home)
+        | Thing::User(_, home)
+        | Thing::Group(_, home)
+        | Thing::Membership(_, _, home)) = thing;
+        if view.is_deleted_here(home) {
+            return Expected::DeletedHere;
+        }
         let own = |event: &&&Event| match (&event.fact, thing) {
             (Fact::Directory { id, .. }, Thing::Directory(wanted)) => id == wanted,
             (Fact::Entity { kind: Kind::User, id, .. }, Thing::User(wanted, _)) => id == wanted,
@@ -233,5 +242,20 @@ impl World {
                 Expected::Recorded(said.filter(|_| is_active).filter(is_after_all).unwrap_or(asked))
             }
         }
+    }
+}
+
+impl View<'_> {
+    /// Tells if the latest deletion of a directory is an operator's, and no event has activated it
+    /// since.
+    fn is_deleted_here(&self, directory: &str) -> bool {
+        let activation = self.latest(|fact| {
+            matches!(fact,
+            Fact::Directory { id, change: DirectoryChange::Activated, .. } if id == directory)
+        });
+        self.latest_deletion(directory).is_some_and(|deletion| {
+            deletion.id.starts_with("op_")
+                && activation.is_none_or(|activation| deletion.is_later_than(activation))
+        })
     }
 }

@@ -1,6 +1,8 @@
 //! A proxy before a source, which answers as a test tells it: too often asked, broken, late, cut
 //! off, empty, or only after something has changed.
 
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -49,6 +51,40 @@ pub struct Rule {
 struct State {
     rules: Vec<Rule>,
     requests: Vec<Arrived>,
+    /// Random faults for all requests.
+    random: Option<Random>,
+}
+
+/// Faults by chance. They depend on the seed, the request, and how often it came, so that a run is
+/// like any other of its seed, in whatever order its requests arrive.
+struct Random {
+    seed: u64,
+    /// Of a hundred requests, those that fail.
+    share: u64,
+    /// How often each request came.
+    came: HashMap<String, u64>,
+}
+
+/// A request that failed so often in a row is answered, so that no test depends on its luck.
+const FAILURES_IN_A_ROW: u64 = 3;
+
+impl Random {
+    fn fault(&mut self, target: &str) -> Option<Fault> {
+        let came = self.came.entry(target.to_owned()).or_default();
+        *came += 1;
+        let mut hash = DefaultHasher::new();
+        (self.seed, target, *came).hash(&mut hash);
+        let drawn = hash.finish();
+        if came.is_multiple_of(FAILURES_IN_A_ROW + 1) || drawn % 100 >= self.share {
+            return None;
+        }
+        Some(match drawn / 100 % 4 {
+            0 => Fault::TooMany("0".into()),
+            1 => Fault::Status(500),
+            2 => Fault::CutOff,
+            _ => Fault::Late(Duration::from_millis(50)),
+        })
+    }
 }
 
 /// A running proxy. The first rule that fits a request decides.
@@ -70,8 +106,13 @@ impl Faulty {
             state.requests.push(arrived);
             let rule = state.rules.iter().position(|rule| rule.meets(request));
             let Some(at) = rule else {
+                let fault = state.random.as_mut().and_then(|all| all.fault(&request.target()));
                 drop(state);
-                return forward(&agent, &upstream, request);
+                let forward = || forward(&agent, &upstream, request);
+                return match fault {
+                    Some(mut fault) => fault.answer(forward),
+                    None => forward(),
+                };
             };
             let rule = &mut state.rules[at];
             if rule.skip > 0 {
@@ -99,9 +140,16 @@ impl Faulty {
         lock(&self.state).rules.push(Rule { wanted, skip, times, fault });
     }
 
+    /// Meets a share of all requests, in percent, with a fault by chance: 429, 500, cut off, late.
+    pub fn fail_by_chance(&self, seed: u64, share: u64) {
+        lock(&self.state).random = Some(Random { seed, share, came: HashMap::new() });
+    }
+
     /// Lets everything pass again.
     pub fn heal(&self) {
-        lock(&self.state).rules.clear();
+        let mut state = lock(&self.state);
+        state.rules.clear();
+        state.random = None;
     }
 
     /// The requests that arrived so far.

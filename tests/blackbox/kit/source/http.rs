@@ -74,10 +74,12 @@ impl Listening {
         let (stopped, answer) = (Arc::new(AtomicBool::new(false)), Arc::new(answer));
         let stop = stopped.clone();
         thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
+            for stream in listener.incoming() {
                 if stop.load(Ordering::SeqCst) {
                     return;
                 }
+                // A client that has left already must not end the server.
+                let Ok(stream) = stream else { continue };
                 let (stop, answer) = (stop.clone(), answer.clone());
                 thread::spawn(move || serve(&stream, &stop, &*answer));
             }

@@ -18,11 +18,14 @@ pub struct Ending {
     pub directories: usize,
     pub users: usize,
     pub memberships: usize,
+    /// Of a hundred events, those that never arrive.
+    pub lost: usize,
 }
 
 /// The past as it is written.
 struct Past<'a> {
     contents: &'a mut Contents,
+    lost: usize,
     random: u64,
     at_ms: i64,
     count: u64,
@@ -33,11 +36,12 @@ struct Past<'a> {
 /// The groups of a directory.
 const GROUPS: usize = 10;
 
-/// Gives a stand-in a past. One in 100 events is lost, and a third of all is older than 90 days.
+/// Gives a stand-in a past, of which a third is older than 90 days.
 pub fn write(source: &StandIn, ending: Ending, seed: u64) {
     let mut contents = source.contents();
     let random = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let mut past = Past { contents: &mut contents, random, at_ms: 0, count: 0, users: Vec::new() };
+    let (contents, lost) = (&mut *contents, ending.lost);
+    let mut past = Past { contents, lost, random, at_ms: 0, count: 0, users: Vec::new() };
     for (third, days) in BEGAN_DAYS_AGO.into_iter().enumerate() {
         past.at_ms = now_ms() - days * DAY_MS;
         if third == 0 {
@@ -61,7 +65,7 @@ impl Past<'_> {
         self.count += 1;
         self.at_ms += 10;
         let text = event(&format!("event_{:08}", self.count), kind, self.at_ms, data);
-        if self.next(100) == 0 {
+        if self.next(100) < self.lost {
             self.contents.apply(&text);
         } else {
             self.contents.happen(&text);
