@@ -173,9 +173,18 @@ impl Engine {
     }
 
     /// Sets the most bytes of memory that all mappings may take, about. Those that were set before
-    /// stay, whatever they take.
+    /// stay, whatever they take, and a warning says so if that is more.
     pub fn set_mapping_bytes_max(&self, bytes: u64) {
         self.mapping_bytes_max.store(bytes, Ordering::Relaxed);
+        let taken = self.views().mappings_bytes() as u64;
+        if taken > bytes {
+            tracing::warn!(
+                taken_mib = taken.div_ceil(1 << 20),
+                mapping_memory_mib = bytes >> 20,
+                "the mappings that were set take more memory than all may: they stay, and no other \
+                 is taken until `mapping_memory_mib` is higher"
+            );
+        }
     }
 
     /// Begins the shutdown: wakes all long polls.

@@ -78,7 +78,10 @@ impl Engine {
     /// # Errors
     /// [`WorkError`].
     pub fn prepare(&self, mapping: &Mapping, goes_on: GoesOn<'_>) -> Result<Prepared, WorkError> {
-        let (taken, more) = self.views().mapping_bytes(mapping);
+        let (taken, more) = {
+            let views = self.views();
+            (views.mappings_bytes(), views.bytes_of_mapping(mapping))
+        };
         let bytes_max = self.mapping_bytes_max.load(Ordering::Relaxed);
         if (taken + more) as u64 > bytes_max {
             return Err(WorkError::TooManyMappings { mib_max: bytes_max >> 20 });

@@ -57,9 +57,9 @@ impl Views {
         self.roles.bytes()
     }
 
-    /// Returns about the bytes of memory that all mappings set take, and what another one would add.
-    pub fn mapping_bytes(&self, another: &Mapping) -> (usize, usize) {
-        (self.roles.bytes(), self.roles.bytes_of(another))
+    /// Returns about the bytes of memory that another mapping would add.
+    pub fn bytes_of_mapping(&self, another: &Mapping) -> usize {
+        self.roles.bytes_of(another)
     }
 
     /// Adds the snapshots of the next users with access at the cut, each with the user's number, of

@@ -239,7 +239,7 @@ fn rest(connection: &mut TcpStream) -> String {
 }
 
 /// Lets this process open as many connections as the system allows.
-fn raise_own_limit() {
+pub fn raise_own_limit() {
     let limits = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limits.maximum, ..limits }).unwrap();
 }
@@ -480,4 +480,16 @@ fn a_mapping_that_would_need_more_memory_than_all_may_take_is_refused() {
     let server = serve("3");
     assert_eq!(set(&server, 2, 1000).json()["version"], 3);
     assert_eq!(server.stop(), 0);
+    // A start with a limit that is used up already says so.
+    for (mib, warns) in [("1", true), ("3", false)] {
+        let mut command = Command::new("env");
+        command.arg("ROLLCALL_LOG=warn").arg(binary()).stderr(Stdio::piped());
+        let arguments = ["--mapping-memory-mib", mib];
+        let mut server = Server::start_command(command, folder.path(), &arguments);
+        let mut lines = server.take_stderr();
+        assert_eq!(server.stop(), 0);
+        let mut text = String::new();
+        lines.read_to_string(&mut text).unwrap();
+        assert_eq!(text.contains("mapping_memory_mib"), warns, "{text}");
+    }
 }
