@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::sync::{Arc, OnceLock};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rollcall_projections::Millis;
 use rustix::process::{Resource, Rlimit};
@@ -34,6 +34,13 @@ use crate::time::{self, Clock};
 /// Milliseconds that a stop waits for the server's threads to release the engine. If they hold it
 /// longer, the log is safe, but not marked as closed.
 const RELEASE_TRIES_MAX: u32 = 500;
+
+/// The longest that a stop waits until the store is closed.
+const CLOSE_WITHIN: Duration = Duration::from_secs(15);
+const CLOSE_PAUSE: Duration = Duration::from_millis(1);
+
+const HANGS: &str = "the disk of the data folder does not answer: the stop does not wait for it; \
+    the process, and its lock of the folder, end once it answers";
 
 /// How far the clock may be ahead of the last record at a start unless it is accepted, and from
 /// where on that is warned of. A server may have been stopped for that long.
@@ -432,19 +439,34 @@ impl Running {
         served.map_err(Failure::ours)?;
         // A server that is stopped while it catches up has taken nothing that must be synced.
         if let Some(ready) = engine.get() {
-            ready.close();
+            if !ready.close_in_time() {
+                // What it holds cannot be closed: the lock stays until the disk has answered.
+                std::mem::forget(engine);
+                return Err(Failure::Ours(HANGS.into()));
+            }
             if let Ok(asking) = asking.try_recv() {
                 asking.finish();
             }
             wait_for_release(&engine);
         }
-        // A store that panics at its end is a failure of Rollcall like any other.
-        if catch_unwind(AssertUnwindSafe(|| drop(engine))).is_err() {
-            let panicked = Failure::Ours("the store panicked while it was closed".into());
-            return Err(failures.try_recv().unwrap_or(panicked));
-        }
-        failures.try_recv().map_or(Ok(()), Err)
+        let closed = close_in_time(engine);
+        failures.try_recv().map_or(closed, Err)
     }
+}
+
+/// Closes the log, for a limited time. A store that panics at its end is a failure of Rollcall like
+/// any other.
+fn close_in_time(engine: Arc<OnceLock<Arc<Engine>>>) -> Result<(), Failure> {
+    let closing = thread::spawn(move || drop(engine));
+    let begun = Instant::now();
+    while !closing.is_finished() {
+        if begun.elapsed() > CLOSE_WITHIN {
+            return Err(Failure::Ours(HANGS.into()));
+        }
+        thread::sleep(CLOSE_PAUSE);
+    }
+    let panicked = |_| Failure::Ours("the store panicked while it was closed".into());
+    closing.join().map_err(panicked)
 }
 
 /// Lets this process open as many files as the system allows it: each connection is one.

@@ -7,6 +7,7 @@ mod changes;
 mod condition;
 mod cut;
 mod errors;
+mod hang;
 mod links;
 mod metrics;
 mod observations;
@@ -22,7 +23,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering}
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use rollcall_projections::{EventType, Millis, Seq, Views};
@@ -36,6 +37,7 @@ use condition::StateMoments;
 pub use condition::{LogState, Since};
 pub use cut::KnownAt;
 pub use errors::{ActError, CutError, IngestError};
+use hang::DiskWrite;
 pub use links::{LINKS_AT_ONCE, LinkOutcome, LinkPair, LinkResult};
 use metrics::EngineMetrics;
 pub use observations::{AwaitedOutcomes, Discovery, ObservationOutcome};
@@ -55,6 +57,11 @@ use crate::time::Clock;
 
 /// The longest that a start waits for its clock.
 const WAIT_MAX_MS: Millis = 1500;
+
+/// The longest that a close waits for one write to the disk, and for all of them.
+const CLOSE_STALL_MAX: Duration = Duration::from_secs(15);
+const CLOSE_MAX: Duration = Duration::from_secs(60);
+const CLOSE_PAUSE: Duration = Duration::from_millis(1);
 
 /// The most bytes of memory that all mappings may take, about, if nothing else is set.
 pub const MAPPING_BYTES_MAX: u64 = 256 << 20;
@@ -104,6 +111,8 @@ pub struct Engine {
     failed: AtomicBool,
     /// Set while the disk takes no writes.
     blocked: AtomicBool,
+    /// What the writer writes to the disk now.
+    disk_write: DiskWrite,
     /// Latched when shutdown begins: long polls end.
     shutting_down: AtomicBool,
     on_failure: Box<dyn Fn(&str) + Send + Sync>,
@@ -163,6 +172,7 @@ impl Engine {
             differing_named: Mutex::default(),
             failed: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
+            disk_write: DiskWrite::none(),
             shutting_down: AtomicBool::new(false),
             on_failure: Box::new(on_failure),
         });
@@ -198,17 +208,31 @@ impl Engine {
         self.shutting_down.load(Ordering::SeqCst)
     }
 
-    /// Refuses further events, writes the queued ones, and returns once all are synced.
+    /// Refuses further events, writes the queued ones, and returns once all are synced, or the disk
+    /// does not answer.
     pub fn close(&self) {
+        self.close_in_time();
+    }
+
+    /// Closes as [`Engine::close`] does. Returns false if the disk does not answer: the writer is
+    /// left behind then, and what it has not acknowledged may be in the log or not.
+    pub fn close_in_time(&self) -> bool {
         drop(self.queue.lock().take());
-        if let Some(writer) = self.writer.lock().take() {
-            let _ = writer.join();
+        let Some(writer) = self.writer.lock().take() else { return true };
+        let begun = Instant::now();
+        while !writer.is_finished() {
+            if self.disk_write.so_far() > CLOSE_STALL_MAX || begun.elapsed() > CLOSE_MAX {
+                return false;
+            }
+            thread::sleep(CLOSE_PAUSE);
         }
+        let _ = writer.join();
+        true
     }
 
     /// Returns true while new events and acts are refused: for ever once the log has failed, and
-    /// for as long as its disk takes no writes or the clock has jumped. Questions are still
-    /// answered.
+    /// for as long as its disk takes no writes, or has not answered one for five seconds, or the
+    /// clock has jumped. Questions are still answered.
     pub fn refuses_events(&self) -> bool {
         self.now().is_err()
     }
@@ -219,7 +243,8 @@ impl Engine {
     /// # Errors
     /// [`IngestError::Unavailable`] while events are refused.
     pub fn now(&self) -> Result<Millis, IngestError> {
-        if self.failed.load(Ordering::SeqCst) || self.blocked.load(Ordering::SeqCst) {
+        let is_closed = self.failed.load(Ordering::SeqCst) || self.blocked.load(Ordering::SeqCst);
+        if is_closed || self.disk_write.is_slow() {
             return Err(IngestError::Unavailable);
         }
         self.clock.believable_ms().map_err(|_| IngestError::Unavailable)

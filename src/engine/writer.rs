@@ -179,7 +179,7 @@ impl Engine {
 
     /// Syncs what is not synced yet: an empty append does that.
     fn sync(&self) -> Result<(), AppendError> {
-        self.log.append(Vec::new(), self.clock.now_ms()).map(drop)
+        self.disk_write.during(|| self.log.append(Vec::new(), self.clock.now_ms())).map(drop)
     }
 
     /// Takes events again, if the log does. A batch that was in doubt is settled by then: its
@@ -212,7 +212,7 @@ impl Engine {
 
     /// Keeps that `known_at=<time>` is answered up to a moment. Returns false if it cannot be kept.
     fn keep_answered(&self, moment: Millis) -> bool {
-        match self.log.keep_answered(moment) {
+        match self.disk_write.during(|| self.log.keep_answered(moment)) {
             Ok(answered) => {
                 self.stamps.lock().answered = answered;
                 true
@@ -338,7 +338,7 @@ impl Engine {
     ) -> Result<Vec<Outcome>, AppendError> {
         let kinds: Vec<IngestKind> = events.iter().map(IngestKind::of).collect();
         let begun = Instant::now();
-        let outcomes = self.log.append(events, recorded_at)?;
+        let outcomes = self.disk_write.during(|| self.log.append(events, recorded_at))?;
         self.metrics.count_batch(begun.elapsed(), &kinds, &outcomes);
         self.fold_new().map_err(|error| AppendError::Unknown(error.to_string()))?;
         Ok(outcomes)

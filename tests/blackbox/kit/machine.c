@@ -1,6 +1,6 @@
-/* Changes for one process what the machine does, also while it runs, by two numbers in a file: how
-   many milliseconds the clock is ahead, and the error of every write at a place of a file and of
-   every sync. Only the clock that can be set is changed; the others are those of the system. */
+/* Changes for one process what the machine does, also while it runs, by three numbers in a file: how
+   many milliseconds the clock is ahead, the error of every write at a place of a file and of
+   every sync, and whether these do not end for now. Only the clock that can be set is changed; the others are those of the system. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -14,6 +14,7 @@
 struct machine {
     int64_t clock_ahead_ms;
     int64_t write_error;
+    int64_t write_hangs;
 };
 
 static volatile struct machine *machine;
@@ -40,6 +41,7 @@ int clock_gettime(clockid_t clock, struct timespec *now) {
 }
 
 static int fails(void) {
+    while (machine && machine->write_hangs) usleep(5000);
     if (!machine || !machine->write_error) return 0;
     errno = machine->write_error;
     return 1;

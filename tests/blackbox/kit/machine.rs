@@ -22,7 +22,7 @@ static LIBRARY: LazyLock<Option<(tempfile::TempDir, PathBuf)>> = LazyLock::new(|
 
 /// What the machine does for the processes that run with it. It can be changed meanwhile.
 pub struct TestMachine {
-    /// Two numbers: see machine.c.
+    /// Three numbers: see machine.c.
     state: tempfile::NamedTempFile,
     library: PathBuf,
 }
@@ -38,6 +38,7 @@ impl TestMachine {
         let machine = TestMachine { state, library };
         machine.set_clock_ahead_by(0);
         machine.set_write_error(0);
+        machine.let_writes_hang(false);
         Some(machine)
     }
 
@@ -49,6 +50,11 @@ impl TestMachine {
     /// Makes writes and syncs fail with an error of the system, or succeed again: 0.
     pub fn set_write_error(&self, errno: i64) {
         self.state.as_file().write_all_at(&errno.to_ne_bytes(), 8).unwrap();
+    }
+
+    /// Makes writes and syncs wait until this is called with `false`.
+    pub fn let_writes_hang(&self, hang: bool) {
+        self.state.as_file().write_all_at(&i64::from(hang).to_ne_bytes(), 16).unwrap();
     }
 
     /// Reads the clock.
