@@ -1,7 +1,7 @@
 //! Publishes checkpoints to folders and URLs of auditors at intervals while the server runs.
 
-use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -138,7 +138,7 @@ impl Publish {
         for target in self.places {
             let place = Place { target, authorities: self.authorities.clone() };
             let (stopper, stopped) = mpsc::channel();
-            let engine = engine.clone();
+            let engine = Arc::downgrade(engine);
             stop.push(stopper);
             threads.push(thread::spawn(move || publish_to(&engine, &place, self.every, &stopped)));
         }
@@ -178,7 +178,9 @@ impl Publishers {
     }
 }
 
-fn publish_to(engine: &Engine, place: &Place, every: Duration, stopped: &Receiver<()>) {
+/// Publishes at intervals. It holds the engine only while it reads the log: a place that hangs must
+/// not keep the data folder locked.
+fn publish_to(engine: &Weak<Engine>, place: &Place, every: Duration, stopped: &Receiver<()>) {
     // The size that this process published last. A URL cannot be read back.
     let mut last = 0;
     loop {
@@ -192,7 +194,7 @@ fn publish_to(engine: &Engine, place: &Place, every: Duration, stopped: &Receive
 
 /// Publishes, with retries. Returns whether the stop came meanwhile.
 fn publish_patiently(
-    engine: &Engine,
+    engine: &Weak<Engine>,
     place: &Place,
     last: &mut Seq,
     stopped: &Receiver<()>,
@@ -213,7 +215,7 @@ fn publish_patiently(
 
 /// Publishes in one try. Returns whether a retry is pointless: the checkpoint is published, there
 /// was nothing new, or what is there contradicts the log.
-fn publish_once(engine: &Engine, place: &Place, last: &mut Seq, after: &str) -> bool {
+fn publish_once(engine: &Weak<Engine>, place: &Place, last: &mut Seq, after: &str) -> bool {
     match publish(engine, place, last) {
         Ok(Some(size)) => tracing::info!(place = %place.target, size, "published a checkpoint"),
         Ok(None) => {}
@@ -234,10 +236,16 @@ fn publish_once(engine: &Engine, place: &Place, last: &mut Seq, after: &str) -> 
 }
 
 /// Publishes a checkpoint of the head if the log has grown since the last one. Returns its size.
-fn publish(engine: &Engine, place: &Place, last: &mut Seq) -> Result<Option<Seq>, PublishFailure> {
+fn publish(
+    engine: &Weak<Engine>,
+    place: &Place,
+    last: &mut Seq,
+) -> Result<Option<Seq>, PublishFailure> {
+    let found = place.target.last()?;
+    let Some(engine) = engine.upgrade() else { return Ok(None) };
     let head = engine.head();
-    if let Some((_, note)) = place.target.last()? {
-        let published = trusted(engine, &note)?;
+    if let Some((_, note)) = found {
+        let published = trusted(&engine, &note)?;
         if is_diverged(&published, head, |size| engine.root(size)) {
             return Err(PublishFailure::Diverged { published: published.size });
         }
@@ -247,14 +255,15 @@ fn publish(engine: &Engine, place: &Place, last: &mut Seq) -> Result<Option<Seq>
         engine.note_checkpointed();
         return Ok(None);
     }
-    publish_handovers(engine, place, last, head)?;
-    if head == *last {
-        return Ok(Some(head));
+    let notes = notes_to_publish(&engine, *last, head)?;
+    drop(engine);
+    let mut published = None;
+    for (size, note) in notes {
+        place.target.put(size, &note, &place.authorities)?;
+        *last = size;
+        published = Some(size);
     }
-    let Some(note) = engine.checkpoint(head)? else { return Ok(None) };
-    place.target.put(head, &note, &place.authorities)?;
-    *last = head;
-    Ok(Some(head))
+    Ok(published)
 }
 
 /// Returns true if a log of `head` records does not begin with those of a checkpoint. Where its root
@@ -267,24 +276,27 @@ fn is_diverged(
     published.size > head || root(published.size).is_ok_and(|root| root != published.root)
 }
 
-/// Publishes the checkpoints that both keys signed when the key changed. An auditor with an old key
-/// learns the new one from them: they go first, and none may be left out.
-fn publish_handovers(
+/// Returns the notes behind `last`, each with its size: those that both keys signed when the key
+/// changed, and that of the head. An auditor with an old key learns the new one from them: they go
+/// first, and none may be left out.
+fn notes_to_publish(
     engine: &Engine,
-    place: &Place,
-    last: &mut Seq,
+    last: Seq,
     head: Seq,
-) -> Result<(), PublishFailure> {
-    let handovers = engine.notary().map(|notary| notary.handovers(*last, head)).unwrap_or_default();
+) -> Result<Vec<(Seq, String)>, PublishFailure> {
+    let handovers = engine.notary().map(|notary| notary.handovers(last, head)).unwrap_or_default();
+    let mut notes = Vec::new();
     for (size, note) in handovers {
         let signed = Note::parse(note.as_bytes()).map_err(PublishFailure::Foreign)?;
         if engine.root(size)? != signed.claims().root {
             return Err(PublishFailure::Handover { size });
         }
-        place.target.put(size, &note, &place.authorities)?;
-        *last = size;
+        notes.push((size, note));
     }
-    Ok(())
+    if notes.last().is_none_or(|(size, _)| *size != head) {
+        notes.extend(engine.checkpoint(head)?.map(|note| (head, note)));
+    }
+    Ok(notes)
 }
 
 /// Returns the checkpoint of a note that a present or former key of this log has signed.
