@@ -4,18 +4,18 @@
 mod calls;
 mod listen;
 mod wire;
+mod workers;
 
-use std::any::Any;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::thread::available_parallelism;
 use std::time::Instant;
 
-use actix_web::dev::{Extensions, ServerHandle};
+use actix_web::dev::ServerHandle;
 use actix_web::http::Method;
-use actix_web::rt::net::TcpStream;
-use actix_web::{App, HttpRequest, HttpServer, Responder, web};
+use actix_web::{HttpRequest, Responder, web};
+use tokio::sync::Semaphore;
 
 use crate::engine::Engine;
 use crate::sources::Source;
@@ -23,10 +23,12 @@ use crate::time;
 use calls::{OPERATIONS, ingest, resources};
 pub use listen::ListenOn;
 use listen::{Bound, SocketFile};
-use wire::answer::{ANSWER_WITHIN, Code, Problem};
+use wire::answer::{Code, Problem};
+use wire::connections::Connections;
 use wire::metrics::{Counting, OTHER, RequestMetrics};
 pub use wire::state::{BODY_BYTES_LIMIT, BODY_BYTES_MAX, KeySet, Keys, Settings, WEBHOOK_PATH};
-use wire::state::{MetricsAccess, SplitSettings, State};
+use wire::state::{LONG_POLL_PART, MetricsAccess, SplitSettings, State};
+use workers::{CONNECTIONS_MIN, Workers, connections_max};
 
 /// The first segments of the server's own paths, also of future ones. A webhook path that begins
 /// with one would hide a call.
@@ -129,15 +131,17 @@ pub fn serve(
     let urls = bound.iter().map(Bound::url).collect();
     let admin_url = admin.as_ref().map(Bound::url);
     let SplitSettings { keys, webhook_paths, source } = settings.split();
-    let state = state(keys.clone(), source, engine);
+    let main = Workers::new(available_parallelism().map_or(2, usize::from), connections_max());
+    let state = state(keys.clone(), source, engine, main.connections.clone());
     let (mut servers, mut sockets) = (Vec::new(), Vec::new());
     let metrics = if admin.is_some() { MetricsAccess::Elsewhere } else { MetricsAccess::Keyed };
     let configure_main = configure(state.clone(), webhook_paths, metrics);
-    let main = run_on(bound, configure_main, None, &mut sockets);
+    let main = main.serve(bound, configure_main, &mut sockets);
     servers.push(main.map_err(|error| listen_error(listen.first(), error))?);
     if let Some(admin) = admin {
         let configure = configure(state, Vec::new(), MetricsAccess::Open);
-        let server = run_on(vec![admin], configure, Some(1), &mut sockets);
+        let few = Workers::new(1, CONNECTIONS_MIN);
+        let server = few.serve(vec![admin], configure, &mut sockets);
         servers.push(server.map_err(|error| listen_error(admin_listen, error))?);
     }
     let handle = Handle(servers.iter().map(actix_web::dev::Server::handle).collect());
@@ -152,66 +156,8 @@ fn listen_error(listen: Option<&ListenOn>, error: io::Error) -> ListenError {
     ListenError { listen: listen.map(ListenOn::to_string).unwrap_or_default(), error }
 }
 
-/// Makes a server of the addresses. The files of their sockets are added to `sockets`.
-fn run_on(
-    bound: Vec<Bound>,
-    configure: impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
-    workers: Option<usize>,
-    sockets: &mut Vec<SocketFile>,
-) -> io::Result<actix_web::dev::Server> {
-    // The address for monitors and operators has few connections of its own.
-    let connections = if workers.is_some() { CONNECTIONS_MIN } else { connections_max() };
-    let workers = workers.unwrap_or_else(|| available_parallelism().map_or(2, usize::from));
-    let server = HttpServer::new(move || App::new().configure(&configure))
-        .workers(workers)
-        .max_connections(connections.div_ceil(workers))
-        .on_connect(bound_writes)
-        .shutdown_timeout(ANSWER_WITHIN.as_secs())
-        .client_request_timeout(ANSWER_WITHIN)
-        // A long poll must end with its connection.
-        .h1_allow_half_closed(false)
-        .disable_signals();
-    let listening = bound.into_iter().try_fold(server, |server, bound| match bound {
-        Bound::Tcp(listener, _) => server.listen(listener),
-        Bound::Unix(listener, file) => {
-            sockets.push(file);
-            server.listen_uds(listener)
-        }
-    });
-    Ok(listening?.run())
-}
-
 /// The connections that wait to be accepted, at most.
 pub(super) const BACKLOG: i32 = 1024;
-
-/// The descriptors that are kept for files, for what the server asks of others, and for the address
-/// for monitors and operators.
-const FILES: usize = 96 + CONNECTIONS_MIN;
-
-/// The most connections, whatever the limit of descriptors is.
-const CONNECTIONS_MAX: usize = 16_384;
-
-/// The fewest connections.
-const CONNECTIONS_MIN: usize = 64;
-
-/// The time after which a reader that does not read is cut off, in milliseconds.
-const UNREAD_MS_MAX: u32 = 30_000;
-
-/// Returns the number of connections that may be open. It stays below the limit of descriptors: one
-/// more waits until another is closed, which an idle one is after five seconds.
-fn connections_max() -> usize {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
-    limit.saturating_sub(FILES).clamp(CONNECTIONS_MIN, CONNECTIONS_MAX)
-}
-
-/// Has the system close a connection whose other side does not take what was written.
-fn bound_writes(connection: &dyn Any, _: &mut Extensions) {
-    if let Some(stream) = connection.downcast_ref::<TcpStream>() {
-        // Without it the connection stays open for as long as the other side answers at all.
-        let _ = rustix::net::sockopt::set_tcp_user_timeout(stream, UNREAD_MS_MAX);
-    }
-}
 
 /// Configures every route of the server, over an engine that may still be catching up.
 pub fn app(
@@ -219,13 +165,15 @@ pub fn app(
     engine: Arc<OnceLock<Arc<Engine>>>,
 ) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static {
     let SplitSettings { keys, webhook_paths, source } = settings.split();
-    configure(state(keys, source, engine), webhook_paths, MetricsAccess::Keyed)
+    let connections = Workers::new(1, CONNECTIONS_MIN).connections;
+    configure(state(keys, source, engine, connections), webhook_paths, MetricsAccess::Keyed)
 }
 
 fn state(
     keys: Keys,
     source: Option<Arc<Source>>,
     engine: Arc<OnceLock<Arc<Engine>>>,
+    connections: Arc<Connections>,
 ) -> web::Data<State> {
     web::Data::new(State {
         keys,
@@ -239,6 +187,9 @@ fn state(
         requests: Default::default(),
         turns: Default::default(),
         backups: Default::default(),
+        large_answers: Default::default(),
+        long_polls: Semaphore::new(connections.places().div_ceil(LONG_POLL_PART)),
+        connections,
         stats: Default::default(),
     })
 }

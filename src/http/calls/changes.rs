@@ -75,7 +75,7 @@ pub(crate) async fn list(
         .filter(|after| after.place.seq <= engine.folded_head())
         .ok_or_else(|| Problem::cursor_invalid("after"))?;
     let feed = tokio::select! {
-        feed = follow(&engine, &sight, after.clone(), limit, wait) => feed?,
+        feed = follow(&state, &engine, &sight, after.clone(), limit, wait) => feed?,
         revoked = state.keys.revoked(&operator) => without_rights(revoked, after)?,
         problem = expiry(&operator) => return Err(problem),
     };
@@ -112,7 +112,11 @@ async fn expiry(operator: &Operator) -> Problem {
 const LOOK_AGAIN_MS_MAX: i64 = 1000;
 
 /// Returns the changes behind a cursor. If there are none, waits for some, at most for `wait`.
+///
+/// # Errors
+/// 429 instead of a wait, if too many others wait.
 async fn follow(
+    state: &State,
     engine: &Arc<Engine>,
     sight: &Sight,
     after: FeedCursor,
@@ -128,6 +132,10 @@ async fn follow(
     if !feed.items.is_empty() || !feed.at_head || wait.is_zero() {
         return Ok(feed);
     }
+    let Ok(_waiting) = state.long_polls.try_acquire() else {
+        state.turns.count_refused();
+        return Err(Problem::too_many_long_polls());
+    };
     // A record may change nothing: continue until one does, or the time is over.
     let next = std::cell::RefCell::new(feed.next);
     let something = async {

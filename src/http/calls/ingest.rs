@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::http::wire::answer::{ANSWER_WITHIN, Code, Problem, respond};
 use crate::http::wire::body::must_be_plain;
+use crate::http::wire::connections::{UnprovenBody, place_of};
 use crate::http::wire::state::{KeySet, State};
 use crate::http::wire::threads::verifying;
 use crate::log::Outcome;
@@ -56,11 +57,14 @@ async fn take(
     // Inside, so that a slow sender is not taken for a log that cannot be written: at the deadline
     // this is the first that is polled.
     let bytes_max = state.keys.now().body_bytes_max;
+    let unproven = UnprovenBody::of(request);
     let body = timeout_at(deadline, state.bodies.read(payload, bytes_max)).await;
+    drop(unproven);
     let mut body = body.map_err(|_| Code::BodyTimeout)??;
     let now_ms = engine.now().map_err(Code::from)?;
     let event = verify(state.keys.now(), signature, body.take(), now_ms).await??;
     drop(body);
+    place_of(request).iter().for_each(|place| place.prove());
     let event_id = event.event_id().map(str::to_owned);
     let answer = engine.submit(event).map_err(Code::from)?;
     let outcome = answer.await.map_err(|_| Code::LogUnavailable)?.map_err(Code::from)?;

@@ -16,6 +16,7 @@ use crate::http::wire::api::{
     OF_ORGANIZATION_ALIAS, ORDER_OWN, Operation,
 };
 use crate::http::wire::condition::describe_condition;
+use crate::http::wire::connections::Connections;
 use crate::http::wire::describe::describe_source;
 use crate::http::wire::entity::must_be_named;
 use crate::http::wire::paging::Paging;
@@ -104,6 +105,7 @@ pub(crate) async fn stats(
         shown_source.map(|source| describe_source(source)).into_iter().collect();
     let _alone = state.stats.lock().await;
     let asking = engine.clone();
+    let connections = connections(&state.connections, shown);
     let answer = in_turn(&state.turns, &engine, &STATS, move |turn| {
         let filter = StatsFilter { sight, directory, organization };
         let measured = measure(&asking, &filter, repeated, &paging, turn)?;
@@ -116,6 +118,7 @@ pub(crate) async fn stats(
             stats.insert("condition".into(), condition.into());
             stats.insert("sources".into(), sources.into());
             stats.insert("archive".into(), archive);
+            stats.insert("connections".into(), connections);
         }
         Ok::<_, Problem>(stats.to_string())
     });
@@ -323,6 +326,14 @@ fn describe(
             "data": directories,
             "list_metadata": { "before": cursors.before, "after": cursors.after },
         },
+    })
+}
+
+fn connections(connections: &Connections, shown: impl Fn(u64) -> u64) -> Value {
+    json!({
+        "open": shown(connections.open() as u64),
+        "places": connections.places(),
+        "closed": shown(connections.closed()),
     })
 }
 

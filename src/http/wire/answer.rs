@@ -74,11 +74,21 @@ pub(crate) struct Cursors {
     pub(crate) after: Option<String>,
 }
 
+/// The bytes of a page without its items, about.
+const ENVELOPE_BYTES: usize = 256;
+
 /// Writes a list's page in the contract's envelope.
 pub(crate) fn list_body(items: &[Vec<u8>], cursors: Cursors) -> Vec<u8> {
     let Cursors { before, after } = cursors;
-    let mut out = br#"{"object":"list","data":["#.to_vec();
-    out.extend(items.join(&b','));
+    let bytes: usize = items.iter().map(|item| item.len() + 1).sum();
+    let mut out = Vec::with_capacity(bytes + ENVELOPE_BYTES);
+    out.extend_from_slice(br#"{"object":"list","data":["#);
+    for (at, item) in items.iter().enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(item);
+    }
     out.extend_from_slice(br#"],"list_metadata":{"before":"#);
     push_cursor(&mut out, before);
     out.extend_from_slice(br#","after":"#);
@@ -349,6 +359,19 @@ impl Problem {
             .into_iter()
             .map(|MappingError { field, code, message }| FieldError::new(&field, code, message));
         Problem { errors: errors.collect(), ..Code::MappingInvalid.into() }
+    }
+
+    /// Refuses a large answer while too many others are being read.
+    pub(crate) fn too_many_large_answers() -> Problem {
+        let message = "too many large answers are being read: ask again in a moment, or for less";
+        Problem { message: message.into(), ..Code::TooManyRequests.into() }
+    }
+
+    /// Refuses to wait for a change while too many others wait.
+    pub(crate) fn too_many_long_polls() -> Problem {
+        let message =
+            "too many questions wait for a change: ask again in a moment, or with `wait=0`";
+        Problem { message: message.into(), ..Code::TooManyRequests.into() }
     }
 
     /// Refuses to work out what takes too long; `reason` names it.

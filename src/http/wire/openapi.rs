@@ -271,7 +271,9 @@ fn problems(operation: &Operation) -> Vec<Code> {
         Code::AsOfInFuture | Code::KnownAtOutOfRange | Code::LogUnavailable => {
             operation.reads == Reads::AtCut
         }
-        Code::TooMuchWork | Code::TooManyRequests => operation.cost == Cost::High,
+        Code::TooMuchWork => operation.cost == Cost::High,
+        // Any answer may be large.
+        Code::TooManyRequests => operation.is_keyed() || matches!(operation.gives, Gives::Document),
         Code::Stopping => operation.cost != Cost::Low,
         Code::AccessLogUnavailable => operation.logged != Logged::Never,
         Code::MethodNotAllowed => true,

@@ -12,6 +12,7 @@ use super::answer::{ANSWER_WITHIN, Code, FieldError, Problem};
 use super::api::{
     Bound, Direction, NotWith, Operation, Order, Parameter, TEXT_CHARS_MAX, Takes, Word,
 };
+use super::connections::place_of;
 use super::paging::{Paging, Places};
 use super::state::State;
 use super::{access_log, limits};
@@ -363,7 +364,10 @@ fn identify(
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
     let operator = key.and_then(|(_, key)| state.keys.now().api_keys.identify(key.trim()));
     let problem = match operator {
-        Some(operator) if !operator.key().has_expired(time::now_ms()) => return Ok(operator),
+        Some(operator) if !operator.key().has_expired(time::now_ms()) => {
+            place_of(request).iter().for_each(|place| place.prove());
+            return Ok(operator);
+        }
         Some(operator) => {
             access_log::asked(request, operator.clone(), operation);
             Problem::key_expired(operator.key())

@@ -8,6 +8,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use super::answer::{Code, Problem};
 use super::api::Operation;
 use super::body::BodiesInFlight;
+use super::connections::Connections;
+use super::large::LargeAnswers;
 use super::metrics::RequestMetrics;
 use super::refusals::Refusals;
 use super::turns::Turns;
@@ -26,6 +28,10 @@ pub const BODY_BYTES_MAX: usize = 4 << 20;
 /// The largest limit of a webhook's body, in bytes: the record's proof, which holds the body in
 /// Base64, stays under the 16 MiB of a bundle.
 pub const BODY_BYTES_LIMIT: usize = 12_000_000;
+
+/// One of so many connections may wait for a change: the others stay free for questions that are
+/// answered at once.
+pub(crate) const LONG_POLL_PART: usize = 4;
 
 /// The settings of a server.
 pub struct Settings {
@@ -183,6 +189,12 @@ pub(crate) struct State {
     pub(crate) turns: Turns,
     /// The turns of backups.
     pub(crate) backups: Backups,
+    /// The bytes of large answers that are being written.
+    pub(crate) large_answers: LargeAnswers,
+    /// The connections, but those to the address for monitors and operators.
+    pub(crate) connections: Arc<Connections>,
+    /// The questions that may wait for a change: a part of the connections.
+    pub(crate) long_polls: Semaphore,
     /// Held while an answer about traffic is computed: each walks over a month.
     pub(crate) stats: tokio::sync::Mutex<()>,
 }

@@ -81,6 +81,11 @@ impl Turns {
         self.refused.load(Ordering::Relaxed)
     }
 
+    /// Counts a request that is refused.
+    pub(crate) fn count_refused(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
     async fn take(&self) -> Result<OwnedSemaphorePermit, Code> {
         let waiting = Waiting(&self.waiting);
         let others = self.waiting.fetch_add(1, Ordering::Relaxed);
@@ -88,7 +93,7 @@ impl Turns {
         let taken = tokio::time::timeout(wait, self.free.clone().acquire_owned()).await;
         drop(waiting);
         taken.ok().and_then(Result::ok).ok_or_else(|| {
-            self.refused.fetch_add(1, Ordering::Relaxed);
+            self.count_refused();
             Code::TooManyRequests
         })
     }

@@ -1268,6 +1268,7 @@ fn samples() -> Vec<Sample> {
             "unsupported_encoding": 0, "not_found": 0,
         },
         "refused_questions": 0, "dropped_log_lines": 0,
+        "connections": { "open": 1, "places": 2, "closed": 0 },
         "sources": [source], "archive": null,
         "unauthorized": 0,
         "conflicts": 0,

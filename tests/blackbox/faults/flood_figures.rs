@@ -10,8 +10,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::faults::floods::{DIRECTORY, TIME, group, large_mapping, membership, slow_globs};
-use crate::kit::server::{API_KEY, SECRET, Server, agent, get, now_ms, post, signature, user};
+use crate::faults::connections::come_back_at_once;
+use crate::faults::floods::{
+    DIRECTORY, TIME, group, large_mapping, membership, raise_own_limit, slow_globs,
+};
+use crate::kit::server::{
+    API_KEY, SECRET, Server, agent, binary, get, now_ms, post, signature, user,
+};
 
 const FLOOD: Duration = Duration::from_secs(20);
 
@@ -245,6 +250,77 @@ fn a_reader_that_does_not_read_is_cut_off_after_30_seconds() {
         assert!(ended.is_err() || answer.len() < 8 * 4_000_000, "not all answers arrive");
     }
     assert_eq!(server.stop(), 0);
+}
+
+#[test]
+fn readers_that_do_not_read_large_pages_take_bounded_memory() {
+    if std::env::var_os("ROLLCALL_FLOOD_FIGURES").is_none() {
+        return;
+    }
+    raise_own_limit();
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path());
+    for member in 0..19 {
+        server.deliver(&membership("g", member, 200_000));
+    }
+    let idle_mib = rss_mib(&server);
+    let address = server.url.strip_prefix("http://").unwrap();
+    let ask = format!(
+        "GET /directory_users?directory={DIRECTORY}&limit=100 HTTP/1.1\r\nHost: x\r\n\
+         Authorization: Bearer {API_KEY}\r\n\r\n"
+    );
+    let readers: Vec<TcpStream> = (0..800)
+        .map(|_| {
+            let mut reader = TcpStream::connect(address).unwrap();
+            reader.write_all(ask.repeat(8).as_bytes()).unwrap();
+            reader
+        })
+        .collect();
+    let until = Instant::now() + FLOOD;
+    let peak = std::sync::atomic::AtomicU64::new(0);
+    let [healthz, webhooks] = measure(&server, "unread", &|| {
+        peak.fetch_max(rss_mib(&server), Ordering::Relaxed);
+        Instant::now() >= until
+    });
+    healthz.show("/healthz, 800 slow readers");
+    webhooks.show("webhooks, 800 slow readers");
+    let peak = peak.into_inner();
+    let refused = server.get("/rollcall/v1/stats").json()["refused_questions"].clone();
+    println!("resident memory: {idle_mib} MiB idle, {peak} MiB at most; {refused} pages refused");
+    assert!(healthz.at(0.99) < 100.0 && webhooks.at(1.0) < 1000.0);
+    assert!(peak < idle_mib + 1024);
+    drop(readers);
+    assert_eq!(server.stop(), 0);
+}
+
+#[test]
+fn a_new_connection_gets_its_turn_among_those_that_come_back_at_once() {
+    if std::env::var_os("ROLLCALL_FLOOD_FIGURES").is_none() {
+        return;
+    }
+    raise_own_limit();
+    for (descriptors, idle) in [(256, 1000), (1024, 3000)] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut limited = std::process::Command::new("bash");
+        let script = format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"");
+        limited.args(["-c", &script]).arg(binary());
+        let server = Server::start_command(limited, folder.path(), &[]);
+        let over = AtomicBool::new(false);
+        let mut turns = Times::default();
+        thread::scope(|scope| {
+            scope.spawn(|| come_back_at_once(&server, idle, &over));
+            let until = Instant::now() + FLOOD;
+            while Instant::now() < until {
+                let answer = turns.take(|| get(&agent(), &server.url, "/healthz", &[]));
+                assert_eq!(answer.status, 200);
+                thread::sleep(Duration::from_millis(50));
+            }
+            over.store(true, Ordering::Relaxed);
+        });
+        turns.show(&format!("new, of {descriptors} descriptors"));
+        assert!(turns.at(1.0) < 10_000.0);
+        assert_eq!(server.stop(), 0);
+    }
 }
 
 /// Sets 300 mappings, or as many as the server takes, and returns by how many MiB memory grew, after
