@@ -1,6 +1,6 @@
 //! Standard error, written by a thread of its own: a reader that stalls must not stop the server.
-//! Lines wait in a queue that is bounded in lines and bytes. Those that do not fit are dropped and
-//! counted.
+//! Lines wait in a queue that is bounded in lines and bytes. Those that do not fit, or that cannot be
+//! written, are dropped and counted.
 
 use std::cell::Cell;
 use std::io::{self, Write};
@@ -25,6 +25,10 @@ const WRITTEN_WITHIN: Duration = Duration::from_secs(1);
 /// The pause between two looks at the queue while it is flushed.
 const FLUSH_PAUSE: Duration = Duration::from_millis(2);
 
+/// The longest that a stop writes what waits, and how much of it without any progress.
+const FLUSH_MAX: Duration = Duration::from_secs(10);
+const FLUSH_STALL_MAX: Duration = Duration::from_secs(1);
+
 static QUEUE: OnceLock<Queue> = OnceLock::new();
 
 thread_local! {
@@ -36,12 +40,21 @@ struct Queue {
     /// The number of lines queued since the start. Locked while one is queued, so that a line's
     /// number is its place.
     queued: Mutex<u64>,
-    /// The number of lines written since the start.
-    written: watch::Sender<u64>,
+    /// How far the writing has come.
+    progress: watch::Sender<Progress>,
     waiting_bytes: AtomicUsize,
     dropped: AtomicU64,
     /// Set when a line was waited for in vain, until one is written.
     stalls: AtomicBool,
+}
+
+/// The lines that are dealt with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Progress {
+    /// The number of the last line that was written or lost.
+    last: u64,
+    /// The number of the last line that was lost; 0 if none was.
+    lost: u64,
 }
 
 /// What became of a line.
@@ -64,7 +77,7 @@ pub fn start() -> io::Result<()> {
     let queue = Queue {
         lines,
         queued: Mutex::new(0),
-        written: watch::Sender::new(0),
+        progress: watch::Sender::default(),
         waiting_bytes: AtomicUsize::new(0),
         dropped: AtomicU64::new(0),
         stalls: AtomicBool::new(false),
@@ -76,28 +89,77 @@ pub fn start() -> io::Result<()> {
 }
 
 fn write_all(lines: &Receiver<Vec<u8>>) {
+    let mut writer = LineWriter { out: io::stderr(), is_cut: false };
     while let Ok(line) = lines.recv() {
-        // A closed standard error must not stop the server: the line is lost.
-        let _ = io::stderr().write_all(&line);
+        // A full disk or a closed standard error must not stop the server: the line is lost.
+        let is_lost = writer.write(&line).is_err();
         if let Some(queue) = QUEUE.get() {
             queue.waiting_bytes.fetch_sub(line.len(), Ordering::Relaxed);
             queue.stalls.store(false, Ordering::Relaxed);
-            queue.written.send_modify(|written| *written += 1);
+            queue.dropped.fetch_add(u64::from(is_lost), Ordering::Relaxed);
+            queue.progress.send_modify(|progress| progress.add(is_lost));
         }
     }
 }
 
-/// Waits until the lines so far are written, at most for `within`.
-pub fn flush(within: Duration) {
-    let begun = Instant::now();
-    while QUEUE.get().is_some_and(|queue| *queue.written.borrow() < *queue.queued.lock())
-        && begun.elapsed() < within
-    {
+impl Progress {
+    fn add(&mut self, is_lost: bool) {
+        self.last += 1;
+        if is_lost {
+            self.lost = self.last;
+        }
+    }
+
+    /// Tells if a line that is dealt with was written. Where a later one was lost meanwhile, that is
+    /// in doubt.
+    fn has_written(&self, number: u64) -> bool {
+        self.lost < number
+    }
+}
+
+/// Writes whole lines, also after a part of one was written when the disk became full.
+struct LineWriter<W> {
+    out: W,
+    is_cut: bool,
+}
+
+impl<W: Write> LineWriter<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<()> {
+        if self.is_cut {
+            self.out.write_all(b"\n")?;
+            self.is_cut = false;
+        }
+        let mut rest = line;
+        while !rest.is_empty() {
+            match self.out.write(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    rest = rest.get(written..).unwrap_or_default();
+                    self.is_cut = !rest.is_empty();
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Waits until the lines so far are written, for as long as some are, and for a limited time.
+pub fn flush() {
+    let Some(queue) = QUEUE.get() else { return };
+    let (begun, until) = (Instant::now(), *queue.queued.lock());
+    let (mut last, mut moved) = (0, begun);
+    while last < until && begun.elapsed() < FLUSH_MAX && moved.elapsed() < FLUSH_STALL_MAX {
+        let now = queue.progress.borrow().last;
+        if now > last {
+            (last, moved) = (now, Instant::now());
+        }
         thread::sleep(FLUSH_PAUSE);
     }
 }
 
-/// Returns the number of lines dropped since the start.
+/// Returns the number of lines dropped or lost since the start.
 pub fn dropped() -> u64 {
     QUEUE.get().map_or(0, |queue| queue.dropped.load(Ordering::Relaxed))
 }
@@ -109,17 +171,26 @@ pub fn keep(log: impl FnOnce()) -> Kept {
     LAST.get()
 }
 
-/// Waits until a line is written, so that a crash cannot take it back. While the reader stalls it
-/// does not wait: the line stays in the queue.
-pub async fn written(kept: Kept) {
-    let (Kept::Queued(number), Some(queue)) = (kept, QUEUE.get()) else { return };
+/// Waits until a line is written, so that a crash cannot take it back. Returns false if it was
+/// dropped, or cannot be written.
+///
+/// While the reader stalls it does not wait: the line stays in the queue.
+pub async fn is_written(kept: Kept) -> bool {
+    let (number, queue) = match (kept, QUEUE.get()) {
+        (Kept::Queued(number), Some(queue)) => (number, queue),
+        _ => return kept != Kept::Dropped,
+    };
     if queue.stalls.load(Ordering::Relaxed) {
-        return;
+        return true;
     }
-    let mut written = queue.written.subscribe();
-    let waited = timeout(WRITTEN_WITHIN, written.wait_for(|written| *written >= number)).await;
-    if waited.is_err() {
-        queue.stalls.store(true, Ordering::Relaxed);
+    let mut progress = queue.progress.subscribe();
+    let waited = timeout(WRITTEN_WITHIN, progress.wait_for(|now| now.last >= number)).await;
+    match waited {
+        Ok(progress) => progress.is_ok_and(|progress| progress.has_written(number)),
+        Err(_) => {
+            queue.stalls.store(true, Ordering::Relaxed);
+            true
+        }
     }
 }
 
@@ -163,5 +234,55 @@ impl Write for Line {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes some bytes, and then fails until it is given more room.
+    struct Room {
+        bytes: Vec<u8>,
+        left: usize,
+    }
+
+    impl Write for Room {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let length = bytes.len().min(self.left);
+            if length == 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.bytes.extend_from_slice(&bytes[..length]);
+            self.left -= length;
+            Ok(length)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_after_one_that_was_cut_off_begins_on_a_line_of_its_own() {
+        let out = Room { bytes: Vec::new(), left: 9 };
+        let mut writer = LineWriter { out, is_cut: false };
+        assert!(writer.write(b"first\n").is_ok());
+        assert!(writer.write(b"second\n").is_err());
+        assert!(writer.write(b"third\n").is_err());
+        writer.out.left = 100;
+        assert!(writer.write(b"fourth\n").is_ok());
+        assert_eq!(writer.out.bytes, b"first\nsec\nfourth\n");
+    }
+
+    #[test]
+    fn a_line_that_was_lost_is_not_taken_for_a_written_one() {
+        let mut progress = Progress::default();
+        for is_lost in [false, true, false] {
+            progress.add(is_lost);
+        }
+        assert_eq!(progress.last, 3);
+        assert!(!progress.has_written(2));
+        assert!(progress.has_written(3));
     }
 }

@@ -57,7 +57,7 @@ impl ServeArgs {
     pub(super) fn run(self) -> Result<(), Failure> {
         stderr::start().map_err(Failure::ours)?;
         let served = self.serve();
-        stderr::flush(FLUSH_WITHIN);
+        stderr::flush();
         served
     }
 
@@ -96,9 +96,6 @@ impl ServeArgs {
         running.until_stopped(std::future::pending())
     }
 }
-
-/// The longest that a stop waits for a reader of the log.
-const FLUSH_WITHIN: Duration = Duration::from_secs(1);
 
 /// How often the ends of keys are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

@@ -8,16 +8,16 @@
 
 use std::time::Instant;
 
-use actix_web::body::MessageBody;
+use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, HttpRequest};
 
 use super::answer::{Code, Problem};
 use super::api::{Logged, Operation, Takes};
-use super::limits;
+use super::{large, limits};
 use crate::keys::Operator;
-use crate::stderr::{self, Kept};
+use crate::stderr;
 use crate::time;
 
 /// The longest id that is written, in characters. The views take ids of at most as many bytes.
@@ -57,28 +57,29 @@ pub(crate) fn asked(request: &HttpRequest, operator: Operator, operation: &'stat
 /// known.
 ///
 /// # Errors
-/// Those of the call; 503 if the line cannot be kept, because the reader of the log stalls.
-pub(crate) async fn note<B: MessageBody>(
+/// Those of the call; 503 if the line cannot be kept, because the reader of the log stalls, or the
+/// line cannot be written.
+pub(crate) async fn note(
     request: ServiceRequest,
-    next: Next<B>,
-) -> Result<ServiceResponse<B>, Error> {
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse, Error> {
     let begun = Instant::now();
-    let mut response = next.call(request).await?;
+    // The line says what is answered.
+    let mut response = large::bounded(next.call(request).await?);
     let request = response.request().clone();
     limits::note(&request, response.headers_mut());
     let asked = response.request().extensions_mut().remove::<Asked>();
     if let Some(asked) = asked {
         let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         let kept = stderr::keep(|| write(&asked, &response, duration_ms));
-        if kept == Kept::Dropped {
+        if !stderr::is_written(kept).await {
             return Err(Problem::from(Code::AccessLogUnavailable).into());
         }
-        stderr::written(kept).await;
     }
     Ok(response)
 }
 
-fn write<B>(asked: &Asked, response: &ServiceResponse<B>, duration_ms: u64) {
+fn write(asked: &Asked, response: &ServiceResponse, duration_ms: u64) {
     let Asked { operator, operation } = asked;
     let request = response.request();
     let parameters: Vec<(String, String)> =

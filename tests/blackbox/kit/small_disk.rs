@@ -26,6 +26,11 @@ impl SmallDisk {
         None
     }
 
+    /// The folder at which it is mounted.
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
     /// A data folder on it.
     pub fn data(&self) -> PathBuf {
         self.folder.path().join("data")
