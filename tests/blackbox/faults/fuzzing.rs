@@ -1,6 +1,12 @@
 //! Random changes of real headers, bodies, queries and mappings: nothing panics, and what is read
 //! twice is read alike. `ROLLCALL_FUZZ_S` makes each run for so many seconds, with fresh seeds.
+//!
+//! Each run begins with tests/blackbox/corpus: for each outcome that was ever seen, the first text
+//! that had it. `ROLLCALL_FUZZ_KEEP=1` adds the texts of this run that have a new outcome.
 
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
@@ -12,6 +18,10 @@ use crate::kit::server::{SECRET, Server, now_ms, signature, user};
 
 /// The random changes that the ordinary tests make of each text.
 const CASES: u64 = 3000;
+
+/// The most bytes of a text of the corpus, and the most texts of each kind.
+const KEPT_BYTES_MAX: usize = 400;
+const KEPT_MAX: usize = 120;
 
 /// Pieces that the grammars give a meaning.
 const PIECES: [&str; 32] = [
@@ -49,8 +59,86 @@ const PIECES: [&str; 32] = [
     "latest",
 ];
 
-/// Calls `check` with changes of `texts` until the run is over.
-fn each_change(texts: &[String], mut check: impl FnMut(&[u8])) {
+/// The texts of one kind that are kept in a file, one on each line, with the outcomes seen so far.
+struct Corpus {
+    path: PathBuf,
+    texts: Vec<Vec<u8>>,
+    outcomes: BTreeSet<String>,
+}
+
+impl Corpus {
+    fn read(kind: &str) -> Corpus {
+        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/blackbox/corpus");
+        let path = folder.join(format!("{kind}.txt"));
+        let lines = fs::read_to_string(&path).unwrap_or_default();
+        let texts = lines.lines().map(unescape).collect();
+        Corpus { path, texts, outcomes: BTreeSet::new() }
+    }
+
+    /// Keeps a text if its outcome is new and it is to be kept.
+    fn note(&mut self, text: &[u8], outcome: String) {
+        let is_new = self.outcomes.insert(outcome);
+        let has_room = text.len() <= KEPT_BYTES_MAX && self.texts.len() < KEPT_MAX;
+        if keeps() && is_new && has_room && !self.texts.iter().any(|kept| kept == text) {
+            self.texts.push(text.to_vec());
+        }
+    }
+
+    fn write(&self) {
+        if keeps() {
+            let lines = self.texts.iter().map(|text| format!("{}\n", text.escape_ascii()));
+            fs::write(&self.path, lines.collect::<String>()).unwrap();
+        }
+    }
+}
+
+fn keeps() -> bool {
+    std::env::var_os("ROLLCALL_FUZZ_KEEP").is_some()
+}
+
+/// Reads what [`slice::escape_ascii`] has written.
+fn unescape(line: &str) -> Vec<u8> {
+    let (mut bytes, mut rest) = (Vec::new(), line.bytes());
+    while let Some(byte) = rest.next() {
+        let escaped = if byte == b'\\' { rest.next() } else { None };
+        bytes.push(match escaped {
+            None => byte,
+            Some(b't') => b'\t',
+            Some(b'n') => b'\n',
+            Some(b'r') => b'\r',
+            Some(b'x') => {
+                let digits = [rest.next().unwrap(), rest.next().unwrap()];
+                u8::from_str_radix(std::str::from_utf8(&digits).unwrap(), 16).unwrap()
+            }
+            Some(other) => other,
+        });
+    }
+    bytes
+}
+
+/// Returns what is left of a value's debug text without its texts and numbers.
+fn shape(debugged: &str) -> String {
+    let outside = debugged.split('"').step_by(2).collect::<String>();
+    outside.chars().filter(|c| !c.is_ascii_digit() && !c.is_whitespace()).collect()
+}
+
+/// Calls `check`, which returns the outcome, with the corpus and with changes of `texts` until the
+/// run is over.
+fn each_change(kind: &str, texts: &[String], mut check: impl FnMut(&[u8]) -> String) {
+    let mut corpus = Corpus::read(kind);
+    assert!(keeps() || !corpus.texts.is_empty(), "the corpus of {kind} is there");
+    for text in corpus.texts.clone() {
+        let outcome = check(&text);
+        corpus.note(&text, outcome);
+    }
+    each_random_change(texts, |text| {
+        let outcome = check(text);
+        corpus.note(text, outcome);
+    });
+    corpus.write();
+}
+
+fn each_random_change(texts: &[String], mut check: impl FnMut(&[u8])) {
     let seconds = std::env::var("ROLLCALL_FUZZ_S").ok().map(|text| text.parse().unwrap());
     let first = if seconds.is_some() { now_ms() as u64 } else { 0 };
     let until = seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
@@ -104,6 +192,7 @@ fn a_changed_header_is_never_taken_for_a_signature() {
     let (now, body) = (1_768_478_400_000, b"{}");
     let good = signature(SECRET, &now.to_string(), body);
     let keyring = Keyring::new([SECRET], 180_000);
+    // The corpus has the same secret and time, so its signatures are right for ever.
     let texts = [
         good.clone(),
         good.replace(", ", ","),
@@ -112,7 +201,7 @@ fn a_changed_header_is_never_taken_for_a_signature() {
         format!("{good},v1=00,v1=,v2=x"),
     ];
     let (_, mac) = good.split_once("v1=").unwrap();
-    each_change(&texts, |header| {
+    each_change("headers", &texts, |header| {
         let verified = Verified::webhook(&keyring, Some(header), body.to_vec().into(), now);
         if verified.is_ok() {
             // The MAC cannot be guessed: it must be there, and the time that it covers.
@@ -120,6 +209,7 @@ fn a_changed_header_is_never_taken_for_a_signature() {
             assert!(text.contains(mac) && text.contains(&now.to_string()), "{text}");
             assert!(keyring.admit(Some(header), now).is_ok());
         }
+        format!("{:?} {:?}", verified.map(drop), keyring.admit(Some(header), now))
     });
 }
 
@@ -134,7 +224,7 @@ fn any_body_is_extracted_and_its_facts_are_stored_and_read_alike() {
         r#"{"id":"e","event":"user.created","data":{"updated_at":"2026-03-01T09:00:00Z"}}"#.to_owned(),
         "[]".to_owned(),
     ];
-    each_change(&texts, |body| {
+    each_change("bodies", &texts, |body| {
         let extracted = extract(body, Some(1_768_478_400_000));
         let stored = extracted.facts.encode();
         assert_eq!(Facts::decode(&stored).as_ref(), Some(&extracted.facts));
@@ -145,6 +235,7 @@ fn any_body_is_extracted_and_its_facts_are_stored_and_read_alike() {
         // The fold takes whatever was extracted.
         let again = extract(body, Some(1_768_478_400_000));
         assert_eq!(again.facts, extracted.facts);
+        shape(&format!("{:?} {:?}", extracted.event_id.is_some(), extracted.facts))
     });
 }
 
@@ -156,15 +247,20 @@ fn a_mapping_that_is_taken_is_written_and_read_alike() {
         r#"{"mode":"all","default_roles":[],"priority":[],"rules":[{"attribute":"custom_attributes.level","values":{"3":["dev"]}}]}"#.to_owned(),
     ];
     let mut taken = 0;
-    each_change(&texts, |text| {
-        let Ok(value) = serde_json::from_slice::<Value>(text) else { return };
+    each_change("mappings", &texts, |text| {
+        let Ok(value) = serde_json::from_slice::<Value>(text) else { return "no JSON".into() };
         match parse_mapping(&value) {
             Ok(mapping) => {
                 taken += 1;
                 let written = mapping_json(&mapping);
                 assert_eq!(parse_mapping(&written).as_ref(), Ok(&mapping), "{written}");
+                shape(&format!("{mapping:?}"))
             }
-            Err(errors) => assert!(!errors.is_empty()),
+            Err(errors) => {
+                assert!(!errors.is_empty());
+                let named = errors.iter().map(|error| format!("{} {:?},", error.field, error.code));
+                named.collect::<String>().replace(|c: char| c.is_ascii_digit(), "")
+            }
         }
     });
     assert!(taken > 0);
@@ -189,18 +285,22 @@ fn any_query_is_answered_or_refused_in_words() {
         "rollcall/v1/log/proof/consistency?from=1&to=1",
     ]
     .map(str::to_owned);
-    each_change(&texts, |query| {
+    each_change("queries", &texts, |query| {
         // The path and the query must be a URL; all else is the server's to judge.
         let safe = |byte: &u8| byte.is_ascii_graphic() && !b"\"<>\\^`{|}#[]".contains(byte);
         let query: String =
             query.iter().filter(|byte| safe(byte)).map(|byte| *byte as char).collect();
         if query.len() > 8000 || query.contains("wait=") && !query.contains("wait=0") {
-            return;
+            return "not asked".into();
         }
         let answer = server.get(&format!("/{query}"));
         assert!([200, 400, 404, 414, 422].contains(&answer.status), "{}: {query}", answer.status);
-        if answer.status != 200 {
-            assert!(!answer.code().is_empty(), "{query}");
+        if answer.status == 200 {
+            return format!("200 {}", shape(&String::from_utf8_lossy(&answer.body)));
         }
+        assert!(!answer.code().is_empty(), "{query}");
+        let errors = answer.json()["errors"].as_array().cloned().unwrap_or_default();
+        let codes = errors.iter().map(|error| format!("{} ", error["code"]));
+        format!("{} {} {}", answer.status, answer.code(), codes.collect::<String>())
     });
 }
