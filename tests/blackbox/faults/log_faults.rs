@@ -233,26 +233,28 @@ fn an_append_that_hangs_is_answered_within_five_seconds_and_a_full_queue_at_once
     asking(Some(engine), async |server| {
         log.hangs.store(true, Ordering::SeqCst);
         let started = std::time::Instant::now();
-        let (status, answer) = server.call(post(body("first").as_bytes())).await;
-        assert_eq!(
-            (status, &answer["code"]),
-            (StatusCode::SERVICE_UNAVAILABLE, &"log_unavailable".into())
-        );
-        assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
         let mut waiting = Vec::new();
-        let full = loop {
-            match filler.submit(verified(body(&waiting.len().to_string()).as_bytes())) {
-                Ok(answer) => waiting.push(answer),
-                Err(error) => break error,
+        let fill = async {
+            while !log.is_hanging.load(Ordering::SeqCst) {
+                tokio::task::yield_now().await;
             }
-            assert!(waiting.len() < 100_000, "the queue is bounded");
+            let full = loop {
+                match filler.submit(verified(body(&waiting.len().to_string()).as_bytes())) {
+                    Ok(answer) => waiting.push(answer),
+                    Err(error) => break error,
+                }
+                assert!(waiting.len() < 100_000, "the queue is bounded");
+            };
+            assert!(matches!(full, IngestError::QueueFull));
+            server.call(post(body("last").as_bytes())).await
         };
-        assert!(matches!(full, IngestError::QueueFull));
-        let (status, answer) = server.call(post(body("last").as_bytes())).await;
-        assert_eq!(
-            (status, &answer["code"]),
-            (StatusCode::SERVICE_UNAVAILABLE, &"queue_full".into())
-        );
+        let (first, last) = tokio::join!(server.call(post(body("first").as_bytes())), fill);
+        for ((status, answer), code) in [(first, "log_unavailable"), (last, "queue_full")] {
+            assert_eq!((status, &answer["code"]), (StatusCode::SERVICE_UNAVAILABLE, &code.into()));
+        }
+        assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
+        // From then on events are refused whether the queue has room or not.
+        assert!(matches!(filler.submit(verified(b"{}")), Err(IngestError::Unavailable)));
         log.hangs.store(false, Ordering::SeqCst);
         // Who gave up cancelled nothing: the first is there, and all that waited are written.
         for answer in waiting {
