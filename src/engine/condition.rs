@@ -41,7 +41,13 @@ impl StateMoments {
 impl Engine {
     /// Returns the condition of the log, and since when it is so.
     pub fn log_state(&self) -> Since<LogState> {
-        let state = if self.failed.load(Ordering::SeqCst) {
+        let is_failed = self.failed.load(Ordering::SeqCst);
+        if !is_failed && self.disk_write.is_slow() {
+            let waited_ms = self.disk_write.so_far().as_millis();
+            let waited_ms = Millis::try_from(waited_ms).unwrap_or_default();
+            return Since { state: LogState::Blocked, since: self.clock.now_ms() - waited_ms };
+        }
+        let state = if is_failed {
             LogState::Failed
         } else if self.blocked.load(Ordering::SeqCst) {
             LogState::Blocked

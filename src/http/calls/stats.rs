@@ -91,7 +91,7 @@ pub(crate) async fn stats(
     let shown = |count: u64| if sight == Sight::All { count } else { 0 };
     let refusals: Vec<(Code, u64)> =
         state.refusals.counts().map(|(code, count)| (code, shown(count))).collect();
-    let condition = (sight == Sight::All).then(|| describe_condition(&engine, &state.refusals));
+    let described = (sight == Sight::All).then(|| state.clone());
     let refused = RefusedQuestions {
         unauthorized: shown(state.refusals.unauthorized()),
         busy: shown(state.turns.refused()),
@@ -110,7 +110,9 @@ pub(crate) async fn stats(
         let filter = StatsFilter { sight, directory, organization };
         let measured = measure(&asking, &filter, repeated, &paging, turn)?;
         let recent = Value::from(measured.quarantine_day.clone());
-        let condition = condition
+        // It asks the disk, which may not answer.
+        let condition = described
+            .map(|state| describe_condition(&asking, &state.refusals))
             .map(|parts| parts.into_iter().chain([("quarantine_last_day".into(), recent)]))
             .map(Iterator::collect::<Map<String, Value>>);
         let mut stats = describe(&asking, measured, &refusals, &refused);

@@ -24,7 +24,9 @@ fn a_data_disk_that_does_not_answer_makes_a_server_not_ready_until_it_does() {
     thread::scope(|scope| {
         let sent = scope.spawn(|| server.post(event("during").as_bytes()));
         wait_until("the hang is noticed", || server.get("/readyz").status == 503);
-        assert_eq!(server.get("/readyz").code(), "log_unavailable");
+        let unready = server.get("/readyz");
+        assert_eq!(unready.code(), "log_unavailable");
+        assert_eq!(unready.json()["parts"]["log"]["state"], "blocked");
         let answer = sent.join().unwrap();
         assert_eq!((answer.status, answer.code().as_str()), (503, "log_unavailable"));
     });
