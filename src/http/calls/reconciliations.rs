@@ -1,4 +1,4 @@
-//! `/rollcall/v1/reconciliations`: comparisons with the source.
+//! `/rollcall/v1/reconciliations`: what the source lists, compared with what the log holds.
 
 use std::io;
 use std::sync::Arc;
@@ -15,12 +15,14 @@ use crate::http::wire::answer::{Code, Cursors, Problem, list_body, respond};
 use crate::http::wire::api::{Access, Bound, Gives, Logged, Operation, after};
 use crate::http::wire::body::Body;
 use crate::http::wire::paging::{ItemNumber, read_place};
-use crate::http::wire::question::{Question, id_in_path};
+use crate::http::wire::question::{Question, id_in_path, may_read_known_at};
 use crate::http::wire::state::State;
 use crate::http::wire::threads::blocking;
-use crate::keys::Scope;
+use crate::keys::{Operator, Scope};
 use crate::sources::Source;
-use crate::sources::reconcile::{DIFFERENCES_KEPT, Guard, Run, RunRefused, Scope as RunScope};
+use crate::sources::reconcile::{
+    DIFFERENCES_KEPT, FoundDifference, Guard, Label, Run, RunRefused, Scope as RunScope, label_of,
+};
 use crate::time;
 
 const SHAPES: &str = include_str!("reconciliations.schema.json");
@@ -35,8 +37,8 @@ const DIFFERENCES_LISTED: usize = 10;
 pub(crate) const LIST: Operation = Operation {
     path: "/rollcall/v1/reconciliations",
     name: "listReconciliations",
-    about: "The last 100 comparisons with the source since the start, the newest first, each with \
-        its first 10 differences.",
+    about: "The last 100 reconciliations since the start, the newest first, each with its first \
+        10 differences.",
     access: Access::keyed(Scope::Operate, Bound::Refused),
     logged: Logged::Always,
     gives: Gives::List("Reconciliation"),
@@ -67,8 +69,9 @@ pub(crate) const BEGIN: Operation = Operation {
 pub(crate) const ITEM: Operation = Operation {
     path: "/rollcall/v1/reconciliations/{id}",
     name: "getReconciliation",
-    about: "One comparison: its progress, and 1000 of its differences in the order in which they \
-        were decided.",
+    about: "One reconciliation: its progress, and 1000 of its differences in the order in which \
+        they were decided. Emails, names and values are shown to a key that has the scope `read` \
+        as well, or `audit` for a reconciliation that began more than an hour ago.",
     parameters: &[after::<ItemNumber>("1000")],
     access: Access::keyed(Scope::Operate, Bound::Refused),
     logged: Logged::Always,
@@ -83,10 +86,13 @@ pub(crate) async fn list(
     request: HttpRequest,
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
-    Question::of(&request, &state, &LIST)?.finish()?;
+    let question = Question::of(&request, &state, &LIST)?;
+    let operator = question.operator.clone();
+    let engine = question.finish()?;
     let runs = state.source.as_ref().map(|source| source.reconciliations()).unwrap_or_default();
     let items = blocking(move || {
-        let described = runs.iter().map(|run| describe(run, 0, DIFFERENCES_LISTED));
+        let page = |run| DifferencePage::of(run, &operator, 0, DIFFERENCES_LISTED);
+        let described = runs.iter().map(|run| describe(run, &engine, &page(run)));
         described.map(|item| item.map(|item| item.to_string().into_bytes())).collect()
     });
     let items: Result<Vec<Vec<u8>>, Problem> = items.await?;
@@ -100,12 +106,14 @@ pub(crate) async fn item(
 ) -> Result<HttpResponse, Problem> {
     let mut question = Question::of(&request, &state, &ITEM)?;
     let after = read_place::<ItemNumber>("after", question.take("after"))?;
-    question.finish()?;
+    let operator = question.operator.clone();
+    let engine = question.finish()?;
     let id = id_in_path(&request).ok_or(Code::NotFound)?;
     let source = state.source.as_ref().ok_or(Code::NotFound)?;
     let run = source.reconciliation(&id).ok_or(Code::NotFound)?;
     let first = after.map_or(0, |after| after.number());
-    let body = blocking(move || describe(&run, first, DIFFERENCES_KEPT)).await??;
+    let page = DifferencePage::of(&run, &operator, first, DIFFERENCES_KEPT);
+    let body = blocking(move || describe(&run, &engine, &page)).await??;
     Ok(respond(StatusCode::OK).json(body))
 }
 
@@ -115,7 +123,9 @@ pub(crate) async fn begin(
     payload: web::Payload,
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
-    let engine = Question::of(&request, &state, &BEGIN)?.finish()?;
+    let question = Question::of(&request, &state, &BEGIN)?;
+    let operator = question.operator.clone();
+    let engine = question.finish()?;
     let mut body = Body::of(payload, &state.operator_bodies).await?;
     let directory = body.take_text("directory");
     let dry = body.take_flag("dry_run");
@@ -129,9 +139,11 @@ pub(crate) async fn begin(
     {
         return Err(Problem::entity_not_found("Directory", id));
     }
-    let begun = blocking(move || begin_run(&source, &engine, scope)).await??;
-    let body = describe(&begun, 0, DIFFERENCES_KEPT)?;
-    Ok(respond(StatusCode::ACCEPTED).json(body))
+    let begun = blocking(move || {
+        let run = begin_run(&source, &engine, scope)?;
+        describe(&run, &engine, &DifferencePage::of(&run, &operator, 0, DIFFERENCES_KEPT))
+    });
+    Ok(respond(StatusCode::ACCEPTED).json(begun.await??))
 }
 
 /// Returns false if neither the log nor the source has a directory. Where the source does not say
@@ -159,8 +171,23 @@ fn begin_run(
     })
 }
 
-/// Describes a run with some of its differences.
-fn describe(run: &Run, first: usize, limit: usize) -> Result<Value, Problem> {
+/// A part of the differences of a run.
+struct DifferencePage {
+    first: usize,
+    limit: usize,
+    /// True if the operator may read what the log knew when the run began.
+    has_details: bool,
+}
+
+impl DifferencePage {
+    fn of(run: &Run, operator: &Operator, first: usize, limit: usize) -> DifferencePage {
+        let has_details = may_read_known_at(operator, run.started_at);
+        DifferencePage { first, limit, has_details }
+    }
+}
+
+/// Describes a run with some of its differences. Blocks while it reads the log.
+fn describe(run: &Run, engine: &Engine, page: &DifferencePage) -> Result<Value, Problem> {
     let now = run.progress.now();
     let directories: Vec<Value> = now
         .directories
@@ -184,16 +211,37 @@ fn describe(run: &Run, first: usize, limit: usize) -> Result<Value, Problem> {
         "compared": now.compared,
         "recorded": now.recorded,
         "held": now.held,
-        "differences": differences(run, first, limit)?,
+        "differences": differences(run, engine, page)?,
     }))
 }
 
-fn differences(run: &Run, first: usize, limit: usize) -> Result<Value, Problem> {
-    let (some, all) = run.progress.differences(first, limit).map_err(unreadable)?;
-    let next = first.saturating_add(some.len());
-    let data: Vec<Value> = some.iter().filter_map(|text| serde_json::from_str(text).ok()).collect();
+fn differences(run: &Run, engine: &Engine, page: &DifferencePage) -> Result<Value, Problem> {
+    let (some, all) = run.progress.differences(page.first, page.limit).map_err(unreadable)?;
+    let next = page.first.saturating_add(some.len());
+    let found = some.iter().filter_map(|text| serde_json::from_str(text).ok());
+    let data: Result<Vec<Value>, Problem> =
+        found.map(|found| describe_difference(&found, engine, page.has_details)).collect();
+    let data = data?;
     let after = (next < all && !data.is_empty()).then(|| next.to_string());
     Ok(json!({ "data": data, "list_metadata": { "before": null, "after": after } }))
+}
+
+fn describe_difference(
+    found: &FoundDifference,
+    engine: &Engine,
+    has_details: bool,
+) -> Result<Value, Problem> {
+    let mut item = json!(found);
+    if let Some(fields) = item.as_object_mut() {
+        fields.remove("details");
+        if has_details {
+            let Label { email, name } = label_of(engine, found)?;
+            fields.insert("email".into(), email.into());
+            fields.insert("name".into(), name.into());
+            fields.insert("changed".into(), json!(found.details.changed));
+        }
+    }
+    Ok(item)
 }
 
 fn unreadable(error: io::Error) -> Problem {

@@ -17,7 +17,7 @@ use super::paging::{Paging, Places};
 use super::state::State;
 use super::{access_log, limits};
 use crate::engine::{CutError, Engine, KnownAt};
-use crate::keys::{Operator, Scope};
+use crate::keys::{Operator, Scope, Scopes};
 use crate::time;
 use crate::verify::FieldCode;
 
@@ -394,6 +394,16 @@ fn permit(operator: &Operator, operation: &'static Operation) -> Result<(), Prob
     Ok(())
 }
 
+/// Returns true if an operator may read what was known at a moment, as at a cut of that time.
+pub(crate) fn may_read_known_at(operator: &Operator, moment: Millis) -> bool {
+    may_read(operator.key().scopes, moment, time::now_ms())
+}
+
+fn may_read(scopes: Scopes, known_at: Millis, now: Millis) -> bool {
+    let is_recent = known_at >= now - PRESENT_MS;
+    scopes.has(Scope::Audit) || (is_recent && scopes.has(Scope::Read))
+}
+
 /// Returns true if a cut is not one of the present. What was known at some time of the last hour
 /// is the present, so that the pages of a list can be asked for at the cut of the first.
 fn is_past(engine: &Engine, cut: Cut, known_at: Option<KnownAt>) -> bool {
@@ -459,4 +469,24 @@ pub(crate) fn id_in_path(request: &HttpRequest) -> Option<String> {
 
 fn decoded(segment: &str) -> Option<String> {
     percent_encoding::percent_decode_str(segment).decode_utf8().ok().map(Into::into)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_known_an_hour_ago_needs_the_scope_audit() {
+        let now = 10 * PRESENT_MS;
+        for (scope, recent, old) in [
+            (Scope::Ingest, false, false),
+            (Scope::Operate, false, false),
+            (Scope::Read, true, false),
+            (Scope::Audit, true, true),
+        ] {
+            let scopes = Scopes::of([scope]);
+            assert_eq!(may_read(scopes, now - PRESENT_MS, now), recent, "{scope:?}");
+            assert_eq!(may_read(scopes, now - PRESENT_MS - 1, now), old, "{scope:?}");
+        }
+    }
 }

@@ -160,6 +160,17 @@ impl Served {
         }
     }
 
+    /// Returns the value of a field as JSON.
+    pub(crate) fn value(&self, field: &str) -> Option<&str> {
+        self.fields.get(field).map(String::as_str)
+    }
+
+    /// Returns a field that is a text and not empty.
+    pub(crate) fn text(&self, field: &str) -> Option<String> {
+        let text: String = serde_json::from_str(self.value(field)?).ok()?;
+        Some(text).filter(|text| !text.is_empty())
+    }
+
     /// Returns a digest that is equal for objects with the same fields.
     pub(crate) fn digest(&self) -> Digest {
         let mut hash = Sha256::new();

@@ -8,6 +8,7 @@
 
 mod again;
 mod compare;
+mod details;
 mod earlier;
 mod ending;
 mod guard;
@@ -28,6 +29,7 @@ use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub use details::{Details, FieldChange, Label, label_of};
 pub use guard::{Ended, Ends, Guard, Tally, run_ends_too_much};
 use parking_lot::Mutex;
 pub use progress::{
@@ -51,6 +53,9 @@ const RUNS_KEPT: usize = 100;
 
 /// The folder for lists, in the data folder.
 const FOLDER: &str = "temporary";
+
+/// The most lines about differences that a run held.
+const HELD_LOGGED_MAX: usize = 20;
 
 /// How often the schedule is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -212,7 +217,11 @@ impl Source {
     }
 
     fn carry_out(&self, engine: &Weak<Engine>, run: &Run) {
-        tracing::info!(run = run.id, source = self.url(), "comparing with the source");
+        tracing::info!(
+            run = run.id,
+            source = self.url(),
+            "a reconciliation with the source begins"
+        );
         let done = self.compare(engine, run);
         let now = time::now_ms();
         match done {
@@ -221,7 +230,7 @@ impl Source {
                 self.tell(run, state, now);
             }
             Err(trouble) => {
-                tracing::error!(run = run.id, "the comparison with the source failed: {trouble}");
+                tracing::error!(run = run.id, "the reconciliation failed: {trouble}");
                 run.progress.end(RunState::Failed, now, Some(trouble.to_string()));
             }
         }
@@ -241,27 +250,47 @@ impl Source {
         running.run()
     }
 
-    /// Logs the end of a run.
+    /// Logs the end of a run, and what an operator must look at.
     fn tell(&self, run: &Run, state: RunState, now: Millis) {
         let progress = run.progress.now();
         let is_whole = run.scope.directory.is_none() && !run.scope.dry;
         let message = match state {
             RunState::Completed if is_whole => "in step with the source",
-            RunState::Held => "compared with the source; some differences are held",
-            RunState::Failed => "compared with the source; some directories could not be compared",
+            RunState::Held => "compared with the source: some differences are held",
+            RunState::Failed => "compared with the source: some directories could not be compared",
             RunState::Completed | RunState::Running => "compared with the source",
         };
+        let RunProgress { recorded, held, .. } = progress;
+        let duration_ms = now - run.started_at;
+        if matches!(state, RunState::Held | RunState::Failed) && !run.scope.dry {
+            let source = self.url();
+            tracing::warn!(run = run.id, source, recorded, held, duration_ms, "{message}");
+            warn_of_held(run, &progress);
+            return;
+        }
         tracing::info!(
             run = run.id,
             source = self.url(),
             users = progress.compared.users,
             groups = progress.compared.groups,
             memberships = progress.compared.memberships,
-            recorded = progress.recorded,
-            held = progress.held,
-            duration_ms = now - run.started_at,
+            recorded,
+            held,
+            duration_ms,
             "{message}"
         );
+    }
+}
+
+/// Names each directory in which a run held differences, with the reason and what to do.
+fn warn_of_held(run: &Run, progress: &RunProgress) {
+    for ((directory, reason), held) in progress.held_in.iter().take(HELD_LOGGED_MAX) {
+        let advice = reason.advice(directory);
+        tracing::warn!(run = run.id, directory, held, "differences are held: {advice}");
+    }
+    let more = progress.held_in.len().saturating_sub(HELD_LOGGED_MAX);
+    if more > 0 {
+        tracing::warn!(run = run.id, more, "differences are held in more directories");
     }
 }
 

@@ -8,7 +8,9 @@ use std::path::Path;
 
 use parking_lot::Mutex;
 use rollcall_projections::{HeldKind, Millis, Seq};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+use super::details::Details;
 
 /// The differences of a run that are kept in memory; further ones are in a file.
 pub const DIFFERENCES_KEPT: usize = 1000;
@@ -88,7 +90,7 @@ pub struct Compared {
 }
 
 /// The kind of a difference.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DifferentKind {
     /// A directory.
@@ -102,7 +104,7 @@ pub enum DifferentKind {
 }
 
 /// The way in which the two sides differ.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HowDifferent {
     /// The source has it, the log does not.
@@ -114,7 +116,7 @@ pub enum HowDifferent {
 }
 
 /// The reason why a difference was not recorded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HeldReason {
     /// Too much would end at once.
@@ -129,8 +131,33 @@ pub enum HeldReason {
     UnknownUser,
 }
 
+impl HeldReason {
+    /// Returns the reason in words, and what to do about it in this directory.
+    pub fn advice(self, directory: &str) -> String {
+        let off = format!("`rollcall reconcile --directory {directory} --guard off` records it");
+        match self {
+            HeldReason::Guard => format!(
+                "more would end than the guard allows: look at the source, and if it is right, {off}"
+            ),
+            HeldReason::NewerEvent => {
+                "something newer is known of it: the next reconciliation decides".into()
+            }
+            HeldReason::SourceOlder => format!(
+                "the source shows an older version than is known, so it lags: the next \
+                 reconciliation decides; if it stays so and the source is right, {off}"
+            ),
+            HeldReason::DeletedHere => "an operator deleted the directory here: it is compared \
+                 again once it is connected anew at the source"
+                .into(),
+            HeldReason::UnknownUser => "a membership of a user who is not known, or whose \
+                 directory failed: the next reconciliation decides"
+                .into(),
+        }
+    }
+}
+
 /// A difference between the source and the log.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FoundDifference {
     /// The kind of the thing.
     pub kind: DifferentKind,
@@ -153,6 +180,9 @@ pub struct FoundDifference {
     pub recorded: Option<Seq>,
     /// The reason why there is none.
     pub held: Option<HeldReason>,
+    /// The personal part.
+    #[serde(default)]
+    pub details: Details,
 }
 
 /// What may change while a run goes on.
@@ -172,6 +202,8 @@ pub struct RunProgress {
     pub recorded: u64,
     /// The differences that were held.
     pub held: u64,
+    /// The same by directory and reason.
+    pub held_in: BTreeMap<(String, HeldReason), u64>,
     /// The reason why the whole run failed, or why something of no known directory is undecided.
     pub error: Option<String>,
     /// True if it ended before everything was compared.
@@ -211,6 +243,7 @@ impl Default for Progress {
                 compared: Compared::default(),
                 recorded: 0,
                 held: 0,
+                held_in: BTreeMap::new(),
                 error: None,
                 broke_off: false,
             }),
@@ -318,7 +351,10 @@ impl Progress {
     pub(super) fn add(&self, difference: &FoundDifference, folder: &Path) -> io::Result<()> {
         let mut now = self.now.lock();
         now.recorded += u64::from(difference.recorded.is_some());
-        now.held += u64::from(difference.held.is_some());
+        if let Some(reason) = difference.held {
+            now.held += 1;
+            *now.held_in.entry((difference.directory_id.clone(), reason)).or_default() += 1;
+        }
         drop(now);
         let text = serde_json::to_string(difference).map_err(io::Error::other)?;
         self.differences.lock().add(text, folder)
@@ -411,6 +447,7 @@ mod tests {
             fields: Vec::new(),
             recorded: Some(id as u64),
             held: None,
+            details: Details::default(),
         }
     }
 

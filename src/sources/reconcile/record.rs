@@ -1,4 +1,4 @@
-//! The end of a comparison: what differs even now is decided, and recorded unless it is held.
+//! The end of a reconciliation: what differs even now is decided, and recorded unless it is held.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -7,6 +7,7 @@ use rollcall_projections::{Fingerprint, HeldKind, Millis, Seq};
 
 use super::again::Answer;
 use super::compare::{Home, Served};
+use super::details::Details;
 use super::guard::{Ended, Guard};
 use super::listing::{Seen, TheirDirectory, ids_of};
 use super::ours::{Ours, shape_of};
@@ -154,6 +155,7 @@ impl<'a> Recorder<'a> {
         if how == HowDifferent::Differs && fields.is_empty() {
             return Ok(());
         }
+        let details = Details::of(our.as_ref(), their.as_ref(), &fields);
         let was_active = our.is_some_and(|our| our.active);
         let ends = how == HowDifferent::MissingThere
             || (was_active && their.as_ref().is_some_and(|their| !their.active));
@@ -166,6 +168,7 @@ impl<'a> Recorder<'a> {
             self.held_as_older(their.and_then(|their| their.updated_at), known_at)
         };
         let difference = found(DifferentKind::Directory, now.id, &[now.id], how, fields);
+        let difference = FoundDifference { details, ..difference };
         let object = now.their.map(|their| their.object.clone());
         let observed = Observed::Directory { id: now.id.to_owned(), object };
         let ended =
@@ -299,6 +302,7 @@ impl<'a> Recorder<'a> {
         if how == HowDifferent::Differs && fields.is_empty() {
             return Ok(());
         }
+        let details = Details::of(our.as_ref().map(|our| &our.served), Some(&their), &fields);
         let moves = fields.iter().any(|field| field == "directory_id");
         // A thing that moved is in what both directories differ in, and is one difference.
         if moves && !self.moved.insert(key_of_end(kind.into(), id)) {
@@ -317,6 +321,7 @@ impl<'a> Recorder<'a> {
             self.held_as_older(their.updated_at, known_at)
         };
         let difference = found(kind.into(), directory, &[id], how, fields);
+        let difference = FoundDifference { details, ..difference };
         let observed = observed(kind, id, directory, &object);
         let compared_with = our.as_ref().map(|our| our.holding.row.seq);
         let told = Told { observed, asked_at: seen.asked_at, compared_with };
@@ -579,5 +584,6 @@ fn found(
         fields,
         recorded: None,
         held: None,
+        details: Details::default(),
     }
 }

@@ -273,13 +273,6 @@ impl Running<'_> {
         }
         let ends: Vec<Ends> = compared().map(|(_, work)| work.plan.ends).collect();
         let all = run_ends_too_much(directories, ends, earlier, guard);
-        if all {
-            tracing::warn!(
-                run = self.id,
-                "the source lacks so much that nothing ends in this reconciliation: compare with \
-                 the source, then run `rollcall reconcile --guard off`"
-            );
-        }
         let too_many = |work: &Work| all || work.plan.ends.are_too_many(guard);
         compared().filter(|(_, work)| too_many(work)).map(|(id, _)| id.clone()).collect()
     }

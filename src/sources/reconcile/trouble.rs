@@ -1,4 +1,4 @@
-//! The reasons why a comparison does not go on.
+//! The reasons why a reconciliation does not go on.
 
 use std::io;
 
