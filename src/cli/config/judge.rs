@@ -17,7 +17,7 @@ use crate::http::ListenOn;
 use crate::keys::{ApiKey, ApiKeys, Operator, Scope};
 use crate::log::{ArchivePlace, S3Access};
 use crate::sources::reconcile::Guard;
-use crate::sources::{Source, SourceSettings};
+use crate::sources::{Source, SourceSettings, plain_url};
 use crate::time;
 use crate::verify::SECRETS_MAX;
 
@@ -103,6 +103,7 @@ fn judge(given: Given, mut mistakes: Mistakes, purpose: Purpose) -> Result<Confi
     if purpose == Purpose::Start {
         judge_replacement(&given, now, &mut mistakes);
         judge_source_key(&given, said_so_far > 0, &mut mistakes);
+        judge_source_place(&given, &mut mistakes);
     }
     let every_ms = given.text("publish_every").and_then(|text| duration(&text).ok());
     let places = given.texts("publish_checkpoints");
@@ -183,6 +184,32 @@ fn judge_source_key(given: &Given, unread: bool, mistakes: &mut Mistakes) {
         );
     }
     judge_sendable(keys, mistakes);
+}
+
+/// Refuses a source that is this server itself, from which nothing new would ever come.
+fn judge_source_place(given: &Given, mistakes: &mut Mistakes) {
+    let Some(spot) = given.values("pull.url").first() else { return };
+    let url = plain_url(&spot.value.to_string_lossy());
+    let is_public = given.text("public_url").is_some_and(|own| plain_url(&own) == url);
+    let own = ["listen", "admin_listen"].map(|name| given.texts(name)).concat();
+    if is_public || own.iter().any(|address| is_address_of(&url, address)) {
+        let says = format!(
+            "`pull.url`: `{url}` is this server itself: give the URL of WorkOS, or of another \
+             server with its API"
+        );
+        mistakes.add(&spot.at, says);
+    }
+}
+
+/// Returns true if a server that listens on an address answers at a URL.
+fn is_address_of(url: &str, address: &str) -> bool {
+    let Ok(uri) = url.parse::<ureq::http::Uri>() else { return false };
+    let numeric = |host: &str| host.to_lowercase().replace("localhost", "127.0.0.1");
+    let asked = format!("{}:{}", uri.host().unwrap_or_default(), uri.port_u16().unwrap_or(80));
+    let [asked, own] = [asked.as_str(), address].map(|text| numeric(text).parse::<ListenOn>().ok());
+    // The server itself speaks no TLS.
+    let is_plain = uri.scheme_str() == Some("http");
+    is_plain && asked.zip(own).is_some_and(|(asked, own)| asked.conflicts_with(&own))
 }
 
 /// Says that a key is refused because its time is over.
@@ -410,5 +437,29 @@ fn judge_sendable(keys: &[Spot<OsString>], mistakes: &mut Mistakes) {
             at + 1
         );
         mistakes.add(&key.at, says);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_that_of_a_server_which_listens_there() {
+        for (url, address, expected) in [
+            ("http://127.0.0.1:8080", "127.0.0.1:8080", true),
+            ("http://localhost:8080/below", "127.0.0.1:8080", true),
+            ("http://127.0.0.1:8080", "localhost:8080", true),
+            ("http://[::1]:8080", "[::]:8080", true),
+            ("http://127.0.0.1:8080", "0.0.0.0:8080", true),
+            ("http://127.0.0.1", "127.0.0.1:80", true),
+            ("http://127.0.0.1:8081", "127.0.0.1:8080", false),
+            ("http://127.0.0.2:8080", "127.0.0.1:8080", false),
+            ("https://127.0.0.1:8080", "127.0.0.1:8080", false),
+            ("http://127.0.0.1:8080", "127.0.0.1:0", false),
+            ("http://127.0.0.1:8080", "unix:/run/rollcall.sock", false),
+        ] {
+            assert_eq!(is_address_of(url, address), expected, "{url} {address}");
+        }
     }
 }

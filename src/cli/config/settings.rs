@@ -421,7 +421,7 @@ pub(in crate::cli) const SETTINGS: &[Setting] = &[
         flag: Some("pull-every"),
         variable: "ROLLCALL_PULL_EVERY",
         value_name: "TIME",
-        about: "How often to ask the source for new events",
+        about: "How often to ask the source for new events, e.g. 10s or 5m",
         holds: Holds::Period { ms_min: 1, ms_max: DAY_MS },
         default: "30s",
         example: r#""30s""#,
@@ -443,7 +443,7 @@ pub(in crate::cli) const SETTINGS: &[Setting] = &[
         flag: Some("reconcile-every"),
         variable: "ROLLCALL_RECONCILE_EVERY",
         value_name: "TIME",
-        about: "How often to compare the source's state with the views; 0 only on demand",
+        about: "How often to compare the source's state with the views, e.g. 12h; 0 only on demand",
         holds: Holds::Period { ms_min: 0, ms_max: 366 * DAY_MS },
         default: "24h",
         example: r#""24h""#,
@@ -454,8 +454,8 @@ pub(in crate::cli) const SETTINGS: &[Setting] = &[
         flag: Some("guard"),
         variable: "ROLLCALL_GUARD",
         value_name: "PERCENT",
-        about: "The part of a directory, from 0% to 100%, that a comparison may end; if more would \
-                end, all of it waits for an operator. `off` holds nothing",
+        about: "The part of a directory, from 0% to 100%, that a reconciliation may end; if more \
+                would end, all of it waits for an operator. `off` holds nothing",
         holds: Holds::Share,
         default: "10%",
         example: r#""10%""#,
