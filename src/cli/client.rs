@@ -140,6 +140,8 @@ pub(super) struct Client {
     pub(super) agent: ureq::Agent,
     pub(super) base: String,
     api_key: String,
+    /// True for commands that may read a data folder instead.
+    is_for_folders: bool,
 }
 
 /// The answer to a request.
@@ -191,7 +193,12 @@ impl Client {
 
     fn with(agent: ureq::Agent, base: &str, api_key: &str) -> Client {
         let base = base.trim_end_matches('/').to_owned();
-        Client { agent, base, api_key: api_key.to_owned() }
+        Client { agent, base, api_key: api_key.to_owned(), is_for_folders: false }
+    }
+
+    /// Returns the client of a command that may read a data folder instead.
+    pub(super) fn or_folder(self) -> Client {
+        Client { is_for_folders: true, ..self }
     }
 
     /// Returns a client for a server that this process runs: a proxy of the environment cannot
@@ -332,8 +339,13 @@ impl Client {
     }
 
     fn failed(&self, error: &ureq::Error) -> Failure {
-        let advice = "set ROLLCALL_URL or --url to its URL, or read the folder of a stopped server \
-                      with --data";
+        let advice = match self.is_for_folders {
+            true => {
+                "set ROLLCALL_URL or --url to its URL, or read the folder of a stopped server with \
+                 --data"
+            }
+            false => "set ROLLCALL_URL or --url to its URL",
+        };
         unreachable("ask", &self.base, error, advice)
     }
 

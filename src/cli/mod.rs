@@ -36,8 +36,10 @@ mod send;
 mod serve;
 mod service_manager;
 mod signals;
+mod source_state;
 mod table;
 mod verify;
+mod waiting;
 
 use std::ffi::OsStr;
 use std::io::{self, Write};
@@ -54,8 +56,9 @@ use clap::{FromArgMatches, Parser, Subcommand};
 ///
 /// Exit codes: 0 for success; 1 for a mistake in the request; 2 for a failure of Rollcall, its disk
 /// or its network. `check` exits with 1 if something is not proven, `send` with 1 if an event was
-/// refused, `verify` with 2 if the log is damaged, `salvage` and `restore` with 2 if records are
-/// missing, `backup` with 2 if it broke off.
+/// refused, `reconcile` with 1 if a difference is held and with 2 if a directory could not be
+/// compared, `pull` with 2 if the source refuses, `verify` with 2 if the log is damaged, `salvage`
+/// and `restore` with 2 if records are missing, `backup` with 2 if it broke off.
 #[derive(Parser)]
 #[command(version = VERSION.as_str(), max_term_width = 110, after_help = moment::FORMS)]
 struct Cli {

@@ -1,23 +1,15 @@
 //! `rollcall rebuild`
 
-use std::io::IsTerminal;
-use std::thread;
-use std::time::Duration;
-
 use clap::Args;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
-use super::client::{Answer, Client};
-use super::read::listing::{Output, refused};
-use super::read::print::{counted, one_line};
-use super::read::source::ServerArgs;
+use super::client::Client;
+use super::read::listing::refused;
+use super::read::print::counted;
+use super::waiting::{Pauses, Report, WaitArgs, drawn};
 use super::{Failure, print};
 use crate::time;
-
-/// The pause between two requests for the progress.
-const PAUSE: Duration = Duration::from_millis(50);
 
 const PATH: &str = "/rollcall/v1/projections/rebuild";
 
@@ -29,17 +21,14 @@ const PATH: &str = "/rollcall/v1/projections/rebuild";
 #[command(after_help = "\
 Exit codes: 0 if it is done, 1 if it could not be started, 2 if it failed.
 
+The API key needs the scope `operate`.
+
 Examples:
   rollcall rebuild
   rollcall rebuild --no-wait")]
 pub(super) struct RebuildArgs {
-    /// Do not wait for its end
-    #[arg(long)]
-    no_wait: bool,
     #[command(flatten)]
-    output: Output,
-    #[command(flatten)]
-    server: ServerArgs,
+    wait: WaitArgs,
 }
 
 /// The progress of a rebuild, as the server reports it.
@@ -56,21 +45,22 @@ struct RebuildProgress {
 
 impl RebuildArgs {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let client = self.server.client()?;
+        let WaitArgs { no_wait, output, server } = self.wait;
+        let client = server.client()?;
         let begun = client.post(PATH, None)?;
         if begun.status != 202 {
             return Err(refused(&begun, &client, ""));
         }
         let mut report = Report::of(&begun)?;
-        if !self.no_wait {
+        if !no_wait {
             report = watch(&client, report)?;
         }
-        if self.output.json {
-            print(&format!("{}\n", one_line(&report.json)))?;
+        if output.json {
+            report.print_json()?;
         } else {
-            print(&format!("{}\n", sentence(&report.progress)))?;
+            print(&format!("{}\n", sentence(&report.told)))?;
         }
-        verdict(&report.progress)
+        verdict(&report.told)
     }
 }
 
@@ -83,37 +73,27 @@ fn verdict(progress: &RebuildProgress) -> Result<(), Failure> {
     }
 }
 
-/// The state of a rebuild, also as the JSON that the server sent.
-struct Report {
-    json: String,
-    progress: RebuildProgress,
-}
-
-impl Report {
-    fn of(answer: &Answer) -> Result<Report, Failure> {
-        let json = answer.json::<&RawValue>()?.get().to_owned();
-        Ok(Report { json, progress: answer.json()? })
-    }
-}
-
 /// Shows the progress of a rebuild until it ends.
-fn watch(client: &Client, mut report: Report) -> Result<Report, Failure> {
-    let id = report.progress.id;
-    let bar = progress_bar(report.progress.total);
-    while report.progress.state == "running" {
+fn watch(
+    client: &Client,
+    mut report: Report<RebuildProgress>,
+) -> Result<Report<RebuildProgress>, Failure> {
+    let id = report.told.id;
+    let template = "{bar:40} {pos}/{len} records, {msg} a second, {eta} left";
+    let bar = drawn(ProgressBar::new(report.told.total), template);
+    let mut pauses = Pauses::new();
+    while report.told.state == "running" {
+        pauses.rest();
         report = ask_again(client, id)?;
-        bar.set_length(report.progress.total);
-        bar.set_position(report.progress.read);
-        bar.set_message(report.progress.rate_per_s.to_string());
-        if report.progress.state == "running" {
-            thread::sleep(PAUSE);
-        }
+        bar.set_length(report.told.total);
+        bar.set_position(report.told.read);
+        bar.set_message(report.told.rate_per_s.to_string());
     }
     bar.finish_and_clear();
     Ok(report)
 }
 
-fn ask_again(client: &Client, id: u64) -> Result<Report, Failure> {
+fn ask_again(client: &Client, id: u64) -> Result<Report<RebuildProgress>, Failure> {
     let answer = client.get(PATH)?;
     match answer.status {
         200 => {}
@@ -122,24 +102,14 @@ fn ask_again(client: &Client, id: u64) -> Result<Report, Failure> {
         }
         _ => return Err(refused(&answer, client, "")),
     }
-    let report = Report::of(&answer)?;
-    if report.progress.id == id {
+    let report = Report::<RebuildProgress>::of(&answer)?;
+    if report.told.id == id {
         Ok(report)
     } else {
         Err(Failure::Ours(
             "another rebuild was started since: the outcome of this one is not known".into(),
         ))
     }
-}
-
-fn progress_bar(records: u64) -> ProgressBar {
-    let bar = ProgressBar::new(records);
-    if !std::io::stderr().is_terminal() {
-        bar.set_draw_target(ProgressDrawTarget::hidden());
-    }
-    let style =
-        ProgressStyle::with_template("{bar:40} {pos}/{len} records, {msg} a second, {eta} left");
-    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
 /// Describes a rebuild in a sentence.

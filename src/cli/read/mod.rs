@@ -18,6 +18,7 @@ pub(super) mod print;
 mod quarantine;
 mod roles;
 pub(super) mod source;
+mod source_status;
 mod status;
 mod users;
 

@@ -147,11 +147,34 @@ pub(in super::super) fn find_id(
     }
 }
 
+/// Returns the id of the only thing that `text` names; `None` if nothing has that name or id, or the
+/// key may not look names up.
+///
+/// # Errors
+/// The caller's, if it names several things.
+pub(in super::super) fn id_if_known(
+    client: &Client,
+    kind: Kind,
+    text: &str,
+) -> Result<Option<String>, Failure> {
+    let (everywhere, moment) = (Names::default(), Query::default());
+    let answer = client.get(&Found::question(kind, text, &everywhere, &moment))?;
+    if answer.status != 200 {
+        return Ok(None);
+    }
+    let found = Found::of(&answer, &everywhere, &moment)?;
+    match &found.names.data[..] {
+        [] => Ok(None),
+        [one] => Ok(Some(one.id.clone())),
+        _ => Err(found.ambiguous(client, kind, text)),
+    }
+}
+
 /// Says that nothing of this id was ever seen; `None` if something was.
 ///
 /// # Errors
 /// If the server does not answer.
-pub(super) fn never_seen(
+pub(in super::super) fn never_seen(
     client: &Client,
     kind: Kind,
     text: &str,
@@ -177,6 +200,12 @@ impl Found {
         scope: &Names,
         moment: &Query,
     ) -> Result<Found, Failure> {
+        let answer = ask(client, &Found::question(kind, text, scope, moment), "")?;
+        Found::of(&answer, scope, moment)
+    }
+
+    /// Returns the path of the question what a text names.
+    fn question(kind: Kind, text: &str, scope: &Names, moment: &Query) -> String {
         let [word, ..] = kind.words();
         let mut question = Query::default().with("kind", Some(word)).with("text", Some(text));
         if !kind.is_bare() {
@@ -185,8 +214,11 @@ impl Found {
                 .with("organization_id", scope.organization.clone())
                 .with("ever", scope.ever.then_some("true"));
         }
-        let answer = ask(client, &question.and(moment).at(PATH), "")?;
-        let Answer { as_of, known_at, .. } = &answer;
+        question.and(moment).at(PATH)
+    }
+
+    fn of(answer: &Answer, scope: &Names, moment: &Query) -> Result<Found, Failure> {
+        let Answer { as_of, known_at, .. } = answer;
         let moment = Query::moment(
             as_of.clone(),
             known_at.clone().filter(|_| moment.value("known_at").is_some()),

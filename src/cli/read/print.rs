@@ -107,6 +107,15 @@ pub(in super::super) fn counted(count: u64, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
 }
 
+/// Returns a value of JSON without quotes, and `nothing` for null.
+pub(in super::super) fn value(json: &str) -> String {
+    match serde_json::from_str::<Option<String>>(json) {
+        Ok(Some(text)) if !text.is_empty() => text,
+        Ok(None) => "nothing".into(),
+        _ => json.to_owned(),
+    }
+}
+
 /// Returns a duration in its two largest units. A negative one, from clocks that differ, counts as
 /// zero.
 pub(super) fn human(duration_ms: i64) -> String {

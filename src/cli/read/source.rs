@@ -60,7 +60,7 @@ impl SourceArgs {
     {
         match &self.data {
             Some(folder) => over_folder(folder, work),
-            None => work(&self.server.client()?),
+            None => work(&self.server.client()?.or_folder()),
         }
     }
 

@@ -9,12 +9,13 @@ use super::super::Failure;
 use super::super::client::{Answer, Client};
 use super::super::print;
 use super::super::table::{self, Column};
-use super::attention::{Concern, concerns, lines};
+use super::attention::{concerns, lines};
 use super::listing::{ListPage, PAGE, Query, ask};
 use super::names::Names;
 use super::objects::parse;
 use super::print::{coloured, counted, human, print_object, width};
 use super::source::SourceArgs;
+use super::source_status::{self, Earlier};
 use crate::time;
 
 const PATH: &str = "/rollcall/v1/stats";
@@ -24,9 +25,13 @@ const PATH: &str = "/rollcall/v1/stats";
 /// Shows the records, their delay, those that could not be used, the disk, and each directory.
 ///
 /// Duplicates and refused webhooks are counted since the server started, everything else over the
-/// whole log.
+/// whole log. Of a source it says first if it is `ok`, `wrong` or if you must `wait`, then how old
+/// its events are, and what the last reconciliation found.
 #[derive(Args)]
 #[command(after_help = "\
+The API key needs the scope `read`; with `audit` as well, a reconciliation from before the start is
+found.
+
 Examples:
   rollcall status
   rollcall status --directory directory_… --json
@@ -64,9 +69,9 @@ impl StatusArgs {
             }
             let stats: Value = serde_json::from_str(&stats).map_err(Failure::ours)?;
             let readiness = client.get("/readyz")?.json().unwrap_or_default();
-            let concerns = concerns(&stats, &readiness, wrong_sources(&stats));
+            let concerns = concerns(&stats, &readiness, source_status::wrong_sources(&stats));
             print(&lines(&concerns, coloured(&std::io::stdout())))?;
-            print(&page(&stats, width()))?;
+            print(&page(&stats, source_status::earlier(client, &stats), width()))?;
             let count = counted(directories(&stats).count() as u64, "directory", "directories");
             eprintln!("{}", table::harmless(&format!("{count}, at {}", text(&stats, "at"))));
             Ok(())
@@ -126,14 +131,14 @@ const DIRECTORIES: [Column; 11] = [
 ];
 
 /// Returns the statistics as a page: totals, then a table of the directories.
-fn page(stats: &Value, width: Option<u16>) -> String {
+fn page(stats: &Value, earlier: Earlier, width: Option<u16>) -> String {
     let totals = totals(stats).into_iter();
     let totals = totals.chain(last_heard(stats).map(|heard| ("last event", heard)));
     let totals = totals.chain(disk(stats).map(|disk| ("disk", disk)));
     let totals = totals.chain(mappings(stats).map(|memory| ("role mappings", memory)));
     let totals = totals.chain(differing(stats).map(|counted| ("differing copies", counted)));
     let totals = totals.chain(clock(stats).map(|doubt| ("clock", doubt)));
-    let totals = totals.chain(sources(stats).map(|source| ("source", source)));
+    let totals = totals.chain(source_status::rows(stats, earlier));
     let rows: Vec<Vec<String>> = totals.map(|(name, value)| vec![name.to_owned(), value]).collect();
     let now = moment(stats, "at");
     let directories: Vec<Vec<String>> =
@@ -188,16 +193,6 @@ fn mappings(stats: &Value) -> Option<String> {
     (bytes > 0).then(|| format!("{} of {} MiB of memory", bytes.div_ceil(1 << 20), max >> 20))
 }
 
-/// Returns what is wrong with each source.
-fn wrong_sources(stats: &Value) -> impl Iterator<Item = Concern> + '_ {
-    let sources = stats.get("sources").and_then(Value::as_array).into_iter().flatten();
-    sources.filter_map(|source| {
-        let error = source.get("last_error").filter(|error| !error.is_null())?;
-        let what = format!("source {}: {}", text(source, "url"), text(error, "message"));
-        Some(Concern::new(what, "`rollcall pull`"))
-    })
-}
-
 /// Returns the number of duplicates that say something else than the log, if there are any.
 fn differing(stats: &Value) -> Option<String> {
     let copies = Some(count(stats, "/differs")).filter(|copies| *copies > 0);
@@ -221,68 +216,6 @@ pub(super) fn clock(stats: &Value) -> Option<String> {
         (true, false) => Some(set),
         (false, true) => Some(stamps),
         (false, false) => None,
-    }
-}
-
-/// Describes each source: how old its events are, or why none are pulled.
-fn sources(stats: &Value) -> impl Iterator<Item = String> {
-    let now = moment(stats, "at");
-    let sources = stats.get("sources").and_then(Value::as_array).into_iter().flatten();
-    sources.map(move |source| {
-        let age = match (now, moment(source, "caught_up_at")) {
-            (Some(now), Some(at)) => format!("every event pulled {} ago", human((now - at).max(0))),
-            _ => "not every event is pulled yet".to_owned(),
-        };
-        let counts = pulled(source);
-        let error = source.get("last_error").filter(|error| !error.is_null());
-        let error = error.map_or_else(String::new, |error| {
-            format!("; {}: {}", text(error, "code"), text(error, "message"))
-        });
-        let comparison = comparison(source, now);
-        format!("{}: {age}, {counts}; {comparison}{error}", text(source, "url"))
-    })
-}
-
-/// Says what was pulled since the start.
-fn pulled(source: &Value) -> String {
-    let [new, duplicates, differs] =
-        ["/new", "/duplicates", "/differs"].map(|name| count(source, name));
-    let differ = if differs == 0 { String::new() } else { format!(" ({differs} differ)") };
-    format!("{new} new and {duplicates} known since the start{differ}")
-}
-
-/// Says how old the last comparison with a source is, and what differed.
-fn comparison(source: &Value, now: Option<i64>) -> String {
-    let run = source.get("reconciliation").unwrap_or(&Value::Null);
-    let part = |key| moment(run, key);
-    let ago = |at: Option<i64>| match (now, at) {
-        (Some(now), Some(at)) => human((now - at).max(0)),
-        _ => "?".into(),
-    };
-    let of = match run.get("directory").and_then(Value::as_str) {
-        Some(directory) => format!("{directory} "),
-        None => String::new(),
-    };
-    let dry = if run.get("dry_run") == Some(&Value::Bool(true)) { " by a dry run" } else { "" };
-    let found = differences(run);
-    let ended = || format!("{of}compared {} ago{dry}: {found}", ago(part("finished_at")));
-    match text(run, "state") {
-        "running" => format!("{of}being compared{dry} for {}: {found}", ago(part("started_at"))),
-        "completed" | "held" => ended(),
-        "failed" => format!("{}; not all of it could be compared", ended()),
-        _ => "not compared since the start".into(),
-    }
-}
-
-fn differences(run: &Value) -> String {
-    let [all, recorded, held] = ["/differences", "/recorded", "/held"].map(|name| count(run, name));
-    let counts =
-        [(recorded, "recorded"), (held, "held"), (all - (recorded + held).min(all), "open")];
-    let counts = counts.into_iter().filter(|(count, _)| *count > 0);
-    let counts: Vec<String> = counts.map(|(count, word)| format!("{count} {word}")).collect();
-    match all {
-        0 => "no difference".into(),
-        _ => format!("{} ({})", counted(all, "difference", "differences"), counts.join(", ")),
     }
 }
 
@@ -421,7 +354,7 @@ mod tests {
                      "finished_at": "2026-05-01T11:57:00.000Z", "differences": 14,
                      "recorded": 12, "held": 2}},
                 {"url": "https://other", "caught_up_at": null, "new": 0, "duplicates": 0,
-                 "differs": 0, "held": 0, "last_error": {"code": "unauthorized", "message": "no key"}},
+                 "differs": 0, "held": 0, "last_error": {"code": "source_mismatch", "message": "another environment"}},
             ],
             "directories": {"object": "list", "data": [
                 {"object": "directory_stats", "id": "d1", "name": "Halden",
@@ -456,44 +389,20 @@ last event        3 h 12 min ago, at 2026-05-01T08:48:00.000Z
 disk              63 MiB free; below 16 MiB events are refused
 role mappings     2 of 256 MiB of memory
 differing copies  2 dropped since the start; the server's log names the types
-source            https://api.workos.com: every event pulled 12 s ago, 3 new and 7 known since the start (1 differ); compared 3 min 0 s ago: 14 differences (12 recorded, 2 held)
-source            https://other: not every event is pulled yet, 0 new and 0 known since the start; not compared since the start; unauthorized: no key
+source            https://api.workos.com: wrong: 2 differences are held; `rollcall reconcile --dry-run` shows which, why, and what to do
+  events          all pulled up to 12 s ago; since the start 3 new and 7 known already (1 with another content)
+  reconciliation  3 min 0 s ago: 14 differences, 12 recorded, 2 held
+source            https://other: wrong: source_mismatch: another environment; `rollcall pull` tries again at once
+  events          not all pulled yet; since the start 0 new and 0 known already
+  reconciliation  none since the start; the last one began 1 h 0 min ago
 
 directory  name    state     active  inactive  groups  hour  day  30 days  silent for  initial sync
 d1         Halden  linked    5       1         3       0     3    30       3 h 12 min  done in 2 min 5 s: 6 users, 3 groups, 1 membership
 d2                 unlinked  0       0         0       0     0    0        -           -
 d3                           0       0         0       0     0    0        -           running for 30 s: 1 user, 0 groups, 0 memberships
 ";
-        assert_eq!(page(&stats, None), expected);
-    }
-
-    #[test]
-    fn a_source_says_what_the_last_comparison_found() {
-        let now = time::parse("2026-05-01T12:00:00.000Z");
-        for (run, expected) in [
-            (json!(null), "not compared since the start"),
-            (
-                json!({"state": "completed", "finished_at": "2026-05-01T11:59:00.000Z"}),
-                "compared 1 min 0 s ago: no difference",
-            ),
-            (
-                json!({"state": "running", "started_at": "2026-05-01T11:59:48.000Z",
-                    "directory": "d1"}),
-                "d1 being compared for 12 s: no difference",
-            ),
-            (
-                json!({"state": "completed", "finished_at": "2026-05-01T11:59:00.000Z",
-                    "dry_run": true, "differences": 1}),
-                "compared 1 min 0 s ago by a dry run: 1 difference (1 open)",
-            ),
-            (
-                json!({"state": "failed", "finished_at": "2026-05-01T11:59:00.000Z",
-                    "differences": 3, "recorded": 3}),
-                "compared 1 min 0 s ago: 3 differences (3 recorded); not all of it could be compared",
-            ),
-        ] {
-            assert_eq!(comparison(&json!({ "reconciliation": run }), now), expected);
-        }
+        let earlier = Earlier::At(time::parse("2026-05-01T11:00:00.000Z").unwrap());
+        assert_eq!(page(&stats, earlier, None), expected);
     }
 
     #[test]

@@ -206,7 +206,7 @@ fn soon(condition: impl Fn() -> bool) -> bool {
 }
 
 /// Returns an entry of the configuration for a key.
-fn entry(name: &str, key: &str, scopes: &str) -> String {
+pub fn entry(name: &str, key: &str, scopes: &str) -> String {
     let digest = hex::encode(Sha256::digest(key));
     format!("[[keys]]\nname = \"{name}\"\nsha256 = \"{digest}\"\nscopes = [{scopes}]\n")
 }

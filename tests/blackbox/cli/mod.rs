@@ -2,7 +2,7 @@
 
 pub mod audit;
 pub mod commands;
-mod config;
+pub mod config;
 mod confirm;
 mod describe;
 mod freshness;
@@ -20,4 +20,5 @@ pub mod read_events;
 pub mod roles;
 mod send;
 pub mod serving;
+mod sources;
 mod status;

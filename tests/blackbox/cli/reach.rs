@@ -14,19 +14,24 @@ fn a_refused_connection_names_the_server_and_where_to_find_another() {
     // A port on which nothing listens any more.
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let url = format!("http://127.0.0.1:{port}");
-    for arguments in [
-        &["users", "--directory", "d"][..],
-        &["status"],
-        &["changes"],
-        &["mapping", "show"],
-        &["log-key", "show"],
+    for (arguments, may_read_a_folder) in [
+        (&["users", "--directory", "d"][..], true),
+        (&["status"], true),
+        (&["mapping", "show"], true),
+        (&["changes"], true),
+        (&["log-key", "show"], true),
+        (&["pull"], false),
+        (&["reconcile", "--directory", "d"], false),
+        (&["rebuild"], false),
     ] {
         let mut command = rollcall(arguments);
         let output = command.args(["--url", &url, "--api-key", "k"]).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", err(&output));
-        for part in [&url[..], "`rollcall serve`", "ROLLCALL_URL", "--data"] {
+        for part in [&url[..], "`rollcall serve`", "ROLLCALL_URL"] {
             assert!(err(&output).contains(part), "{arguments:?}: {}", err(&output));
         }
+        let names_folders = err(&output).contains("--data");
+        assert_eq!(names_folders, may_read_a_folder, "{arguments:?}: {}", err(&output));
     }
     let send = ["send", "--url", &url, "--secret", SECRET, "--forge", "x"];
     let output = rollcall(&send).output().unwrap();

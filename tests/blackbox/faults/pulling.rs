@@ -455,7 +455,11 @@ fn the_command_pulls_to_the_end_and_says_what_came() {
     assert_eq!((&told["object"], &told["pulled"]), (&json!("source"), &json!(4)));
     let status = rollcall(&server, &["status"]);
     let status = String::from_utf8(status.stdout).unwrap();
-    assert!(status.contains(&format!("{}: every event pulled ", source.url)), "{status}");
+    assert!(
+        status.contains(&format!("{}: wait: nothing is reconciled yet", source.url)),
+        "{status}"
+    );
+    assert!(status.contains("since the start 4 new and 0 known already"), "{status}");
     assert_eq!(server.stop(), 0);
 
     let without = Server::start(folder.path());
@@ -478,6 +482,12 @@ fn a_start_with_an_unusable_source_is_refused() {
         ("sk", &["--pull", "https://api.workos.com", "--guard", "110%"], "0% to 100%"),
         ("sk", &["--pull", "https://api.workos.com", "--pull-rate", "0"], "from 1"),
         ("sk,sk2", &["--pull", "https://api.workos.com"], "one key"),
+        (
+            "sk",
+            &["--pull", "http://localhost:9999", "--listen", "0.0.0.0:9999"],
+            "this server itself",
+        ),
+        ("sk", &["--pull", "https://h.example/", "--public-url", "https://h.example"], "itself"),
     ] {
         for subcommand in [&["serve"][..], &["config", "check"]] {
             let mut command = Command::new(binary());

@@ -5,7 +5,7 @@ use rollcall_projections::EventType;
 
 use super::super::super::table::{self, Column, harmless};
 use super::super::objects::{ChangedField, EventCause, NamedGroup};
-use super::super::print::human;
+use super::super::print::{human, value};
 use super::ending::{EndOfAccess, ProofRecord};
 use super::freshness::{Freshness, QuarantineEntry};
 use super::same_person::{OtherIds, Predecessor, Successor};
@@ -427,15 +427,6 @@ fn version_lines(change: &str, changed: &[ChangedField]) -> Vec<StyledLine> {
 
 fn changed_line(ChangedField { name, from, to }: &ChangedField) -> String {
     format!("~ {name}: {} -> {}", value(from), value(to))
-}
-
-/// Returns a value without quotes, and `nothing` for null.
-fn value(json: &str) -> String {
-    match serde_json::from_str::<Option<String>>(json) {
-        Ok(Some(text)) if !text.is_empty() => text,
-        Ok(None) => "nothing".into(),
-        _ => json.to_owned(),
-    }
 }
 
 /// Describes a user by all fields, the most telling first. The provider's own copy of the fields is

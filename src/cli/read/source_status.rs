@@ -1,0 +1,276 @@
+//! The lines about sources in `rollcall status`: well or not, how old their events are, and what the
+//! last reconciliation found.
+
+use std::fmt::{self, Display, Formatter};
+
+use serde_json::Value;
+
+use super::super::client::Client;
+use super::super::moment::moment as moment_of;
+use super::super::source_state::advice;
+use super::attention::Concern;
+use super::listing::{List, Query, everything};
+use super::print::{counted, human};
+use super::status::{count, moment, text};
+
+/// Describes each source: what is wrong with it, how old its events are, and what the last
+/// reconciliation found.
+pub(super) fn rows(
+    stats: &Value,
+    earlier: Earlier,
+) -> impl Iterator<Item = (&'static str, String)> + '_ {
+    let now = moment(stats, "at");
+    let sources = stats.get("sources").and_then(Value::as_array).into_iter().flatten();
+    sources.flat_map(move |source| {
+        let verdict = format!("{}: {}", text(source, "url"), verdict(source, earlier));
+        let reconciliation = reconciliation(source, now, earlier);
+        [
+            ("source", verdict),
+            ("  events", pulled(source, now)),
+            ("  reconciliation", reconciliation),
+        ]
+    })
+}
+
+/// Returns what is wrong with each source.
+pub(super) fn wrong_sources(stats: &Value) -> impl Iterator<Item = Concern> + '_ {
+    let sources = stats.get("sources").and_then(Value::as_array).into_iter().flatten();
+    sources.filter_map(|source| {
+        let Verdict::Wrong { what, next } = verdict(source, Earlier::Unknown) else { return None };
+        Some(Concern::new(format!("source {}: {what}", text(source, "url")), next))
+    })
+}
+
+/// The state of a source, in words.
+enum Verdict {
+    Ok(&'static str),
+    /// It will be well by itself.
+    Wait(&'static str),
+    /// An operator must look at it.
+    Wrong {
+        what: String,
+        next: String,
+    },
+}
+
+impl Display for Verdict {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Verdict::Ok(what) => write!(f, "ok: {what}"),
+            Verdict::Wait(what) => write!(f, "wait: {what}"),
+            Verdict::Wrong { what, next } => write!(f, "wrong: {what}; {next}"),
+        }
+    }
+}
+
+/// Judges a source.
+fn verdict(source: &Value, earlier: Earlier) -> Verdict {
+    let run = source.get("reconciliation").unwrap_or(&Value::Null);
+    if let Some(error) = source.get("last_error").filter(|error| !error.is_null()) {
+        let code = text(error, "code");
+        let what = format!("{code}: {}", text(error, "message"));
+        let next = Some(advice(code)).filter(|advice| !advice.is_empty());
+        let next = next.unwrap_or("`rollcall pull` tries again at once").to_owned();
+        return Verdict::Wrong { what, next };
+    }
+    let is_part = run.get("directory").is_some_and(|directory| !directory.is_null());
+    let is_dry = run.get("dry_run") == Some(&Value::Bool(true));
+    match text(run, "state") {
+        _ if moment(source, "caught_up_at").is_none() => {
+            Verdict::Wait("its events are being pulled")
+        }
+        "running" => Verdict::Wait("a reconciliation is running"),
+        "held" => Verdict::Wrong {
+            what: counted(count(run, "/held"), "difference is held", "differences are held"),
+            next: "`rollcall reconcile --dry-run` shows which, why, and what to do".into(),
+        },
+        "failed" => Verdict::Wrong {
+            what: "not all of it could be compared".into(),
+            next: "`rollcall reconcile` tries again and says why".into(),
+        },
+        "completed" if !is_part && !is_dry => Verdict::Ok("in step"),
+        "" if earlier == Earlier::Never => Verdict::Wait("nothing is reconciled yet"),
+        _ => Verdict::Ok("its events are pulled"),
+    }
+}
+
+/// Says how old the events of a source are, and what was pulled since the start.
+fn pulled(source: &Value, now: Option<i64>) -> String {
+    let age = match (now, moment(source, "caught_up_at")) {
+        (Some(now), Some(at)) => format!("all pulled up to {} ago", human((now - at).max(0))),
+        _ => "not all pulled yet".to_owned(),
+    };
+    let [new, duplicates, differs] =
+        ["/new", "/duplicates", "/differs"].map(|name| count(source, name));
+    let differs = match differs {
+        0 => String::new(),
+        _ => format!(" ({differs} with another content)"),
+    };
+    format!("{age}; since the start {new} new and {duplicates} known already{differs}")
+}
+
+/// Says how old the last reconciliation with a source is, and what differed.
+fn reconciliation(source: &Value, now: Option<i64>, earlier: Earlier) -> String {
+    let run = source.get("reconciliation").unwrap_or(&Value::Null);
+    let ago = |at: Option<i64>| match (now, at) {
+        (Some(now), Some(at)) => human((now - at).max(0)),
+        _ => "?".into(),
+    };
+    let of = match run.get("directory").and_then(Value::as_str) {
+        Some(directory) => format!("of {directory} "),
+        None => String::new(),
+    };
+    let dry = if run.get("dry_run") == Some(&Value::Bool(true)) { "dry run " } else { "" };
+    let found = differences(run);
+    let age = |name| ago(moment(run, name));
+    match (text(run, "state"), earlier) {
+        ("running", _) => format!("{dry}{of}running for {}: {found} so far", age("started_at")),
+        ("completed" | "held", _) => format!("{dry}{of}{} ago: {found}", age("finished_at")),
+        ("failed", _) => format!("{dry}{of}failed {} ago: {found}", age("finished_at")),
+        (_, Earlier::At(at)) => {
+            format!("none since the start; the last one began {} ago", ago(Some(at)))
+        }
+        (_, Earlier::Never | Earlier::Unknown) => {
+            "none since the start; the server begins one by --reconcile-every, `rollcall reconcile` \
+             at once"
+                .into()
+        }
+    }
+}
+
+/// Counts the differences of a reconciliation, and what became of them.
+fn differences(run: &Value) -> String {
+    let [all, recorded, held] = ["/differences", "/recorded", "/held"].map(|name| count(run, name));
+    let left = all - (recorded + held).min(all);
+    let counts = [(recorded, "recorded"), (held, "held"), (left, "not recorded")];
+    let counts = counts.into_iter().filter(|(count, _)| *count > 0);
+    let counts: String = counts.map(|(count, word)| format!(", {count} {word}")).collect();
+    match all {
+        0 => "no difference".into(),
+        _ => format!("{}{counts}", counted(all, "difference", "differences")),
+    }
+}
+
+/// Looks for the last reconciliation before the start, unless there was one since.
+pub(super) fn earlier(client: &Client, stats: &Value) -> Earlier {
+    if lacks_reconciliation(stats) { last_recorded(client) } else { Earlier::Unknown }
+}
+
+/// Returns true if there was no reconciliation with a source since the start.
+fn lacks_reconciliation(stats: &Value) -> bool {
+    let sources = stats.get("sources").and_then(Value::as_array).into_iter().flatten();
+    sources.map(|source| source.get("reconciliation")).any(|run| run.is_none_or(Value::is_null))
+}
+
+/// The last reconciliation of all directories before the server's start.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Earlier {
+    /// It was not looked for, or the key may not read it.
+    Unknown,
+    /// There is none.
+    Never,
+    /// It began at this moment.
+    At(i64),
+}
+
+/// The time in which a reconciliation before the start is looked for.
+const EARLIER_WITHIN: &str = "30d";
+
+/// Returns the last reconciliation of all directories that the log has.
+fn last_recorded(client: &Client) -> Earlier {
+    let Ok(since) = moment_of(EARLIER_WITHIN) else { return Earlier::Unknown };
+    let list = List::all("/events", Query::default()).narrowed(
+        Query::default()
+            .with("events", Some("rollcall.reconciliation.completed"))
+            .with("range_start", Some(since)),
+    );
+    let mut last = None;
+    let read = list.walk(client, everything, |event| {
+        let run: Value = serde_json::from_str(event.get()).unwrap_or_default();
+        let data = run.get("data").unwrap_or(&Value::Null);
+        if data.get("directory_id").is_some_and(Value::is_null) {
+            last = moment(data, "started_at").max(last);
+        }
+        Ok(())
+    });
+    match (read, last) {
+        (Err(_), _) => Earlier::Unknown,
+        (Ok(_), None) => Earlier::Never,
+        (Ok(_), Some(at)) => Earlier::At(at),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::time;
+
+    #[test]
+    fn a_source_says_what_the_last_reconciliation_found() {
+        let now = time::parse("2026-05-01T12:00:00.000Z");
+        let minute_ago = "2026-05-01T11:59:00.000Z";
+        for (run, expected) in [
+            (
+                json!(null),
+                "none since the start; the server begins one by --reconcile-every, `rollcall \
+                 reconcile` at once",
+            ),
+            (
+                json!({"state": "completed", "finished_at": minute_ago}),
+                "1 min 0 s ago: no difference",
+            ),
+            (
+                json!({"state": "running", "started_at": "2026-05-01T11:59:48.000Z",
+                    "directory": "d1"}),
+                "of d1 running for 12 s: no difference so far",
+            ),
+            (
+                json!({"state": "completed", "finished_at": minute_ago, "dry_run": true,
+                    "differences": 1}),
+                "dry run 1 min 0 s ago: 1 difference, 1 not recorded",
+            ),
+            (
+                json!({"state": "failed", "finished_at": minute_ago, "differences": 3,
+                    "recorded": 3}),
+                "failed 1 min 0 s ago: 3 differences, 3 recorded",
+            ),
+        ] {
+            let source = json!({ "reconciliation": run });
+            assert_eq!(reconciliation(&source, now, Earlier::Never), expected);
+        }
+    }
+
+    #[test]
+    fn a_source_is_ok_or_one_must_wait_or_something_is_wrong() {
+        let caught_up = "2026-05-01T12:00:00.000Z";
+        let source = |run: Value| json!({"caught_up_at": caught_up, "reconciliation": run});
+        for (source, expected) in [
+            (json!({"caught_up_at": null}), "wait: its events are being pulled"),
+            (source(json!(null)), "wait: nothing is reconciled yet"),
+            (source(json!({"state": "running"})), "wait: a reconciliation is running"),
+            (source(json!({"state": "completed"})), "ok: in step"),
+            (source(json!({"state": "completed", "directory": "d1"})), "ok: its events are pulled"),
+            (source(json!({"state": "completed", "dry_run": true})), "ok: its events are pulled"),
+            (
+                source(json!({"state": "held", "held": 1})),
+                "wrong: 1 difference is held; `rollcall reconcile --dry-run` shows which, why, and \
+                 what to do",
+            ),
+            (
+                json!({"last_error": {"code": "forbidden", "message": "no"}}),
+                "wrong: forbidden: no; give the server a key that may read events and directories; \
+                 of another Rollcall, one with the scopes `read` and `audit`",
+            ),
+        ] {
+            assert_eq!(verdict(&source, Earlier::Never).to_string(), expected);
+        }
+        let failed = verdict(&source(json!({"state": "failed"})), Earlier::Unknown).to_string();
+        assert!(failed.starts_with("wrong: not all of it"), "{failed}");
+        for earlier in [Earlier::Unknown, Earlier::At(0)] {
+            let told = verdict(&source(json!(null)), earlier).to_string();
+            assert_eq!(told, "ok: its events are pulled");
+        }
+    }
+}
