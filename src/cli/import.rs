@@ -97,7 +97,10 @@ impl Counts {
 
     fn told(&self) -> String {
         let Counts { new, duplicate, conflict, .. } = *self;
-        counted(new + duplicate + conflict, "event is in the log", "events are in the log")
+        match new + duplicate + conflict {
+            0 => "nothing was recorded".into(),
+            count => counted(count, "event is in the log", "events are in the log"),
+        }
     }
 }
 

@@ -105,7 +105,7 @@ fn a_file_without_events_is_a_mistake() {
     for text in ["", "\n \r\n", "[]"] {
         let output = import_file(&server, &file, text.as_bytes());
         let expected =
-            format!("rollcall: no events in `{}`; 0 events are in the log\n", file.display());
+            format!("rollcall: no events in `{}`; nothing was recorded\n", file.display());
         assert_eq!((output.status.code(), err(&output)), (Some(1), expected), "{text:?}");
     }
     let mut child = start(&server.url, &[]);
