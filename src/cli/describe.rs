@@ -13,9 +13,12 @@ use super::{Cli, Failure, print};
 
 /// The commands of `rollcall --help`, in groups.
 const GROUPS: [(&str, &[&str]); 7] = [
-    ("Run a server", &["serve", "config", "key", "demo", "status", "pull", "reconcile", "rebuild"]),
+    (
+        "Run a server",
+        &["serve", "config", "key", "demo", "status", "health", "pull", "reconcile", "rebuild"],
+    ),
     ("Read the directory", &["users", "groups", "directories", "roles", "diff"]),
-    ("Audit", &["audit", "deprovisioned", "events", "changes"]),
+    ("Audit", &["audit", "deprovisioned", "events", "changes", "quarantine"]),
     ("Set rules", &["mapping", "policy", "link"]),
     ("Prove and verify", &["prove", "check", "verify", "log-key"]),
     ("Recover", &["backup", "salvage", "restore"]),
