@@ -8,6 +8,7 @@ pub mod archive;
 pub mod cli;
 pub mod documents;
 pub mod engine;
+pub mod files;
 pub mod hashes;
 pub mod http;
 pub mod json;

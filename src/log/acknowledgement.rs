@@ -5,9 +5,9 @@
 //! leaves at least one whole. They are synced once a second and at a clean stop, so a power cut
 //! together with a damaged tail goes unnoticed for at most that second.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use rollcall_projections::Seq;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::LogId;
+use crate::files;
 
 const MAGIC: &[u8; 8] = b"RCCHECK2";
 const SLOT_BYTES: usize = 144;
@@ -61,8 +62,7 @@ pub(super) struct AcknowledgementFile {
 impl AcknowledgementFile {
     /// Opens or creates the file and reads its slots.
     pub(super) fn open(path: &Path) -> io::Result<(AcknowledgementFile, Slots)> {
-        let file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let file = files::open_or_create(path)?;
         if file.metadata()?.len() < 2 * SLOT_DISTANCE {
             file.set_len(2 * SLOT_DISTANCE)?;
             file.sync_all()?;
@@ -101,12 +101,15 @@ impl AcknowledgementFile {
 }
 
 impl Slots {
-    /// Reads the file at `path` without changing it. A file that is missing has no slots.
+    /// Reads the file at `path` without changing it. A file that is missing has no slots; if
+    /// something else is in its place, both are damaged.
     pub(super) fn read(path: &Path) -> io::Result<Slots> {
-        let no_links = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
-        match OpenOptions::new().read(true).custom_flags(no_links).open(path) {
+        match files::open(path) {
             Ok(file) => read_slots(&file).map(|(_, slots)| slots),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Slots::default()),
+            Err(error) if files::is_not_a_file(&error) => {
+                Ok(Slots { newest: None, damaged: vec![0, 1] })
+            }
             Err(error) => Err(error),
         }
     }
@@ -237,7 +240,7 @@ mod tests {
             );
         }
         // Generation 5 is in slot 1: tear it, and 4 in slot 0 is left.
-        let raw = OpenOptions::new().write(true).open(&path).unwrap();
+        let raw = File::options().write(true).open(&path).unwrap();
         raw.write_all_at(&[0xff; 9], SLOT_DISTANCE + 40).unwrap();
         let (mut file, found) = AcknowledgementFile::open(&path).unwrap();
         assert_eq!(found, Slots { newest: Some(acknowledgement(4)), damaged: vec![1] });

@@ -4,13 +4,15 @@
 //! A question about the present moves the moment on. So that it is not synced for each of them, a
 //! moment one second later is kept in advance. The next start waits until that has passed.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use rollcall_projections::Millis;
 use xxhash_rust::xxh3::xxh3_64;
+
+use crate::files;
 
 const MAGIC: &[u8; 8] = b"RCANSWR1";
 const SLOT_BYTES: usize = 24;
@@ -33,8 +35,7 @@ pub(super) struct AnsweredFile {
 impl AnsweredFile {
     /// Opens or creates the file. A slot that is not whole counts for nothing.
     pub(super) fn open(path: &Path) -> io::Result<AnsweredFile> {
-        let file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let file = files::open_or_create(path)?;
         if file.metadata()?.len() < SLOTS * SLOT_DISTANCE {
             // Not a hole: a later write must succeed on a full disk.
             file.write_all_at(&[0; (SLOTS * SLOT_DISTANCE) as usize], 0)?;
@@ -112,7 +113,7 @@ mod tests {
         let mut file = open(&path);
         file.answer(5000).unwrap();
         file.answer(9000).unwrap();
-        let raw = OpenOptions::new().write(true).open(&path).unwrap();
+        let raw = File::options().write(true).open(&path).unwrap();
         raw.write_all_at(&[0xff; 3], SLOT_DISTANCE + 9).unwrap();
         let mut file = open(&path);
         assert_eq!(file.kept(), 6000);

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{StatVfs, StatVfsMountFlags};
 
-use super::store::open_mark;
+use crate::files;
 
 /// The free space that is left on the disk by default, in bytes: events are refused before it is
 /// used up.
@@ -137,7 +137,7 @@ impl Disk {
     /// Writes and syncs a few bytes, and takes them away again.
     pub(super) fn probe(&self) -> io::Result<()> {
         // The file says by being there that the store is open; its content means nothing.
-        let file = open_mark(&self.folder.join("unclean"))?;
+        let file = files::open_or_create(&self.folder.join("unclean"))?;
         let length = file.metadata()?.len();
         file.write_all_at(&[0; PROBE_BYTES], length)?;
         file.sync_all()?;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 pub use super::s3::S3Access;
 use super::s3::{S3_SCHEME, S3Folder};
+use crate::files;
 
 /// The most bytes of a file that are read.
 pub(super) const FILE_BYTES_MAX: u64 = 128 << 20;
@@ -186,7 +187,11 @@ enum Existing {
 fn entries(folder: &Path, is_wanted: impl Fn(&fs::FileType) -> bool) -> io::Result<Vec<String>> {
     let listed = match fs::read_dir(folder) {
         Ok(listed) => listed,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error)
+            if [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory].contains(&error.kind()) =>
+        {
+            return Ok(Vec::new());
+        }
         Err(error) => return Err(error),
     };
     let mut names = Vec::new();
@@ -200,7 +205,7 @@ fn entries(folder: &Path, is_wanted: impl Fn(&fs::FileType) -> bool) -> io::Resu
 }
 
 fn read_file(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    let file = match File::open(path) {
+    let file = match files::open_linked(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),

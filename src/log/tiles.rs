@@ -10,10 +10,10 @@
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
 use std::ops::ControlFlow;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::ReadError;
 use super::lanes::in_order;
 use super::merkle::{Edge, Hash, Nodes, parent};
+use crate::files;
 
 /// The number of levels that a tile covers.
 const TILE_LEVELS: u32 = 8;
@@ -40,29 +41,59 @@ pub(super) struct Tiles {
 }
 
 struct LevelFile {
-    file: File,
+    /// `None` if it is missing, or something else is in its place: only where nothing is written.
+    file: Option<File>,
     dirty: AtomicBool,
 }
 
 impl LevelFile {
-    fn open(path: &Path, options: &OpenOptions) -> io::Result<LevelFile> {
-        // A link could lead to a file that Rollcall must not write.
-        let no_links = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
-        let file = options.clone().custom_flags(no_links).open(path)?;
+    /// Opens or creates the file. What is in its place and is not a file is removed, unless it is a
+    /// folder.
+    fn open(path: &Path) -> io::Result<LevelFile> {
+        let file = files::open_or_create(path).or_else(|error| {
+            if !files::is_not_a_file(&error) {
+                return Err(error);
+            }
+            tracing::warn!(path = %path.display(), %error, "a file of the tree is replaced");
+            fs::remove_file(path)?;
+            files::open_or_create(path)
+        })?;
+        Ok(LevelFile { file: Some(file), dirty: AtomicBool::new(false) })
+    }
+
+    fn open_read_only(path: &Path) -> io::Result<LevelFile> {
+        let file = match files::open(path) {
+            Ok(file) => Some(file),
+            Err(error)
+                if error.kind() == io::ErrorKind::NotFound || files::is_not_a_file(&error) =>
+            {
+                None
+            }
+            Err(error) => return Err(error),
+        };
         Ok(LevelFile { file, dirty: AtomicBool::new(false) })
+    }
+
+    fn file(&self) -> io::Result<&File> {
+        self.file.as_ref().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    /// Returns its length in bytes.
+    fn length(&self) -> io::Result<u64> {
+        self.file.as_ref().map_or(Ok(0), |file| Ok(file.metadata()?.len()))
     }
 
     /// Compares the file with `expected`. Returns the length of their common prefix and of the
     /// file, in bytes.
     fn compare(&self, expected: &[u8]) -> io::Result<(usize, usize)> {
-        let length = usize::try_from(self.file.metadata()?.len()).unwrap_or(usize::MAX);
+        let length = usize::try_from(self.length()?).unwrap_or(usize::MAX);
         let mut found = vec![0; COMPARED_BYTES];
         let mut common = 0;
         for expected in
             expected.get(..length.min(expected.len())).unwrap_or_default().chunks(COMPARED_BYTES)
         {
             let found = found.get_mut(..expected.len()).unwrap_or_default();
-            self.file.read_exact_at(found, common as u64)?;
+            self.file()?.read_exact_at(found, common as u64)?;
             if let Some(at) = found.iter().zip(expected).position(|(a, b)| a != b) {
                 return Ok((common + at, length));
             }
@@ -87,22 +118,20 @@ impl Tiles {
     /// Opens or creates the files in `folder`, without reading them.
     pub(super) fn open(folder: &Path) -> io::Result<Tiles> {
         fs::create_dir_all(folder)?;
-        Tiles::open_by(
-            folder,
-            OpenOptions::new().read(true).write(true).create(true).truncate(false),
-        )
+        Tiles::open_by(folder, LevelFile::open)
     }
 
-    /// Opens the files in `folder` for reading only; `None` unless all are there.
+    /// Opens the files in `folder` for reading only; `None` if there is no such folder. A file that
+    /// is missing counts as empty.
     pub(super) fn open_read_only(folder: &Path) -> io::Result<Option<Tiles>> {
-        match Tiles::open_by(folder, OpenOptions::new().read(true)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            tiles => tiles.map(Some),
+        match folder.is_dir() {
+            true => Tiles::open_by(folder, LevelFile::open_read_only).map(Some),
+            false => Ok(None),
         }
     }
 
-    fn open_by(folder: &Path, options: &OpenOptions) -> io::Result<Tiles> {
-        let open = |level: usize| LevelFile::open(&folder.join(level.to_string()), options);
+    fn open_by(folder: &Path, open: fn(&Path) -> io::Result<LevelFile>) -> io::Result<Tiles> {
+        let open = |level: usize| open(&folder.join(level.to_string()));
         Ok(Tiles { files: [open(0)?, open(1)?, open(2)?, open(3)?] })
     }
 
@@ -126,7 +155,7 @@ impl Tiles {
         for ((level, file), row) in
             (0u32..).zip(&self.files).zip(rows).filter(|(_, row)| !row.is_empty())
         {
-            file.file.write_all_at(&row, (size >> (TILE_LEVELS * level)) * HASH_BYTES)?;
+            file.file()?.write_all_at(&row, (size >> (TILE_LEVELS * level)) * HASH_BYTES)?;
             file.dirty.store(true, Ordering::Relaxed);
         }
         Ok(())
@@ -137,7 +166,7 @@ impl Tiles {
         self.files
             .iter()
             .filter(|file| file.dirty.swap(false, Ordering::Relaxed))
-            .try_for_each(|file| file.file.sync_data())
+            .try_for_each(|file| file.file()?.sync_data())
     }
 
     /// Makes the files equal to the tree that they should hold. Returns the repair that was needed.
@@ -147,8 +176,9 @@ impl Tiles {
         {
             let expected = row.as_flattened();
             let (common, _) = file.compare(expected)?;
-            file.file.write_all_at(expected.get(common..).unwrap_or_default(), common as u64)?;
-            file.file.set_len(expected.len() as u64)?;
+            let written = file.file()?;
+            written.write_all_at(expected.get(common..).unwrap_or_default(), common as u64)?;
+            written.set_len(expected.len() as u64)?;
             file.dirty.store(true, Ordering::Relaxed);
         }
         Ok(repair)
@@ -169,33 +199,48 @@ impl Tiles {
         Ok(repair)
     }
 
-    /// Returns the number of leaves in the files.
+    /// Returns the number of leaves in the files. Zeros at their end are none: a power cut leaves
+    /// them where leaves were never written.
     pub(super) fn size(&self) -> io::Result<u64> {
-        let [LevelFile { file, .. }, ..] = &self.files;
-        Ok(file.metadata()?.len() / HASH_BYTES)
+        let [leaves, ..] = &self.files;
+        let mut size = leaves.length()? / HASH_BYTES;
+        let mut found = vec![Hash::default(); COMPARED_BYTES / HASH_BYTES as usize];
+        while size > 0 {
+            let count = size.min(found.len() as u64);
+            let read = found.get_mut(..count as usize).unwrap_or_default();
+            leaves.file()?.read_exact_at(read.as_flattened_mut(), (size - count) * HASH_BYTES)?;
+            if let Some(last) = read.iter().rposition(|hash| *hash != Hash::default()) {
+                return Ok(size - count + last as u64 + 1);
+            }
+            size -= count;
+        }
+        Ok(0)
     }
 
     /// Reads the first `size` leaves from the tiles; `None` if they have fewer.
     pub(super) fn leaves(&self, size: u64) -> io::Result<Option<Vec<Hash>>> {
-        let [LevelFile { file, .. }, ..] = &self.files;
+        let [leaves, ..] = &self.files;
         if self.size()? < size {
             return Ok(None);
         }
+        if size == 0 {
+            return Ok(Some(Vec::new()));
+        }
         let mut bytes = vec![0; (size * HASH_BYTES) as usize];
-        file.read_exact_at(&mut bytes, 0)?;
+        leaves.file()?.read_exact_at(&mut bytes, 0)?;
         Ok(Some(bytes.as_chunks().0.to_vec()))
     }
 
     /// Returns the first record after `after` whose leaf in the files is not that of the record.
     /// Leaves of zeros are passed over: a power cut leaves them unwritten.
     pub(super) fn first_mismatch(&self, rows: &Rows, after: u64) -> io::Result<Option<u64>> {
-        let [LevelFile { file, .. }, ..] = &self.files;
+        let [leaves, ..] = &self.files;
         let until = self.size()?.min(rows.leaves().len() as u64);
         let expected = rows.leaves().get(after as usize..until as usize).unwrap_or_default();
         let mut first = after;
         for expected in expected.chunks(COMPARED_BYTES / HASH_BYTES as usize) {
             let mut found = vec![[0; HASH_BYTES as usize]; expected.len()];
-            file.read_exact_at(found.as_flattened_mut(), first * HASH_BYTES)?;
+            leaves.file()?.read_exact_at(found.as_flattened_mut(), first * HASH_BYTES)?;
             let mismatch = found
                 .iter()
                 .zip(expected)
@@ -307,8 +352,8 @@ impl TileNodes<'_> {
             .min(TILE_HASHES);
         let mut bytes = vec![0; (width * HASH_BYTES) as usize];
         let file = self.tiles.files.get(level as usize).ok_or_else(|| damaged("is beyond it"))?;
-        file.file
-            .read_exact_at(&mut bytes, at * TILE_HASHES * HASH_BYTES)
+        file.file()
+            .and_then(|file| file.read_exact_at(&mut bytes, at * TILE_HASHES * HASH_BYTES))
             .map_err(|error| damaged(&format!("cannot be read: {error}")))?;
         let tile = Tile::new(bytes.as_chunks().0.to_vec());
         if !self.leads_to_the_edge(level, at, width, &tile)? {

@@ -20,6 +20,7 @@ use ed25519_dalek::pkcs8::{DecodePrivateKey, EncodePrivateKey, KeypairBytes};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::note::{Verifier, VerifierError};
+use crate::files;
 
 /// The most that is read of a key file or a public key. Both are much shorter.
 const FILE_BYTES_MAX: u64 = 16 << 10;
@@ -106,7 +107,7 @@ impl PrivateKey {
     /// Reads a key file; `None` if there is none. Warns if others than its owner may read it.
     pub(super) fn read(path: &Path) -> Result<Option<PrivateKey>, KeyError> {
         let io_error = |error| KeyError::Io { path: path.to_owned(), error };
-        let file = match File::open(path) {
+        let file = match files::open_linked(path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(io_error(error)),
@@ -201,13 +202,14 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
 
 /// Reads a public key, `name+hash+key` on the first line of a file; `None` if there is none.
 pub(super) fn read_public(path: &Path) -> Result<Option<Verifier>, KeyError> {
-    let file = match File::open(path) {
+    let wrong = |what: String| KeyError::Public { path: path.to_owned(), what };
+    let file = match files::open_linked(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if files::is_not_a_file(&error) => return Err(wrong(error.to_string())),
         Err(error) => return Err(KeyError::Io { path: path.to_owned(), error }),
     };
     let mut text = String::new();
-    let wrong = |what: String| KeyError::Public { path: path.to_owned(), what };
     file.take(FILE_BYTES_MAX)
         .read_to_string(&mut text)
         .map_err(|error| wrong(error.to_string()))?;

@@ -3,15 +3,15 @@
 use std::fmt;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rollcall_projections::Seq;
-use rustix::fs::OFlags;
 use ureq::tls::{RootCerts, TlsConfig};
 
 use super::note::{NOTE_BYTES_MAX, Note, NoteError};
+use crate::files;
 
 /// The time within which a receiver must answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
@@ -83,7 +83,7 @@ impl PublishTarget {
         }
         let Some(path) = last else { return Ok(None) };
         let mut bytes = Vec::new();
-        let file = open_at_once(&path).map_err(|error| io_error(&path, error))?;
+        let file = files::open(&path).map_err(|error| io_error(&path, error))?;
         file.take(NOTE_BYTES_MAX as u64 + 1)
             .read_to_end(&mut bytes)
             .map_err(|error| io_error(&path, error))?;
@@ -147,17 +147,6 @@ pub(crate) fn is_checkpoint(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == EXTENSION)
         && stem.len() == 20
         && stem.bytes().all(|byte| byte.is_ascii_digit())
-}
-
-/// Opens a regular file to read it, and never waits for another process, even if a pipe has taken
-/// its place.
-fn open_at_once(path: &Path) -> io::Result<File> {
-    let flags = OFlags::NONBLOCK | OFlags::NOFOLLOW;
-    let file = File::options().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
-    }
-    Ok(file)
 }
 
 fn write_once(folder: &Path, name: &str, note: &str) -> Result<(), PublishError> {
@@ -239,7 +228,7 @@ mod tests {
         assert!(made.success());
         let place = PublishTarget::parse(folder.path().to_str().unwrap());
         assert!(place.last().unwrap().is_none());
-        assert!(open_at_once(&pipe).is_err());
+        assert!(files::open(&pipe).is_err());
     }
 
     #[test]

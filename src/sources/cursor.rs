@@ -2,14 +2,19 @@
 //! source: then pulling begins a day before the newest record that was pulled.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use rollcall_projections::Seq;
 use serde::{Deserialize, Serialize};
 
+use crate::files;
+
 /// The name of the file in the data folder.
 const NAME: &str = "pull-cursor";
+
+/// The most bytes of the file that are read.
+const BYTES_MAX: u64 = 64 << 10;
 
 /// The content of the file.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,7 +43,8 @@ impl CursorFile {
 
     /// Reads the cursor of this log and source; `None` if there is none.
     pub(super) fn read(&self, log: &str, head: Seq, url: &str) -> Option<KeptCursor> {
-        let kept: KeptCursor = serde_json::from_slice(&fs::read(&self.0).ok()?).ok()?;
+        let file = files::open(&self.0).ok()?.take(BYTES_MAX);
+        let kept: KeptCursor = serde_json::from_reader(file).ok()?;
         let fits = kept.log == log && kept.url == url && kept.head <= head;
         fits.then_some(kept)
     }

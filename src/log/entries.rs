@@ -1,0 +1,72 @@
+//! The entries of a data folder, as far as the kind of each matters: where a link, a pipe or a
+//! folder has taken the place of a file, nothing must be read, written or waited for through it.
+
+use std::fs::{self, FileType};
+use std::io;
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+
+use super::store::{StoreError, snapshots};
+
+/// Files that a start does not make again if something else is in their place.
+const FILES: [&str; 5] = ["lock", "unclean", "checkpoint", "answered", "store/db"];
+/// Files that a start makes again, or that it does without.
+const DERIVED: [&str; 6] = ["store/conf", "tree/0", "tree/1", "tree/2", "tree/3", "pull-cursor"];
+/// Folders. Each may be a link to one.
+const FOLDERS: [&str; 3] = ["store", "store/blobs", "tree"];
+
+/// Something in the place of a file or folder of Rollcall.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct OddEntry {
+    /// A sentence that names it.
+    pub(super) what: String,
+    /// True if the next start replaces it.
+    pub(super) is_replaced: bool,
+}
+
+/// Returns every entry of the data folder `folder` that is something else than it should be.
+pub(super) fn odd_entries(folder: &Path) -> io::Result<Vec<OddEntry>> {
+    let mut odd = Vec::new();
+    for name in FOLDERS {
+        if fs::symlink_metadata(folder.join(name)).is_ok() && !folder.join(name).is_dir() {
+            let what = format!("`{name}` is not a folder");
+            odd.push(OddEntry { what, is_replaced: false });
+        }
+    }
+    let snapshots = match fs::exists(folder.join("store"))? && folder.join("store").is_dir() {
+        true => snapshots(&folder.join("store"))?,
+        false => Vec::new(),
+    };
+    let derived = DERIVED.iter().map(|name| folder.join(name)).chain(snapshots);
+    let files = FILES.iter().map(|name| (folder.join(name), false));
+    for (path, is_derived) in files.chain(derived.map(|path| (path, true))) {
+        let Ok(found) = fs::symlink_metadata(&path) else { continue };
+        if !found.is_file() {
+            let name = path.strip_prefix(folder).unwrap_or(&path).display();
+            let what = format!("`{name}` is {}, and not a file", kind(found.file_type()));
+            odd.push(OddEntry { what, is_replaced: is_derived && !found.is_dir() });
+        }
+    }
+    Ok(odd)
+}
+
+fn kind(found: FileType) -> &'static str {
+    match () {
+        () if found.is_symlink() => "a link",
+        () if found.is_dir() => "a folder",
+        () if found.is_fifo() => "a pipe",
+        () if found.is_socket() => "a socket",
+        () => "a device",
+    }
+}
+
+/// Refuses a folder with an entry that a start cannot replace.
+pub(super) fn refuse_odd_entries(folder: &Path) -> Result<(), StoreError> {
+    match odd_entries(folder)?.into_iter().find(|entry| !entry.is_replaced) {
+        None => Ok(()),
+        Some(OddEntry { what, .. }) => {
+            let what = format!("{what}: put back what was there, or remove it");
+            Err(io::Error::new(io::ErrorKind::InvalidInput, what).into())
+        }
+    }
+}
