@@ -21,11 +21,12 @@ use super::secrets;
 use super::service_manager::ServiceManager;
 use super::signals::stops;
 use crate::archive::Archiving;
-use crate::engine::{Engine, MAPPING_BYTES_MAX, Tallying};
+use crate::engine::{Engine, KeyChange, MAPPING_BYTES_MAX, Tallying};
 use crate::http::{self, ListenError, ListenOn, Settings};
 use crate::keys::Operator;
 use crate::log::{
-    DISK_RESERVE_BYTES, DiskLog, Log, OpenError, StoppedFolder, Unrecovered, finish_fork, fork,
+    Checked, DISK_RESERVE_BYTES, DiskLog, Log, OpenError, Scrub, ScrubPace, StoppedFolder,
+    Unrecovered, finish_fork, fork,
 };
 use crate::notary::{KeyError, KeyFiles, KeyHistory, Notary, replace_key};
 use crate::sources::{Pulling, Source};
@@ -68,6 +69,8 @@ pub(super) struct Conditions {
     pub(super) accept_clock: bool,
     /// True if the log may go on without records that a copy of it has.
     pub(super) accept_fork: bool,
+    /// How fast and how often the store is read again while the server runs.
+    pub(super) scrub: Option<ScrubPace>,
 }
 
 impl Default for Conditions {
@@ -77,6 +80,7 @@ impl Default for Conditions {
             mapping_bytes_max: MAPPING_BYTES_MAX,
             accept_clock: true,
             accept_fork: false,
+            scrub: None,
         }
     }
 }
@@ -131,6 +135,20 @@ impl Signing {
             }
         }
         Ok(())
+    }
+
+    /// Checks that the key of the log is there, before anything in its folder is changed.
+    fn check(&self, checked: &Checked, data: &Path) -> Result<(), Failure> {
+        let (Signing::Own { file, replace_by, .. }, Some(log_id)) = (self, checked.log_id()) else {
+            return Ok(());
+        };
+        let changes = checked.key_changes().iter().filter_map(KeyChange::of);
+        let history = KeyChange::history(log_id, changes, |size| checked.root(size));
+        let history = history.map_err(Failure::ours)?;
+        match Notary::check(&KeyFiles::of(data, file.clone()), log_id, &history) {
+            Err(KeyError::Lost { .. }) if replace_by.is_some() => Ok(()),
+            found => found.map_err(key_failure),
+        }
     }
 }
 
@@ -238,32 +256,37 @@ impl From<StartError> for Failure {
     }
 }
 
-/// The threads that work beside those that answer: they ask other servers, and count.
+/// The threads other than those that answer: they ask other servers, count, and read the log again.
 struct Asking {
     publishers: Publishers,
     pulling: Option<Pulling>,
     archiving: Option<Archiving>,
     tallying: Option<Tallying>,
+    scrub: Option<Scrub>,
 }
 
 impl Asking {
     fn begin(
         copies: Copies,
         source: Option<&Arc<Source>>,
-        engine: &Arc<Engine>,
+        opened: &Opened,
         tallies: bool,
     ) -> Result<Asking, Failure> {
         let Copies { publish, archive } = copies;
+        let Opened { engine, to_scrub } = opened;
         let tallying = tallies.then(|| engine.begin_tally()).transpose().map_err(Failure::ours)?;
+        let scrub = to_scrub.as_ref().map(|(log, pace)| Scrub::start(log, *pace)).transpose();
+        let scrub = scrub.map_err(Failure::ours)?;
         let pulling = source.map(|source| source.start(engine)).transpose();
         let pulling = pulling.map_err(Failure::ours)?;
         let archiving = archive.map(|archive| archive.start(engine)).transpose();
         let archiving = archiving.map_err(Failure::ours)?;
-        Ok(Asking { publishers: publish.start(engine), pulling, archiving, tallying })
+        Ok(Asking { publishers: publish.start(engine), pulling, archiving, tallying, scrub })
     }
 
     /// Ends them, after what they do last.
     fn finish(self) {
+        drop(self.scrub);
         self.tallying.into_iter().for_each(Tallying::finish);
         self.publishers.finish();
         self.pulling.into_iter().for_each(Pulling::finish);
@@ -340,8 +363,8 @@ impl Running {
             };
             let opening = Opening { folder, data: &data, copies: &copies, conditions, caches };
             let opened = opening.engine(signing, on_failure);
-            let opened = opened.and_then(|engine| {
-                Ok((Asking::begin(copies, pulled.as_ref(), &engine, tallies)?, engine))
+            let opened = opened.and_then(|opened| {
+                Ok((Asking::begin(copies, pulled.as_ref(), &opened, tallies)?, opened.engine))
             });
             match opened {
                 Ok((asking, engine)) => {
@@ -517,14 +540,39 @@ impl Folder {
         }
     }
 
-    fn recover(self, disk_reserve_bytes: u64) -> Result<Arc<dyn Log>, OpenError> {
+    /// Checks every record, and whatever else may keep a server from starting, before anything in
+    /// the folder is changed; then opens the log.
+    fn recover(
+        self,
+        conditions: Conditions,
+        signing: &Signing,
+        data: &Path,
+        clock: &Clock,
+    ) -> Result<(Arc<dyn Log>, Option<ToScrub>), Failure> {
         Ok(match self {
             Folder::ToServe(unrecovered) => {
-                Arc::new(DiskLog::recover(unrecovered, disk_reserve_bytes, &|_| {})?)
+                let checked = unrecovered.check(&|_| {}).map_err(open_failure)?;
+                refuse_clock(checked.recorded_at(), clock.now_ms(), conditions.accept_clock)?;
+                signing.check(&checked, data)?;
+                let opened = DiskLog::open(checked, conditions.disk_reserve_bytes);
+                let log = Arc::new(opened.map_err(open_failure)?);
+                (log.clone(), conditions.scrub.map(|pace| (log, pace)))
             }
-            Folder::ToRead(stopped) => Arc::new(stopped.recover(&|_| {})?),
+            Folder::ToRead(stopped) => {
+                (Arc::new(stopped.recover(&|_| {}).map_err(open_failure)?), None)
+            }
         })
     }
+}
+
+/// A log that is to be read again while the server runs.
+type ToScrub = (Arc<DiskLog>, ScrubPace);
+
+/// An engine whose log is folded.
+struct Opened {
+    engine: Arc<Engine>,
+    /// The log, if it is to be read again while the server runs.
+    to_scrub: Option<ToScrub>,
 }
 
 /// A data folder that is about to be served.
@@ -542,16 +590,16 @@ impl Opening<'_> {
         self,
         mut signing: Signing,
         on_failure: impl Fn(&str) + Send + Sync + 'static,
-    ) -> Result<Arc<Engine>, Failure> {
+    ) -> Result<Opened, Failure> {
         let Opening { data, copies, conditions: Conditions { accept_fork, .. }, .. } = self;
         let opened = catch_unwind(AssertUnwindSafe(|| {
-            let engine = self.catch_up(&mut signing, on_failure)?;
+            let Opened { engine, to_scrub } = self.catch_up(&mut signing, on_failure)?;
             let ready = signing.appoint(&engine, data).and_then(|()| match accept_fork {
                 true => Ok(()),
                 false => judge_published(copies, &engine, data),
             });
             ready.inspect_err(|_| engine.close())?;
-            Ok(engine)
+            Ok(Opened { engine, to_scrub })
         }));
         opened.unwrap_or_else(|_| {
             Err(Failure::Ours("the store panicked while it was read; run `rollcall verify`".into()))
@@ -562,34 +610,32 @@ impl Opening<'_> {
         self,
         signing: &mut Signing,
         on_failure: impl Fn(&str) + Send + Sync + 'static,
-    ) -> Result<Arc<Engine>, Failure> {
+    ) -> Result<Opened, Failure> {
         let Opening { folder, data, copies, conditions, caches } = self;
         // A folder that is refused is not created.
         if folder.is_new() && !conditions.accept_fork {
             judge_start(copies, None, data)?;
         }
-        let mut log = folder.recover(conditions.disk_reserve_bytes).map_err(open_failure)?;
+        let clock = Clock::of_this_machine();
+        let (mut log, mut to_scrub) = folder.recover(conditions, signing, data, &clock)?;
         if !conditions.accept_fork {
             judge_start(copies, Some(&*log), data)?;
         } else if contradicts(copies, &*log) {
-            drop(log);
+            drop((log, to_scrub));
             signing.after_fork(&begin_anew(data)?)?;
             let folder = Unrecovered::open(data, caches.store).map_err(open_failure)?;
             let folder = Folder::ToServe(folder);
-            log = folder.recover(conditions.disk_reserve_bytes).map_err(open_failure)?;
+            (log, to_scrub) = folder.recover(conditions, signing, data, &clock)?;
         }
         let head = log.head();
         if head > 0 {
             tracing::info!(head, "folding the log");
         }
-        let clock = Clock::of_this_machine();
         let engine = Engine::start(log, caches.documents, clock.clone(), on_failure)
             .map_err(Failure::ours)?;
         engine.set_mapping_bytes_max(conditions.mapping_bytes_max);
-        let last = engine.views().recorded_at();
-        let judged = judge_clock(last, clock.now_ms(), conditions.accept_clock);
-        judged.inspect_err(|_| engine.close())?;
-        Ok(engine)
+        warn_of_clock(engine.views().recorded_at(), clock.now_ms());
+        Ok(Opened { engine, to_scrub })
     }
 }
 
@@ -610,18 +656,24 @@ fn begin_anew(data: &Path) -> Result<PathBuf, Failure> {
 ///
 /// # Errors
 /// The caller's, who must say that a clock is right that is more than 366 days ahead.
-fn judge_clock(last: Millis, now: Millis, is_accepted: bool) -> Result<(), Failure> {
-    if last == Millis::MIN {
+fn refuse_clock(last: Millis, now: Millis, is_accepted: bool) -> Result<(), Failure> {
+    if last == Millis::MIN || now.saturating_sub(last) <= AHEAD_MAX_MS || is_accepted {
         return Ok(());
+    }
+    let (clock, last) = (time::format(now), time::format(last));
+    Err(Failure::Caller(format!(
+        "this machine's clock says {clock}, more than 366 days after the last record, of {last}: \
+         set it right, or, if it is right, start once with --accept-clock"
+    )))
+}
+
+/// Warns of a clock that is far from the stamp of the last record.
+fn warn_of_clock(last: Millis, now: Millis) {
+    if last == Millis::MIN {
+        return;
     }
     let ahead_ms = now.saturating_sub(last);
     let (clock, last) = (time::format(now), time::format(last));
-    if ahead_ms > AHEAD_MAX_MS && !is_accepted {
-        return Err(Failure::Caller(format!(
-            "this machine's clock says {clock}, more than 366 days after the last record, of \
-             {last}: set it right, or, if it is right, start once with --accept-clock"
-        )));
-    }
     if ahead_ms > AHEAD_WARNED_OF_MS {
         tracing::warn!(clock, last, "the clock is more than a day ahead of the last record");
     } else if ahead_ms < -BEHIND_WARNED_OF_MS {
@@ -632,5 +684,4 @@ fn judge_clock(last: Millis, now: Millis, is_accepted: bool) -> Result<(), Failu
              passed it"
         );
     }
-    Ok(())
 }

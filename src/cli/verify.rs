@@ -11,13 +11,14 @@ use super::auditor::{read_keys, read_note};
 use super::config::WEBHOOK_SECRETS;
 use super::read::print::counted;
 use super::running::open_failure;
-use super::secrets::optional_secrets;
+use super::secrets::{self, optional_secrets};
 use super::{Failure, print};
+use crate::engine::KeyChange;
 use crate::log::{
     Acknowledged, Audit, Finding, LogPart, OpenError, Signatures, StoppedFolder, Unsigned,
     is_data_folder,
 };
-use crate::notary::{Checkpoint, Verifier, origin};
+use crate::notary::{Checkpoint, InspectedKey, KeyFiles, Notary, Verifier, origin};
 use crate::verify::{Keyring, SECRETS_MAX};
 
 /// Verify every record of a stopped server's log.
@@ -63,10 +64,11 @@ impl VerifyArgs {
         let held = read_held(&self.checkpoint, &self.keys)?;
         let mut audit = audit(&self.data)?;
         let fitting = compare(&mut audit, held);
+        let key = inspect_key(&mut audit, &self.data);
         print(&if self.json {
-            format!("{}\n", in_json(&audit, &fitting))
+            format!("{}\n", in_json(&audit, &fitting, &key))
         } else {
-            page(&audit, &fitting)
+            page(&audit, &fitting, &key)
         })?;
         verdict(&audit, &self.data)
     }
@@ -127,6 +129,34 @@ fn difference(audit: &Audit, checkpoint: &Checkpoint, unchanged: u64) -> Option<
     Some(Finding { first, last, part: LogPart::Checkpoint, what })
 }
 
+/// Looks at the files of the key that signs checkpoints. Adds a finding for each that is damaged.
+fn inspect_key(audit: &mut Audit, data: &Path) -> InspectedKey {
+    let given = secrets::set("ROLLCALL_CHECKPOINT_KEY").map(PathBuf::from);
+    let (files, log_id) = (KeyFiles::of(data, given), audit.identity.log_id);
+    let changes = audit.key_changes.iter().filter_map(KeyChange::of);
+    let history = KeyChange::history(log_id, changes, |size| audit.root(size).ok_or(()));
+    let is_lost = |seq| audit.lost.iter().any(|(first, last)| (*first..=*last).contains(&seq));
+    let key = Notary::inspect(&files, log_id, &history.unwrap_or_default(), &is_lost);
+    for fault in &key.faults {
+        let part = if fault.is_repaired { LogPart::Derived } else { LogPart::Key };
+        audit.add(Finding { first: 0, last: 0, part, what: fault.what.clone() });
+    }
+    key
+}
+
+fn key_line(key: &InspectedKey) -> Option<String> {
+    let InspectedKey { public, has_private, changes, handovers, .. } = key;
+    let public = public.as_ref()?;
+    let private = match has_private {
+        true => "its private key is there",
+        false => "its private key is not there: start with --checkpoint-key",
+    };
+    let changes = counted(*changes as u64, "change", "changes");
+    Some(format!(
+        "checkpoints are signed by {public}; {private}; {handovers} of {changes} of the key signed by both"
+    ))
+}
+
 fn audit(folder: &Path) -> Result<Audit, Failure> {
     check_folder(folder)?;
     let secrets = optional_secrets(&WEBHOOK_SECRETS)?;
@@ -185,17 +215,23 @@ fn verdict(audit: &Audit, folder: &Path) -> Result<(), Failure> {
 
 /// Says which command helps.
 fn way_out(audit: &Audit, folder: &str) -> String {
-    let derived = [LogPart::Tiles, LogPart::Acknowledgement];
+    let derived = [LogPart::Tiles, LogPart::Acknowledgement, LogPart::Derived];
     let is_derived = |finding: &Finding| derived.contains(&finding.part) && finding.first == 0;
-    match audit.findings.iter().all(is_derived) {
-        true => "every record can be read, and the next start repairs it".to_owned(),
-        false => {
+    let of_files = |finding: &Finding| [LogPart::Key, LogPart::Files].contains(&finding.part);
+    match () {
+        () if audit.findings.iter().all(is_derived) => {
+            "every record can be read, and the next start repairs it".to_owned()
+        }
+        () if audit.findings.iter().all(|finding| is_derived(finding) || of_files(finding)) => {
+            "every record can be read; put those files back from a copy".to_owned()
+        }
+        () => {
             format!("`rollcall salvage --data {folder} --out NEW` takes out what can be read")
         }
     }
 }
 
-fn in_json(audit: &Audit, fitting: &[u64]) -> serde_json::Value {
+fn in_json(audit: &Audit, fitting: &[u64], key: &InspectedKey) -> serde_json::Value {
     let Signatures { verified, key_not_at_hand, wrong } = audit.signatures;
     let acknowledged = match audit.acknowledged {
         Acknowledged::Same(size) => json!({ "state": "same", "size": size }),
@@ -226,21 +262,33 @@ fn in_json(audit: &Audit, fitting: &[u64]) -> serde_json::Value {
             "tiles_complete": audit.tiles_complete,
         },
         "acknowledged": acknowledged,
+        "lost": audit.lost,
+        "key": {
+            "public": key.public,
+            "has_private": key.has_private,
+            "changes": key.changes,
+            "handovers": key.handovers,
+        },
         "checkpoints": fitting,
     })
 }
 
 /// Describes the audit for people. `fitting` are the sizes of the checkpoints that fit the records.
-fn page(audit: &Audit, fitting: &[u64]) -> String {
+fn page(audit: &Audit, fitting: &[u64], key: &InspectedKey) -> String {
     let mut lines = summary(audit);
     lines.push(acknowledgement(audit));
     lines.extend(fitting.iter().map(|size| {
         format!("the first {} fit the given checkpoint", counted(*size, "record", "records"))
     }));
+    lines.extend(key_line(key));
     if !audit.tiles_complete {
         lines
             .push("the tree's tiles are incomplete: the next start makes them from the log".into());
     }
+    lines.extend(audit.lost.iter().map(|(first, last)| match first == last {
+        true => format!("record {first} is lost: the log was restored without it"),
+        false => format!("records {first} to {last} are lost: the log was restored without them"),
+    }));
     lines.extend(audit.findings.iter().map(finding_line));
     let more = audit.findings_count - audit.findings.len() as u64;
     lines.extend((more > 0).then(|| format!("and {more} more")));

@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::{ActError, Engine};
 use crate::keys::Operator;
-use crate::log::{LogId, ReadError, Record};
-use crate::notary::{KeyError, KeyEvent, KeyHistory, Notary};
+use crate::log::{LogId, ReadError, Record, ScrubState};
+use crate::notary::{KeyError, KeyEvent, KeyHistory, Notary, origin};
 use crate::verify::{Act, Proof, Source, author_name};
 
 /// The number of changes of the key that are read under one lock.
@@ -52,6 +52,11 @@ impl Engine {
     /// Returns the seq of the newest durable record; 0 before the first.
     pub fn head(&self) -> Seq {
         self.log.head()
+    }
+
+    /// Returns the state of the standing scrub of the log; `None` if there is none.
+    pub fn scrub(&self) -> Option<ScrubState> {
+        self.log.scrub()
     }
 
     /// Returns the id of the log.
@@ -129,7 +134,7 @@ impl Engine {
             let step = views.seen_by(&Sight::All).events_step(&filter, Cut::LATEST, place, CHANGES);
             drop(views);
             for row in &step.items {
-                changes.extend(change(&self.record(row.seq)?));
+                changes.extend(KeyChange::of(&self.record(row.seq)?));
             }
             start = step.next;
         }
@@ -142,13 +147,7 @@ impl Engine {
     /// # Errors
     /// If the record of a change cannot be read.
     pub fn key_history(&self) -> Result<KeyHistory, ReadError> {
-        let changes = self.key_changes()?.into_iter();
-        let events: Vec<KeyEvent> = changes
-            .map(|change| KeyEvent { size: change.seq, from: change.from, to: change.to })
-            .collect();
-        let root =
-            events.last().map(|event| self.root(event.size)).transpose()?.unwrap_or_default();
-        Ok(KeyHistory { events, root })
+        KeyChange::history(self.log_id(), self.key_changes()?, |size| self.root(size))
     }
 
     /// Records that the key changed. Blocks until it is durable and folded.
@@ -191,19 +190,41 @@ impl Engine {
     }
 }
 
-/// Reads a change of the key from a record; `None` unless an operator's API key proves it.
-fn change(record: &Record) -> Option<KeyChange> {
-    let Proof::Operator { key_id } = record.proof else { return None };
-    let body: Value = serde_json::from_slice(&record.body).ok()?;
-    let text = |name: &str| body.pointer(name).and_then(Value::as_str).map(str::to_owned);
-    let (from, to) = (text("/data/from")?, text("/data/to")?);
-    let by = (record.source == Source::Rollcall).then(|| author_name(key_id, &record.body));
-    Some(KeyChange {
-        seq: record.seq,
-        recorded_at: record.recorded_at,
-        by,
-        note: text("/data/note"),
-        from,
-        to,
-    })
+impl KeyChange {
+    /// Reads a change of the key from a record; `None` unless an operator's API key proves it.
+    pub fn of(record: &Record) -> Option<KeyChange> {
+        let Proof::Operator { key_id } = record.proof else { return None };
+        let body: Value = serde_json::from_slice(&record.body).ok()?;
+        let text = |name: &str| body.pointer(name).and_then(Value::as_str).map(str::to_owned);
+        let (from, to) = (text("/data/from")?, text("/data/to")?);
+        let by = (record.source == Source::Rollcall).then(|| author_name(key_id, &record.body));
+        Some(KeyChange {
+            seq: record.seq,
+            recorded_at: record.recorded_at,
+            by,
+            note: text("/data/note"),
+            from,
+            to,
+        })
+    }
+
+    /// Returns the changes of the key of the log `log_id` in the form that the notary needs. A log
+    /// that was made of another one has that one's changes as well. `root` returns the tree hash
+    /// over as many records.
+    ///
+    /// # Errors
+    /// Those of `root`.
+    pub fn history<E>(
+        log_id: LogId,
+        changes: impl IntoIterator<Item = KeyChange>,
+        root: impl FnOnce(Seq) -> Result<[u8; 32], E>,
+    ) -> Result<KeyHistory, E> {
+        let own = format!("{}+", origin(log_id));
+        let events = changes.into_iter().filter(|change| change.to.starts_with(&own));
+        let events: Vec<KeyEvent> = events
+            .map(|change| KeyEvent { size: change.seq, from: change.from, to: change.to })
+            .collect();
+        let root = events.last().map(|event| root(event.size)).transpose()?.unwrap_or_default();
+        Ok(KeyHistory { events, root })
+    }
 }

@@ -14,10 +14,10 @@ use super::dedupe::{Dedupe, EventContent};
 use super::lanes::in_order;
 use super::merkle::{self, Hash};
 use super::raw::RawStore;
-use super::recovery::pieces;
+use super::recovery::{is_key_change, pieces};
 use super::store::Blocks;
 use super::tiles::{Repair, Rows, Tiles};
-use super::{Identity, Outcome, ReadError, Record};
+use super::{Identity, Outcome, ReadError, Record, add_range};
 use crate::verify::{
     Extracted, Facts, Keyring, Proof, Source, extract_from, names_author, names_origin,
 };
@@ -48,7 +48,7 @@ impl Finding {
     }
 
     /// A finding that concerns no record in particular.
-    fn general(part: LogPart, what: impl Into<String>) -> Finding {
+    pub(super) fn general(part: LogPart, what: impl Into<String>) -> Finding {
         Finding::at(0, part, what)
     }
 }
@@ -78,6 +78,12 @@ pub enum LogPart {
     Acknowledgement,
     /// A signed checkpoint that an auditor holds.
     Checkpoint,
+    /// A file that the next start makes again.
+    Derived,
+    /// Another file of the data folder.
+    Files,
+    /// The files of the key that signs checkpoints.
+    Key,
 }
 
 impl LogPart {
@@ -95,6 +101,9 @@ impl LogPart {
             LogPart::Tiles => "tiles",
             LogPart::Acknowledgement => "acknowledgement",
             LogPart::Checkpoint => "checkpoint",
+            LogPart::Derived => "derived",
+            LogPart::Files => "files",
+            LogPart::Key => "key",
         }
     }
 }
@@ -163,6 +172,10 @@ pub struct Audit {
     pub findings: Vec<Finding>,
     /// The number of all findings.
     pub findings_count: u64,
+    /// The records that name another key for checkpoints, in order.
+    pub key_changes: Vec<Record>,
+    /// The records without which the log was restored, as pairs of the first and the last.
+    pub lost: Vec<(Seq, Seq)>,
     rows: Rows,
 }
 
@@ -226,7 +239,10 @@ struct InspectedBlock {
     recorded_at: Millis,
     /// Its records; none in the place of one that could not be read.
     records: Vec<Option<InspectedRecord>>,
+    /// The leaves of its records, if they are lost.
+    lost: Vec<Hash>,
     findings: Vec<Finding>,
+    key_changes: Vec<Record>,
     signatures: Signatures,
     unsigned: Unsigned,
 }
@@ -271,7 +287,9 @@ fn inspect(
         first,
         recorded_at: block.recorded_at(),
         records: Vec::new(),
+        lost: block.lost_leaves().ok().flatten().unwrap_or_default(),
         findings: block_findings(&block),
+        key_changes: Vec::new(),
         signatures: Signatures::default(),
         unsigned: Unsigned::default(),
     };
@@ -291,6 +309,8 @@ fn inspect(
         inspected.inspect_proof(record, keyring);
     }
     drop(extracted);
+    let key_changes = records.iter().flatten().filter(|record| is_key_change(record));
+    inspected.key_changes = key_changes.cloned().collect();
     inspected.records = records.into_iter().map(|record| record.map(Into::into)).collect();
     Ok(inspected)
 }
@@ -402,6 +422,8 @@ struct AuditPass<'a> {
     records: u64,
     signatures: Signatures,
     unsigned: Unsigned,
+    key_changes: Vec<Record>,
+    lost: Vec<(Seq, Seq)>,
     findings: Vec<Finding>,
     findings_count: u64,
 }
@@ -429,6 +451,8 @@ impl<'a> AuditPass<'a> {
             records: 0,
             signatures: Signatures::default(),
             unsigned: Unsigned::default(),
+            key_changes: Vec::new(),
+            lost: Vec::new(),
             findings: Vec::new(),
             findings_count: 0,
         }
@@ -446,6 +470,7 @@ impl<'a> AuditPass<'a> {
         let (first, part, what) = match error {
             ReadError::Damaged { seq, what } => (seq, LogPart::Block, what),
             ReadError::Absent { seq } => (seq, LogPart::Sequence, "it is missing".into()),
+            ReadError::Lost { seq } => (seq, LogPart::Sequence, "it is lost".into()),
             ReadError::Store(what) => {
                 // Nothing after it is read.
                 let first = self.open.take().map_or(self.next, |open| open.first);
@@ -484,9 +509,15 @@ impl<'a> AuditPass<'a> {
             self.find(finding);
         }
         self.unsigned.add(block.unsigned);
+        self.key_changes.extend(block.key_changes);
         self.signatures.verified += block.signatures.verified;
         self.signatures.key_not_at_hand += block.signatures.key_not_at_hand;
         self.signatures.wrong += block.signatures.wrong;
+        for (seq, leaf) in (block.first..).zip(block.lost) {
+            add_range(&mut self.lost, (seq, seq));
+            self.take_leaf(seq, leaf);
+            self.next = self.next.max(seq + 1);
+        }
         for (seq, record) in (block.first..).zip(block.records) {
             if let Some(record) = record {
                 self.records += 1;
@@ -533,7 +564,15 @@ impl<'a> AuditPass<'a> {
         let sound = comparison == Acknowledged::Same(acknowledged);
         let tiles_complete = self.compare_tiles(&rows, sound, &mut derived);
         let AuditPass {
-            store, records, signatures, unsigned, mut findings, findings_count, ..
+            store,
+            records,
+            signatures,
+            unsigned,
+            key_changes,
+            lost,
+            mut findings,
+            findings_count,
+            ..
         } = self;
         let findings_count = findings_count + derived.len() as u64;
         findings.extend(derived);
@@ -547,6 +586,8 @@ impl<'a> AuditPass<'a> {
             tiles_complete,
             findings,
             findings_count,
+            key_changes,
+            lost,
             rows,
         }
     }

@@ -6,19 +6,21 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rollcall_projections::Seq;
+use rollcall_projections::{Millis, Seq};
 
-use super::DurableHead;
 use super::acknowledgement::{Acknowledgement, AcknowledgementFile, Slots};
 use super::block::FORMAT;
 use super::disk::DiskFault;
+use super::entries::refuse_odd_entries;
+use super::merkle;
 use super::private;
 use super::raw::Harm;
 use super::recovery::{Fault, Recovered};
 use super::sled_log::SledLog;
-use super::stopped::StoppedFolder;
-use super::store::{self, Store, StoreError};
+use super::stopped::{StoppedFolder, was_never_used};
+use super::store::{self, Blocks, Store, StoreError};
 use super::tiles::{Repair, Tiles};
+use super::{DurableHead, LogId, ReadError, Record, check_in_tree};
 
 /// Why a data folder does not open.
 #[derive(Debug, thiserror::Error)]
@@ -122,6 +124,9 @@ impl OpenError {
             StoreError::InUse => OpenError::InUse(path),
             StoreError::Io(error) => OpenError::io(path, error),
             StoreError::Damaged(what) => OpenError::Damaged { path, what },
+            StoreError::Unnamed => {
+                OpenError::Damaged { path, what: "its identity is missing".into() }
+            }
             StoreError::Format(format) => OpenError::Format { path, format },
             StoreError::OfUser(user) => OpenError::OfUser { path, user },
         }
@@ -186,12 +191,14 @@ impl Unrecovered {
     }
 
     fn open_in_store(folder: &Path, cache_bytes: u64) -> Result<Unrecovered, StoreError> {
-        // The file is created after the store. Alone it is the remains of a log, which a new log
-        // must not replace.
-        if folder.join("checkpoint").exists() && !Store::is_in(folder) {
+        // These files are created after the store. Alone they are the remains of a log, which a new
+        // log must not replace.
+        let was_used = folder.join("checkpoint").exists() || !was_never_used(folder)?;
+        if was_used && !Store::is_in(folder) {
             return Err(StoreError::Damaged("its store is missing".into()));
         }
         private::refuse_folder_of_another(folder)?;
+        refuse_odd_entries(folder)?;
         // The lock comes first, so that no other process writes to what is judged.
         let lock = store::take_existing_lock(folder)?;
         let stopped = StoppedFolder::open_locked(folder)?;
@@ -210,11 +217,6 @@ impl Unrecovered {
         self.stopped.is_none()
     }
 
-    /// Returns the folder that was opened, and the bound of sled's cache of pages.
-    pub(super) fn source(&self) -> (PathBuf, u64) {
-        (self.folder.clone(), self.cache_bytes)
-    }
-
     /// Replaces the sync of the store's data file.
     #[cfg(test)]
     pub(crate) fn syncing_by(
@@ -227,27 +229,15 @@ impl Unrecovered {
 
     /// Checks that every record can be unpacked, that they have no gaps and are in order of their
     /// stamps, and that they lead to the root and the last leaf that were acknowledged. Builds the
-    /// dedupe index. Uses all cores. `progress` gets the last seq seen, from time to time.
-    ///
-    /// Only if all of that is right the folder is created or changed: other users cannot read it
-    /// from then on, nor any file that this process creates without a mode of its own; the store is
-    /// opened, and the tiles are repaired.
+    /// dedupe index. Uses all cores. `progress` gets the last seq seen, from time to time. Changes
+    /// nothing.
     ///
     /// # Errors
     /// [`OpenError::Harmed`] names damage that opening the store would make worse.
     /// [`OpenError::Diverged`] names the first bad record. [`OpenError::Disputed`] names, where no
     /// acknowledged root decides, the first record that the tiles contradict or that only they
     /// know.
-    pub fn recover(self, progress: &dyn Fn(Seq)) -> Result<SledLog, OpenError> {
-        self.recover_as(Arc::default(), progress)
-    }
-
-    /// Recovers a log whose head others may be waiting for.
-    pub(super) fn recover_as(
-        self,
-        durable_head: Arc<DurableHead>,
-        progress: &dyn Fn(Seq),
-    ) -> Result<SledLog, OpenError> {
+    pub fn check(self, progress: &dyn Fn(Seq)) -> Result<Checked, OpenError> {
         let recovered = match &self.stopped {
             Some(stopped) => {
                 let recovered = stopped.check(progress)?;
@@ -256,10 +246,77 @@ impl Unrecovered {
             }
             None => Recovered::nothing(),
         };
-        let folder = self.folder.clone();
-        let opened = catch_unwind(AssertUnwindSafe(|| self.open_store()))
+        Ok(Checked { unrecovered: self, recovered })
+    }
+
+    /// Checks the records and opens the log: see [`Unrecovered::check`] and [`Checked::open`].
+    ///
+    /// # Errors
+    /// Those of both.
+    pub fn recover(self, progress: &dyn Fn(Seq)) -> Result<SledLog, OpenError> {
+        self.check(progress)?.open()
+    }
+}
+
+/// A data folder that is locked, and whose records are all as they were acknowledged. Nothing in it
+/// is changed yet, so a start that is refused for another reason leaves it as it was.
+pub struct Checked {
+    unrecovered: Unrecovered,
+    recovered: Recovered,
+}
+
+impl Checked {
+    /// Returns the name of the log; `None` if there is no log in the folder yet.
+    pub fn log_id(&self) -> Option<LogId> {
+        self.unrecovered.stopped.as_ref().map(|stopped| stopped.store.log_id())
+    }
+
+    /// Returns the number of records.
+    pub fn head(&self) -> Seq {
+        self.recovered.edge.size()
+    }
+
+    /// Returns the stamp of the newest record; [`Millis::MIN`] before the first.
+    pub fn recorded_at(&self) -> Millis {
+        self.recovered.recorded_at
+    }
+
+    /// Returns the records that name another key for checkpoints, in order.
+    pub fn key_changes(&self) -> &[Record] {
+        &self.recovered.key_changes
+    }
+
+    /// Returns the tree hash over the first `size` records.
+    ///
+    /// # Errors
+    /// [`ReadError::Absent`] past the head.
+    pub fn root(&self, size: Seq) -> Result<[u8; 32], ReadError> {
+        check_in_tree(0, size, self.head())?;
+        merkle::root(&self.recovered.rows, size)
+    }
+
+    /// Returns the folder, and the bound of sled's cache of pages.
+    pub(super) fn source(&self) -> (PathBuf, u64) {
+        (self.unrecovered.folder.clone(), self.unrecovered.cache_bytes)
+    }
+
+    /// Opens the log. From here on the folder is created or changed: other users cannot read it any
+    /// more, nor any file that this process creates without a mode of its own; the store is opened,
+    /// and the tiles are repaired.
+    ///
+    /// # Errors
+    /// If a file cannot be read or written, or the store does not open.
+    pub fn open(self) -> Result<SledLog, OpenError> {
+        self.open_as(Arc::default())
+    }
+
+    /// Opens a log whose head others may be waiting for.
+    pub(super) fn open_as(self, durable_head: Arc<DurableHead>) -> Result<SledLog, OpenError> {
+        let Checked { unrecovered, recovered } = self;
+        let folder = unrecovered.folder.clone();
+        let opened = catch_unwind(AssertUnwindSafe(|| unrecovered.open_store()))
             .unwrap_or_else(|_| Err(StoreError::Damaged("it panicked while opening".into())));
-        let (store, acknowledgements, slots) =
+        let (store, mut acknowledgements, slots) =
             opened.map_err(|error| OpenError::of(error, &folder))?;
         let io_error = |error| OpenError::io(folder.join("tree"), error);
         let tiles = Tiles::open(&folder.join("tree")).map_err(io_error)?;
@@ -274,6 +331,8 @@ impl Unrecovered {
                 tracing::warn!(head, "tree tiles did not match the log: rebuilt")
             }
         }
+        repair_slots(&mut acknowledgements, &slots, store.log_id, &recovered)
+            .map_err(|error| OpenError::io(folder.join("checkpoint"), error))?;
         Ok(SledLog::new(store, tiles, acknowledgements, recovered, durable_head))
     }
 }
@@ -299,6 +358,30 @@ impl Unrecovered {
         }
         Ok((store, acknowledgements, slots))
     }
+}
+
+/// Writes both slots anew if one is damaged, or if there is none where there are records.
+fn repair_slots(
+    file: &mut AcknowledgementFile,
+    slots: &Slots,
+    log_id: LogId,
+    recovered: &Recovered,
+) -> io::Result<()> {
+    let Some(leaf) = recovered.rows.leaves().last() else { return Ok(()) };
+    if slots.newest.is_some() && slots.damaged.is_empty() {
+        return Ok(());
+    }
+    for _ in 0..2 {
+        file.write(&Acknowledgement {
+            log_id,
+            size: recovered.edge.size(),
+            leaf: *leaf,
+            root: Some(recovered.edge.root()),
+            metadata: Some(recovered.metadata),
+        })?;
+        file.sync()?;
+    }
+    Ok(())
 }
 
 /// Warns of what the file `checkpoint` cannot vouch for in a log of `head` records.

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use rollcall_projections::{Millis, RecordStatus, Seq};
+use rollcall_projections::{EventType, Millis, RecordStatus, Seq};
 
 use super::acknowledgement::{Acknowledgement, Slots};
 use super::block::{Block, chain_metadata};
@@ -13,7 +13,7 @@ use super::merkle::{self, Edge, Hash};
 use super::raw::RawStore;
 use super::store::Blocks;
 use super::tiles::{Rows, Tiles};
-use super::{ReadError, Record};
+use super::{ReadError, Record, add_range};
 use crate::verify::extract_from;
 
 /// The number of bytes of blocks in one piece of work.
@@ -24,6 +24,10 @@ pub(super) struct Recovered {
     pub(super) dedupe: Dedupe,
     /// The stamp of the newest record.
     pub(super) recorded_at: Millis,
+    /// The records that name another key for checkpoints.
+    pub(super) key_changes: Vec<Record>,
+    /// The records that are lost.
+    pub(super) lost: Vec<(Seq, Seq)>,
     /// The digest of all metadata: see `Block::chained_metadata`.
     pub(super) metadata: Hash,
     /// The tree over all records.
@@ -37,6 +41,8 @@ impl Recovered {
         Recovered {
             dedupe: Dedupe::default(),
             recorded_at: Millis::MIN,
+            key_changes: Vec::new(),
+            lost: Vec::new(),
             metadata: [0; 32],
             rows: Rows::of(Vec::new()),
             edge: Edge::default(),
@@ -52,6 +58,8 @@ struct CheckedBlock {
     /// The fingerprints under which its records are indexed.
     fingerprints: Vec<u64>,
     leaves: Vec<Hash>,
+    is_lost: bool,
+    key_changes: Vec<Record>,
     metadata: Hash,
     /// A fault that its leaves do not show.
     fault: Option<Fault>,
@@ -91,6 +99,7 @@ impl From<ReadError> for Fault {
         match error {
             ReadError::Damaged { seq, what } => Fault::at(seq, what),
             ReadError::Absent { seq } => Fault::at(seq, "it is missing"),
+            ReadError::Lost { seq } => Fault::at(seq, "it is lost"),
             ReadError::Store(what) => Fault::at(0, what),
         }
     }
@@ -126,6 +135,8 @@ struct Pass<'a> {
     store: &'a RawStore,
     dedupe: Dedupe,
     recorded_at: Millis,
+    key_changes: Vec<Record>,
+    lost: Vec<(Seq, Seq)>,
     leaves: Vec<Hash>,
     /// The digest of the metadata so far.
     metadata: Hash,
@@ -142,6 +153,8 @@ impl<'a> Pass<'a> {
             store,
             dedupe: Dedupe::default(),
             recorded_at: Millis::MIN,
+            key_changes: Vec::new(),
+            lost: Vec::new(),
             leaves: Vec::new(),
             metadata: [0; 32],
             vouched,
@@ -176,6 +189,10 @@ impl<'a> Pass<'a> {
             self.dedupe.insert_fingerprint(fingerprint, seq);
         }
         self.leaves.extend(block.leaves);
+        self.key_changes.extend(block.key_changes);
+        if block.is_lost {
+            add_range(&mut self.lost, (block.first, block.last));
+        }
         self.recorded_at = block.recorded_at;
         self.metadata = chain_metadata(&self.metadata, &block.metadata);
         if self.leaves.len() as Seq == self.vouched {
@@ -200,7 +217,8 @@ pub(super) fn recover(
     let vouched = newest.and_then(|newest| newest.metadata.map(|_| newest.size)).unwrap_or(0);
     let mut pass = Pass::new(store, vouched);
     let taken = pass.run(progress);
-    let Pass { dedupe, recorded_at, leaves, metadata, vouched_metadata, .. } = pass;
+    let Pass { dedupe, recorded_at, key_changes, lost, leaves, metadata, vouched_metadata, .. } =
+        pass;
     let rows = Rows::of(leaves);
     let cause_of_loss = taken.is_ok().then(|| store.cause_of_loss());
     let undisputed = check_tiles(slots, store.was_closed(), &rows, tiles, cause_of_loss);
@@ -210,7 +228,7 @@ pub(super) fn recover(
     };
     Fault::earliest([acknowledged, undisputed])?;
     let edge = Edge::of(&rows, rows.leaves().len() as Seq)?;
-    Ok(Recovered { dedupe, recorded_at, metadata, rows, edge })
+    Ok(Recovered { dedupe, recorded_at, key_changes, lost, metadata, rows, edge })
 }
 
 /// Returns the earliest fault of a log of which something was acknowledged: one that the pass
@@ -314,6 +332,7 @@ fn check_block(
         Some(damage) => Fault::among(damage.first, damage.last, damage.what),
         None => Fault::among(first, last, what),
     })?;
+    let lost_leaves = block.lost_leaves().map_err(|what| Fault::among(first, last, what))?;
     let other_facts = match last > vouched {
         true => {
             first_other_facts(&block, &records).map_err(|what| Fault::among(first, last, what))?
@@ -328,10 +347,18 @@ fn check_block(
         last,
         recorded_at: block.recorded_at(),
         fingerprints: records.iter().map(|record| fingerprint(dedupe_key(record))).collect(),
-        leaves: records.iter().map(Record::leaf).collect(),
+        leaves: lost_leaves.unwrap_or_else(|| records.iter().map(Record::leaf).collect()),
+        is_lost: block.is_lost(),
+        key_changes: records.iter().filter(|record| is_key_change(record)).cloned().collect(),
         metadata: block.own_metadata(),
         fault,
     })
+}
+
+/// Returns whether a record names another key for checkpoints.
+pub(super) fn is_key_change(record: &Record) -> bool {
+    record.event_type.as_deref() == Some(EventType::CheckpointKeyChanged.name())
+        && record.status == RecordStatus::Counts
 }
 
 /// Returns the key under which a record is indexed.

@@ -12,13 +12,14 @@ use rollcall_projections::{Entry, Millis, Seq};
 
 use super::acknowledgement::Slots;
 use super::audit::{self, Audit, Finding, LogPart};
-use super::block::{Block, FORMAT};
+use super::block::FORMAT;
 use super::dedupe::{Dedupe, find_among};
+use super::entries::odd_entries;
 use super::merkle;
 use super::open::OpenError;
 use super::raw::{Known, RawStore};
 use super::recovery::{self, Recovered};
-use super::store::{Blocks, Store, StoreError};
+use super::store::{Blocks, Store, StoreError, conf_is_damaged};
 use super::tiles::{Rows, Tiles};
 use super::{AppendError, Identity, Log, Outcome, ReadError, Record, check_in_tree};
 use crate::verify::{Keyring, Verified};
@@ -55,9 +56,7 @@ impl StoppedFolder {
         }
         match StoppedFolder::open_by(folder, RawStore::open_locked) {
             // A process that was killed in its first moments leaves a log without a name.
-            Err(StoreError::Damaged(_)) if Slots::read(&folder.join("checkpoint"))?.is_unused() => {
-                Ok(None)
-            }
+            Err(StoreError::Unnamed) if was_never_used(folder)? => Ok(None),
             opened => opened.map(Some),
         }
     }
@@ -68,13 +67,13 @@ impl StoppedFolder {
     ) -> Result<StoppedFolder, StoreError> {
         let slots = Slots::read(&folder.join("checkpoint"))?;
         let tiles = Tiles::open_read_only(&folder.join("tree"))?;
-        let store = open(folder, known(&slots, folder)?)?;
+        let store = open(folder, known(&slots, tiles.as_ref())?)?;
         Ok(StoppedFolder { store, slots, tiles, folder: folder.to_owned() })
     }
 
     /// Returns the number of records that were on the disk, as the other files say.
     pub(super) fn known_size(&self) -> io::Result<Seq> {
-        Ok(known(&self.slots, &self.folder)?.size)
+        Ok(known(&self.slots, self.tiles.as_ref())?.size)
     }
 
     /// Checks every record: see [`recovery::recover`].
@@ -111,9 +110,29 @@ impl StoppedFolder {
         for damaged in harm.damaged.iter().filter(|_| harm.is_harmful) {
             let (start, end) = (damaged.bytes.start, damaged.bytes.end);
             let what = format!("`store/db` is damaged at bytes {start} to {}", end - 1);
-            audit.add(Finding { first: 0, last: 0, part: LogPart::Store, what });
+            audit.add(Finding::general(LogPart::Store, what));
+        }
+        for finding in self.files().unwrap_or_else(|error| {
+            vec![Finding::general(LogPart::Files, format!("they cannot be looked at: {error}"))]
+        }) {
+            audit.add(finding);
         }
         audit
+    }
+
+    /// Returns what is wrong with the files around the store.
+    fn files(&self) -> io::Result<Vec<Finding>> {
+        let odd = odd_entries(&self.folder)?.into_iter().map(|entry| match entry.is_replaced {
+            true => Finding::general(LogPart::Derived, entry.what),
+            false => Finding::general(LogPart::Files, entry.what),
+        });
+        let mut found: Vec<Finding> = odd.collect();
+        let store = self.folder.join("store");
+        let conf = fs::symlink_metadata(store.join("conf")).is_ok_and(|conf| conf.is_file());
+        if conf && conf_is_damaged(&store)? {
+            found.push(Finding::general(LogPart::Derived, "`store/conf` is damaged"));
+        }
+        Ok(found)
     }
 
     /// Checks every record as a start does, and returns the log, which takes no events. `progress`
@@ -124,54 +143,38 @@ impl StoppedFolder {
     pub fn recover(self, progress: &dyn Fn(Seq)) -> Result<StoppedLog, OpenError> {
         let recovered = self.check(progress)?;
         let store = self.store;
-        let Recovered { dedupe, rows, .. } = recovered;
-        Ok(StoppedLog { store, dedupe: RwLock::new(dedupe), rows })
+        let Recovered { dedupe, lost, rows, .. } = recovered;
+        Ok(StoppedLog { store, dedupe: RwLock::new(dedupe), lost, rows })
     }
 }
 
 /// Returns what the other files of a data folder say about its store. Tiles are written after the
 /// records that they cover are on the disk, but only an acknowledgement is certain.
-pub(super) fn known(slots: &Slots, folder: &Path) -> io::Result<Known> {
+fn known(slots: &Slots, tiles: Option<&Tiles>) -> io::Result<Known> {
     let log_id = slots.newest.map(|newest| newest.log_id);
     let acknowledged = slots.newest.map_or(0, |newest| newest.size);
     if slots.newest.is_some() && slots.damaged.is_empty() {
         return Ok(Known { size: acknowledged, log_id });
     }
-    let leaves = match fs::metadata(folder.join("tree").join("0")) {
-        Ok(file) => file.len() / 32,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
-        Err(error) => return Err(error),
-    };
+    let leaves = tiles.map_or(Ok(0), Tiles::size)?;
     Ok(Known { size: acknowledged.max(leaves), log_id })
+}
+
+/// Returns whether nothing in a data folder says that its log ever had a record or a key.
+pub(super) fn was_never_used(folder: &Path) -> io::Result<bool> {
+    let slots = Slots::read(&folder.join("checkpoint"))?;
+    let tiles = Tiles::open_read_only(&folder.join("tree"))?;
+    let leaves = tiles.map_or(Ok(0), |tiles| tiles.size())?;
+    let has_key = fs::symlink_metadata(folder.join("checkpoint-key.pub")).is_ok();
+    Ok(slots.is_unused() && leaves == 0 && !has_key)
 }
 
 /// The log of a data folder that is only read.
 pub struct StoppedLog {
     store: RawStore,
     dedupe: RwLock<Dedupe>,
+    lost: Vec<(Seq, Seq)>,
     rows: Rows,
-}
-
-impl StoppedLog {
-    /// Shows the blocks that hold records after `after`, until `each` has enough. Returns the last
-    /// seq shown.
-    fn each_block(
-        &self,
-        after: Seq,
-        each: &mut dyn FnMut(&Block<'_>) -> Result<bool, String>,
-    ) -> Result<Seq, ReadError> {
-        let (head, mut last) = (self.head(), after);
-        while last < head {
-            let more = self.store.with_block(last + 1, |block| {
-                last = block.last_seq();
-                each(block)
-            })?;
-            if !more {
-                break;
-            }
-        }
-        Ok(last)
-    }
 }
 
 impl Log for StoppedLog {
@@ -188,18 +191,7 @@ impl Log for StoppedLog {
         events_max: usize,
         bytes_max: usize,
     ) -> Result<Vec<Record>, ReadError> {
-        let (mut out, mut bytes) = (Vec::new(), 0);
-        self.each_block(after, &mut |block| {
-            for record in block.records()?.into_iter().filter(|record| record.seq > after) {
-                if out.len() == events_max || (bytes > 0 && bytes + record.body.len() > bytes_max) {
-                    return Ok(false);
-                }
-                bytes += record.body.len();
-                out.push(record);
-            }
-            Ok(true)
-        })?;
-        Ok(out)
+        self.store.read(after, self.head(), events_max, bytes_max)
     }
 
     fn entries(
@@ -208,11 +200,7 @@ impl Log for StoppedLog {
         events_max: usize,
         each: &mut dyn FnMut(&Entry<'_>),
     ) -> Result<Seq, ReadError> {
-        let until = after.saturating_add(events_max as Seq);
-        self.each_block(after, &mut |block| {
-            block.entries(after, each)?;
-            Ok(block.last_seq() < until)
-        })
+        self.store.entries(after, self.head(), events_max, each)
     }
 
     fn bodies(&self, seqs: &[Seq]) -> Result<Vec<Bytes>, ReadError> {
@@ -222,6 +210,10 @@ impl Log for StoppedLog {
     fn find(&self, event_id: &str) -> Result<Option<Seq>, ReadError> {
         let candidates = self.dedupe.read().candidates(event_id, self.head());
         find_among(candidates, event_id, &|seq| self.store.candidate(seq))
+    }
+
+    fn lost(&self) -> Vec<(Seq, Seq)> {
+        self.lost.clone()
     }
 
     fn wait(&self, _: Seq, timeout: Duration) -> Seq {

@@ -3,15 +3,16 @@
 //! since they cannot be signed again once the old private key is gone.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rollcall_projections::Seq;
 
 use super::key::{self, KeyError};
 use super::note::{NOTE_BYTES_MAX, Note, Verifier};
 use super::publish::{file_name, is_checkpoint};
+use crate::files;
 
 /// A change of the key, as the log records it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,12 +94,49 @@ pub(super) fn read_all(
     Ok(notes)
 }
 
-fn read(path: &PathBuf, origin: &str, history: &KeyHistory) -> Result<(Seq, String), String> {
+/// Returns what is wrong with the files in the folder that have names of checkpoints, and the number
+/// of those that are right.
+///
+/// # Errors
+/// If the folder cannot be read.
+pub(super) fn inspect(
+    folder: &Path,
+    origin: &str,
+    history: &KeyHistory,
+    is_lost: &dyn Fn(Seq) -> bool,
+) -> io::Result<(Vec<String>, usize)> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), 0)),
+        Err(error) => return Err(error),
+    };
+    let (mut faults, mut right) = (Vec::new(), 0);
+    for entry in entries {
+        let path = entry?.path();
+        match read(&path, origin, history) {
+            Ok(_) => right += 1,
+            Err(_) if !is_checkpoint(&path) => {}
+            Err(_) if size_of(&path).is_some_and(is_lost) => {}
+            Err(why) => {
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                faults.push(format!("`checkpoint-key.handovers/{name}`: {why}"));
+            }
+        }
+    }
+    Ok((faults, right))
+}
+
+/// Returns the size that the name of a checkpoint says.
+fn size_of(path: &Path) -> Option<Seq> {
+    path.file_stem()?.to_str()?.parse().ok()
+}
+
+fn read(path: &Path, origin: &str, history: &KeyHistory) -> Result<(Seq, String), String> {
     if !is_checkpoint(path) {
         return Err("its name is not a size in 20 digits and `.checkpoint`".into());
     }
     let mut text = String::new();
-    let file = File::open(path).map_err(|error| error.to_string())?;
+    let file = files::open_linked(path).map_err(|error| error.to_string())?;
     file.take(NOTE_BYTES_MAX as u64 + 1)
         .read_to_string(&mut text)
         .map_err(|error| error.to_string())?;

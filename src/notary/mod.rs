@@ -11,6 +11,7 @@ mod publish;
 mod tree;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 
 pub use bundle::{Bundle, BundleError, OlderCheckpoint, Proven, Receipt, ReceiptError};
@@ -59,6 +60,30 @@ impl KeyFiles {
     }
 }
 
+/// What is wrong with a file of the key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyFault {
+    /// A sentence that names the file.
+    pub what: String,
+    /// True if the next start writes it anew.
+    pub is_repaired: bool,
+}
+
+/// What a look at the files of the key found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InspectedKey {
+    /// The public key with which the log signs, if it is known.
+    pub public: Option<String>,
+    /// True if there is a private key that can be read.
+    pub has_private: bool,
+    /// The number of changes of the key that the log has recorded.
+    pub changes: usize,
+    /// The number of them with a checkpoint that both keys have signed.
+    pub handovers: usize,
+    /// What is wrong.
+    pub faults: Vec<KeyFault>,
+}
+
 /// The signer of one log's checkpoints.
 pub struct Notary {
     origin: String,
@@ -105,9 +130,7 @@ impl Notary {
     ) -> Result<Notary, KeyError> {
         let origin = origin(log_id);
         resolve_change(&files, &origin, history)?;
-        if history.key().is_none() {
-            remove_damaged_public(&files)?;
-        }
+        remove_damaged_public(&files, history)?;
         let expected = expected(&files, &origin, history.key())?;
         let key = match (read_expected(&files.private, &origin, expected.as_deref())?, &expected) {
             (Some(key), _) => key,
@@ -123,10 +146,77 @@ impl Notary {
         };
         let handovers = handover::read_all(&files.handovers, &origin, history)?;
         let notary = Notary::signing_with(key, origin, files, handovers);
-        if expected.is_none() {
-            notary.remember()?;
+        if !notary.files.public.exists() {
+            notary.remember(history)?;
         }
         Ok(notary)
+    }
+
+    /// Checks that [`Notary::open`] will find the key of the log, and changes nothing.
+    ///
+    /// # Errors
+    /// Those of [`Notary::open`].
+    pub fn check(files: &KeyFiles, log_id: [u8; 16], history: &KeyHistory) -> Result<(), KeyError> {
+        let origin = origin(log_id);
+        if next_is_named(files, &origin, history)? == Some(true) {
+            return Ok(());
+        }
+        let expected = match damaged_public(files, history)? {
+            Some(_) if history.key().is_none() => None,
+            _ => expected(files, &origin, history.key())?,
+        };
+        let private = read_expected(&files.private, &origin, expected.as_deref())?;
+        if let (None, Some(expected)) = (private, expected) {
+            return Err(KeyError::Lost { path: files.private.clone(), expected });
+        }
+        let handovers = handover::inspect(&files.handovers, &origin, history, &|_| false);
+        let path = files.handovers.clone();
+        handovers.map(drop).map_err(|error| KeyError::Io { path, error })
+    }
+
+    /// Looks at the files of the key of the log `log_id`, and changes nothing. `is_lost` tells of the
+    /// records without which the log was restored: one may be a change of the key.
+    pub fn inspect(
+        files: &KeyFiles,
+        log_id: [u8; 16],
+        history: &KeyHistory,
+        is_lost: &dyn Fn(Seq) -> bool,
+    ) -> InspectedKey {
+        let origin = origin(log_id);
+        let mut inspected = InspectedKey { changes: history.events.len(), ..Default::default() };
+        let mut find = |is_repaired, what| inspected.faults.push(KeyFault { what, is_repaired });
+        let private = PrivateKey::read(&files.private);
+        let expected = expected(files, &origin, history.key());
+        match (key::read_public(&files.public), &expected) {
+            (Err(error), _) => {
+                // A start writes the file anew, if it has the private key.
+                let is_damaged = matches!(damaged_public(files, history), Ok(Some(_)));
+                find(is_damaged, error.to_string());
+            }
+            (Ok(_), Err(error)) => find(false, error.to_string()),
+            _ => {}
+        }
+        match handover::inspect(&files.handovers, &origin, history, is_lost) {
+            Ok((faults, right)) => {
+                faults.into_iter().for_each(|what| find(false, what));
+                inspected.handovers = right;
+            }
+            Err(error) => find(false, format!("`checkpoint-key.handovers`: {error}")),
+        }
+        let mut find = |what| inspected.faults.push(KeyFault { what, is_repaired: false });
+        let named_next = next_is_named(files, &origin, history).ok().flatten() == Some(true);
+        match (&private, &expected) {
+            (Err(error), _) => find(error.to_string()),
+            (Ok(Some(key)), Ok(Some(expected)))
+                if !named_next && key.verifier(&origin).to_string() != *expected =>
+            {
+                find(format!("the private key is not that of `{expected}`"));
+            }
+            _ => {}
+        }
+        inspected.has_private = matches!(private, Ok(Some(_)));
+        inspected.public = expected.ok().flatten();
+        inspected
     }
 
     /// Opens the key as [`Notary::open`] does, but writes nothing. Returns `None` if there is no
@@ -240,9 +330,10 @@ impl Notary {
         Ok(())
     }
 
-    /// Writes the public key of this log to its file.
-    fn remember(&self) -> Result<(), KeyError> {
-        let line = format!("{}\n", self.verifier());
+    /// Writes the first public key of this log to its file.
+    fn remember(&self, history: &KeyHistory) -> Result<(), KeyError> {
+        let first = history.events.first().map(|event| event.from.clone());
+        let line = format!("{}\n", first.unwrap_or_else(|| self.verifier().to_string()));
         let path = &self.files.public;
         key::write_synced(path, line.as_bytes(), 0o600)
             .map_err(|error| KeyError::Io { path: path.clone(), error })
@@ -335,15 +426,30 @@ fn expected(
     Ok(public.map(|public| public.to_string()))
 }
 
-/// Removes the file of the public key if its text is no public key any more, while the private key
-/// is there, from which it is written anew.
-fn remove_damaged_public(files: &KeyFiles) -> Result<(), KeyError> {
+/// Returns what is wrong with the file of the public key if its text is no public key any more,
+/// while the private key is there, from which it is written anew.
+///
+/// # Errors
+/// If it cannot be written anew, and the log does not name the key itself.
+fn damaged_public(files: &KeyFiles, history: &KeyHistory) -> Result<Option<String>, KeyError> {
     let Err(KeyError::Public { path, what }) = key::read_public(&files.public) else {
-        return Ok(());
+        return Ok(None);
     };
-    if PrivateKey::read(&files.private)?.is_none() {
-        return Err(KeyError::Public { path, what });
+    if path.is_dir() {
+        let error = io::ErrorKind::IsADirectory.into();
+        return Err(KeyError::Io { path, error });
     }
+    match (PrivateKey::read(&files.private)?, history.key()) {
+        (Some(_), _) => Ok(Some(what)),
+        (None, Some(_)) => Ok(None),
+        (None, None) => Err(KeyError::Public { path, what }),
+    }
+}
+
+/// Removes the file of the public key if it is damaged and can be written anew.
+fn remove_damaged_public(files: &KeyFiles, history: &KeyHistory) -> Result<(), KeyError> {
+    let Some(what) = damaged_public(files, history)? else { return Ok(()) };
+    let path = files.public.clone();
     tracing::warn!(path = %path.display(), what, "the file of the public key is damaged: written anew");
     key::remove(&path).map_err(|error| KeyError::Io { path, error })
 }
@@ -364,18 +470,27 @@ fn read_expected(
     }
 }
 
+/// Returns whether the log names the next key; `None` if there is no file of it.
+fn next_is_named(
+    files: &KeyFiles,
+    origin: &str,
+    history: &KeyHistory,
+) -> Result<Option<bool>, KeyError> {
+    match PrivateKey::read(&files.next()) {
+        Ok(None) => Ok(None),
+        Ok(Some(key)) => Ok(Some(history.key() == Some(&key.verifier(origin).to_string()))),
+        // Key files are renamed into place whole, so an unreadable one was never named.
+        Err(KeyError::Malformed(_)) => Ok(Some(false)),
+        Err(error) => Err(error),
+    }
+}
+
 /// Finishes a change that a crash broke off if the log names the next key, or else takes it back.
 fn resolve_change(files: &KeyFiles, origin: &str, history: &KeyHistory) -> Result<(), KeyError> {
     let next = files.next();
     key::remove_part(&next)?;
     key::remove_part(&files.private)?;
-    let named = match PrivateKey::read(&next) {
-        Ok(None) => return Ok(()),
-        Ok(Some(key)) => history.key() == Some(&key.verifier(origin).to_string()),
-        // Key files are renamed into place whole, so an unreadable one was never named.
-        Err(KeyError::Malformed(_)) => false,
-        Err(error) => return Err(error),
-    };
+    let Some(named) = next_is_named(files, origin, history)? else { return Ok(()) };
     if !named {
         tracing::info!("removing a checkpoint key that the log never named");
         return key::remove(&next).map_err(|error| KeyError::Io { path: next, error });

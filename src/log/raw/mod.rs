@@ -8,6 +8,7 @@
 //! It reads the format of sled 0.34.7, which is frozen: docs/format.md has what it needs of it.
 //! While a store is whole it returns exactly the blocks that sled would, also after a kill.
 
+mod live;
 mod page;
 mod scan;
 mod segment;
@@ -18,16 +19,19 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::Path;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 
 use rollcall_projections::Seq;
 
 use super::block::{self, Block, FORMAT};
+use super::merkle::Hash;
 use super::store::{Blocks, StoreError, forget_cached_pages};
 use super::{LogId, ReadError, Record};
-use scan::{Found, Scan, Sighting, is_sound, keep_best};
+use crate::files;
+use scan::{Found, OUTSIDE, Scan, Sighting, is_sound, keep_best};
 
+pub(super) use live::look_at_segment;
 pub use scan::DamagedBytes;
 pub(super) use segment::SEGMENT_BYTES;
 
@@ -46,6 +50,8 @@ pub(super) struct RawStore {
     log_id: LogId,
     was_closed: bool,
     file: File,
+    /// The files with large messages.
+    outside: Vec<PathBuf>,
     /// The places of all values, sorted by key; the best place of each comes first.
     index: Vec<Sighting>,
     harm: Harm,
@@ -139,23 +145,35 @@ impl RawStore {
         if !was_closed {
             forget_cached_pages(&folder.join("store"))?;
         }
-        let file = open_for_reading(&folder.join("store").join("db"))?;
-        let Scan { sightings, identity, cut, damaged, torn, outside, unstable } = Scan::of(&file)?;
+        let file = files::open(&folder.join("store").join("db")).map_err(|error| {
+            match files::is_not_a_file(&error) {
+                true => StoreError::Damaged(format!("`store/db`: {error}")),
+                false => error.into(),
+            }
+        })?;
+        let Scan { sightings, identity, cut, damaged, torn, outside, unstable } =
+            Scan::of(&file, &folder.join("store").join("blobs"))?;
         let log_id = match (identity, named) {
             (Some(identity), _) => log_id(&identity)?,
             (None, Some(named)) => named,
+            (None, None) if sightings.is_empty() && damaged.is_empty() => {
+                return Err(StoreError::Unnamed);
+            }
             (None, None) => log_id_of_blocks(&file, &sightings)?,
         };
-        if outside > 0 {
-            tracing::warn!(outside, "the store has values in `blobs`, which are not read");
-        }
+        // Where nothing says how many records there were, those behind damage say it.
+        let expected = match named.is_none() && expected == 0 && !damaged.is_empty() {
+            true => last_of(&sightings),
+            false => expected,
+        };
         let hidden = gaps(&visible(&sightings, cut), expected, |_| true);
         let index = index(sightings, cut, expected);
         let is_cut_short = !hidden.is_empty() && (torn.is_some() || !damaged.is_empty());
         let is_harmful = is_cut_short || damaged.iter().any(|damaged| damaged.position < unstable);
         let harm = Harm { damaged, hidden, missing: Vec::new(), is_harmful };
         let torn_at = torn.map(|torn| torn.start);
-        let mut store = RawStore { log_id, was_closed, file, index, harm, torn_at, _lock: None };
+        let mut store =
+            RawStore { log_id, was_closed, file, outside, index, harm, torn_at, _lock: None };
         store.harm.missing = gaps(&store.index, expected, |first| store.is_sound(first));
         Ok(store)
     }
@@ -172,8 +190,8 @@ impl RawStore {
 
     /// Returns the last record of the last block.
     pub(super) fn last_seq(&self) -> Seq {
-        let last = |place: &Sighting| Seq::from(place.seq) + Seq::from(place.count.max(1)) - 1;
-        self.index.iter().rev().take(PLACES_OF_LAST).map(last).max().unwrap_or(0)
+        let from = self.index.len().saturating_sub(PLACES_OF_LAST);
+        last_of(self.index.get(from..).unwrap_or_default())
     }
 
     /// Returns the first record of each block, in order.
@@ -199,6 +217,12 @@ impl RawStore {
         records.into_values().collect()
     }
 
+    /// Returns the leaves of the block that begins with `first`, if its records are lost.
+    pub(super) fn lost_leaves(&self, first: Seq) -> Option<Vec<Hash>> {
+        let bytes = self.block(first).ok()?;
+        self.parse(&bytes, first).ok()?.lost_leaves().ok()?
+    }
+
     /// Returns true if the last process that wrote to it closed it in order.
     pub(super) fn was_closed(&self) -> bool {
         self.was_closed
@@ -218,9 +242,19 @@ impl RawStore {
 
     fn read_value(&self, place: &Sighting) -> Result<Vec<u8>, ReadError> {
         let mut bytes = vec![0; place.bytes as usize];
-        let read = self.file.read_exact_at(&mut bytes, place.at);
+        let read = match place.at & OUTSIDE {
+            0 => self.file.read_exact_at(&mut bytes, place.at),
+            _ => self.read_outside(place.at & !OUTSIDE, &mut bytes),
+        };
         read.map_err(|error| ReadError::Store(error.to_string()))?;
         Ok(bytes)
+    }
+
+    /// Reads from a file with a large message.
+    fn read_outside(&self, place: u64, bytes: &mut [u8]) -> io::Result<()> {
+        let path = self.outside.get((place >> 32) as usize);
+        let file = files::open(path.ok_or(io::ErrorKind::NotFound)?)?;
+        file.read_exact_at(bytes, place & u64::from(u32::MAX))
     }
 
     /// Returns whether the block that begins with `first` can be read as it was written.
@@ -303,33 +337,27 @@ impl Blocks for RawStore {
         last.map(|place| Seq::from(place.seq)).ok_or(ReadError::Absent { seq })
     }
 
-    fn with_block<T>(
+    fn with_any_block<T>(
         &self,
         seq: Seq,
         read: impl FnOnce(&Block<'_>) -> Result<T, String>,
     ) -> Result<T, ReadError> {
         let first = self.block_start(seq)?;
         let bytes = self.block(first)?;
-        let block = self.parse(&bytes, first)?;
-        if block.last_seq() < seq {
-            return Err(ReadError::Absent { seq });
-        }
-        read(&block).map_err(|what| ReadError::Damaged { seq, what })
+        self.read_block((first, &bytes), seq, read)
     }
-}
-
-/// Opens a file for reading, if it is not a link.
-fn open_for_reading(path: &Path) -> io::Result<File> {
-    let no_links = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
-    File::options().read(true).custom_flags(no_links).open(path)
 }
 
 /// Takes the data folder's lock together with other readers, without writing to it. A folder
 /// without one is a copy, or no process has ever opened it.
 fn lock_for_reading(folder: &Path) -> Result<Option<File>, StoreError> {
-    let lock = match open_for_reading(&folder.join("lock")) {
+    let lock = match files::open(&folder.join("lock")) {
         Ok(lock) => lock,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if files::is_not_a_file(&error) => {
+            let what = format!("`lock`: {error}: remove it");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what).into());
+        }
         Err(error) => return Err(error.into()),
     };
     match lock.try_lock_shared() {
@@ -360,6 +388,12 @@ fn log_id_of_blocks(file: &File, sightings: &[Sighting]) -> Result<LogId, StoreE
         }
     }
     Err(StoreError::Damaged("its identity is missing".into()))
+}
+
+/// Returns the last record of which one of the places says for certain that there is one.
+fn last_of(places: &[Sighting]) -> Seq {
+    let certain = places.iter().filter(|place| place.found >= Found::AfterDamage);
+    certain.map(|place| Seq::from(place.seq) + Seq::from(place.count.max(1)) - 1).max().unwrap_or(0)
 }
 
 /// Returns the places that sled would read.

@@ -3,9 +3,10 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 
 use rollcall_projections::Seq;
 
@@ -14,11 +15,20 @@ use super::super::block::{self, Block, Extent, VALUE_BYTES_MAX};
 use super::super::store::{self, IDENTITY_KEY, split_key};
 use super::page::{Change, Page, Pair};
 use super::segment::{
-    Kind, Message, Position, SEGMENT_BYTES, SegmentHead, Stretch, number_of, take_integer, walk,
+    Kind, Message, OUTSIDE_HEAD_BYTES, Position, SEGMENT_BYTES, SegmentHead, Stretch, number_of,
+    take_integer, walk,
 };
+use crate::files;
 
 /// The number of values noted before those that later ones replace are dropped.
 const NOTED_AT_FIRST: usize = 1 << 20;
+
+/// Marks the place of a value in a file of its own: the number of the file is in the next bits, and the
+/// lower 32 bits are the place in it.
+pub(super) const OUTSIDE: u64 = 1 << 63;
+
+/// The most bytes of such a file that are read.
+const OUTSIDE_BYTES_MAX: u64 = 1 << 30;
 
 /// The length of a key.
 const KEY_BYTES: usize = 10;
@@ -107,17 +117,17 @@ pub(super) struct Scan {
     pub(super) damaged: Vec<DamagedBytes>,
     /// The place of bytes behind the last message that are not zero.
     pub(super) torn: Option<Range<u64>>,
-    /// The number of values that sled has put into files of their own.
-    pub(super) outside: u64,
+    /// The files into which sled has put large messages.
+    pub(super) outside: Vec<PathBuf>,
     /// The position before which damage costs what was on the disk for certain.
     pub(super) unstable: Position,
 }
 
 impl Scan {
     /// Reads the whole file once.
-    pub(super) fn of(file: &File) -> io::Result<Scan> {
+    pub(super) fn of(file: &File, blobs: &Path) -> io::Result<Scan> {
         let segments = Segments::of(file)?;
-        let mut pass = Pass::new(segments.unstable);
+        let mut pass = Pass::new(segments.unstable, blobs.to_owned());
         let mut buffer = vec![0; SEGMENT_BYTES];
         for placed in &segments.in_order {
             let length = read_at_most(file, &mut buffer, placed.at)?;
@@ -239,7 +249,8 @@ struct Pass {
     batches: Vec<Batch>,
     damaged: Vec<DamagedBytes>,
     torn: Option<Range<u64>>,
-    outside: u64,
+    blobs: PathBuf,
+    outside: Vec<PathBuf>,
     /// The first record of the newest block so far.
     newest: Seq,
     unstable: Position,
@@ -268,7 +279,7 @@ impl Place<'_> {
 }
 
 impl Pass {
-    fn new(unstable: Position) -> Pass {
+    fn new(unstable: Position, blobs: PathBuf) -> Pass {
         let expected = unstable / SEGMENT_BYTES as u64;
         Pass {
             sightings: Vec::new(),
@@ -279,7 +290,8 @@ impl Pass {
             batches: Vec::new(),
             damaged: Vec::new(),
             torn: None,
-            outside: 0,
+            blobs,
+            outside: Vec::new(),
             newest: 0,
             unstable,
             tail: Tail { expected, end: None, missing: None, is_over: false },
@@ -367,10 +379,28 @@ impl Pass {
                 }
             }
             Kind::Free => drop(self.prefixes.remove(&message.page)),
-            Kind::Outside => self.outside += 1,
+            Kind::Outside => self.take_outside(place, message, found),
             Kind::Page => self.take_page(place, message, found),
             Kind::Change => self.take_change(place, message, found),
             Kind::Canceled | Kind::Cap | Kind::Counter | Kind::Names => {}
+        }
+    }
+
+    /// Takes in a message that is kept in a file of its own. One that is missing was replaced.
+    fn take_outside(&mut self, place: &Place<'_>, message: &Message, found: Found) {
+        let Ok(number) = place.bytes(&message.content).try_into().map(i64::from_le_bytes) else {
+            return;
+        };
+        let path = self.blobs.join(number.to_string());
+        let Some(bytes) = read_outside(&path) else { return };
+        let kind = bytes.get(OUTSIDE_HEAD_BYTES - 1).copied().unwrap_or(0);
+        let Some(message) = message.outside(kind, bytes.len()) else { return };
+        let at = OUTSIDE | (self.outside.len() as u64) << 32;
+        self.outside.push(path);
+        let place = Place { segment: &bytes, at, position: place.position };
+        match message.kind {
+            Kind::Page => self.take_page(&place, &message, found),
+            _ => self.take_change(&place, &message, found),
         }
     }
 
@@ -570,6 +600,19 @@ impl Pass {
     }
 }
 
+/// Reads a file with a message; `None` if it is missing or its check does not fit.
+fn read_outside(path: &Path) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let file = files::open(path).ok()?;
+    file.take(OUTSIDE_BYTES_MAX).read_to_end(&mut bytes).ok()?;
+    let (check, signed) = bytes.split_first_chunk::<4>()?;
+    if crc32fast::hash(signed) != u32::from_le_bytes(*check) {
+        tracing::warn!(path = %path.display(), "a file of the store's `blobs` is damaged");
+        return None;
+    }
+    Some(bytes)
+}
+
 /// Makes the key of a part.
 fn part_key(seq: Seq, part: usize) -> Vec<u8> {
     store::part_key(seq, part).to_vec()
@@ -622,6 +665,13 @@ fn values_of(place: &Place<'_>, message: &Message) -> Option<Values> {
         },
         _ => None,
     }
+}
+
+/// Returns the places of the values in a whole message, in its segment.
+pub(super) fn values_in(segment: &[u8], message: &Message) -> Vec<Range<usize>> {
+    let place = Place { segment, at: 0, position: 0 };
+    let values = values_of(&place, message).unwrap_or_default();
+    values.into_iter().map(|(_, range)| range).collect()
 }
 
 /// A part of a block that must come next.

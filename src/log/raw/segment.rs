@@ -12,6 +12,9 @@ pub(in crate::log) const SEGMENT_BYTES: usize = 8 << 20;
 /// The length of a segment's head.
 const HEAD_BYTES: usize = 20;
 
+/// The length of the head of a message that is kept in a file of its own: a check and a kind.
+pub(super) const OUTSIDE_HEAD_BYTES: usize = 5;
+
 /// No message begins in the last bytes of a segment: a message's head may be this long.
 const MESSAGE_HEAD_BYTES_MAX: usize = 32;
 
@@ -122,6 +125,17 @@ impl Message {
         let end = start.checked_add(length).filter(|end| *end <= segment.len())?;
         let check = u32::from_le_bytes(*check);
         Some(Message { at, kind, segment: number, page, content: start..end, check })
+    }
+
+    /// Returns the message that is kept in a file of its own, whose kind and length are given. Its
+    /// content begins behind the check and the kind.
+    pub(super) fn outside(&self, kind: u8, length: usize) -> Option<Message> {
+        let kind = match kind {
+            8 | 9 => Kind::Page,
+            10 | 11 => Kind::Change,
+            _ => return None,
+        };
+        Some(Message { kind, content: OUTSIDE_HEAD_BYTES.min(length)..length, ..self.clone() })
     }
 
     /// Returns whether its bytes are those that were written.
@@ -271,6 +285,11 @@ impl Search<'_> {
         }
         None
     }
+}
+
+/// Returns whether the bytes at `at` look like the head of a message of the segment `number`.
+pub(super) fn looks_like_message(segment: &[u8], number: u64, at: usize) -> bool {
+    Search { segment, number }.head_at(at).is_some()
 }
 
 /// Returns the number of a segment whose head is damaged, by the first message that is whole.

@@ -10,8 +10,8 @@ use rollcall_generator::sign;
 use rollcall_projections::{Millis, Seq};
 use tempfile::TempDir;
 
-use super::super::block::VALUE_BYTES_MAX;
-use super::super::store::{Blocks, Store, create_lock};
+use super::super::block::{Draft, VALUE_BYTES_MAX};
+use super::super::store::{Blocks, Store, create_lock, part_key, rewrite};
 use super::super::{Log, Unrecovered};
 use super::*;
 use crate::verify::{Keyring, Verified};
@@ -152,6 +152,32 @@ fn a_whole_store_is_read_as_sled_reads_it_after_a_stop_and_after_a_kill() {
             assert_same(&read, &by_sled(left.path()).unwrap(), &format!("{case}, stopped"));
         }
     }
+}
+
+#[test]
+fn messages_that_sled_keeps_in_files_of_their_own_are_read_as_well() {
+    let (mut numbers, folder) = (Numbers(5), tempfile::tempdir().unwrap());
+    let log = open(folder.path());
+    fill(&log, &mut numbers, 100_000);
+    let (head, log_id) = (log.head(), log.identity().log_id);
+    drop(log);
+    // Values that are larger than Rollcall makes them, so that a page of them is too large.
+    rewrite(folder.path(), |blocks| {
+        for seq in head + 1..=head + 12 {
+            let length = 400_000;
+            let event = event(numbers.bytes(length));
+            let draft = Draft { event, salt: [7; 16], conflicts_with: None };
+            let encoded = block::encode(log_id, seq, NOW, &[draft]).unwrap();
+            for (seq, bytes) in encoded {
+                blocks.insert(part_key(seq, 0).to_vec(), bytes);
+            }
+        }
+    });
+    let outside = fs::read_dir(folder.path().join("store/blobs")).unwrap().count();
+    assert!(outside > 0);
+    let read = by_reader(folder.path(), head + 12);
+    assert_eq!(read.len(), by_sled(folder.path()).unwrap().len());
+    assert_same(&read, &by_sled(folder.path()).unwrap(), "with files of their own");
 }
 
 #[test]
