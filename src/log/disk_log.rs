@@ -13,7 +13,8 @@ use rollcall_projections::{Entry, Millis, Seq};
 
 use super::answered::AnsweredFile;
 use super::disk::{Disk, DiskFault, DiskSpace};
-use super::open::{OpenError, Unrecovered};
+use super::open::{Checked, OpenError, Unrecovered};
+use super::scrub::{Looked, ReadThrough, ScrubFinding, ScrubState};
 use super::sled_log::SledLog;
 use super::{AppendError, DurableHead, Identity, Log, Outcome, ReadError, Record};
 use crate::verify::{Proof, Verified};
@@ -31,22 +32,20 @@ pub struct DiskLog {
     answered_before: Millis,
     /// The head of every log that `current` holds in turn.
     head: Arc<DurableHead>,
+    /// `None` without a scrub.
+    scrub: Mutex<Option<ScrubState>>,
 }
 
 impl DiskLog {
-    /// Recovers a log, which then refuses batches while less than `reserve_bytes` of disk space are
-    /// free. `progress` is that of [`Unrecovered::recover`].
+    /// Opens a log, which then refuses batches while less than `reserve_bytes` of disk space are
+    /// free.
     ///
     /// # Errors
-    /// Those of [`Unrecovered::recover`].
-    pub fn recover(
-        unrecovered: Unrecovered,
-        reserve_bytes: u64,
-        progress: &dyn Fn(Seq),
-    ) -> Result<DiskLog, OpenError> {
-        let (folder, store_cache_bytes) = unrecovered.source();
+    /// Those of [`Checked::open`].
+    pub fn open(checked: Checked, reserve_bytes: u64) -> Result<DiskLog, OpenError> {
+        let (folder, store_cache_bytes) = checked.source();
         let io_error = |error| OpenError::io(folder.clone(), error);
-        let log = unrecovered.recover(progress)?;
+        let log = checked.open()?;
         let disk = Disk::of(&folder, reserve_bytes).map_err(io_error)?;
         let answered = AnsweredFile::open(&folder.join("answered")).map_err(io_error)?;
         Ok(DiskLog {
@@ -55,10 +54,55 @@ impl DiskLog {
             current: RwLock::new(Some(log)),
             answered_before: answered.kept(),
             answered: Mutex::new(answered),
+            scrub: Mutex::default(),
             disk,
             folder,
             store_cache_bytes,
         })
+    }
+
+    /// Returns the path of the store's file.
+    pub(super) fn store_file(&self) -> PathBuf {
+        self.folder.join("store").join("db")
+    }
+
+    /// Changes the state of the scrub.
+    pub(super) fn keep_scrub_state(&self, change: impl FnOnce(&mut ScrubState)) {
+        change(self.scrub.lock().get_or_insert_default());
+    }
+
+    /// Compares every block in a segment of the store's file with its leaves: see
+    /// [`SledLog::look_at`].
+    pub(super) fn look_at(&self, segment: &[u8]) -> Looked {
+        self.current.read_recursive().as_ref().map(|log| log.look_at(segment)).unwrap_or_default()
+    }
+
+    /// Reads the next records after `after` through the log: see [`SledLog::read_through`].
+    pub(super) fn read_through(&self, after: Seq) -> ReadThrough {
+        let current = self.current.read_recursive();
+        current.as_ref().map(|log| log.read_through(after)).unwrap_or_default()
+    }
+
+    /// Logs what a pass of the scrub found.
+    pub(super) fn report(&self, findings: &[ScrubFinding], doubtful: u64) {
+        let folder = self.folder.display();
+        for ScrubFinding { first, last, what } in findings {
+            tracing::error!(
+                first,
+                last,
+                what,
+                "records {first} to {last} cannot be read any more: stop the server, then `rollcall \
+                salvage --data {folder} --out NEW` takes out all others, and takes these from a copy \
+                that is given as --from"
+            );
+        }
+        if findings.is_empty() && doubtful > 0 {
+            tracing::warn!(
+                doubtful,
+                "the store's file is damaged in places that no record needs now; the next start may \
+                refuse it, and `rollcall salvage --data {folder} --out NEW` then takes out everything"
+            );
+        }
     }
 
     fn read_by<T>(
@@ -119,7 +163,8 @@ impl DiskLog {
             return Err(AppendError::Unknown("the store panicked while it was closed".into()));
         }
         let opened = Unrecovered::open(&self.folder, self.store_cache_bytes)
-            .and_then(|unrecovered| unrecovered.recover_as(self.head.clone(), &|_| {}));
+            .and_then(|unrecovered| unrecovered.check(&|_| {}))
+            .and_then(|checked| checked.open_as(self.head.clone()));
         let log = opened.map_err(|error| match error {
             OpenError::Blocked { fault, .. } => self.blocked(fault),
             other => AppendError::Unknown(other.to_string()),
@@ -202,6 +247,14 @@ impl Log for DiskLog {
         self.read_by(|log| log.find(event_id))
     }
 
+    fn lost(&self) -> Vec<(Seq, Seq)> {
+        self.current.read_recursive().as_ref().map(SledLog::lost).unwrap_or_default()
+    }
+
+    fn scrub(&self) -> Option<ScrubState> {
+        self.scrub.lock().clone()
+    }
+
     fn wait(&self, after: Seq, timeout: Duration) -> Seq {
         self.head.wait(after, timeout)
     }
@@ -253,7 +306,7 @@ mod tests {
     fn a_log_whose_disk_was_full_is_opened_again_in_place_and_keeps_what_it_has() {
         let folder = tempfile::tempdir().unwrap();
         let unrecovered = Unrecovered::open(folder.path(), 16 << 20).unwrap();
-        let log = DiskLog::recover(unrecovered, 0, &|_| {}).unwrap();
+        let log = DiskLog::open(unrecovered.check(&|_| {}).unwrap(), 0).unwrap();
         log.append(vec![event("a")], NOW).unwrap();
         // In the order of the steps: what the store has after each failure.
         for (step, is_done, head) in
@@ -289,7 +342,7 @@ mod tests {
     fn a_disk_with_less_space_than_the_reserve_refuses_batches_before_it_writes() {
         let folder = tempfile::tempdir().unwrap();
         let unrecovered = Unrecovered::open(folder.path(), 16 << 20).unwrap();
-        let log = DiskLog::recover(unrecovered, u64::MAX, &|_| {}).unwrap();
+        let log = DiskLog::open(unrecovered.check(&|_| {}).unwrap(), u64::MAX).unwrap();
         for batch in [vec![event("a")], Vec::new()] {
             let error = log.append(batch, NOW).unwrap_err();
             assert!(matches!(error, AppendError::Blocked { in_doubt: false, .. }), "{error}");

@@ -44,6 +44,7 @@ pub struct SledLog {
     /// Not part of the writer, so that finding an event does not wait for a commit. It may know
     /// records past the head: those being written.
     dedupe: RwLock<Dedupe>,
+    lost: Vec<(Seq, Seq)>,
     tiles: Tiles,
     /// The right edge of the tree. It moves just before the head and is never behind it.
     edge: Mutex<Edge>,
@@ -100,13 +101,14 @@ impl SledLog {
         recovered: Recovered,
         head: Arc<DurableHead>,
     ) -> SledLog {
-        let Recovered { dedupe, recorded_at, metadata, edge, .. } = recovered;
+        let Recovered { dedupe, recorded_at, lost, metadata, edge, .. } = recovered;
         head.set(edge.size());
         let writer = Writer { recorded_at, metadata, acknowledgements, poisoned: None };
         SledLog {
             store: Arc::new(store),
             writer: Mutex::new(writer),
             dedupe: RwLock::new(dedupe),
+            lost,
             tiles,
             edge: Mutex::new(edge),
             head,
@@ -228,42 +230,19 @@ impl SledLog {
             .collect()
     }
 
-    /// Returns the nodes of the tree as it is now.
-    fn nodes(&self) -> TileNodes<'_> {
-        self.tiles.nodes(self.edge.lock().clone())
+    /// Returns the store.
+    pub(super) fn store(&self) -> &Store {
+        &self.store
     }
 
-    /// Shows the blocks that hold records after `after`, up to the durable head, until `each` has
-    /// enough. Returns the last seq shown.
-    fn each_block(
-        &self,
-        after: Seq,
-        each: &mut dyn FnMut(&Block<'_>) -> Result<bool, String>,
-    ) -> Result<Seq, ReadError> {
-        // sled shows blocks that it has not flushed yet. The durable head bounds what is read; it
-        // moves only between blocks.
-        let head = self.head.get();
-        let mut last = after;
-        if after >= head {
-            return Ok(last);
-        }
-        let first = self.store.block_start(after + 1)?;
-        let mut expected = first;
-        for bytes in self.store.blocks_from(first) {
-            if expected > head {
-                break;
-            }
-            let (_, bytes) = bytes?;
-            let block = self.store.parse(&bytes, expected)?;
-            let more = each(&block)
-                .map_err(|what| ReadError::Damaged { seq: expected.max(after + 1), what })?;
-            last = block.last_seq();
-            expected = last + 1;
-            if !more {
-                return Ok(last);
-            }
-        }
-        if expected <= head { Err(ReadError::Absent { seq: expected }) } else { Ok(last) }
+    /// Returns the newest durable record.
+    pub(super) fn durable_head(&self) -> Seq {
+        self.head.get()
+    }
+
+    /// Returns the nodes of the tree as it is now.
+    pub(super) fn nodes(&self) -> TileNodes<'_> {
+        self.tiles.nodes(self.edge.lock().clone())
     }
 }
 
@@ -305,18 +284,9 @@ impl Log for SledLog {
         events_max: usize,
         bytes_max: usize,
     ) -> Result<Vec<Record>, ReadError> {
-        let (mut out, mut bytes) = (Vec::new(), 0);
-        self.each_block(after, &mut |block| {
-            for record in block.records()?.into_iter().filter(|record| record.seq > after) {
-                if out.len() == events_max || (bytes > 0 && bytes + record.body.len() > bytes_max) {
-                    return Ok(false);
-                }
-                bytes += record.body.len();
-                out.push(record);
-            }
-            Ok(true)
-        })?;
-        Ok(out)
+        // sled shows blocks that it has not flushed yet. The durable head bounds what is read; it
+        // moves only between blocks.
+        self.store.read(after, self.head.get(), events_max, bytes_max)
     }
 
     fn entries(
@@ -325,11 +295,7 @@ impl Log for SledLog {
         events_max: usize,
         each: &mut dyn FnMut(&Entry<'_>),
     ) -> Result<Seq, ReadError> {
-        let until = after.saturating_add(events_max as Seq);
-        self.each_block(after, &mut |block| {
-            block.entries(after, each)?;
-            Ok(block.last_seq() < until)
-        })
+        self.store.entries(after, self.head.get(), events_max, each)
     }
 
     fn bodies(&self, seqs: &[Seq]) -> Result<Vec<Bytes>, ReadError> {
@@ -361,6 +327,10 @@ impl Log for SledLog {
     fn find(&self, event_id: &str) -> Result<Option<Seq>, ReadError> {
         let candidates = self.dedupe.read().candidates(event_id, self.head.get());
         find_among(candidates, event_id, &|seq| self.store.candidate(seq))
+    }
+
+    fn lost(&self) -> Vec<(Seq, Seq)> {
+        self.lost.clone()
     }
 
     fn wait(&self, after: Seq, timeout: Duration) -> Seq {

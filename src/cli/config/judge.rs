@@ -15,7 +15,7 @@ use crate::cli::publish::Publish;
 use crate::cli::running::{Caches, Conditions};
 use crate::http::ListenOn;
 use crate::keys::{ApiKey, ApiKeys, Operator, Scope};
-use crate::log::{ArchivePlace, S3Access};
+use crate::log::{ArchivePlace, S3Access, ScrubPace};
 use crate::sources::reconcile::Guard;
 use crate::sources::{Source, SourceSettings, plain_url};
 use crate::time;
@@ -308,11 +308,19 @@ fn config(
             mapping_bytes_max: number(&given, "mapping_memory_mib") << 20,
             accept_clock: is("accept_clock", "true"),
             accept_fork: is("accept_fork", "true"),
+            scrub: scrub(&given),
         },
         reloadable: reloadable(&given, api_keys),
         warnings: Vec::new(),
         given,
     }
+}
+
+/// Returns how fast and how often the store is scrubbed.
+fn scrub(given: &Given) -> Option<ScrubPace> {
+    let every = given.text("scrub_every").and_then(|text| duration(&text).ok());
+    let bytes_per_second = number(given, "scrub_mib_per_second") << 20;
+    (bytes_per_second > 0).then(|| ScrubPace { bytes_per_second, every: every.unwrap_or_default() })
 }
 
 /// Returns the paths of webhooks. Without a secret there are none.

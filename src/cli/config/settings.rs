@@ -315,6 +315,29 @@ pub(in crate::cli) const SETTINGS: &[Setting] = &[
         ..SETTING
     },
     Setting {
+        name: "scrub_mib_per_second",
+        flag: Some("scrub-mib-per-second"),
+        variable: "ROLLCALL_SCRUB_MIB_PER_SECOND",
+        value_name: "MIB",
+        about: "How fast the store is read from the disk and checked while the server runs, in \
+                MiB a second; 0 checks it only at starts",
+        holds: Holds::Number { min: 0, max: 10_240, unit: "MiB" },
+        default: "4",
+        example: "4",
+        ..SETTING
+    },
+    Setting {
+        name: "scrub_every",
+        flag: Some("scrub-every"),
+        variable: "ROLLCALL_SCRUB_EVERY",
+        value_name: "TIME",
+        about: "How often that begins again",
+        holds: Holds::Period { ms_min: 1, ms_max: 366 * DAY_MS },
+        default: "24h",
+        example: r#""24h""#,
+        ..SETTING
+    },
+    Setting {
         name: "accept_clock",
         flag: Some("accept-clock"),
         variable: "ROLLCALL_ACCEPT_CLOCK",

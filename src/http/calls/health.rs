@@ -9,6 +9,7 @@ use crate::engine::{Engine, LogState, Since};
 use crate::http::wire::answer::{Code, Problem, respond};
 use crate::http::wire::api::{Access, Gives, Operation};
 use crate::http::wire::state::State;
+use crate::log::ScrubState;
 use crate::sources::SourceState;
 use crate::time;
 
@@ -62,7 +63,11 @@ pub(crate) async fn ready(state: web::Data<State>) -> Result<HttpResponse, Probl
 fn parts(state: &State) -> Value {
     let mut parts = Map::new();
     match state.engine.get() {
-        Some(engine) => parts.extend(of_engine(engine)),
+        Some(engine) => {
+            parts.extend(of_engine(engine));
+            let scrub = engine.scrub().map(|scrub| of_scrub(engine, &scrub));
+            parts.extend(scrub.map(|part| ("scrub".to_owned(), part)));
+        }
         None => parts.extend([
             ("log".to_owned(), part("opening", state.started_at)),
             ("fold".to_owned(), part("folding", state.started_at)),
@@ -96,6 +101,15 @@ fn of_engine(engine: &Engine) -> [(String, Value); 3] {
         ("fold".to_owned(), part("current", engine.started_at())),
         ("clock".to_owned(), part(if clock.state { "believed" } else { "jumped" }, clock.since)),
     ]
+}
+
+fn of_scrub(engine: &Engine, scrub: &ScrubState) -> Value {
+    match (scrub.found_at, scrub.last_pass) {
+        (Some(found_at), _) => part("damaged", found_at),
+        (None, None) => part("waiting", engine.started_at()),
+        (None, Some(pass)) if scrub.doubtful > 0 => part("doubtful", pass.finished_at),
+        (None, Some(pass)) => part("sound", pass.finished_at),
+    }
 }
 
 fn part(state: &str, since: Millis) -> Value {

@@ -24,7 +24,7 @@ use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
 use crate::http::wire::turns::{Turn, in_turn};
 use crate::keys::Scope;
-use crate::log::ReadError;
+use crate::log::{ReadError, ScrubFinding, ScrubPass, ScrubState};
 use crate::{stderr, time};
 
 /// The number of records or users that are counted under one lock.
@@ -103,6 +103,8 @@ pub(crate) async fn stats(
     let shown_source = state.source.as_ref().filter(|_| sight == Sight::All);
     let sources: Vec<Value> =
         shown_source.map(|source| describe_source(source)).into_iter().collect();
+    let scrub = engine.scrub().filter(|_| sight == Sight::All);
+    let scrub = scrub.as_ref().map(describe_scrub);
     let _alone = state.stats.lock().await;
     let asking = engine.clone();
     let connections = connections(&state.connections, shown);
@@ -121,6 +123,7 @@ pub(crate) async fn stats(
             stats.insert("sources".into(), sources.into());
             stats.insert("archive".into(), archive);
             stats.insert("connections".into(), connections);
+            stats.insert("scrub".into(), scrub.into());
         }
         Ok::<_, Problem>(stats.to_string())
     });
@@ -345,6 +348,30 @@ fn clock(engine: &Engine) -> Value {
         "offset_ms": offset_ms,
         "stamps_ahead_ms": stamps_ahead_ms,
         "is_believed": is_believed,
+    })
+}
+
+fn describe_scrub(state: &ScrubState) -> Value {
+    let ScrubState { position, bytes, passes, last_pass, doubtful, damaged, findings, found_at } =
+        state;
+    let pass = |pass: &ScrubPass| {
+        json!({
+            "started_at": time::format(pass.started_at),
+            "finished_at": time::format(pass.finished_at),
+            "bytes": pass.bytes,
+            "blocks": pass.blocks,
+        })
+    };
+    let finding = |ScrubFinding { first, last, what }: &ScrubFinding| json!({ "first": first, "last": last, "what": what });
+    json!({
+        "position": position,
+        "bytes": bytes,
+        "passes": passes,
+        "last_pass": last_pass.as_ref().map(pass),
+        "doubtful": doubtful,
+        "damaged": damaged,
+        "findings": findings.iter().map(finding).collect::<Vec<Value>>(),
+        "found_at": found_at.map(time::format),
     })
 }
 

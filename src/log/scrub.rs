@@ -1,0 +1,429 @@
+//! The standing scrub: while a server runs, the file of its store is read again and again, from the
+//! disk and not from the kernel's cache, and every block in it is compared with its leaves.
+//!
+//! sled writes to the file meanwhile. What looks damaged is therefore read again, and counts only
+//! if reading the whole log through sled finds a record that cannot be read either.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Weak};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+use rollcall_projections::{Millis, Seq};
+use rustix::fs::Advice;
+
+use super::block::Block;
+use super::disk_log::DiskLog;
+use super::merkle::Nodes;
+use super::raw::{SEGMENT_BYTES, look_at_segment};
+use super::sled_log::SledLog;
+use super::store::Blocks;
+use super::{ReadError, Record};
+use crate::{files, time};
+
+/// The number of bytes that are read at once.
+const CHUNK_BYTES: usize = 256 << 10;
+
+/// How often bytes that look damaged are read again, and the pause before.
+const READ_AGAIN: u32 = 3;
+const READ_AGAIN_AFTER: Duration = Duration::from_millis(100);
+
+/// The number of records that are read through the log at once.
+const THROUGH_LOG_AT_ONCE: Seq = 256;
+
+/// The number of findings that are kept.
+const FINDINGS_MAX: usize = 20;
+
+/// The priority of the scrub's thread, as `nice` counts it: everything else comes first.
+const NICENESS: i32 = 19;
+
+/// How fast and how often the log is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScrubPace {
+    /// The most bytes a second.
+    pub bytes_per_second: u64,
+    /// The time from the beginning of a pass to that of the next.
+    pub every: Duration,
+}
+
+/// Records that cannot be read any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScrubFinding {
+    /// The first.
+    pub first: Seq,
+    /// The last.
+    pub last: Seq,
+    /// A description of the damage.
+    pub what: String,
+}
+
+/// A pass over the whole file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScrubPass {
+    /// The moment at which it began.
+    pub started_at: Millis,
+    /// The moment at which it ended.
+    pub finished_at: Millis,
+    /// The number of bytes that it read.
+    pub bytes: u64,
+    /// The number of blocks in them that were compared with their leaves.
+    pub blocks: u64,
+}
+
+/// The state of the scrub.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ScrubState {
+    /// The number of bytes of the file that the present pass has read.
+    pub position: u64,
+    /// The length of the file.
+    pub bytes: u64,
+    /// The number of finished passes since the start.
+    pub passes: u64,
+    /// The last of them.
+    pub last_pass: Option<ScrubPass>,
+    /// The number of places of the file that the last pass found damaged, although every record
+    /// could be read.
+    pub doubtful: u64,
+    /// The number of records that the last pass with a finding could not read.
+    pub damaged: u64,
+    /// The first findings of the last pass that had any.
+    pub findings: Vec<ScrubFinding>,
+    /// The moment of these findings.
+    pub found_at: Option<Millis>,
+}
+
+/// Ends the waits of the thread.
+#[derive(Default)]
+struct Stop {
+    is_set: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Stop {
+    /// Waits; returns true if the scrub is to end.
+    fn wait(&self, time: Duration) -> bool {
+        let (mut is_set, until) = (self.is_set.lock(), Instant::now() + time);
+        while !*is_set && !self.changed.wait_until(&mut is_set, until).timed_out() {}
+        *is_set
+    }
+}
+
+/// The thread that scrubs a log. It ends when this is dropped.
+pub struct Scrub {
+    stop: Arc<Stop>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Scrub {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// If there can be no further thread.
+    pub fn start(log: &Arc<DiskLog>, pace: ScrubPace) -> io::Result<Scrub> {
+        log.keep_scrub_state(|_| {});
+        let stop = Arc::new(Stop::default());
+        let worker = Worker { log: Arc::downgrade(log), stop: stop.clone(), pace };
+        let work = move || {
+            // Without a process the calling thread is meant. A refusal only costs the order.
+            let _ = rustix::process::setpriority_process(None, NICENESS);
+            worker.run();
+        };
+        let thread = thread::Builder::new().name("scrub".into()).spawn(work)?;
+        Ok(Scrub { stop, thread: Some(thread) })
+    }
+}
+
+impl Drop for Scrub {
+    fn drop(&mut self) {
+        *self.stop.is_set.lock() = true;
+        self.stop.changed.notify_all();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Why a pass ended before its end: the scrub is to end.
+struct Stopped;
+
+struct Worker {
+    log: Weak<DiskLog>,
+    stop: Arc<Stop>,
+    pace: ScrubPace,
+}
+
+/// What a pass found.
+#[derive(Default)]
+struct Found {
+    bytes: u64,
+    blocks: u64,
+    doubtful: u64,
+}
+
+impl Worker {
+    fn run(&self) {
+        loop {
+            let begun = Instant::now();
+            match self.pass() {
+                Err(Stopped) => return,
+                Ok(Err(error)) => tracing::warn!(%error, "the scrub could not read the store"),
+                Ok(Ok(())) => {}
+            }
+            if self.stop.wait(self.pace.every.saturating_sub(begun.elapsed())) {
+                return;
+            }
+        }
+    }
+
+    fn log(&self) -> Result<Arc<DiskLog>, Stopped> {
+        self.log.upgrade().ok_or(Stopped)
+    }
+
+    /// Waits as long as reading `bytes` may take.
+    fn pace(&self, bytes: usize) -> Result<(), Stopped> {
+        let seconds = bytes as f64 / self.pace.bytes_per_second.max(1) as f64;
+        match self.stop.wait(Duration::from_secs_f64(seconds)) {
+            true => Err(Stopped),
+            false => Ok(()),
+        }
+    }
+
+    /// Reads the whole file once, and the log as well if anything in the file looks damaged.
+    fn pass(&self) -> Result<io::Result<()>, Stopped> {
+        let started_at = time::now_ms();
+        let opened = files::open(&self.log()?.store_file());
+        let file = match opened {
+            Ok(file) => file,
+            Err(error) => return Ok(Err(error)),
+        };
+        let found = match self.read_file(&file)? {
+            Ok(found) => found,
+            Err(error) => return Ok(Err(error)),
+        };
+        let findings = match found.doubtful {
+            0 => Vec::new(),
+            _ => self.read_through_log()?,
+        };
+        let log = self.log()?;
+        log.report(&findings, found.doubtful);
+        log.keep_scrub_state(|state| {
+            let Found { bytes, blocks, doubtful } = found;
+            let finished_at = time::now_ms();
+            state.passes += 1;
+            state.last_pass = Some(ScrubPass { started_at, finished_at, bytes, blocks });
+            state.doubtful = if findings.is_empty() { doubtful } else { 0 };
+            if !findings.is_empty() {
+                state.found_at = Some(finished_at);
+                state.damaged = findings.iter().map(|one| one.last - one.first + 1).sum();
+                state.findings = findings.into_iter().take(FINDINGS_MAX).collect();
+            }
+        });
+        Ok(Ok(()))
+    }
+
+    fn read_file(&self, file: &File) -> Result<io::Result<Found>, Stopped> {
+        let (mut found, mut at) = (Found::default(), 0);
+        let mut buffer = vec![0; SEGMENT_BYTES];
+        loop {
+            let bytes = match file.metadata() {
+                Ok(metadata) => metadata.len(),
+                Err(error) => return Ok(Err(error)),
+            };
+            self.log()?.keep_scrub_state(|state| (state.position, state.bytes) = (at, bytes));
+            if at >= bytes {
+                return Ok(Ok(found));
+            }
+            let segment = match self.read_segment(file, at, &mut buffer)? {
+                Ok(segment) => segment,
+                Err(error) => return Ok(Err(error)),
+            };
+            found.bytes += segment.len() as u64;
+            let looked = self.log()?.look_at(segment);
+            found.blocks += looked.blocks;
+            if !looked.is_sound() {
+                match self.is_damaged(file, at, &mut buffer, looked)? {
+                    Ok(is_damaged) => found.doubtful += u64::from(is_damaged),
+                    Err(error) => return Ok(Err(error)),
+                }
+            }
+            at += SEGMENT_BYTES as u64;
+        }
+    }
+
+    /// Reads a segment from the disk, at the pace of the scrub.
+    fn read_segment<'a>(
+        &self,
+        file: &File,
+        at: u64,
+        buffer: &'a mut [u8],
+    ) -> Result<io::Result<&'a [u8]>, Stopped> {
+        // A refusal only means that the kernel's cache is read.
+        let length = std::num::NonZero::new(SEGMENT_BYTES as u64);
+        let _ = rustix::fs::fadvise(file, at, length, Advice::DontNeed);
+        let mut read = 0;
+        while let Some(rest) = buffer.get_mut(read..).filter(|rest| !rest.is_empty()) {
+            let length = rest.len().min(CHUNK_BYTES);
+            let chunk = rest.get_mut(..length).unwrap_or_default();
+            match file.read_at(chunk, at + read as u64) {
+                Ok(0) => break,
+                Ok(bytes) => {
+                    read += bytes;
+                    self.pace(bytes)?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+        Ok(Ok(buffer.get(..read).unwrap_or_default()))
+    }
+
+    /// Reads a segment again that does not look sound. Returns whether it stays as it is.
+    fn is_damaged(
+        &self,
+        file: &File,
+        at: u64,
+        buffer: &mut [u8],
+        first: Looked,
+    ) -> Result<io::Result<bool>, Stopped> {
+        for _ in 0..READ_AGAIN {
+            if self.stop.wait(READ_AGAIN_AFTER) {
+                return Err(Stopped);
+            }
+            let segment = match self.read_segment(file, at, buffer)? {
+                Ok(segment) => segment,
+                Err(error) => return Ok(Err(error)),
+            };
+            let again = self.log()?.look_at(segment);
+            if !again.shows_the_same_damage(&first) {
+                return Ok(Ok(false));
+            }
+        }
+        Ok(Ok(true))
+    }
+
+    /// Reads every record through the log. Returns those that cannot be read.
+    fn read_through_log(&self) -> Result<Vec<ScrubFinding>, Stopped> {
+        let (mut findings, mut after): (Vec<ScrubFinding>, Seq) = (Vec::new(), 0);
+        loop {
+            let read = self.log()?.read_through(after);
+            for finding in read.findings {
+                match findings.last_mut() {
+                    Some(last) if last.last + 1 == finding.first => last.last = finding.last,
+                    _ => findings.push(finding),
+                }
+            }
+            if read.last <= after {
+                return Ok(findings);
+            }
+            after = read.last;
+            self.pace(read.bytes)?;
+        }
+    }
+}
+
+/// What is in a segment.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Looked {
+    number: Option<u64>,
+    /// The number of blocks that are as they were written.
+    blocks: u64,
+    /// The first bytes of stretches that are damaged.
+    damaged: Vec<usize>,
+    /// The blocks that are not what their leaves say, by their first records.
+    changed: Vec<Seq>,
+}
+
+impl Looked {
+    fn is_sound(&self) -> bool {
+        self.damaged.is_empty() && self.changed.is_empty()
+    }
+
+    fn shows_the_same_damage(&self, other: &Looked) -> bool {
+        let (damaged, changed) = (&other.damaged, &other.changed);
+        self.number == other.number
+            && (self.damaged.iter().any(|at| damaged.contains(at))
+                || self.changed.iter().any(|seq| changed.contains(seq)))
+    }
+}
+
+/// Some records, read through the log.
+#[derive(Default)]
+pub(super) struct ReadThrough {
+    /// The last record that was looked at.
+    last: Seq,
+    bytes: usize,
+    findings: Vec<ScrubFinding>,
+}
+
+impl SledLog {
+    /// Compares every block in a segment of the store's file with its leaves.
+    pub(super) fn look_at(&self, segment: &[u8]) -> Looked {
+        let (head, nodes) = (self.durable_head(), self.nodes());
+        let (mut blocks, mut changed) = (0, Vec::new());
+        let live = look_at_segment(segment, |value| {
+            // A part of a large block does not begin like a block.
+            let Ok(block) = Block::parse(value) else { return };
+            if block.log_id() != self.store().log_id || block.last_seq() > head {
+                return;
+            }
+            match compare(&block, &nodes) {
+                Ok(()) => blocks += 1,
+                Err(_) => changed.push(block.first_seq()),
+            }
+        });
+        Looked { number: live.number, blocks, damaged: live.damaged, changed }
+    }
+
+    /// Reads the next records after `after`, and compares them with their leaves.
+    pub(super) fn read_through(&self, after: Seq) -> ReadThrough {
+        let (head, nodes) = (self.durable_head(), self.nodes());
+        let until = head.min(after + THROUGH_LOG_AT_ONCE);
+        let mut read = ReadThrough { last: after, ..ReadThrough::default() };
+        while read.last < until {
+            let seq = read.last + 1;
+            let one = || {
+                self.store().with_any_block(seq, |block| {
+                    compare(block, &nodes)?;
+                    Ok((block.last_seq(), block.stored_bytes()))
+                })
+            };
+            // sled may panic when it reads a damaged store.
+            let found = catch_unwind(AssertUnwindSafe(one))
+                .unwrap_or_else(|_| Err(ReadError::Store("it panicked while it was read".into())));
+            match found {
+                Ok((last, bytes)) => {
+                    read.last = last.max(seq);
+                    read.bytes += bytes;
+                }
+                Err(error) => {
+                    let what = error.to_string();
+                    read.findings.push(ScrubFinding { first: seq, last: seq, what });
+                    read.last = seq;
+                }
+            }
+        }
+        read
+    }
+}
+
+/// Compares the records of a block with their leaves in the tree.
+fn compare(block: &Block<'_>, nodes: &impl Nodes) -> Result<(), String> {
+    if let Some(damage) = block.damage().into_iter().next() {
+        return Err(damage.what);
+    }
+    let leaves = match block.lost_leaves()? {
+        Some(leaves) => leaves,
+        None => block.records()?.iter().map(Record::leaf).collect(),
+    };
+    for (seq, leaf) in (block.first_seq()..).zip(leaves) {
+        let known = nodes.node(0, seq - 1).map_err(|error| error.to_string())?;
+        if known != leaf {
+            return Err(format!("record {seq} is not the one whose leaf is in the tree"));
+        }
+    }
+    Ok(())
+}
