@@ -3,20 +3,20 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::archives::OpenArchive;
 use super::read::print::counted;
 use super::verify::progress_bar;
 use super::{Failure, print};
-use crate::log::{RestoreError, Restored, restore};
+use crate::log::{Missing, RestoreError, Restored, restore};
 
 /// Make a data folder from an archive, a backup, or what `rollcall salvage` has taken out.
 ///
 /// Reads every record and checks that none is missing and that they lead to the roots that are in
 /// the archive; writes them into a new data folder, which keeps the log's name; reads that back, and
 /// prints the newest record and the root of the tree. If a record is missing or a file damaged,
-/// names it and makes no folder. The private key that signs checkpoints is not in an archive: put it
+/// names it and makes no folder; --accept-missing restores without records that are missing. The private key that signs checkpoints is not in an archive: put it
 /// into the new folder, or start with `--checkpoint-key`.
 #[derive(Args)]
 #[command(after_help = "\
@@ -29,6 +29,7 @@ Environment, for s3:// only; each may be in a file that the variable with _FILE 
 Examples:
   rollcall restore --from /var/backups/rollcall --data /var/lib/rollcall.restored
   rollcall restore --from s3://backups/rollcall --data /var/lib/rollcall.restored --json
+  rollcall restore --from /mnt/salvaged --data /var/lib/rollcall.restored --accept-missing
   ssh backups cat rollcall.tar | rollcall restore --from - --data /var/lib/rollcall.restored")]
 pub(super) struct RestoreArgs {
     /// The archive: a folder, s3://BUCKET/PREFIX, a file of `rollcall backup --out -`, or - for such
@@ -38,6 +39,10 @@ pub(super) struct RestoreArgs {
     /// The data folder to make
     #[arg(long, value_name = "NEW")]
     data: PathBuf,
+    /// Restore without the records that are missing: each keeps its seq and its leaf, and the root
+    /// stays the same. If a leaf is missing too, the records get a new log with a new key
+    #[arg(long)]
+    accept_missing: bool,
     /// Print one JSON object
     #[arg(long, help_heading = "Output")]
     json: bool,
@@ -48,14 +53,15 @@ impl RestoreArgs {
         refuse_existing(&self.data)?;
         let from = OpenArchive::open(&self.from, &self.data)?;
         let bar = progress_bar(0);
-        let restored = restore(&from.place, &self.data, &|seq| {
+        let missing = if self.accept_missing { Missing::Accepted } else { Missing::Refused };
+        let restored = restore(&from.place, &self.data, missing, &|seq| {
             bar.set_length(seq.max(bar.length().unwrap_or(0)));
             bar.set_position(seq);
         });
         bar.finish_and_clear();
         let restored = restored.map_err(failure)?;
         print(&if self.json {
-            format!("{}\n", json!({ "seq": restored.seq, "root": hex::encode(restored.root) }))
+            format!("{}\n", in_json(&restored, self.accept_missing))
         } else {
             page(&restored, &self)
         })
@@ -85,17 +91,49 @@ pub(super) fn failure(error: RestoreError) -> Failure {
     }
 }
 
+fn in_json(restored: &Restored, accept_missing: bool) -> Value {
+    let Restored { seq, root, lost, new_log_id, .. } = restored;
+    let root = hex::encode(root);
+    let new_log_id = new_log_id.map(|id| uuid::Uuid::from_bytes(id).to_string());
+    match accept_missing {
+        true => json!({ "seq": seq, "root": root, "lost": lost, "new_log_id": new_log_id }),
+        false => json!({ "seq": seq, "root": root }),
+    }
+}
+
+/// Says which records are lost, and what that means for those who hold proofs.
+fn losses(Restored { lost, new_log_id, .. }: &Restored) -> String {
+    let mut lines: Vec<String> = lost
+        .iter()
+        .map(|(first, last)| match first == last {
+            true => format!("record {first} is lost"),
+            false => format!("records {first} to {last} are lost"),
+        })
+        .collect();
+    lines.extend(new_log_id.map(|id| {
+        format!(
+            "THIS IS ANOTHER LOG: a lost record has no leaf either, so that the root could not \
+             stay. Its name is {}. Checkpoints and proofs of the log before do not hold for it, \
+             and the next start makes a new key: give its public key to your auditors",
+            uuid::Uuid::from_bytes(id)
+        )
+    }));
+    lines.iter().map(|line| format!("{line}\n")).collect()
+}
+
 /// Describes the outcome for people.
 fn page(restored: &Restored, RestoreArgs { from, data, .. }: &RestoreArgs) -> String {
-    let Restored { seq, root, acknowledged } = restored;
-    let count = counted(*seq, "record", "records");
+    let Restored { seq, root, acknowledged, lost, .. } = restored;
+    let lost_count: u64 = lost.iter().map(|(first, last)| last - first + 1).sum();
+    let count = counted(seq - lost_count, "record", "records");
     let compared = match acknowledged {
         Some(acknowledged) => format!("{acknowledged} were acknowledged"),
         None => format!("nothing in `{from}` says how many there were"),
     };
     format!(
-        "{count} in `{}`; {compared}\nread back and verified: the tree has the root {}\n",
+        "{count} in `{}`; {compared}\n{}read back and verified: the tree has the root {}\n",
         data.display(),
+        losses(restored),
         hex::encode(root)
     )
 }

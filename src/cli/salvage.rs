@@ -66,11 +66,12 @@ fn failure(error: SalvageError) -> Failure {
 }
 
 fn in_json(salvaged: &Salvaged) -> serde_json::Value {
-    let Salvaged { acknowledged, recovered, missing, root, .. } = salvaged;
+    let Salvaged { acknowledged, recovered, missing, lost, root, .. } = salvaged;
     json!({
         "acknowledged": acknowledged,
         "recovered": recovered,
         "missing": missing,
+        "lost": lost,
         "root": root.map(hex::encode),
     })
 }
@@ -105,7 +106,8 @@ fn verdict(salvaged: &Salvaged) -> Result<(), Failure> {
         0 => "the records have another root than the one acknowledged: some are not what they were"
             .to_owned(),
         count => format!(
-            "{} missing; salvage again with another copy of the folder as --from",
+            "{} missing; salvage again with another copy of the folder as --from, or, if there is \
+             none, restore without them: `rollcall restore --from NEW --data DIR --accept-missing`",
             match count {
                 1 => "1 record is".to_owned(),
                 count => format!("{count} records are"),

@@ -130,10 +130,14 @@ impl Engine {
     /// Returns one whole record.
     ///
     /// # Errors
-    /// If the record does not exist or is damaged.
+    /// If the record does not exist, is lost or is damaged.
     pub fn record(&self, seq: Seq) -> Result<Record, ReadError> {
         let records = self.log.read(seq.saturating_sub(1), 1, 0)?;
-        records.into_iter().next().ok_or(ReadError::Absent { seq })
+        let record = records.into_iter().next().filter(|record| record.seq == seq);
+        record.ok_or(match (1..=self.log.head()).contains(&seq) {
+            true => ReadError::Lost { seq },
+            false => ReadError::Absent { seq },
+        })
     }
 
     /// Returns every view with the digest of its dump, all at one seq. Costs a pass over all

@@ -9,11 +9,12 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 
 use bytes::Bytes;
-use rollcall_projections::{Entry, Millis, Reason, RecordStatus, Seq};
+use rollcall_projections::{Entry, Fact, Millis, Reason, RecordStatus, Seq};
 use sha2::{Digest, Sha256};
 use xxhash_rust::xxh3::xxh3_64;
 use zstd::bulk::Decompressor;
 
+use super::merkle::Hash;
 use super::{BATCH_EVENTS_MAX, LogId, Record};
 use crate::verify::{FACTS_VERSION, Facts, KEY_ID_BYTES, Proof, Source, Verified, extract_from};
 
@@ -24,7 +25,9 @@ pub(crate) const FORMAT: u8 = 1;
 /// durable.
 pub(super) const VALUE_BYTES_MAX: usize = 60 << 10;
 
+/// The first byte of a block of records, and of a block that has only the leaves of lost ones.
 const MAGIC: u8 = b'R';
+const MAGIC_LOST: u8 = b'L';
 const FRAME_BODIES_MAX: usize = 16;
 const FRAME_BYTES_MAX: usize = 64 << 10;
 const COMPRESSION_LEVEL: i32 = 1;
@@ -246,7 +249,7 @@ fn encode_block(
         proofs: proofs.section,
         frames: frames.iter().map(PackedFrame::section).collect(),
     };
-    put_together(&head, &[index, facts, proofs], frames)
+    put_together(MAGIC, &head, &[index, facts, proofs], frames)
 }
 
 impl PackedFrame {
@@ -255,15 +258,45 @@ impl PackedFrame {
     }
 }
 
+/// Encodes a stretch of lost records, of which only the leaves are known, as blocks, each with its
+/// first seq.
+pub(super) fn encode_lost(
+    log_id: LogId,
+    first_seq: Seq,
+    recorded_at: Millis,
+    leaves: &[Hash],
+) -> std::io::Result<Vec<(Seq, Vec<u8>)>> {
+    let mut seq = first_seq;
+    let mut blocks = Vec::new();
+    for leaves in leaves.chunks(BATCH_EVENTS_MAX) {
+        let (leaves_packed, facts, proofs) = (pack(leaves.as_flattened())?, pack(&[])?, pack(&[])?);
+        let head = BlockHead {
+            log_id,
+            first_seq: seq,
+            count: leaves.len() as u32,
+            recorded_at,
+            facts_version: 0,
+            index: leaves_packed.section,
+            facts: facts.section,
+            proofs: proofs.section,
+            frames: Vec::new(),
+        };
+        blocks.push((seq, put_together(MAGIC_LOST, &head, &[leaves_packed, facts, proofs], &[])?));
+        seq += leaves.len() as Seq;
+    }
+    Ok(blocks)
+}
+
 /// Encodes the head and appends the stored bytes of all sections.
 fn put_together(
+    magic: u8,
     head: &BlockHead,
     sections: &[Packed; FIRST_FRAME],
     frames: &[PackedFrame],
 ) -> std::io::Result<Vec<u8>> {
     let mut encoded = Vec::new();
     put(&mut encoded, head)?;
-    let mut out = vec![MAGIC, FORMAT];
+    let mut out = vec![magic, FORMAT];
     out.extend((encoded.len() as u32).to_le_bytes());
     out.extend(encoded);
     out.extend(check(&out));
@@ -332,6 +365,8 @@ fn unpack(section: Section, stored: &[u8]) -> Result<Cow<'_, [u8]>, String> {
 /// A block whose head is read and checked.
 pub(super) struct Block<'a> {
     head: BlockHead,
+    /// True if it has only the leaves of lost records.
+    is_lost: bool,
     head_bytes: &'a [u8],
     sections: &'a [u8],
 }
@@ -340,11 +375,13 @@ impl<'a> Block<'a> {
     /// Reads the head. Sections are checked when they are unpacked.
     pub(super) fn parse(bytes: &'a [u8]) -> Result<Block<'a>, String> {
         let (head, start) = parse_head(bytes)?;
+        let is_lost = bytes.first() == Some(&MAGIC_LOST);
         let sections = bytes
             .get(start..)
             .filter(|rest| rest.len() == head.stored_bytes())
             .ok_or("the block has another length than its head says")?;
-        Ok(Block { head, head_bytes: bytes.get(..start).unwrap_or_default(), sections })
+        let head_bytes = bytes.get(..start).unwrap_or_default();
+        Ok(Block { head, is_lost, head_bytes, sections })
     }
 
     /// Returns the digest of all metadata up to this block: the SHA-256 over `before`, which is
@@ -363,6 +400,31 @@ impl<'a> Block<'a> {
 
     pub(super) fn log_id(&self) -> LogId {
         self.head.log_id
+    }
+
+    /// Returns the number of bytes of its sections as they are stored.
+    pub(super) fn stored_bytes(&self) -> usize {
+        self.head.stored_bytes()
+    }
+
+    /// Returns whether its records are lost: then it has nothing but their leaves.
+    pub(super) fn is_lost(&self) -> bool {
+        self.is_lost
+    }
+
+    /// Returns the leaves of its records, if they are lost.
+    ///
+    /// # Errors
+    /// If the leaves are damaged.
+    pub(super) fn lost_leaves(&self) -> Result<Option<Vec<Hash>>, String> {
+        if !self.is_lost {
+            return Ok(None);
+        }
+        let section = self.section(0)?;
+        match section.as_chunks() {
+            (leaves, []) if leaves.len() == self.head.count as usize => Ok(Some(leaves.to_vec())),
+            _ => Err("it does not have a leaf for each record".into()),
+        }
     }
 
     pub(super) fn first_seq(&self) -> Seq {
@@ -415,6 +477,11 @@ impl<'a> Block<'a> {
         after: Seq,
         each: &mut dyn FnMut(&Entry<'_>),
     ) -> Result<(), String> {
+        if self.is_lost {
+            let seqs = self.first_seq().max(after + 1)..=self.last_seq();
+            seqs.for_each(|seq| each(&lost_entry(seq, self.head.recorded_at)));
+            return Ok(());
+        }
         let (index, stored) = (self.section(0)?, self.section(1)?);
         let (mut lines, mut facts) = (index.as_ref(), stored.as_ref());
         let fresh = self.head.facts_version == FACTS_VERSION;
@@ -453,7 +520,7 @@ impl<'a> Block<'a> {
         }
     }
 
-    /// Unpacks every record with its body.
+    /// Unpacks every record with its body; none if they are lost.
     pub(super) fn records(&self) -> Result<Vec<Record>, String> {
         let mut bodies = Vec::new();
         for frame in 0..self.head.frames.len() {
@@ -477,6 +544,9 @@ impl<'a> Block<'a> {
 
     /// Makes the records of all bodies that are given.
     fn records_of(&self, bodies: Vec<Option<Bytes>>) -> Result<Vec<Option<Record>>, String> {
+        if self.is_lost {
+            return Ok(Vec::new());
+        }
         let (index, proofs) = (self.section(0)?, self.section(PROOFS)?);
         let (mut lines, mut proofs) = (index.as_ref(), proofs.as_ref());
         if bodies.len() != self.head.count as usize {
@@ -513,7 +583,7 @@ impl<'a> Block<'a> {
 
     /// Shows the stored facts of each record, if this version wrote them.
     pub(super) fn stored_facts(&self, mut each: impl FnMut(Seq, &Facts<'_>)) -> Result<(), String> {
-        if self.head.facts_version != FACTS_VERSION {
+        if self.is_lost || self.head.facts_version != FACTS_VERSION {
             return Ok(());
         }
         let stored = self.section(1)?;
@@ -589,7 +659,7 @@ fn split_frame(bytes: &Bytes, bodies: usize) -> Option<Vec<Bytes>> {
 
 /// Reads the head and returns it with the offset of the sections.
 fn parse_head(bytes: &[u8]) -> Result<(BlockHead, usize), String> {
-    let [MAGIC, FORMAT, a, b, c, d, rest @ ..] = bytes else {
+    let [magic @ (MAGIC | MAGIC_LOST), FORMAT, a, b, c, d, rest @ ..] = bytes else {
         return Err("the block does not begin with its magic and format".into());
     };
     let length = u32::from_le_bytes([*a, *b, *c, *d]) as usize;
@@ -604,7 +674,8 @@ fn parse_head(bytes: &[u8]) -> Result<(BlockHead, usize), String> {
     let counted = (1..=BATCH_EVENTS_MAX).contains(&(head.count as usize))
         && (1..=u64::from(u32::MAX)).contains(&head.first_seq);
     let in_frames: u64 = head.frames.iter().map(|frame| u64::from(frame.bodies)).sum();
-    if !counted || in_frames != u64::from(head.count) || !encoded.is_empty() {
+    let expected = if *magic == MAGIC_LOST { 0 } else { u64::from(head.count) };
+    if !counted || in_frames != expected || !encoded.is_empty() {
         return Err("the head contradicts itself".into());
     }
     Ok((head, end + 4))
@@ -629,7 +700,7 @@ pub(super) fn extent(bytes: &[u8]) -> Result<Extent, String> {
 
 /// Returns the offset of the first bytes that look like the beginning of a block.
 pub(super) fn find_head(bytes: &[u8]) -> Option<usize> {
-    bytes.windows(2).position(|pair| *pair == [MAGIC, FORMAT])
+    bytes.windows(2).position(|pair| matches!(pair, [MAGIC | MAGIC_LOST, FORMAT]))
 }
 
 impl BlockHead {
@@ -642,6 +713,24 @@ impl BlockHead {
 
     fn stored_bytes(&self) -> usize {
         self.sections().map(|section| section.stored as usize).sum()
+    }
+}
+
+/// Returns the entry of a record of which nothing is known.
+fn lost_entry(seq: Seq, recorded_at: Millis) -> Entry<'static> {
+    Entry {
+        seq,
+        recorded_at,
+        occurred_at: recorded_at,
+        claimed_at: None,
+        updated_at: None,
+        observed_at: None,
+        event_id: "",
+        event_type: "",
+        status: RecordStatus::Counts,
+        former_directories: &[],
+        former_organizations: &[],
+        fact: Fact::Unusable(Reason::Lost),
     }
 }
 
@@ -672,6 +761,18 @@ fn decode<T: bincode::Decode<()>>(rest: &mut &[u8]) -> Result<T, String> {
         bincode::decode_from_slice(rest, encoding()).map_err(|error| error.to_string())?;
     *rest = rest.get(read..).unwrap_or_default();
     Ok(value)
+}
+
+/// Makes the check of a block's head fit whatever the head says.
+#[cfg(test)]
+pub(super) fn fix_checks(bytes: &mut [u8]) {
+    let Some(length) = bytes.get(2..6) else { return };
+    let length = u32::from_le_bytes(length.try_into().unwrap()) as usize;
+    let end = length.saturating_add(6);
+    let fitting = bytes.get(..end).map(check);
+    if let (Some(fitting), Some(place)) = (fitting, bytes.get_mut(end..end.saturating_add(4))) {
+        place.copy_from_slice(&fitting);
+    }
 }
 
 /// A block taken apart, so that tests can change it and put it together with valid checksums.
@@ -765,7 +866,7 @@ impl Parts {
             frames: frames.iter().map(PackedFrame::section).collect(),
             ..self.head
         };
-        put_together(&head, &[index, facts, proofs], &frames).unwrap()
+        put_together(MAGIC, &head, &[index, facts, proofs], &frames).unwrap()
     }
 }
 

@@ -6,10 +6,11 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rollcall_projections::Seq;
+use rollcall_projections::{Millis, Seq};
 
 use super::archive::ArchivedRecord;
 use super::open::OpenError;
+use super::receipt::lost_leaf;
 use super::restore::Filling;
 use super::stopped::StoppedFolder;
 use super::store::{self, StoreError};
@@ -70,22 +71,36 @@ pub fn fork(data: &Path, progress: &dyn Fn(Seq)) -> Result<PathBuf, ForkError> {
     let unfinished = UnfinishedFolder::make(&data.join(FORK)).map_err(io_error)?;
     let store_error = |error: StoreError| ForkError::Open(OpenError::of(error, unfinished.path()));
     let log_id = uuid::Uuid::new_v4().into_bytes();
-    let mut filling = Filling::begin(unfinished.path(), log_id).map_err(store_error)?;
+    let first =
+        log.read(0, 1, 0).map_err(|error| ForkError::Unfit { seq: 1, what: error.to_string() })?;
+    let recorded_at = first.first().map_or(Millis::MIN, |first| first.recorded_at);
+    let filling = Filling::begin(unfinished.path(), log_id, recorded_at);
+    let mut filling = filling.map_err(store_error)?;
     let mut last = 0;
     while last < log.head() {
         let unfit = |seq| move |what| ForkError::Unfit { seq, what };
         let records = log
             .read(last, BATCH_EVENTS_MAX, BATCH_BYTES_MAX)
             .map_err(|error| unfit(last + 1)(error.to_string()))?;
+        // Lost records are left out of what is read.
+        let until = records.first().map_or(log.head(), |record| record.seq - 1);
         for record in records {
+            for seq in last + 1..record.seq {
+                filling.put_lost(lost_leaf(log_id, seq)).map_err(unfit(seq))?;
+            }
             last = record.seq;
             let record = Record { log_id, ..record };
             filling.put(ArchivedRecord::from(&record)).map_err(unfit(last))?;
+        }
+        for seq in last + 1..=until {
+            filling.put_lost(lost_leaf(log_id, seq)).map_err(unfit(seq))?;
+            last = seq;
         }
         progress(last);
     }
     let unfit = |what| ForkError::Unfit { seq: last, what };
     filling.write().map_err(unfit)?;
+    filling.write_lost().map_err(|error| unfit(error.to_string()))?;
     filling.finish(unfinished.path()).map_err(store_error)?;
     let written = StoppedFolder::open(unfinished.path())?.recover(progress)?;
     if written.head() != log.head() {

@@ -1,8 +1,9 @@
 //! The list in a salvaged folder and in a backup: how many records the log had, and what is missing.
 //! docs/format.md specifies it.
 
+use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, BufRead, Write};
 use std::path::Path;
 
 use rollcall_projections::Seq;
@@ -18,11 +19,18 @@ pub(super) const MANIFEST: &str = "salvage.json";
 /// The name of the file in a backup. It is the last one, so that a backup with it is whole.
 pub(crate) const BACKUP_MANIFEST: &str = "backup.json";
 /// The leaves of records that are missing, for which the acknowledged root vouches.
-const LOST_LEAVES: &str = "lost-leaves.ndjson";
+pub(super) const LOST_LEAVES: &str = "lost-leaves.ndjson";
 
 const OBJECT: &str = "salvage";
 const BACKUP_OBJECT: &str = "backup";
 const VERSION: u32 = 1;
+
+/// A line of the file of leaves.
+#[derive(Serialize, Deserialize)]
+struct LostLeaf {
+    seq: Seq,
+    leaf: String,
+}
 
 /// What a salvage, or the server that made a backup, knew of the log.
 #[derive(Debug, Serialize, Deserialize)]
@@ -85,10 +93,12 @@ impl Manifest {
         if lost.is_empty() {
             return Ok(());
         }
-        let lines = lost.iter().map(|(seq, leaf)| {
-            format!("{}\n", serde_json::json!({ "seq": seq, "leaf": hex::encode(leaf) }))
-        });
-        write_new(&folder.join(LOST_LEAVES), lines.collect::<String>().as_bytes())
+        let mut lines = Vec::new();
+        for (seq, leaf) in lost {
+            serde_json::to_writer(&mut lines, &LostLeaf { seq: *seq, leaf: hex::encode(leaf) })?;
+            lines.push(b'\n');
+        }
+        write_new(&folder.join(LOST_LEAVES), &lines)
     }
 
     /// Reads the one in `place`, with its name; `None` if there is none.
@@ -111,6 +121,23 @@ impl Manifest {
             };
         }
         Ok(None)
+    }
+
+    /// Reads the leaves of missing records in `place`, in order of seq.
+    ///
+    /// # Errors
+    /// A description of what is wrong with them.
+    pub(super) fn read_lost_leaves(place: &ArchivePlace) -> Result<BTreeMap<Seq, Hash>, String> {
+        let bytes = place.read(LOST_LEAVES).map_err(|error| error.what)?.unwrap_or_default();
+        let mut leaves = BTreeMap::new();
+        for line in bytes.lines() {
+            let line = line.map_err(|error| error.to_string())?;
+            let LostLeaf { seq, leaf } =
+                serde_json::from_str(&line).map_err(|error| error.to_string())?;
+            let hash = hex::decode(leaf).ok().and_then(|bytes| bytes.try_into().ok());
+            leaves.insert(seq, hash.ok_or_else(|| format!("the leaf of record {seq} is not one"))?);
+        }
+        Ok(leaves)
     }
 
     /// Returns whether it is about the log `log_id`.

@@ -9,7 +9,10 @@ mod block;
 mod dedupe;
 mod disk;
 mod disk_log;
+mod entries;
 mod fork;
+#[cfg(test)]
+mod fuzzing;
 mod lanes;
 mod manifest;
 mod memory;
@@ -23,6 +26,7 @@ mod recovery;
 mod restore;
 mod s3;
 mod salvage;
+mod scrub;
 mod sled_log;
 mod stopped;
 mod store;
@@ -45,13 +49,14 @@ pub use disk_log::DiskLog;
 pub use fork::{ForkError, finish_fork, fork};
 pub(crate) use manifest::{BACKUP_MANIFEST, Manifest};
 pub use memory::MemoryLog;
-pub use open::{OpenError, Unrecovered, is_data_folder};
+pub use open::{Checked, OpenError, Unrecovered, is_data_folder};
 pub use place::{ArchivePlace, PlaceError, S3Access};
 pub use raw::{DamagedBytes, Harm};
-pub use restore::{RestoreError, Restored, check_archive, restore};
+pub use restore::{Missing, RestoreError, Restored, check_archive, restore};
 use rollcall_projections::{Entry, Millis, RecordStatus, Seq};
 pub(crate) use salvage::{HANDOVERS, PUBLIC_KEY};
 pub use salvage::{SalvageError, Salvaged, salvage};
+pub use scrub::{Scrub, ScrubFinding, ScrubPace, ScrubPass, ScrubState};
 pub use sled_log::SledLog;
 pub use stopped::{StoppedFolder, StoppedLog};
 pub use unfinished::UnfinishedFolder;
@@ -131,6 +136,12 @@ pub enum ReadError {
         seq: Seq,
         /// A description of the damage.
         what: String,
+    },
+    /// The log was restored without this record: only its leaf is known.
+    #[error("record {seq} is lost: the log was restored without it")]
+    Lost {
+        /// The record.
+        seq: Seq,
     },
     /// There is no such record.
     #[error("there is no record {seq}")]
@@ -250,7 +261,7 @@ pub trait Log: Send + Sync {
     }
 
     /// Reads records after `after`, in order: at most `events_max`, and no more once `bytes_max` of
-    /// bodies are read, but at least one if there is one.
+    /// bodies are read, but at least one if there is one. Lost records are left out.
     ///
     /// # Errors
     /// Stops at the first bad record.
@@ -299,6 +310,17 @@ pub trait Log: Send + Sync {
     /// # Errors
     /// If a record that may be the one cannot be read.
     fn find(&self, event_id: &str) -> Result<Option<Seq>, ReadError>;
+
+    /// Returns the records without which the log was restored, as pairs of the first and the last.
+    /// Their leaves are in the tree, and reading one of them is [`ReadError::Lost`].
+    fn lost(&self) -> Vec<(Seq, Seq)> {
+        Vec::new()
+    }
+
+    /// Returns the state of the standing scrub; `None` if there is none.
+    fn scrub(&self) -> Option<ScrubState> {
+        None
+    }
 
     /// Waits until the head is past `after`, at most for `timeout`. Returns the head.
     fn wait(&self, after: Seq, timeout: Duration) -> Seq;
@@ -355,6 +377,14 @@ impl DurableHead {
         let mut seq = self.seq.lock();
         self.moved.wait_while_for(&mut seq, |seq| *seq <= after, timeout);
         *seq
+    }
+}
+
+/// Adds a record, or several, to pairs of the first and the last.
+fn add_range(ranges: &mut Vec<(Seq, Seq)>, (first, last): (Seq, Seq)) {
+    match ranges.last_mut() {
+        Some((_, end)) if *end + 1 == first => *end = last,
+        _ => ranges.push((first, last)),
     }
 }
 

@@ -1,17 +1,29 @@
 //! The leaf of a record in the Merkle tree. Its bytes are fixed for ever; docs/format.md specifies
 //! them.
 
-use super::Record;
+use rollcall_projections::Seq;
+use sha2::{Digest, Sha256};
+
+use super::{LogId, Record};
 use crate::hashes::{self, Hash};
 use crate::verify::Proof;
 
 const RECEIPT_VERSION: u8 = 1;
 const RECEIPT_BYTES: usize = 192;
+/// Distinguishes the leaf of a lost record from every other: no receipt begins like this.
+const LOST: &[u8] = b"rollcall lost record";
 const PROOF_WEBHOOK: u8 = 1;
 const PROOF_OPERATOR: u8 = 2;
 const PROOF_PULLED: u8 = 3;
 const PROOF_OBSERVED: u8 = 4;
 const PROOF_IMPORTED: u8 = 5;
+
+/// Returns the leaf of a lost record in a log that was made without knowing the leaf which the record
+/// had in the log before.
+pub(super) fn lost_leaf(log_id: LogId, seq: Seq) -> Hash {
+    let digest = Sha256::new().chain_update([0]).chain_update(LOST);
+    digest.chain_update(log_id).chain_update(seq.to_be_bytes()).finalize().into()
+}
 
 impl Record {
     /// Encodes the receipt: everything about the record but its salt and body.

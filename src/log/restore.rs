@@ -1,5 +1,6 @@
 //! Restore: builds a data folder from the segments of an archive, and reads it back.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,17 +11,18 @@ use super::acknowledgement::{Acknowledgement, AcknowledgementFile};
 use super::archive::{Archive, ArchivedRecord, SegmentDamage};
 use super::block::{self, Block, Draft};
 use super::dedupe::{Dedupe, judge_batch};
-use super::manifest::Manifest;
+use super::manifest::{LOST_LEAVES, Manifest};
 use super::merkle::{Edge, Hash};
 use super::open::OpenError;
 use super::place::{ArchivePlace, PlaceError};
 use super::raw::records;
+use super::receipt::lost_leaf;
 use super::salvage::copy_public_files;
 use super::stopped::StoppedFolder;
 use super::store::{Blocks, Store, StoreError};
 use super::tiles::Tiles;
 use super::unfinished::UnfinishedFolder;
-use super::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, Log, LogId};
+use super::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, Log, LogId, Record, add_range};
 use crate::notary::{Note, origin};
 use crate::verify::{Source, Verified};
 
@@ -34,7 +36,7 @@ const CACHE_BYTES: u64 = 64 << 20;
 const PROGRESS_EVERY: Seq = 1024;
 
 /// The outcome of a restore.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Restored {
     /// The newest record.
     pub seq: Seq,
@@ -42,6 +44,20 @@ pub struct Restored {
     pub root: [u8; 32],
     /// The number of records that had been acknowledged, if the archive says it.
     pub acknowledged: Option<Seq>,
+    /// The records without which it was restored, as pairs of the first and the last.
+    pub lost: Vec<(Seq, Seq)>,
+    /// The name of the new log, if it could not be the one before: a leaf is lost as well.
+    pub new_log_id: Option<LogId>,
+}
+
+/// What a restore does about records that are missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// Nothing is restored.
+    Refused,
+    /// The log is restored without them: each keeps its seq, and its leaf if that is known. If one
+    /// is not, the records get another log.
+    Accepted,
 }
 
 /// Why nothing was restored.
@@ -59,7 +75,8 @@ pub enum RestoreError {
     /// Records are missing.
     #[error(
         "{} {} missing in `{path}`; run `rollcall salvage` with another copy as `--from` and this \
-         folder as one more, and restore what it makes",
+         folder as one more, and restore what it makes; if there is no copy, restore without them \
+         with `--accept-missing`",
         records(missing),
         if is_one(missing) { "is" } else { "are" }
     )]
@@ -117,18 +134,26 @@ fn is_one(missing: &[(Seq, Seq)]) -> bool {
     matches!(missing, [(first, last)] if first == last)
 }
 
-/// An archive that has every record.
-struct Complete {
+/// An archive that was read and checked.
+struct Sound {
     archive: Archive,
     log_id: LogId,
     size: Seq,
-    root: Hash,
+    /// The tree hash over all records; `None` if a leaf is not known.
+    root: Option<Hash>,
     acknowledged: Option<Seq>,
+    missing: Vec<(Seq, Seq)>,
+    /// The leaves of missing records, as far as they are known.
+    lost_leaves: BTreeMap<Seq, Hash>,
 }
 
-impl Complete {
+impl Sound {
     /// Reads the whole archive in `from`.
-    fn check(from: &ArchivePlace, progress: &dyn Fn(Seq)) -> Result<Complete, RestoreError> {
+    fn check(
+        from: &ArchivePlace,
+        accepted: Missing,
+        progress: &dyn Fn(Seq),
+    ) -> Result<Sound, RestoreError> {
         let mut archive = Archive::open(from)?;
         if archive.is_empty() {
             return Err(RestoreError::NotAnArchive(from.to_string()));
@@ -137,32 +162,56 @@ impl Complete {
         let manifest = read_manifest(archive.place(), log_id)?;
         let acknowledged = manifest.as_ref().and_then(|(manifest, _)| manifest.acknowledged);
         let size = promised(&archive, manifest.as_ref().map(|(manifest, _)| manifest));
-        let (mut edge, mut missing) = (Edge::default(), Vec::new());
+        let lost_leaves = Manifest::read_lost_leaves(archive.place()).map_err(|what| {
+            RestoreError::Damaged { path: archive.place().located(LOST_LEAVES), what }
+        })?;
+        let (mut edge, mut missing) = (Some(Edge::default()), Vec::new());
         let mut root_then = None;
         for seq in 1..=size {
-            match archive.checked_record(log_id, seq)? {
-                Some(record) => edge.push(record.leaf(), |_, _, _| {}),
-                None => add_missing(&mut missing, seq),
+            let record = match accepted {
+                Missing::Refused => archive.checked_record(log_id, seq)?,
+                Missing::Accepted => archive.record(log_id, seq),
+            };
+            if record.is_none() {
+                add_range(&mut missing, (seq, seq));
             }
-            if missing.is_empty() {
-                check_checkpoint(&archive, log_id, seq, &edge)?;
+            let leaf = record.map(|record| record.leaf()).or(lost_leaves.get(&seq).copied());
+            edge = edge.zip(leaf).map(|(mut edge, leaf)| {
+                edge.push(leaf, |_, _, _| {});
+                edge
+            });
+            if let Some(edge) = &edge {
+                check_checkpoint(&archive, log_id, seq, edge)?;
             }
             if acknowledged == Some(seq) {
-                root_then = Some(edge.root());
+                root_then = edge.as_ref().map(Edge::root);
             }
             if seq % PROGRESS_EVERY == 0 {
                 progress(seq);
             }
         }
-        if !missing.is_empty() {
+        if !missing.is_empty() && accepted == Missing::Refused {
             return Err(RestoreError::Missing { path: from.to_string(), missing });
         }
         match (manifest.and_then(|(_, root)| root), root_then) {
             (Some(expected), Some(found)) if expected != found => {
-                Err(RestoreError::Differs(from.to_string()))
+                return Err(RestoreError::Differs(from.to_string()));
             }
-            _ => Ok(Complete { archive, log_id, size, root: edge.root(), acknowledged }),
+            _ => {}
         }
+        let root = edge.map(|edge| edge.root());
+        Ok(Sound { archive, log_id, size, root, acknowledged, missing, lost_leaves })
+    }
+
+    /// Returns the stamp of the first record that is there.
+    fn first_recorded_at(&mut self) -> Result<Millis, String> {
+        let first = match self.missing.first() {
+            Some((1, last)) => last + 1,
+            _ => 1,
+        };
+        let record = self.archive.record(self.log_id, first);
+        let record = record.ok_or("no record is left")?;
+        Ok(record.read_receipt().map_err(|error| error.to_string())?.recorded_at)
     }
 }
 
@@ -206,13 +255,6 @@ fn promised(archive: &Archive, manifest: Option<&Manifest>) -> Seq {
     archive.last().max(lost).max(acknowledged).min(Seq::from(u32::MAX))
 }
 
-fn add_missing(missing: &mut Vec<(Seq, Seq)>, seq: Seq) {
-    match missing.last_mut() {
-        Some((_, last)) if *last + 1 == seq => *last = seq,
-        _ => missing.push((seq, seq)),
-    }
-}
-
 /// A record with its moment, on its way into the store.
 struct Waiting {
     event: Verified,
@@ -232,11 +274,17 @@ pub(super) struct Filling {
     waiting: Vec<Waiting>,
     waiting_bytes: usize,
     recorded_at: Millis,
+    /// The leaves of lost records that come next.
+    lost: Vec<Hash>,
     unflushed_bytes: usize,
 }
 
 impl Filling {
-    pub(super) fn begin(folder: &Path, log_id: LogId) -> Result<Filling, StoreError> {
+    pub(super) fn begin(
+        folder: &Path,
+        log_id: LogId,
+        recorded_at: Millis,
+    ) -> Result<Filling, StoreError> {
         Ok(Filling {
             store: Store::create(folder, CACHE_BYTES, log_id)?,
             tiles: Tiles::open(&folder.join("tree"))?,
@@ -246,7 +294,8 @@ impl Filling {
             last_leaf: [0; 32],
             waiting: Vec::new(),
             waiting_bytes: 0,
-            recorded_at: Millis::MIN,
+            recorded_at,
+            lost: Vec::new(),
             unflushed_bytes: 0,
         })
     }
@@ -258,19 +307,38 @@ impl Filling {
         let source = source.into_iter().find(|source| source.name() == receipt.source);
         let source = source.ok_or("its source is unknown")?;
         let bytes = record.body.len();
+        self.write_lost().map_err(|error| error.to_string())?;
         if receipt.recorded_at != self.recorded_at
             || self.waiting.len() == BATCH_EVENTS_MAX
             || self.waiting_bytes + bytes > BATCH_BYTES_MAX
         {
             self.write()?;
         }
-        let (leaf, salt) = (record.leaf(), record.salt());
+        let (salt, seq, recorded_at) = (record.salt(), record.seq, receipt.recorded_at);
         let (event_id, event_type) = (receipt.event_id, receipt.event_type);
         let event = Verified::recorded(source, receipt.proof, event_id, event_type, record.body);
+        let leaf = Record::of(self.store.log_id(), seq, recorded_at, &event, salt, None).leaf();
         self.recorded_at = receipt.recorded_at;
         self.waiting_bytes += bytes;
         self.waiting.push(Waiting { event, salt, leaf });
         Ok(())
+    }
+
+    /// Takes the next record, of which only a leaf is known.
+    pub(super) fn put_lost(&mut self, leaf: Hash) -> Result<(), String> {
+        self.write()?;
+        self.lost.push(leaf);
+        Ok(())
+    }
+
+    /// Writes the waiting leaves of lost records into blocks.
+    pub(super) fn write_lost(&mut self) -> io::Result<()> {
+        let leaves = std::mem::take(&mut self.lost);
+        let Some(last) = leaves.last() else { return Ok(()) };
+        self.last_leaf = *last;
+        let (log_id, first) = (self.store.log_id(), self.edge.size() + 1);
+        self.write_blocks(&block::encode_lost(log_id, first, self.recorded_at, &leaves)?)?;
+        self.tiles.grow(&mut self.edge, leaves)
     }
 
     /// Writes the waiting records into blocks.
@@ -297,18 +365,19 @@ impl Filling {
                 conflicts_with: pending.conflicts_with,
             })
             .collect();
-        self.write_blocks(&drafts).map_err(|error| error.to_string())?;
+        let first = self.edge.size() + 1;
+        let blocks = block::encode(self.store.log_id(), first, self.recorded_at, &drafts);
+        let written = blocks.and_then(|blocks| self.write_blocks(&blocks));
+        written.map_err(|error| error.to_string())?;
         self.tiles.grow(&mut self.edge, leaves).map_err(|error| error.to_string())
     }
 
-    fn write_blocks(&mut self, drafts: &[Draft]) -> io::Result<()> {
-        let first = self.edge.size() + 1;
-        let blocks = block::encode(self.store.log_id(), first, self.recorded_at, drafts)?;
-        for (_, bytes) in &blocks {
+    fn write_blocks(&mut self, blocks: &[(Seq, Vec<u8>)]) -> io::Result<()> {
+        for (_, bytes) in blocks {
             let block = Block::parse(bytes).map_err(io::Error::other)?;
             self.metadata = block.chained_metadata(&self.metadata);
         }
-        self.store.put(&blocks)?;
+        self.store.put(blocks)?;
         self.unflushed_bytes += std::mem::take(&mut self.waiting_bytes);
         if self.unflushed_bytes > FLUSH_BYTES {
             self.unflushed_bytes = 0;
@@ -337,8 +406,9 @@ impl Filling {
 }
 
 /// Builds the data folder `data`, which must not be there, from the segments in `from`, and reads
-/// it back. `progress` gets the last seq seen, from time to time: once for all while the archive is
-/// checked, again while it is written, and a third time while it is read back.
+/// it back. `missing` says what happens if a record is not there. `progress` gets the last seq seen,
+/// from time to time: once for all while the archive is checked, again while it is written, and a
+/// third time while it is read back.
 ///
 /// # Errors
 /// If a record is missing or not what it was, or if a file cannot be read or written. Then there is
@@ -346,17 +416,21 @@ impl Filling {
 pub fn restore(
     from: &ArchivePlace,
     data: &Path,
+    missing: Missing,
     progress: &dyn Fn(Seq),
 ) -> Result<Restored, RestoreError> {
     if fs::symlink_metadata(data).is_ok() {
         return Err(RestoreError::Exists(data.to_owned()));
     }
-    let complete = Complete::check(from, progress)?;
+    let sound = Sound::check(from, missing, progress)?;
     let io_error = |error| RestoreError::Io { path: data.to_owned(), error };
     let unfinished = UnfinishedFolder::make(data).map_err(io_error)?;
-    let from = complete.archive.place().clone();
-    let restored = fill(complete, unfinished.path(), progress)?;
-    copy_public_files(&from, unfinished.path())?;
+    let from = sound.archive.place().clone();
+    let restored = fill(sound, unfinished.path(), progress)?;
+    // Another log has another key.
+    if restored.new_log_id.is_none() {
+        copy_public_files(&from, unfinished.path())?;
+    }
     unfinished.finish().map_err(io_error)?;
     Ok(restored)
 }
@@ -369,28 +443,40 @@ pub fn check_archive(
     from: &ArchivePlace,
     progress: &dyn Fn(Seq),
 ) -> Result<Restored, RestoreError> {
-    let Complete { size, root, acknowledged, .. } = Complete::check(from, progress)?;
-    Ok(Restored { seq: size, root, acknowledged })
+    let Sound { size, root, acknowledged, missing, .. } =
+        Sound::check(from, Missing::Refused, progress)?;
+    // Without a missing record every leaf is known.
+    let root = root.unwrap_or_default();
+    Ok(Restored { seq: size, root, acknowledged, lost: missing, new_log_id: None })
 }
 
 /// Writes every record into the new folder `folder`, and reads it back.
-fn fill(
-    complete: Complete,
-    folder: &Path,
-    progress: &dyn Fn(Seq),
-) -> Result<Restored, RestoreError> {
-    let Complete { mut archive, log_id, size, root, acknowledged } = complete;
+fn fill(mut sound: Sound, folder: &Path, progress: &dyn Fn(Seq)) -> Result<Restored, RestoreError> {
+    let unfit = |seq, what| RestoreError::Unfit { seq, what };
+    let recorded_at = sound.first_recorded_at().map_err(|what| unfit(1, what))?;
+    let Sound { mut archive, log_id, size, root, acknowledged, missing, lost_leaves } = sound;
+    let new_log_id = root.is_none().then(|| uuid::Uuid::new_v4().into_bytes());
     let store_error = |error| RestoreError::NotReadBack(OpenError::of(error, folder));
-    let mut filling = Filling::begin(folder, log_id).map_err(store_error)?;
+    let own_id = new_log_id.unwrap_or(log_id);
+    let mut filling = Filling::begin(folder, own_id, recorded_at).map_err(store_error)?;
+    let mut gaps = missing.iter().copied().peekable();
     for seq in 1..=size {
-        let unfit = |what| RestoreError::Unfit { seq, what };
-        let record = archive.checked_record(log_id, seq)?;
-        filling.put(record.ok_or_else(|| unfit("it is gone".into()))?).map_err(unfit)?;
+        while gaps.next_if(|(_, last)| *last < seq).is_some() {}
+        let put = if gaps.peek().is_some_and(|(first, _)| *first <= seq) {
+            let kept = lost_leaves.get(&seq).filter(|_| new_log_id.is_none()).copied();
+            filling.put_lost(kept.unwrap_or_else(|| lost_leaf(own_id, seq)))
+        } else {
+            let record = archive.checked_record(log_id, seq)?;
+            filling.put(record.ok_or_else(|| unfit(seq, "it is gone".into()))?)
+        };
+        put.map_err(|what| unfit(seq, what))?;
         if seq % PROGRESS_EVERY == 0 {
             progress(seq);
         }
     }
-    filling.write().map_err(|what| RestoreError::Unfit { seq: size, what })?;
+    filling.write().map_err(|what| unfit(size, what))?;
+    filling.write_lost().map_err(|error| unfit(size, error.to_string()))?;
+    let root = root.unwrap_or_else(|| filling.edge.root());
     filling.finish(folder).map_err(store_error)?;
     let stopped = StoppedFolder::open(folder).map_err(RestoreError::NotReadBack)?;
     let log = stopped.recover(progress).map_err(RestoreError::NotReadBack)?;
@@ -398,5 +484,5 @@ fn fill(
         let what = "its root is not that of the archive".to_owned();
         return Err(store_error(StoreError::Damaged(what)));
     }
-    Ok(Restored { seq: size, root, acknowledged })
+    Ok(Restored { seq: size, root, acknowledged, lost: missing, new_log_id })
 }

@@ -1,14 +1,15 @@
 //! Salvage: takes every record out of a damaged store that can be read on either side of the
 //! damage, checks each by its leaf, and fills the gaps from other copies.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use rollcall_projections::Seq;
 
-use super::LogId;
 use super::acknowledgement::Acknowledgement;
+use super::add_range;
 use super::archive::{
     Archive, ArchiveSegment, ArchivedRecord, SEGMENT_BODY_BYTES_MAX, SEGMENT_RECORDS_MAX,
 };
@@ -35,6 +36,8 @@ pub struct Salvaged {
     pub recovered: u64,
     /// The records that are nowhere.
     pub missing: Vec<(Seq, Seq)>,
+    /// Those of them without which the log was once restored.
+    pub lost: Vec<(Seq, Seq)>,
     /// The tree hash over all records; `None` if leaves are missing as well.
     pub root: Option<[u8; 32]>,
     /// True if that is not the one that was acknowledged: some record is not what it was.
@@ -158,8 +161,10 @@ struct Output<'a> {
     waiting_bytes: usize,
     recovered: u64,
     missing: Vec<(Seq, Seq)>,
+    /// The missing records without which the log was once restored.
+    lost: Vec<(Seq, Seq)>,
     /// The leaves of missing records, where they are known.
-    lost: Vec<(Seq, Hash)>,
+    lost_leaves: Vec<(Seq, Hash)>,
     /// The leaves of all records so far; `None` from the first one on that has none.
     leaves: Option<Vec<Hash>>,
 }
@@ -175,6 +180,7 @@ impl<'a> Output<'a> {
             recovered: 0,
             missing,
             lost: Vec::new(),
+            lost_leaves: Vec::new(),
             leaves,
         }
     }
@@ -195,15 +201,12 @@ impl<'a> Output<'a> {
     }
 
     fn miss(&mut self, seq: Seq, leaf: Option<&Hash>) {
-        self.lost.extend(leaf.map(|leaf| (seq, *leaf)));
+        self.lost_leaves.extend(leaf.map(|leaf| (seq, *leaf)));
         match (&mut self.leaves, leaf) {
             (Some(leaves), Some(leaf)) => leaves.push(*leaf),
             _ => self.leaves = None,
         }
-        match self.missing.last_mut() {
-            Some((_, last)) if *last + 1 == seq => *last = seq,
-            _ => self.missing.push((seq, seq)),
-        }
+        add_range(&mut self.missing, (seq, seq));
     }
 
     /// Writes the waiting records into a segment.
@@ -220,7 +223,7 @@ impl<'a> Output<'a> {
 
     /// Compares all that was found with the newest acknowledgement.
     fn judge(self, newest: Option<Acknowledgement>) -> Salvaged {
-        let Output { recovered, missing, leaves, .. } = self;
+        let Output { recovered, missing, lost, leaves, .. } = self;
         let rows = leaves.map(Rows::of);
         let root_over = |size: Seq| merkle::root(rows.as_ref()?, size).ok();
         let differs = newest.is_some_and(|newest| {
@@ -228,7 +231,7 @@ impl<'a> Output<'a> {
         });
         let root = root_over(rows.as_ref().map_or(0, |rows| rows.leaves().len() as Seq));
         let acknowledged = newest.map(|newest| newest.size);
-        Salvaged { acknowledged, recovered, missing, root, differs }
+        Salvaged { acknowledged, recovered, missing, lost, root, differs }
     }
 }
 
@@ -237,6 +240,8 @@ struct Salvage<'a> {
     stopped: &'a StoppedFolder,
     copies: Vec<OtherCopy>,
     leaves: Leaves,
+    /// The leaves of records without which the log was once restored.
+    gaps: BTreeMap<Seq, Hash>,
     /// The record that comes next.
     next: Seq,
     output: Output<'a>,
@@ -245,13 +250,15 @@ struct Salvage<'a> {
 impl<'a> Salvage<'a> {
     fn begin(stopped: &'a StoppedFolder, copies: Vec<OtherCopy>, out: &'a Path) -> Salvage<'a> {
         let output = Output::new(out, stopped.store.log_id());
-        Salvage { stopped, copies, leaves: Leaves::of(stopped), next: 1, output }
+        let leaves = Leaves::of(stopped);
+        Salvage { stopped, copies, leaves, gaps: BTreeMap::new(), next: 1, output }
     }
 
     /// Writes every record that is found, in order.
     fn run(mut self, progress: &dyn Fn(Seq)) -> io::Result<Salvaged> {
         let store = &self.stopped.store;
         for first in store.firsts() {
+            self.gaps.extend((first..).zip(store.lost_leaves(first).unwrap_or_default()));
             for SalvagedRecord { record, needs_leaf } in store.salvaged(first) {
                 let record = ArchivedRecord::from(&record);
                 if record.seq >= self.next && self.leaves.allow(&record, needs_leaf) {
@@ -267,8 +274,8 @@ impl<'a> Salvage<'a> {
         let of_copies = of_copies.filter(|_| newest.is_none()).unwrap_or(0);
         self.fill_up_to(self.stopped.known_size()?.max(of_copies))?;
         self.output.write()?;
-        let Output { folder, log_id, recovered, missing, lost, .. } = &self.output;
-        Manifest::new(*log_id, newest, *recovered, missing).write(folder, lost)?;
+        let Output { folder, log_id, recovered, missing, lost_leaves, .. } = &self.output;
+        Manifest::new(*log_id, newest, *recovered, missing).write(folder, lost_leaves)?;
         Ok(self.output.judge(newest))
     }
 
@@ -280,7 +287,13 @@ impl<'a> Salvage<'a> {
             let mut found = self.copies.iter_mut().filter_map(|copy| copy.record(log_id, seq));
             match found.find(|record| leaves.allow(record, false)) {
                 Some(record) => self.output.put(record)?,
-                None => self.output.miss(seq, leaves.vouched(seq)),
+                None => {
+                    let gap = self.gaps.get(&seq);
+                    self.output.miss(seq, leaves.vouched(seq).or(gap));
+                    if gap.is_some() {
+                        add_range(&mut self.output.lost, (seq, seq));
+                    }
+                }
             }
             self.next += 1;
         }
@@ -330,7 +343,10 @@ fn refuse_place(folder: &Path, out: &Path) -> Result<(), SalvageError> {
 /// Copies the public key and the hand-overs of former keys.
 pub(super) fn copy_public_files(from: &ArchivePlace, to: &Path) -> Result<(), PlaceError> {
     let to = ArchivePlace::Folder(to.to_owned());
-    copy_file(from, &to, PUBLIC_KEY)?;
+    // Something else may be in its place.
+    if from.files()?.iter().any(|name| name == PUBLIC_KEY) {
+        copy_file(from, &to, PUBLIC_KEY)?;
+    }
     let (from, to) = (from.within(HANDOVERS), to.within(HANDOVERS));
     from.files()?.iter().try_for_each(|name| copy_file(&from, &to, name))
 }

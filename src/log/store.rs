@@ -12,10 +12,9 @@
 //! - Its lock is released a moment after its last handle is dropped: ours is taken first.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::iter::Peekable;
 use std::mem::MaybeUninit;
-use std::os::unix::fs::OpenOptionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,8 +23,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
-use rollcall_projections::{RecordStatus, Seq};
-use rustix::fs::{FallocateFlags, OFlags, RawDir, SeekFrom};
+use rollcall_projections::{Entry, RecordStatus, Seq};
+use rustix::fs::{FallocateFlags, RawDir, SeekFrom};
 use rustix::io::Errno;
 
 use super::block::{self, Block, FORMAT, Frame, VALUE_BYTES_MAX};
@@ -33,6 +32,7 @@ use super::dedupe::Candidate;
 use super::disk::{DiskFault, WRITTEN_FOR_EACH_BYTE};
 use super::raw::{self, SEGMENT_BYTES};
 use super::{LogId, ReadError, Record};
+use crate::files;
 
 /// A commit of at most this many bytes fits into the rest of a segment and the next one, also when
 /// sled writes its pages again.
@@ -44,6 +44,9 @@ const ENTRIES_READ_BYTES: usize = 1 << 10;
 /// The number of tries to take sled's own lock, and the pause after each.
 const LOCK_TRIES_MAX: u32 = 100;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
+/// The most bytes of sled's file of settings that are read. It has some hundred.
+const CONF_BYTES_MAX: u64 = 64 << 10;
 
 /// The time after which a flush is woken.
 const FLUSH_WAKE: Duration = Duration::from_secs(1);
@@ -61,6 +64,8 @@ pub(super) enum StoreError {
     Io(io::Error),
     /// Its files are damaged.
     Damaged(String),
+    /// It is whole, and has neither a name nor a block.
+    Unnamed,
     /// It has another format.
     Format(u32),
     /// The user with this id owns it, and could not read what this process creates.
@@ -219,8 +224,9 @@ impl Store {
         let store_folder = folder.join("store");
         fs::create_dir_all(&store_folder)?;
         let unclean = folder.join("unclean");
-        open_mark(&unclean)?.sync_all()?;
+        files::open_or_create(&unclean)?.sync_all()?;
         remove_damaged_conf(&store_folder)?;
+        remove_odd_snapshots(&store_folder)?;
         let db = open_sled_or_rebuild(&store_folder, cache_bytes)?;
         let meta = db.open_tree(META_TREE)?;
         let blocks = db.open_tree(BLOCK_TREE)?;
@@ -358,12 +364,110 @@ pub(super) trait Blocks: Sync {
     /// Returns the first seq of the block that holds `seq`.
     fn block_start(&self, seq: Seq) -> Result<Seq, ReadError>;
 
-    /// Reads from the block that holds `seq`.
-    fn with_block<T>(
+    /// Reads from the block that holds `seq`, also if its records are lost.
+    fn with_any_block<T>(
         &self,
         seq: Seq,
         read: impl FnOnce(&Block<'_>) -> Result<T, String>,
     ) -> Result<T, ReadError>;
+
+    /// Reads from the block that holds `seq`.
+    ///
+    /// # Errors
+    /// [`ReadError::Lost`] if its records are lost.
+    fn with_block<T>(
+        &self,
+        seq: Seq,
+        read: impl FnOnce(&Block<'_>) -> Result<T, String>,
+    ) -> Result<T, ReadError> {
+        let found = self.with_any_block(seq, |block| match block.is_lost() {
+            true => Ok(None),
+            false => read(block).map(Some),
+        })?;
+        found.ok_or(ReadError::Lost { seq })
+    }
+
+    /// Reads from the bytes of the block that begins with `first` and should hold `seq`.
+    fn read_block<T>(
+        &self,
+        (first, bytes): (Seq, &[u8]),
+        seq: Seq,
+        read: impl FnOnce(&Block<'_>) -> Result<T, String>,
+    ) -> Result<T, ReadError> {
+        let block = self.parse(bytes, first)?;
+        if block.last_seq() < seq {
+            return Err(ReadError::Absent { seq });
+        }
+        read(&block).map_err(|what| ReadError::Damaged { seq, what })
+    }
+
+    /// Shows the blocks that hold records after `after`, up to record `head`, until `each` has
+    /// enough. Returns the last seq shown.
+    fn each_block(
+        &self,
+        after: Seq,
+        head: Seq,
+        each: &mut dyn FnMut(&Block<'_>) -> Result<bool, String>,
+    ) -> Result<Seq, ReadError> {
+        let mut last = after;
+        if after >= head {
+            return Ok(last);
+        }
+        let first = self.block_start(after + 1)?;
+        let mut expected = first;
+        for bytes in self.blocks_from(first) {
+            if expected > head {
+                break;
+            }
+            let (_, bytes) = bytes?;
+            let block = self.parse(&bytes, expected)?;
+            let more = each(&block)
+                .map_err(|what| ReadError::Damaged { seq: expected.max(after + 1), what })?;
+            last = block.last_seq();
+            expected = last + 1;
+            if !more {
+                return Ok(last);
+            }
+        }
+        if expected <= head { Err(ReadError::Absent { seq: expected }) } else { Ok(last) }
+    }
+
+    /// Reads records after `after`, up to record `head`: see [`Log::read`](super::Log::read).
+    fn read(
+        &self,
+        after: Seq,
+        head: Seq,
+        events_max: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<Record>, ReadError> {
+        let (mut out, mut bytes) = (Vec::new(), 0);
+        self.each_block(after, head, &mut |block| {
+            for record in block.records()?.into_iter().filter(|record| record.seq > after) {
+                if out.len() == events_max || (bytes > 0 && bytes + record.body.len() > bytes_max) {
+                    return Ok(false);
+                }
+                bytes += record.body.len();
+                out.push(record);
+            }
+            Ok(true)
+        })?;
+        Ok(out)
+    }
+
+    /// Shows entries after `after`, up to record `head`: see [`Log::entries`](super::Log::entries).
+    fn entries(
+        &self,
+        after: Seq,
+        head: Seq,
+        events_max: usize,
+        each: &mut dyn FnMut(&Entry<'_>),
+    ) -> Result<Seq, ReadError> {
+        let until = after.saturating_add(events_max as Seq);
+        self.each_block(after, head, &mut |block| {
+            block.entries(after, each)?;
+            Ok(block.last_seq() < until)
+        })
+    }
 
     /// Reads a block and checks that it is the expected one.
     fn parse<'a>(&self, bytes: &'a [u8], first_seq: Seq) -> Result<Block<'a>, ReadError> {
@@ -451,7 +555,7 @@ impl Blocks for Store {
         first.ok_or(ReadError::Absent { seq })
     }
 
-    fn with_block<T>(
+    fn with_any_block<T>(
         &self,
         seq: Seq,
         read: impl FnOnce(&Block<'_>) -> Result<T, String>,
@@ -468,11 +572,7 @@ impl Blocks for Store {
             whole = self.blocks_from(first).next().ok_or(ReadError::Absent { seq })??.1;
             whole.as_slice()
         };
-        let block = self.parse(bytes, first)?;
-        if block.last_seq() < seq {
-            return Err(ReadError::Absent { seq });
-        }
-        read(&block).map_err(|what| ReadError::Damaged { seq, what })
+        self.read_block((first, bytes), seq, read)
     }
 }
 
@@ -504,24 +604,14 @@ fn join_parts(
     Ok(bytes)
 }
 
-/// Opens or creates a file that matters by being there. A link is not followed, since it may lead to
-/// a file of others, and nothing is truncated.
-pub(super) fn open_mark(path: &Path) -> io::Result<File> {
-    let mut options = File::options();
-    options.read(true).write(true).create(true).truncate(false).mode(0o600);
-    options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed()).open(path)
-}
-
 /// Creates the data folder's own lock and takes it.
 pub(super) fn create_lock(folder: &Path) -> Result<File, StoreError> {
-    take_lock(open_mark(&folder.join("lock"))?)
+    take_lock(files::open_or_create(&folder.join("lock"))?)
 }
 
 /// Takes the data folder's own lock, if it has one.
 pub(super) fn take_existing_lock(folder: &Path) -> Result<Option<File>, StoreError> {
-    let mut options = File::options();
-    options.read(true).custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
-    match options.open(folder.join("lock")) {
+    match files::open(&folder.join("lock")) {
         Ok(lock) => take_lock(lock).map(Some),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error.into()),
@@ -612,37 +702,59 @@ fn open_sled(folder: &Path, cache_bytes: u64) -> Result<sled::Db, StoreError> {
 /// Removes sled's file of settings if its check does not fit. It holds nothing but the settings that
 /// this process gives as well, and sled writes it anew.
 fn remove_damaged_conf(folder: &Path) -> io::Result<()> {
-    let path = folder.join("conf");
-    let bytes = match fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+    if conf_is_damaged(folder)? {
+        tracing::warn!("the file `store/conf` is damaged: written anew");
+        fs::remove_file(folder.join("conf"))?;
+    }
+    Ok(())
+}
+
+/// Returns whether sled's file of settings is there in the store's folder, and its check does not
+/// fit.
+pub(super) fn conf_is_damaged(folder: &Path) -> io::Result<bool> {
+    let mut bytes = Vec::new();
+    match files::open(&folder.join("conf")) {
+        Ok(file) => file.take(CONF_BYTES_MAX).read_to_end(&mut bytes)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) if files::is_not_a_file(&error) => return Ok(true),
         Err(error) => return Err(error),
     };
     let is_whole = bytes
         .split_last_chunk::<4>()
         .is_some_and(|(text, check)| crc32fast::hash(text) == u32::from_le_bytes(*check));
-    if is_whole {
-        return Ok(());
-    }
-    tracing::warn!("the file `store/conf` is damaged: written anew");
-    fs::remove_file(path)
+    Ok(!is_whole)
 }
 
-fn remove_snapshots(folder: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if name.starts_with("snap.") || name.ends_with(".generating") {
+/// Removes what is in the place of one of sled's snapshots and is not a file: sled would wait for a
+/// pipe.
+fn remove_odd_snapshots(folder: &Path) -> io::Result<()> {
+    for path in snapshots(folder)? {
+        if !fs::symlink_metadata(&path)?.is_file() {
+            tracing::warn!(path = %path.display(), "a snapshot is not a file: removed");
             fs::remove_file(path)?;
         }
     }
     Ok(())
 }
 
+fn remove_snapshots(folder: &Path) -> io::Result<()> {
+    snapshots(folder)?.into_iter().try_for_each(fs::remove_file)
+}
+
+/// Returns the paths of sled's snapshots in the store's folder.
+pub(super) fn snapshots(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let is_snapshot = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with("snap.") || name.ends_with(".generating")
+    };
+    let paths = fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path()));
+    paths.filter(|path| path.as_ref().map_or(true, is_snapshot)).collect()
+}
+
 /// Drops the kernel's cached pages of the store, so that it is read from the disk. After an unclean
 /// stop the cache may hold pages that a failed sync never wrote.
 pub(super) fn forget_cached_pages(folder: &Path) -> io::Result<()> {
-    match File::open(folder.join("db")) {
+    match files::open(&folder.join("db")) {
         Ok(file) => Ok(rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),

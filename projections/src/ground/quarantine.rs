@@ -37,6 +37,8 @@ pub enum Reason {
         /// The record that is dated later.
         later: Seq,
     },
+    /// Its body is nowhere any more: only its leaf is known.
+    Lost,
 }
 
 /// A place in an event's body.
@@ -86,7 +88,7 @@ impl Field {
 
 impl Reason {
     /// Every code.
-    pub const CODES: [&str; 9] = [
+    pub const CODES: [&str; 10] = [
         "not_an_event",
         "reserved_type",
         "unknown_type",
@@ -96,6 +98,7 @@ impl Reason {
         "conflict",
         "clock_ahead",
         "overtaken",
+        "lost",
     ];
 
     /// Returns the stable code.
@@ -110,6 +113,7 @@ impl Reason {
             Reason::Conflict { .. } => "conflict",
             Reason::ClockAhead { .. } => "clock_ahead",
             Reason::Overtaken { .. } => "overtaken",
+            Reason::Lost => "lost",
         }
     }
 
@@ -146,6 +150,9 @@ impl Reason {
                 "ended no access when it was recorded, because record {later} is dated later and was \
                  known already; check that the access is right"
             ),
+            Reason::Lost => {
+                "the log was restored without this record: nothing but its leaf is known".into()
+            }
         }
     }
 }

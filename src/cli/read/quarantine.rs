@@ -70,14 +70,14 @@ struct ApiEntry {
     event: Option<String>,
     reason: String,
     detail: String,
-    recorded_at: String,
+    recorded_at: Option<String>,
 }
 
 fn row(object: &RawValue) -> Vec<String> {
     let Ok(entry) = parse::<ApiEntry>(object) else { return Vec::new() };
     vec![
         entry.seq.to_string(),
-        entry.recorded_at,
+        entry.recorded_at.unwrap_or_default(),
         entry.reason,
         entry.event.unwrap_or_default(),
         entry.event_id.unwrap_or_default(),

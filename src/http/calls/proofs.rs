@@ -80,7 +80,7 @@ pub(crate) const ENTRY: Operation = Operation {
     logged: Logged::Always,
     gives: Gives::One("LogEntry"),
     shapes: SHAPES,
-    problems: &[Code::EntityNotFound],
+    problems: &[Code::EntityNotFound, Code::RecordLost],
     ..Operation::GET
 };
 

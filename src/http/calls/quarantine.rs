@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
-use rollcall_projections::{Cut, Fingerprint, Quarantined, Seq};
+use rollcall_projections::{Cut, Fingerprint, Quarantined, Reason, Seq};
 use serde_json::json;
 use serde_json::value::RawValue;
 
@@ -125,7 +125,9 @@ impl Subject {
         }
         let mut kept = Vec::new();
         for entries in entries.chunks(BODIES_AT_ONCE) {
-            let seqs: BTreeSet<Seq> = entries.iter().map(|entry| entry.seq).collect();
+            // Nothing says what a lost record was about.
+            let readable = entries.iter().filter(|entry| entry.reason != Reason::Lost);
+            let seqs: BTreeSet<Seq> = readable.map(|entry| entry.seq).collect();
             let bodies = Bodies::of(engine, seqs)?;
             let about = |entry: &&Quarantined| self.is_of(bodies.get(entry.seq));
             kept.extend(entries.iter().filter(about));
@@ -164,15 +166,19 @@ impl Subject {
 }
 
 fn describe(engine: &Engine, entry: Quarantined) -> Result<Vec<u8>, Problem> {
-    let record = engine.record(entry.seq)?;
+    let record = match entry.reason {
+        Reason::Lost => None,
+        _ => Some(engine.record(entry.seq)?),
+    };
+    let record = record.as_ref();
     let entry = json!({
         "object": "quarantine_entry",
         "seq": entry.seq,
-        "event_id": record.event_id,
-        "event": record.event_type,
+        "event_id": record.and_then(|record| record.event_id.as_deref()),
+        "event": record.and_then(|record| record.event_type.as_deref()),
         "reason": entry.reason.code(),
         "detail": entry.reason.detail(time::format),
-        "recorded_at": time::format(record.recorded_at),
+        "recorded_at": record.map(|record| time::format(record.recorded_at)),
     });
     Ok(entry.to_string().into_bytes())
 }

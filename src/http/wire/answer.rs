@@ -161,6 +161,8 @@ codes! {
         "the server has no source to ask: start it with --pull";
     ReconciliationRunning = "reconciliation_running", CONFLICT,
         "a reconciliation is running: wait for its end, then ask again";
+    RecordLost = "record_lost", GONE,
+        "the log was restored without this record: only its leaf is known, and its proof";
     VersionConflict = "version_conflict", PRECONDITION_FAILED,
         "the version in `If-Match` is not the latest: read the mapping again";
     BodyTooLarge = "body_too_large", PAYLOAD_TOO_LARGE,
@@ -499,6 +501,9 @@ impl From<ChangeError> for Problem {
 
 impl From<ReadError> for Problem {
     fn from(error: ReadError) -> Problem {
+        if let ReadError::Lost { .. } = error {
+            return Code::RecordLost.into();
+        }
         tracing::error!(%error, "the log could not be read");
         Code::Internal.into()
     }
