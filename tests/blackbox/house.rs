@@ -78,7 +78,13 @@ fn only_the_edges_know_the_engine_and_none_knows_the_store() {
     assert_eq!(named, [""; 0]);
     assert_eq!(
         naming(&["log::store", "SledLog"]),
-        ["src/log/disk_log.rs", "src/log/mod.rs", "src/log/open.rs", "src/log/sled_log.rs"]
+        [
+            "src/log/disk_log.rs",
+            "src/log/mod.rs",
+            "src/log/open.rs",
+            "src/log/scrub.rs",
+            "src/log/sled_log.rs"
+        ]
     );
 }
 

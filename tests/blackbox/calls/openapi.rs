@@ -318,6 +318,7 @@ fn the_errors_described_have_their_status_and_their_shape() {
         ("body_timeout", "408"),
         ("no_source", "409"),
         ("reconciliation_running", "409"),
+        ("record_lost", "410"),
         ("version_conflict", "412"),
         ("body_too_large", "413"),
         ("unsupported_encoding", "415"),

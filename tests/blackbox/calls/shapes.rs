@@ -1270,12 +1270,21 @@ fn samples() -> Vec<Sample> {
         "refused_questions": 0, "dropped_log_lines": 0,
         "connections": { "open": 1, "places": 2, "closed": 0 },
         "sources": [source], "archive": null,
+        "scrub": {
+            "position": 1, "bytes": 2, "passes": 3,
+            "last_pass": {
+                "started_at": MOMENT, "finished_at": MOMENT, "bytes": 2, "blocks": 1,
+            },
+            "doubtful": 0, "damaged": 2,
+            "findings": [{ "first": 1, "last": 2, "what": "it is damaged" }],
+            "found_at": MOMENT,
+        },
         "unauthorized": 0,
         "conflicts": 0,
         "quarantine": {
             "not_an_event": 0, "reserved_type": 0, "unknown_type": 0, "missing_field": 0,
             "kind_mismatch": 0, "too_deep": 0, "conflict": 0,
-            "clock_ahead": 0, "overtaken": 0,
+            "clock_ahead": 0, "overtaken": 0, "lost": 0,
         },
         "condition": {
             "disk": { "free_bytes": 2, "reserve_bytes": 1, "is_low": false },
@@ -1289,7 +1298,7 @@ fn samples() -> Vec<Sample> {
             "quarantine_last_day": {
                 "not_an_event": 0, "reserved_type": 0, "unknown_type": 0, "missing_field": 0,
                 "kind_mismatch": 0, "too_deep": 0, "conflict": 0,
-                "clock_ahead": 0, "overtaken": 0,
+                "clock_ahead": 0, "overtaken": 0, "lost": 0,
             },
         },
         "directories": list_of(directory_stats),
@@ -1447,6 +1456,7 @@ fn samples() -> Vec<Sample> {
             nullable: &[
                 "/data/0/event_id",
                 "/data/0/event",
+                "/data/0/recorded_at",
                 "/list_metadata/before",
                 "/list_metadata/after",
             ],
@@ -1481,12 +1491,13 @@ fn samples() -> Vec<Sample> {
         },
         plain("rollcall.json#/$defs/alive", json!({ "status": "ok" })),
         Sample {
-            optional: &["/parts/clock", "/parts/archive", "/parts/source"],
+            optional: &["/parts/clock", "/parts/archive", "/parts/source", "/parts/scrub"],
             ..plain(
                 "rollcall.json#/$defs/ready",
                 json!({ "status": "ready", "seq": 0, "parts": {
                     "log": { "state": "open", "since": MOMENT },
                     "fold": { "state": "current", "since": MOMENT },
+                    "scrub": { "state": "sound", "since": MOMENT },
                     "clock": { "state": "believed", "since": MOMENT },
                     "archive": { "state": "working", "since": MOMENT },
                     "source": { "state": "failing", "since": MOMENT },
@@ -1507,6 +1518,9 @@ fn samples() -> Vec<Sample> {
                 "/condition",
                 "/condition/disk",
                 "/condition/last_refused_at/signature_missing",
+                "/scrub",
+                "/scrub/last_pass",
+                "/scrub/found_at",
                 "/directories/data/0/last_event_at",
                 "/directories/data/0/silent_ms",
                 "/directories/data/0/initial_sync",

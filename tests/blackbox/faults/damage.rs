@@ -1,6 +1,7 @@
 //! Damage to the store's file: nothing that opens the folder changes it, and no record whose bytes
 //! are whole is lost.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -13,6 +14,7 @@ use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::faults::full_disk::wait_until;
 use crate::faults::kills::copy;
 use crate::kit::scale::{check_each, scale};
 use crate::kit::server::{SECRET, Server, binary, signal, user};
@@ -24,7 +26,7 @@ const DAMAGES: u64 = 10;
 /// A server that does not refuse to start is ready within this time.
 const READY_WITHIN: Duration = Duration::from_secs(20);
 
-/// The names of all files of a folder, with their hashes.
+/// The names of all files of a folder, with their hashes, and of all else, with its kind.
 pub fn contents(folder: &Path) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let mut waiting = vec![folder.to_owned()];
@@ -32,18 +34,21 @@ pub fn contents(folder: &Path) -> BTreeMap<String, String> {
         for entry in fs::read_dir(next).unwrap() {
             let path = entry.unwrap().path();
             let name = path.strip_prefix(folder).unwrap().display().to_string();
-            if path.is_dir() {
+            let kind = fs::symlink_metadata(&path).unwrap().file_type();
+            if kind.is_dir() {
                 found.insert(name, "a folder".into());
                 waiting.push(path);
-            } else {
+            } else if kind.is_file() {
                 found.insert(name, hex::encode(Sha256::digest(fs::read(path).unwrap())));
+            } else {
+                found.insert(name, format!("{kind:?} {:?}", fs::read_link(path).ok()));
             }
         }
     }
     found
 }
 
-fn run(arguments: &[&str], folder: &Path) -> Output {
+pub fn run(arguments: &[&str], folder: &Path) -> Output {
     let mut command = Command::new(binary());
     command.args(arguments).arg("--data").arg(folder);
     for name in ["ROLLCALL_WEBHOOK_SECRETS", "WORKOS_WEBHOOK_SECRET", "ROLLCALL_CHECKPOINT_KEY"] {
@@ -52,12 +57,12 @@ fn run(arguments: &[&str], folder: &Path) -> Output {
     command.output().unwrap()
 }
 
-fn json_of(output: &Output) -> Value {
+pub fn json_of(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_default()
 }
 
 /// Starts a server. Returns its exit code, and what it says, if it refuses to start.
-fn refusal(folder: &Path) -> Option<(i32, String)> {
+pub fn refusal(folder: &Path) -> Option<(i32, String)> {
     refused_start(folder, &[])
 }
 
@@ -98,7 +103,7 @@ pub fn refused_command(
 }
 
 /// Fills a log with some hundred records, some of them larger than a value of the store.
-fn fill(folder: &Path) -> Server {
+pub fn fill(folder: &Path) -> Server {
     let server = Server::start(folder);
     for n in 0..160 {
         let name = match n % 40 {
@@ -117,13 +122,13 @@ fn fill(folder: &Path) -> Server {
     server
 }
 
-fn written_end(db: &Path) -> u64 {
+pub fn written_end(db: &Path) -> u64 {
     let bytes = fs::read(db).unwrap();
     bytes.iter().rposition(|byte| *byte != 0).map_or(1, |at| at as u64 + 1)
 }
 
 /// Damages the store's file at `at`, in one of four ways.
-fn damage(db: &Path, way: u64, at: u64, numbers: &mut SmallRng) {
+pub fn damage(db: &Path, way: u64, at: u64, numbers: &mut SmallRng) {
     let file = fs::File::options().read(true).write(true).open(db).unwrap();
     let mut bytes = [0; 4096];
     match way {
@@ -190,7 +195,9 @@ fn nothing_that_opens_a_damaged_folder_changes_it_and_a_copy_brings_back_every_r
         assert_eq!(outcome["acknowledged"], head, "{case}");
         assert_eq!(
             outcome_with_copy,
-            json!({ "acknowledged": head, "recovered": head, "missing": [], "root": root }),
+            json!({
+                "acknowledged": head, "recovered": head, "missing": [], "lost": [], "root": root,
+            }),
             "{case}"
         );
         match refusal(damaged.path()) {
@@ -218,7 +225,7 @@ fn restore(from: &Path, data: &Path) -> (i32, Value, String) {
 }
 
 /// Salvages `folder` into the new folder `out`.
-fn salvage_into(folder: &Path, from: &[&Path], out: &Path) -> Value {
+pub fn salvage_into(folder: &Path, from: &[&Path], out: &Path) -> Value {
     let mut arguments = vec!["salvage", "--json", "--out", out.to_str().unwrap()];
     from.iter().for_each(|from| arguments.extend(["--from", from.to_str().unwrap()]));
     json_of(&run(&arguments, folder))
@@ -226,7 +233,7 @@ fn salvage_into(folder: &Path, from: &[&Path], out: &Path) -> Value {
 
 /// Fills a log in which one event of an id contradicts another and a body has no id, with acts of
 /// operators. Returns its stopped folder, and what it answers.
-fn filled_with_all_kinds(folder: &Path) -> Vec<String> {
+pub fn filled_with_all_kinds(folder: &Path) -> Vec<String> {
     let server = fill(folder);
     let at = "2025-02-01T00:00:00.000Z";
     server.deliver(&user("u1", "d", "another", at, "event_1", "dsync.user.created"));
@@ -285,10 +292,12 @@ fn what_is_salvaged_with_a_copy_is_restored_to_a_log_with_the_same_root_and_answ
     assert_eq!(restore(&complete, &restored).0, 1, "a folder that is there is left alone");
     let found = run(&["verify", "--json"], &restored);
     assert_eq!((found.status.code(), &json_of(&found)["tree"]["root"]), (Some(0), &root));
-    // The private key is not in the archive.
+    // The private key is not in the archive. A start without it is refused, and changes nothing.
     assert!(!restored.join("checkpoint-key").exists());
+    let before_refusal = contents(&restored);
     let (code, said) = refusal(&restored).unwrap();
     assert!(code == 1 && said.contains("checkpoint-key"), "{said}");
+    assert!(contents(&restored) == before_refusal, "{said}");
     fs::copy(data.join("checkpoint-key"), restored.join("checkpoint-key")).unwrap();
     let server = Server::start(&restored);
     assert_eq!(answers(&server), before);
@@ -433,6 +442,70 @@ fn damage_to_any_file_costs_no_record_in_silence_and_a_copy_brings_all_back() {
     check_each(0..DAMAGES * scale(), 2, |round| originals.survive(round * 7));
 }
 
+/// The entries that a start makes again, or does without.
+const REPLACED: [&str; 9] = [
+    "store/conf",
+    "tree/0",
+    "tree/1",
+    "tree/2",
+    "tree/3",
+    "checkpoint-key.pub",
+    "pull-cursor",
+    "store/snap.0000000000000000",
+    "store/x.generating",
+];
+
+/// Puts a pipe, or a link to a file elsewhere, in the place of an entry.
+fn replace(entry: &Path, elsewhere: &Path, is_link: bool) {
+    if entry.exists() {
+        fs::remove_file(entry).unwrap();
+    }
+    if is_link {
+        std::os::unix::fs::symlink(elsewhere, entry).unwrap();
+    } else {
+        let made = Command::new("mkfifo").arg(entry).status().unwrap();
+        assert!(made.success());
+    }
+}
+
+#[test]
+fn a_pipe_or_a_link_in_the_place_of_a_file_is_never_waited_for_nor_written_through() {
+    let originals = Originals::new();
+    let fixed =
+        ["lock", "unclean", "checkpoint", "answered", "store/db", "checkpoint-key", "tree/0"];
+    let all: Vec<&str> = fixed.into_iter().chain(REPLACED).collect();
+    check_each(0..2 * all.len() as u64, 2, |round| {
+        let (name, is_link) = (all[round as usize / 2], round % 2 == 1);
+        let around = tempfile::tempdir().unwrap();
+        let [data, elsewhere] = ["data", "elsewhere"].map(|name| around.path().join(name));
+        copy(originals.whole.path(), &data);
+        fs::write(&elsewhere, "not Rollcall's").unwrap();
+        replace(&data.join(name), &elsewhere, is_link);
+        let before = contents(around.path());
+        let verified = run(&["verify", "--json"], &data);
+        run(&["directories"], &data);
+        assert!(contents(around.path()) == before, "{name} {is_link}");
+        let refused = refusal(&data);
+        assert_eq!(fs::read(&elsewhere).unwrap(), b"not Rollcall's", "{name}");
+        match refused {
+            Some((code, said)) => {
+                assert!(!REPLACED.contains(&name), "{name} {is_link}: {said}");
+                assert!(contents(around.path()) == before, "{name} {is_link}: {said}");
+                let is_key = name == "checkpoint-key";
+                // A link to the key is followed, and what it leads to is not one.
+                assert_eq!(code, if is_key && is_link { 1 } else { 2 }, "{name}: {said}");
+                assert!(said.contains(name) || (is_key && is_link), "{name}: {said}");
+                assert!(verified.status.code() == Some(2), "{name} {is_link}");
+            }
+            None => {
+                let found = run(&["verify", "--json"], &data);
+                let found = (found.status.code(), json_of(&found)["tree"]["root"].clone());
+                assert_eq!(found, (Some(0), originals.root.clone()), "{name} {is_link}");
+            }
+        }
+    });
+}
+
 #[test]
 fn a_folder_on_a_read_only_disk_is_verified_read_and_salvaged() {
     let Some(disk) = SmallDisk::mount(64) else { return };
@@ -444,4 +517,69 @@ fn a_folder_on_a_read_only_disk_is_verified_read_and_salvaged() {
     assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
     assert_eq!(salvage(&disk.data(), &[], 160)["missing"], json!([]));
     disk.remount("rw");
+}
+
+/// Waits until the state of the scrub fits, and returns it.
+fn scrub_when(server: &Server, fits: impl Fn(&Value) -> bool) -> Value {
+    let state = RefCell::new(Value::Null);
+    wait_until("the scrub", || {
+        *state.borrow_mut() = server.get("/rollcall/v1/stats").json()["scrub"].clone();
+        fits(&state.borrow())
+    });
+    state.into_inner()
+}
+
+/// Flips a bit in each page of a file, but for the first bytes.
+fn flip_everywhere(db: &Path) {
+    let file = fs::File::options().read(true).write(true).open(db).unwrap();
+    for at in (100..written_end(db)).step_by(4096) {
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, at).unwrap();
+        file.write_all_at(&[byte[0] ^ 4], at).unwrap();
+    }
+}
+
+#[test]
+fn a_byte_that_flips_in_the_file_of_a_running_server_is_found_while_the_server_goes_on() {
+    let mut numbers = SmallRng::seed_from_u64(8);
+    let folder = tempfile::tempdir().unwrap();
+    let pace = ["--scrub-mib-per-second", "1000", "--scrub-every", "1ms"];
+    let arguments = [&pace[..], &["--store-cache-mib", "16"]].concat();
+    let mut server = Server::start_with(folder.path(), &arguments);
+    // More than the store's cache holds.
+    for n in 0..40 {
+        let mut name = vec![0; 500_000];
+        numbers.fill(&mut name[..]);
+        let (id, event) = (format!("u{n}"), format!("event_{n}"));
+        let at = "2025-01-01T00:00:00.000Z";
+        server.deliver(&user(&id, "d", &hex::encode(name), at, &event, "dsync.user.created"));
+    }
+    for n in 0..10 {
+        let (id, event) = (format!("small{n}"), format!("small_event_{n}"));
+        let at = "2025-01-01T00:00:00.000Z";
+        server.deliver(&user(&id, "d", "small", at, &event, "dsync.user.created"));
+    }
+    let passes = scrub_when(&server, |state| state["passes"] != json!(0));
+    let passes = passes["passes"].as_u64().unwrap();
+    // The pass that runs now may have begun before.
+    let state = scrub_when(&server, |state| state["passes"].as_u64() >= Some(passes + 2));
+    assert!(state["last_pass"]["blocks"].as_u64().unwrap() > 0, "{state}");
+    assert_eq!((&state["doubtful"], &state["findings"]), (&json!(0), &json!([])), "{state}");
+
+    flip_everywhere(&folder.path().join("store/db"));
+    let stderr = std::io::BufReader::new(server.take_stderr());
+    let said = std::thread::spawn(move || {
+        let mut lines = std::io::BufRead::lines(stderr).map_while(Result::ok);
+        lines.find(|line| line.contains("ERROR") && line.contains("cannot be read any more"))
+    });
+    let state = scrub_when(&server, |state| state["findings"] != json!([]));
+    let finding = &state["findings"][0];
+    let (first, last) = (finding["first"].as_u64().unwrap(), finding["last"].as_u64().unwrap());
+    assert!(state["damaged"].as_u64() >= Some(last - first + 1), "{state}");
+    assert!((1..=50).contains(&first) && (first..=50).contains(&last), "{state}");
+    let line = said.join().unwrap().unwrap();
+    assert!(line.contains(&first.to_string()) && line.contains("`rollcall salvage"), "{line}");
+    // It serves what it can.
+    assert_eq!(server.get("/readyz").status, 200);
+    assert_eq!(server.get("/directories").status, 200);
 }

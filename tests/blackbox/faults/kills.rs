@@ -1,93 +1,120 @@
 //! 200 means durable: kills under load lose nothing that was acknowledged.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crate::kit::power::PoweredDisk;
 use crate::kit::scale::scale;
 use crate::kit::server::{SECRET, Server, agent, now_ms, post, signal, signature, user};
 
 /// Kills in a run at scale 1.
 const KILLS: u64 = 6;
 
-#[test]
-fn kills_under_load_lose_no_acknowledged_event() {
-    let folder = tempfile::tempdir().unwrap();
-    // What was acknowledged, by seq.
-    let acknowledged: Mutex<BTreeMap<u64, String>> = Mutex::default();
-    let next = AtomicU64::new(0);
-    let kills = KILLS * scale();
-    for round in 0..kills {
-        let server = Server::start(folder.path());
-        let known = acknowledged.lock().unwrap().clone();
+/// Power cuts in a run at scale 1.
+const CUTS: u64 = 3;
+
+fn created(id: &str) -> String {
+    let at = "2025-01-01T00:00:00.000Z";
+    user(id, "d", "ana", at, &format!("event_{id}"), "dsync.user.created")
+}
+
+/// A log that is loaded again and again, and that ends each time without warning.
+#[derive(Default)]
+struct Load {
+    /// What was acknowledged, by seq.
+    acknowledged: Mutex<BTreeMap<u64, String>>,
+    next: AtomicU64,
+}
+
+impl Load {
+    /// Checks that a server that was started again has what was acknowledged lately.
+    fn check_lately(&self, server: &Server, round: u64) {
+        let known = self.acknowledged.lock().unwrap().clone();
         let head = server.get("/readyz").json()["seq"].as_u64().unwrap();
         assert!(head >= known.last_key_value().map_or(0, |(seq, _)| *seq), "round {round}");
         for id in known.values().rev().take(200) {
-            assert_eq!(
-                server.get(&format!("/directory_users/{id}")).status,
-                200,
-                "round {round}: {id}"
-            );
+            let found = server.get(&format!("/directory_users/{id}"));
+            assert_eq!(found.status, 200, "round {round}: {id}");
         }
-        let (url, pid, killed) =
-            (format!("{}/webhooks/workos", server.url), server.pid(), AtomicBool::new(false));
+    }
+
+    /// Delivers from several threads, and calls `end` once enough more is acknowledged.
+    fn deliver_until(&self, server: &Server, more: usize, end: impl FnOnce()) {
+        let (url, ended) = (format!("{}/webhooks/workos", server.url), AtomicBool::new(false));
+        let enough = self.acknowledged.lock().unwrap().len() + more;
         std::thread::scope(|scope| {
             for _ in 0..8 {
-                scope.spawn(|| {
-                    let agent = agent();
-                    while !killed.load(Ordering::SeqCst) {
-                        let id = format!("u{}", next.fetch_add(1, Ordering::SeqCst));
-                        let body = user(
-                            &id,
-                            "d",
-                            "ana",
-                            "2025-01-01T00:00:00.000Z",
-                            &format!("event_{id}"),
-                            "dsync.user.created",
-                        );
-                        let header = signature(SECRET, &now_ms().to_string(), body.as_bytes());
-                        let answer =
-                            post(&agent, &url, body.as_bytes(), &[("WorkOS-Signature", &header)]);
-                        if let Some(answer) = answer.filter(|answer| answer.status == 200) {
-                            acknowledged
-                                .lock()
-                                .unwrap()
-                                .insert(answer.json()["seq"].as_u64().unwrap(), id);
-                        }
-                    }
-                });
+                scope.spawn(|| self.deliver(&url, &ended));
             }
-            let enough = known.len() + 20 + round as usize * 17 % 90;
-            while acknowledged.lock().unwrap().len() < enough {
+            while self.acknowledged.lock().unwrap().len() < enough {
                 std::thread::yield_now();
             }
-            signal(pid, "KILL");
-            killed.store(true, Ordering::SeqCst);
+            end();
+            ended.store(true, Ordering::SeqCst);
         });
     }
-    let server = Server::start(folder.path());
-    let acknowledged = acknowledged.into_inner().unwrap();
-    assert!(acknowledged.len() as u64 > kills * 10, "{}", acknowledged.len());
-    for id in acknowledged.values() {
-        let body = user(
-            id,
-            "d",
-            "ana",
-            "2025-01-01T00:00:00.000Z",
-            &format!("event_{id}"),
-            "dsync.user.created",
-        );
-        let answer = server.post(body.as_bytes()).json();
-        assert_eq!(answer["duplicate"], true, "{id} was acknowledged");
+
+    fn deliver(&self, url: &str, ended: &AtomicBool) {
+        let agent = agent();
+        while !ended.load(Ordering::SeqCst) {
+            let id = format!("u{}", self.next.fetch_add(1, Ordering::SeqCst));
+            let body = created(&id);
+            let header = signature(SECRET, &now_ms().to_string(), body.as_bytes());
+            let answer = post(&agent, url, body.as_bytes(), &[("WorkOS-Signature", &header)]);
+            if let Some(answer) = answer.filter(|answer| answer.status == 200) {
+                let seq = answer.json()["seq"].as_u64().unwrap();
+                self.acknowledged.lock().unwrap().insert(seq, id);
+            }
+        }
     }
-    let head = server.get("/readyz").json()["seq"].as_u64().unwrap();
-    assert_eq!(server.stop(), 0);
-    let found =
-        crate::faults::verify::verify(folder.path(), &[("ROLLCALL_WEBHOOK_SECRETS", SECRET)]);
-    assert_eq!(
-        (found.code, &found.json["records"], &found.json["signatures"]["verified"]),
-        (0, &head.into(), &head.into())
-    );
+
+    /// Checks that the log has all that was acknowledged, and that it is sound.
+    fn check_all(self, data: &Path, rounds: u64) {
+        let server = Server::start(data);
+        let acknowledged = self.acknowledged.into_inner().unwrap();
+        assert!(acknowledged.len() as u64 > rounds * 10, "{}", acknowledged.len());
+        for id in acknowledged.values() {
+            let answer = server.post(created(id).as_bytes()).json();
+            assert_eq!(answer["duplicate"], true, "{id} was acknowledged");
+        }
+        let head = server.get("/readyz").json()["seq"].as_u64().unwrap();
+        assert_eq!(server.stop(), 0);
+        let found = crate::faults::verify::verify(data, &[("ROLLCALL_WEBHOOK_SECRETS", SECRET)]);
+        assert_eq!(
+            (found.code, &found.json["records"], &found.json["signatures"]["verified"]),
+            (0, &head.into(), &head.into())
+        );
+    }
+}
+
+#[test]
+fn kills_under_load_lose_no_acknowledged_event() {
+    let folder = tempfile::tempdir().unwrap();
+    let (load, kills) = (Load::default(), KILLS * scale());
+    for round in 0..kills {
+        let server = Server::start(folder.path());
+        load.check_lately(&server, round);
+        let pid = server.pid();
+        load.deliver_until(&server, 20 + round as usize * 17 % 90, || signal(pid, "KILL"));
+    }
+    load.check_all(folder.path(), kills);
+}
+
+#[test]
+fn power_cuts_under_load_lose_no_acknowledged_event() {
+    let Some(disk) = PoweredDisk::new() else { return };
+    let (load, cuts) = (Load::default(), CUTS * scale());
+    for round in 0..cuts {
+        let server = Server::start(&disk.data());
+        load.check_lately(&server, round);
+        load.deliver_until(&server, 20 + round as usize * 17 % 90, || disk.cut());
+        // Dropping it kills the process, which may have ended already.
+        drop(server);
+        disk.restore();
+    }
+    load.check_all(&disk.data(), cuts);
 }
 
 #[test]

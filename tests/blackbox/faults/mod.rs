@@ -15,6 +15,7 @@ pub mod hangs;
 pub mod kills;
 pub mod log_faults;
 pub mod log_lines;
+mod lost;
 mod metrics_figures;
 pub mod pulling;
 pub mod reconciling;

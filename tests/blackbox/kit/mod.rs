@@ -9,6 +9,7 @@ pub mod keyed;
 pub mod machine;
 pub mod model;
 pub mod play;
+pub mod power;
 pub mod road;
 pub mod scale;
 pub mod server;

@@ -1,0 +1,160 @@
+//! Logs that were restored without records that are nowhere any more.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+use serde_json::{Value, json};
+
+use crate::faults::damage::{
+    contents, damage, filled_with_all_kinds, json_of, run, salvage_into, written_end,
+};
+use crate::faults::kills::copy;
+use crate::kit::server::{Server, user};
+
+/// A folder that was stopped, what is left of it in an archive, and the root before.
+struct Cut {
+    around: tempfile::TempDir,
+    missing: Value,
+    root: Value,
+}
+
+impl Cut {
+    fn path(&self, name: &str) -> PathBuf {
+        self.around.path().join(name)
+    }
+
+    /// Changes the key of a log, fills it, cuts half of its store off, and salvages the rest.
+    fn new() -> Cut {
+        let around = tempfile::tempdir().unwrap();
+        let [data, whole, left] = ["data", "whole", "left"].map(|name| around.path().join(name));
+        let server = Server::start(&data);
+        let changed = server.act("POST", "/rollcall/v1/log/key", Some(&json!({})));
+        assert_eq!(changed.status, 200);
+        assert_eq!(server.stop(), 0);
+        filled_with_all_kinds(&data);
+        copy(&data, &whole);
+        let root = json_of(&run(&["verify", "--json"], &data))["tree"]["root"].clone();
+        let db = data.join("store/db");
+        // sled writes a page again and again, so only a cut is sure to cost records.
+        damage(&db, 3, written_end(&db) / 2, &mut SmallRng::seed_from_u64(3));
+        let missing = salvage_into(&data, &[], &left)["missing"].clone();
+        Cut { around, missing, root }
+    }
+
+    fn lost(&self) -> BTreeSet<u64> {
+        let ranges: Vec<(u64, u64)> = serde_json::from_value(self.missing.clone()).unwrap();
+        ranges.into_iter().flat_map(|(first, last)| first..=last).collect()
+    }
+}
+
+fn restore(arguments: &[&str], from: &Path, data: &Path) -> (Option<i32>, Value, String) {
+    let all = [&["restore", "--json", "--from", from.to_str().unwrap()], arguments].concat();
+    let output = run(&all, data);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code(), json_of(&output), said)
+}
+
+fn quarantined_as_lost(server: &Server) -> BTreeSet<u64> {
+    let listed = server.get("/rollcall/v1/quarantine?limit=1000").json();
+    let entries = listed["data"].as_array().unwrap().clone();
+    let lost = entries.iter().filter(|entry| entry["reason"] == "lost");
+    lost.map(|entry| {
+        assert_eq!((&entry["event_id"], &entry["recorded_at"]), (&Value::Null, &Value::Null));
+        entry["seq"].as_u64().unwrap()
+    })
+    .collect()
+}
+
+#[test]
+fn a_log_that_is_restored_without_lost_records_keeps_its_root_and_proofs_and_goes_on() {
+    let cut = Cut::new();
+    let [data, whole, left, new] = ["data", "whole", "left", "new"].map(|name| cut.path(name));
+    let (code, _, said) = restore(&[], &left, &new);
+    assert!(code == Some(2) && said.contains("--accept-missing") && !new.exists(), "{said}");
+    let (code, printed, said) = restore(&["--accept-missing"], &left, &new);
+    let expected = json!({ "seq": 164, "root": cut.root, "lost": cut.missing, "new_log_id": null });
+    assert_eq!((code, printed), (Some(0), expected), "{said}");
+    let verified = run(&["verify", "--json"], &new);
+    let found = json_of(&verified);
+    assert_eq!(verified.status.code(), Some(0), "{found}");
+    assert_eq!((&found["lost"], &found["tree"]["root"]), (&cut.missing, &cut.root));
+    fs::copy(data.join("checkpoint-key"), new.join("checkpoint-key")).unwrap();
+
+    let (server, before) = (Server::start(&new), Server::start(&whole));
+    let lost = cut.lost();
+    assert!(!lost.is_empty() && lost.len() < 164, "{lost:?}");
+    for seq in 1..=164 {
+        let path = format!("/rollcall/v1/log/entries/{seq}");
+        let (entry, entry_before) = (server.get(&path), before.get(&path).json());
+        if lost.contains(&seq) {
+            assert_eq!((entry.status, entry.code().as_str()), (410, "record_lost"), "{seq}");
+        } else {
+            assert_eq!(entry.json(), entry_before, "{seq}");
+        }
+        let proof = format!("/rollcall/v1/log/proof/inclusion?seq={seq}&size=164");
+        assert_eq!(server.get(&proof).json(), before.get(&proof).json(), "{seq}");
+    }
+    assert_eq!(quarantined_as_lost(&server), lost);
+    let stats = server.get("/rollcall/v1/stats").json();
+    assert_eq!(stats["quarantine"]["lost"], lost.len());
+    // What is left is listed as before.
+    let users = server.get("/directory_users?directory=d&limit=100").ids();
+    let users_before = before.get("/directory_users?directory=d&limit=100").ids();
+    assert!(users.iter().all(|user| users_before.contains(user)));
+    assert_eq!(before.stop(), 0);
+
+    // A lost event that comes again counts, and the log goes on.
+    // The first record is the change of the key.
+    let again = lost.iter().find(|seq| (2..=161).contains(*seq)).unwrap() - 2;
+    let event = user(
+        &format!("u{again}"),
+        "d",
+        &format!("name {again}"),
+        "2025-01-01T00:00:00.000Z",
+        &format!("event_{again}"),
+        "dsync.user.created",
+    );
+    assert_eq!(server.deliver(&event), 165);
+    assert_eq!(server.get(&format!("/directory_users/u{again}")).status, 200);
+    assert_eq!(server.stop(), 0);
+    let server = Server::start(&new);
+    assert_eq!(quarantined_as_lost(&server), lost);
+    assert_eq!(server.stop(), 0);
+
+    // A copy still brings them back.
+    let [again, complete] = ["again", "complete"].map(|name| cut.path(name));
+    let outcome = salvage_into(&new, &[], &again);
+    assert_eq!((&outcome["missing"], &outcome["lost"]), (&cut.missing, &cut.missing));
+    let outcome = salvage_into(&new, &[&whole], &complete);
+    assert_eq!((&outcome["missing"], &outcome["recovered"]), (&json!([]), &json!(165)));
+}
+
+#[test]
+fn where_the_leaf_of_a_lost_record_is_gone_too_there_is_a_new_log_with_a_new_key() {
+    let cut = Cut::new();
+    let [left, new] = ["left", "new"].map(|name| cut.path(name));
+    fs::remove_file(left.join("lost-leaves.ndjson")).unwrap();
+    let output =
+        run(&["restore", "--accept-missing", "--from", left.to_str().unwrap()], &cut.path("loud"));
+    let page = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && page.contains("THIS IS ANOTHER LOG"), "{page}");
+    let (code, printed, said) = restore(&["--accept-missing"], &left, &new);
+    assert_eq!((code, &printed["lost"]), (Some(0), &cut.missing), "{said}");
+    let log_id = printed["new_log_id"].as_str().unwrap().to_owned();
+    assert_ne!(printed["root"], cut.root);
+    assert!(!contents(&new).contains_key("checkpoint-key.pub"), "the old key is not its key");
+    // It has a key of its own, also where the old log changed its key.
+    let server = Server::start(&new);
+    let key = server.get("/rollcall/v1/log/key").json();
+    assert_eq!(key["origin"], format!("rollcall/{log_id}"));
+    assert!(key["key"].as_str().unwrap().starts_with(&format!("rollcall/{log_id}+")), "{key}");
+    assert_eq!(quarantined_as_lost(&server), cut.lost());
+    assert_eq!(server.get("/rollcall/v1/log/checkpoint").status, 200);
+    assert_eq!(server.stop(), 0);
+    let verified = run(&["verify", "--json"], &new);
+    let found = json_of(&verified);
+    assert_eq!((verified.status.code(), &found["log_id"]), (Some(0), &json!(log_id)), "{found}");
+}
