@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rollcall_projections::Seq;
 
+use super::LogId;
 use super::acknowledgement::Acknowledgement;
 use super::add_range;
 use super::archive::{

@@ -19,13 +19,13 @@ pub(super) const MINUTE_MS: i64 = 60_000;
 pub(super) const D: &str = "directory_1";
 
 /// A stand-in whose events are long gone: a directory with users, and a group of all of them.
-pub(super) fn source_with_users(count: usize) -> StandIn {
+pub fn source_with_users(count: usize) -> StandIn {
     let source = StandIn::start();
     add_directory(&source, D, count);
     source
 }
 
-pub(super) fn add_directory(source: &StandIn, id: &str, users: usize) {
+pub fn add_directory(source: &StandIn, id: &str, users: usize) {
     let at = now_ms() - 30 * MINUTE_MS;
     let mut contents = source.contents();
     contents.put_directory(directory(id, "Halden", at));
@@ -38,7 +38,7 @@ pub(super) fn add_directory(source: &StandIn, id: &str, users: usize) {
     }
 }
 
-pub(super) fn user_id(number: usize) -> String {
+pub fn user_id(number: usize) -> String {
     format!("directory_user_{D}_{number:04}")
 }
 
