@@ -77,7 +77,7 @@ fn refusal(readiness: &Value) -> Option<Concern> {
     if log == "blocked" {
         let what =
             format!("events are refused since {log_since}, because the disk takes no writes");
-        return Some(Concern::new(what, "free some space, or mount it writable; nothing is lost"));
+        return Some(Concern::new(what, "free space, mount it writable, or see why it hangs"));
     }
     if clock == "jumped" {
         let what = format!("events are refused since {clock_since}, because the clock was set");
