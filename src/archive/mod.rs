@@ -19,7 +19,7 @@ use rollcall_projections::Seq;
 
 use crate::engine::Engine;
 use crate::log::{ArchivePlace, ArchiveSegment, ArchivedRecord, LogId, ReadError};
-use crate::notary::{Notary, file_name};
+use crate::notary::{Notary, file_name, origin};
 
 /// Returns the part of a log.
 fn part_of(place: &ArchivePlace, log_id: LogId) -> ArchivePlace {
@@ -57,7 +57,10 @@ fn read_records(
 /// Returns the public key that the log had first, as the file `checkpoint-key.pub` holds it; `None`
 /// without a notary.
 fn first_public_key(engine: &Engine) -> Result<Option<String>, ReadError> {
-    let first = engine.key_changes()?.into_iter().next().map(|change| change.from);
+    // The changes of a log that became this one name keys of that log.
+    let own = format!("{}+", origin(engine.log_id()));
+    let mut keys = engine.key_changes()?.into_iter().map(|change| change.from);
+    let first = keys.find(|key| key.starts_with(&own));
     let key = first.or_else(|| engine.notary().map(|notary| notary.verifier().to_string()));
     Ok(key.map(|key| format!("{key}\n")))
 }
