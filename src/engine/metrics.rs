@@ -8,8 +8,8 @@ use rollcall_projections::{AccessLoss, EventType, Millis, Reason, View};
 use super::Engine;
 use super::tally::{DIRECTORY_STATES, DirectoryTally};
 use crate::archive::ArchiveReport;
-use crate::log::Outcome;
-use crate::metrics::{Counters, Family, Histograms, Registry, Sample, gauge};
+use crate::log::{Outcome, ScrubState};
+use crate::metrics::{Counters, Family, Histograms, Registry, Sample, counter, gauge};
 use crate::verify::{Proof, Verified};
 
 /// The type of events that this version does not know, and of webhooks that call themselves one of
@@ -156,27 +156,9 @@ impl Engine {
         families.extend(self.sizes());
         families.extend(self.states());
         families.extend(self.consequences());
-        families.extend(self.copies());
+        families.extend(self.archive().into_iter().flat_map(lags));
+        families.extend(self.scrub().into_iter().flat_map(|state| checks(&state)));
         families
-    }
-
-    /// Returns the families of the archive, if there is one.
-    fn copies(&self) -> Vec<Family> {
-        let Some(ArchiveReport { lag_records, lag_ms, .. }) = self.archive() else {
-            return Vec::new();
-        };
-        vec![
-            gauge(
-                "rollcall_archive_lag_records",
-                "Records that are not in the archive.",
-                [whole(lag_records)],
-            ),
-            gauge(
-                "rollcall_archive_lag_seconds",
-                "Time for which the oldest of them is in the log.",
-                [Sample::alone(seconds(lag_ms))],
-            ),
-        ]
     }
 
     fn sizes(&self) -> [Family; 4] {
@@ -263,6 +245,38 @@ impl Engine {
             ),
         ]
     }
+}
+
+/// Returns how far the archive is behind.
+fn lags(ArchiveReport { lag_records, lag_ms, .. }: ArchiveReport) -> [Family; 2] {
+    [
+        gauge(
+            "rollcall_archive_lag_records",
+            "Records that are not in the archive.",
+            [whole(lag_records)],
+        ),
+        gauge(
+            "rollcall_archive_lag_seconds",
+            "Time for which the oldest of them is in the log.",
+            [Sample::alone(seconds(lag_ms))],
+        ),
+    ]
+}
+
+/// Returns what the standing scrub has read and found.
+fn checks(state: &ScrubState) -> [Family; 2] {
+    [
+        counter(
+            "rollcall_scrub_records_total",
+            "Records on the disk that were found as they were written, once for each pass.",
+            [whole(state.records)],
+        ),
+        gauge(
+            "rollcall_scrub_damaged_records",
+            "Records that the last pass with a finding could not read.",
+            [whole(state.damaged)],
+        ),
+    ]
 }
 
 fn whole(number: u64) -> Sample<'static> {

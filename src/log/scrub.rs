@@ -85,6 +85,8 @@ pub struct ScrubState {
     pub passes: u64,
     /// The last of them.
     pub last_pass: Option<ScrubPass>,
+    /// The number of records since the start that were as their leaves say.
+    pub records: u64,
     /// The number of places of the file that the last pass found damaged, although every record
     /// could be read.
     pub doubtful: u64,
@@ -244,6 +246,7 @@ impl Worker {
             found.bytes += segment.len() as u64;
             let looked = self.log()?.look_at(segment);
             found.blocks += looked.blocks;
+            self.log()?.keep_scrub_state(|state| state.records += looked.records);
             if !looked.is_sound() {
                 match self.is_damaged(file, at, &mut buffer, looked)? {
                     Ok(is_damaged) => found.doubtful += u64::from(is_damaged),
@@ -329,8 +332,9 @@ impl Worker {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Looked {
     number: Option<u64>,
-    /// The number of blocks that are as they were written.
+    /// The number of blocks that are as they were written, and of the records in them.
     blocks: u64,
+    records: u64,
     /// The first bytes of stretches that are damaged.
     damaged: Vec<usize>,
     /// The blocks that are not what their leaves say, by their first records.
@@ -363,7 +367,7 @@ impl SledLog {
     /// Compares every block in a segment of the store's file with its leaves.
     pub(super) fn look_at(&self, segment: &[u8]) -> Looked {
         let (head, nodes) = (self.durable_head(), self.nodes());
-        let (mut blocks, mut changed) = (0, Vec::new());
+        let (mut blocks, mut records, mut changed) = (0, 0, Vec::new());
         let live = look_at_segment(segment, |value| {
             // A part of a large block does not begin like a block.
             let Ok(block) = Block::parse(value) else { return };
@@ -371,11 +375,14 @@ impl SledLog {
                 return;
             }
             match compare(&block, &nodes) {
-                Ok(()) => blocks += 1,
+                Ok(()) => {
+                    blocks += 1;
+                    records += block.last_seq() - block.first_seq() + 1;
+                }
                 Err(_) => changed.push(block.first_seq()),
             }
         });
-        Looked { number: live.number, blocks, damaged: live.damaged, changed }
+        Looked { number: live.number, blocks, records, damaged: live.damaged, changed }
     }
 
     /// Reads the next records after `after`, and compares them with their leaves.

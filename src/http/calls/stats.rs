@@ -352,8 +352,17 @@ fn clock(engine: &Engine) -> Value {
 }
 
 fn describe_scrub(state: &ScrubState) -> Value {
-    let ScrubState { position, bytes, passes, last_pass, doubtful, damaged, findings, found_at } =
-        state;
+    let ScrubState {
+        position,
+        bytes,
+        passes,
+        last_pass,
+        doubtful,
+        damaged,
+        findings,
+        found_at,
+        ..
+    } = state;
     let pass = |pass: &ScrubPass| {
         json!({
             "started_at": time::format(pass.started_at),

@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 
 use crate::faults::full_disk::wait_until;
 use crate::faults::kills::copy;
+use crate::kit::exposition::Scrape;
 use crate::kit::scale::{check_each, scale};
 use crate::kit::server::{SECRET, Server, binary, signal, user};
 use crate::kit::small_disk::SmallDisk;
@@ -529,6 +530,11 @@ fn scrub_when(server: &Server, fits: impl Fn(&Value) -> bool) -> Value {
     state.into_inner()
 }
 
+fn metric(server: &Server, name: &str) -> f64 {
+    let text = server.get("/metrics").body;
+    Scrape::read(std::str::from_utf8(&text).unwrap()).value(name, &[]).unwrap()
+}
+
 /// Flips a bit in each page of a file, but for the first bytes.
 fn flip_everywhere(db: &Path) {
     let file = fs::File::options().read(true).write(true).open(db).unwrap();
@@ -565,6 +571,10 @@ fn a_byte_that_flips_in_the_file_of_a_running_server_is_found_while_the_server_g
     let state = scrub_when(&server, |state| state["passes"].as_u64() >= Some(passes + 2));
     assert!(state["last_pass"]["blocks"].as_u64().unwrap() > 0, "{state}");
     assert_eq!((&state["doubtful"], &state["findings"]), (&json!(0), &json!([])), "{state}");
+    // A block has a record at least.
+    let blocks = state["last_pass"]["blocks"].as_u64().unwrap() as f64;
+    assert!(metric(&server, "rollcall_scrub_records_total") >= blocks, "{state}");
+    assert_eq!(metric(&server, "rollcall_scrub_damaged_records"), 0.0);
 
     flip_everywhere(&folder.path().join("store/db"));
     let stderr = std::io::BufReader::new(server.take_stderr());
@@ -579,6 +589,7 @@ fn a_byte_that_flips_in_the_file_of_a_running_server_is_found_while_the_server_g
     assert!((1..=50).contains(&first) && (first..=50).contains(&last), "{state}");
     let line = said.join().unwrap().unwrap();
     assert!(line.contains(&first.to_string()) && line.contains("`rollcall salvage"), "{line}");
+    assert!(metric(&server, "rollcall_scrub_damaged_records") >= 1.0);
     // It serves what it can.
     assert_eq!(server.get("/readyz").status, 200);
     assert_eq!(server.get("/directories").status, 200);
