@@ -1,7 +1,7 @@
 //! `rollcall pull`, `reconcile` and `status` with a source that is well, down, wrong, or refuses:
 //! what they say, and their exit codes.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
@@ -118,7 +118,7 @@ fn what_is_held_is_told_with_its_directory_and_the_command_that_helps() {
     let (source, data) = (source_with_users(12), tempfile::tempdir().unwrap());
     add_directory(&source, "directory_2", 2);
     source.contents().directories.get_mut("directory_2").unwrap()["name"] = "Other".into();
-    let mut server = imported(data.path(), &source.url);
+    let server = imported(data.path(), &source.url);
     (0..12).for_each(|number| source.contents().remove_user(&user_id(number)));
     let advice = "`rollcall reconcile --directory directory_1 --guard off`";
     let mut json = Value::Null;
@@ -140,14 +140,7 @@ fn what_is_held_is_told_with_its_directory_and_the_command_that_helps() {
     // A name will do for the directory.
     let off = ask(&server, &["reconcile", "--directory", "Halden", "--guard", "off"]);
     assert_says(&out(&off), &["in step with the source in `directory_1`", "12 recorded"]);
-    let mut stderr = server.take_stderr();
-    let reading = std::thread::spawn(move || {
-        let mut text = String::new();
-        stderr.read_to_string(&mut text).unwrap();
-        text
-    });
-    assert_eq!(server.stop(), 0);
-    let log = reading.join().unwrap();
+    let log = server.stop_and_say();
     let warnings: Vec<&str> = log.lines().filter(|line| line.contains("WARN")).collect();
     let of_directory: Vec<&&str> =
         warnings.iter().filter(|line| line.contains("directory=\"directory_1\"")).collect();
@@ -171,7 +164,12 @@ fn a_directory_that_fails_or_stays_undecided_is_named_with_the_reason() {
     let told = err(&failed);
     assert_says(&told, &["2 directories could not be compared without doubt"]);
     assert_says(&told, &["\n  directory_1: undecided: ", &user_id(1), "422"]);
-    assert_says(&told, &["\n  directory_2: failed: the key may not ask the source for this"]);
+    assert_says(
+        &told,
+        &[
+            "\n  directory_2: failed: the list of its groups: the key may not ask the source for this (403)",
+        ],
+    );
     assert_says(&status(&server), &["wrong: not all of it could be compared", "failed "]);
     faulty.heal();
     source.contents().forbidden.clear();
