@@ -11,7 +11,7 @@ use super::store::{StoreError, snapshots};
 /// Files that a start does not make again if something else is in their place.
 const FILES: [&str; 5] = ["lock", "unclean", "checkpoint", "answered", "store/db"];
 /// Files that a start makes again, or that it does without.
-const DERIVED: [&str; 6] = ["store/conf", "tree/0", "tree/1", "tree/2", "tree/3", "pull-cursor"];
+const DERIVED: [&str; 5] = ["store/conf", "tree/0", "tree/1", "tree/2", "tree/3"];
 /// Folders. Each may be a link to one.
 const FOLDERS: [&str; 3] = ["store", "store/blobs", "tree"];
 

@@ -551,7 +551,9 @@ fn a_byte_that_flips_in_the_file_of_a_running_server_is_found_while_the_server_g
     let folder = tempfile::tempdir().unwrap();
     let pace = ["--scrub-mib-per-second", "1000", "--scrub-every", "1ms"];
     let arguments = [&pace[..], &["--store-cache-mib", "16"]].concat();
-    let mut server = Server::start_with(folder.path(), &arguments);
+    let mut command = Command::new(binary());
+    command.stderr(Stdio::piped());
+    let server = Server::start_command(command, folder.path(), &arguments).keep_stderr();
     // More than the store's cache holds.
     for n in 0..40 {
         let mut name = vec![0; 500_000];
@@ -577,20 +579,17 @@ fn a_byte_that_flips_in_the_file_of_a_running_server_is_found_while_the_server_g
     assert_eq!(metric(&server, "rollcall_scrub_damaged_records"), 0.0);
 
     flip_everywhere(&folder.path().join("store/db"));
-    let stderr = std::io::BufReader::new(server.take_stderr());
-    let said = std::thread::spawn(move || {
-        let mut lines = std::io::BufRead::lines(stderr).map_while(Result::ok);
-        lines.find(|line| line.contains("ERROR") && line.contains("cannot be read any more"))
-    });
     let state = scrub_when(&server, |state| state["findings"] != json!([]));
     let finding = &state["findings"][0];
     let (first, last) = (finding["first"].as_u64().unwrap(), finding["last"].as_u64().unwrap());
     assert!(state["damaged"].as_u64() >= Some(last - first + 1), "{state}");
     assert!((1..=50).contains(&first) && (first..=50).contains(&last), "{state}");
-    let line = said.join().unwrap().unwrap();
-    assert!(line.contains(&first.to_string()) && line.contains("`rollcall salvage"), "{line}");
     assert!(metric(&server, "rollcall_scrub_damaged_records") >= 1.0);
     // It serves what it can.
     assert_eq!(server.get("/readyz").status, 200);
     assert_eq!(server.get("/directories").status, 200);
+    let said = server.stop_and_say();
+    let told = |line: &&str| line.contains("ERROR") && line.contains("cannot be read any more");
+    let line = said.lines().find(told).unwrap();
+    assert!(line.contains(&first.to_string()) && line.contains("`rollcall salvage"), "{line}");
 }

@@ -103,7 +103,10 @@ fn a_log_that_is_restored_without_lost_records_keeps_its_root_and_proofs_and_goe
     // What is left is listed as before.
     let users = server.get("/directory_users?directory=d&limit=100").ids();
     let users_before = before.get("/directory_users?directory=d&limit=100").ids();
-    assert!(users.iter().all(|user| users_before.contains(user)));
+    // The first page may reach further where others are lost.
+    let reached = users_before.last();
+    let left: Vec<&String> = users.iter().filter(|user| Some(*user) <= reached).collect();
+    assert!(!left.is_empty() && left.iter().all(|user| users_before.contains(user)));
     assert_eq!(before.stop(), 0);
 
     // A lost event that comes again counts, and the log goes on.
