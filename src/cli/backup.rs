@@ -79,11 +79,21 @@ fn to_standard_output(client: &Client) -> Result<(), Failure> {
             let count = body.read(&mut bytes).map_err(|error| broke_off(client, &error))?;
             let copied = bytes.get(..count).unwrap_or_default();
             if copied.is_empty() {
-                return out.flush().map_err(|error| unwritten(&error));
+                return out.flush().map_err(|error| cut_off(&error));
             }
-            out.write_all(copied).map_err(|error| unwritten(&error))?;
+            out.write_all(copied).map_err(|error| cut_off(&error))?;
         }
     })
+}
+
+/// Returns the failure of a write. A reader that has left has not the whole backup.
+fn cut_off(error: &io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => {
+            Failure::Ours("the reader of standard output has left before the end".into())
+        }
+        _ => unwritten(error),
+    }
 }
 
 fn to_folder(client: &Client, out: &Path) -> Result<Restored, Failure> {

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, Mode, flock};
 use rustix::io::Errno;
 
 /// A folder that is being filled. It is removed when it is dropped, unless it was named.
@@ -17,7 +17,8 @@ pub struct UnfinishedFolder {
 }
 
 impl UnfinishedFolder {
-    /// Makes the folder `NAMED.unfinished`, with mode 700. One that a process left behind which was
+    /// Makes the folder `NAMED.unfinished`, with mode 700. From now on the process makes
+    /// files and folders for their owner only. One that a process left behind which was
     /// killed is removed first.
     ///
     /// # Errors
@@ -31,6 +32,8 @@ impl UnfinishedFolder {
             tracing::warn!(path = %path.display(), "removing what a run before left unfinished");
             fs::remove_dir_all(&path)?;
         }
+        // All that is made in it is for its owner only, whatever the umask is.
+        rustix::process::umask(Mode::RWXG | Mode::RWXO);
         fs::DirBuilder::new().mode(0o700).create(&path)?;
         let lock = lock(&path)?;
         Ok(UnfinishedFolder { path, named: named.to_owned(), _lock: lock })

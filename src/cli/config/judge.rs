@@ -1,7 +1,7 @@
 //! The one judge of a configuration: the start, a reload and `config check` ask it.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rollcall_projections::Millis;
@@ -147,9 +147,26 @@ fn archive(given: &Given) -> Result<Option<Arc<Archiver>>, String> {
     };
     let place = ArchivePlace::parse(&to, &access);
     let place = place.map_err(|says| format!("--archive: `{to}` {says}"))?;
+    let data = given.path("data").unwrap_or_default();
+    if let ArchivePlace::Folder(folder) = &place
+        && is_within(folder, &data)
+    {
+        return Err(format!(
+            "--archive: `{to}` is in the data folder, and would be lost with it; name another disk"
+        ));
+    }
     let every = given.text("archive.every").and_then(|text| duration(&text).ok());
     let records = number(given, "archive.records");
     Ok(Some(Arc::new(Archiver::new(place, every.unwrap_or_default(), records))))
+}
+
+/// Returns whether a folder is the data folder, or in it. Either may be missing yet.
+fn is_within(folder: &Path, data: &Path) -> bool {
+    let real = |path: &Path| {
+        let found = std::fs::canonicalize(path).or_else(|_| std::path::absolute(path));
+        found.unwrap_or_else(|_| path.to_owned())
+    };
+    real(folder).starts_with(real(data))
 }
 
 /// Makes the source that was judged.

@@ -77,6 +77,10 @@ fn a_backup_goes_to_a_new_folder_only_or_to_standard_output() {
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     fs::write(at("backup.tar"), &output.stdout).unwrap();
     assert_eq!(restore(text(&at("backup.tar")), &at("from-file")).1, whole);
+    for name in ["store", "store/db", "tree", "tree/0"] {
+        let mode = fs::metadata(at("from-file").join(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{name} is for its owner only");
+    }
     assert_eq!(restore_piped(&output.stdout, &at("from-pipe")).1, whole);
     // Other tools read it as well.
     let listed = Command::new("tar").arg("tf").arg(at("backup.tar")).output().unwrap();
@@ -102,6 +106,23 @@ fn a_backup_goes_to_a_new_folder_only_or_to_standard_output() {
     let (code, _, told) = restore(text(&at("copy")), &at("lacking"));
     assert!(matches!(code, 1 | 2) && told.contains("copy") && !at("lacking").exists(), "{told}");
     assert_eq!(fs::read_dir(around.path()).unwrap().count(), 5, "nothing is left over");
+}
+
+#[test]
+fn a_backup_whose_reader_leaves_has_failed() {
+    let around = tempfile::tempdir().unwrap();
+    let server = Server::start(&around.path().join("data"));
+    // More than a pipe holds, and not compressible.
+    let name: String =
+        (0..100_000_u32).map(|n| format!("{:08x}", n.wrapping_mul(2_654_435_761))).collect();
+    server.deliver(&event(1, &name));
+    let mut command = Command::new(binary());
+    command.args(["backup", "--out", "-"]).env("ROLLCALL_URL", &server.url);
+    command.env("ROLLCALL_API_KEY", API_KEY).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    drop(child.stdout.take());
+    let (code, _, told) = said(&child.wait_with_output().unwrap());
+    assert!(code == 2 && told.contains("has left before the end"), "{code} {told}");
 }
 
 /// Restores from standard input.
