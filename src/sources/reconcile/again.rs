@@ -12,6 +12,7 @@ use super::listing::{Lister, Look, Seen, ids_of, key_of};
 use super::ours::{Ours, shape_of};
 use super::plan::{Candidate, DirectoryPlan, Merge};
 use super::progress::DifferentKind;
+use super::record::own_directory;
 use super::shown::Found;
 use super::sort::{Entry, Sorted, Spool, Texts, Unsorted};
 use super::trouble::Trouble;
@@ -61,6 +62,9 @@ impl Answer {
 /// Asks the source again.
 pub(super) struct SecondLook<'a> {
     pub(super) lister: &'a Lister<'a>,
+    /// The log before the source was listed.
+    pub(super) before: Cut,
+    /// The log with which the lists were compared.
     pub(super) cut: Cut,
     pub(super) folder: &'a Path,
     /// The organization of each directory.
@@ -154,10 +158,39 @@ impl SecondLook<'_> {
                 self.lister.progress.doubt(directory, format!("{what} {id}: {error}"));
                 Answer::Undecided
             }
+            Look::Present { object, .. }
+                if own_directory(&object).is_none_or(|own| own == directory)
+                    && self.is_unlisted_group(kind, directory, entry)? =>
+            {
+                Answer::Undecided
+            }
             Look::Present { object, asked_at } => {
                 Answer::Present(self.seen(kind, directory, &object, asked_at, texts)?)
             }
         })
+    }
+
+    /// Tells if a group that is there was known before the lists, which lack it: its users were not
+    /// listed. Events tell those of one that has come since. Notes the doubt.
+    fn is_unlisted_group(
+        &self,
+        kind: HeldKind,
+        directory: &str,
+        entry: &Entry,
+    ) -> Result<bool, Trouble> {
+        if kind != HeldKind::Group || Candidate::decode(&entry.value)? != Candidate::MissingThere {
+            return Ok(false);
+        }
+        let [_, id] = ids_of(&entry.key)?;
+        let engine = self.lister.engine()?;
+        let known = Ours { engine: &engine, cut: self.before }.holding(kind, id);
+        let is_unlisted = known.is_some_and(|known| known.directory == directory);
+        if is_unlisted {
+            let reason =
+                format!("the list of its groups lacks group {id}, which answers by itself");
+            self.lister.progress.doubt(directory, reason);
+        }
+        Ok(is_unlisted)
     }
 
     fn seen(
@@ -216,6 +249,7 @@ impl SecondLook<'_> {
                 return Ok(());
             }
             let answer = match found {
+                Some(_) if self.is_unlisted_group(kind, directory, entry)? => Answer::Undecided,
                 Some(seen) => Answer::Present(seen),
                 None if !clean => Answer::Undecided,
                 None if is_held => Answer::Absent { asked_at: began_at },

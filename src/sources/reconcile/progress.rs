@@ -11,6 +11,7 @@ use rollcall_projections::{HeldKind, Millis, Seq};
 use serde::{Deserialize, Serialize};
 
 use super::details::Details;
+use super::plan::SortedLists;
 
 /// The differences of a run that are kept in memory; further ones are in a file.
 pub const DIFFERENCES_KEPT: usize = 1000;
@@ -277,6 +278,14 @@ impl Progress {
 
     pub(super) fn count_membership(&self) {
         self.now.lock().compared.memberships += 1;
+    }
+
+    /// Sets the numbers of listed things, each of which counts once, also where it was listed twice.
+    pub(super) fn set_listed(&self, lists: &SortedLists) {
+        let mut now = self.now.lock();
+        now.compared.groups = lists.groups.count;
+        now.compared.users = lists.users.count;
+        now.compared.memberships = lists.members.count;
     }
 
     pub(super) fn count_directory(&self) {

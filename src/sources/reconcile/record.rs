@@ -240,11 +240,10 @@ impl<'a> Recorder<'a> {
         Ok(())
     }
 
-    /// Returns the reason why an absence in a directory is not recorded.
-    fn held_absence(&self, directory: &str) -> Option<HeldReason> {
-        let is_undecided = self.outcome.undecided.contains(directory);
-        let guarded = self.is_guarded(directory).then_some(HeldReason::Guard);
-        guarded.or(is_undecided.then_some(HeldReason::NewerEvent))
+    /// Tells if an absence in a directory is no difference: the directory is undecided. What the
+    /// guard holds is shown all the same.
+    fn is_doubtful_absence(&self, directory: &str) -> bool {
+        self.outcome.undecided.contains(directory) && !self.is_guarded(directory)
     }
 
     pub(super) fn note_undecided(&mut self, directory: &str) {
@@ -264,7 +263,10 @@ impl<'a> Recorder<'a> {
         let Some(holding) = holding.filter(|holding| holding.directory == directory) else {
             return Ok(());
         };
-        let guarded = self.held_absence(directory);
+        if self.is_doubtful_absence(directory) {
+            return Ok(());
+        }
+        let guarded = self.is_guarded(directory).then_some(HeldReason::Guard);
         // What the list shows and the thing itself denies is not judged in this run.
         let held = guarded.or(was_listed.then_some(HeldReason::NewerEvent));
         let how = HowDifferent::MissingThere;
@@ -375,11 +377,12 @@ impl<'a> Recorder<'a> {
         let ends = [(DifferentKind::User, user), (DifferentKind::Group, group)];
         if ends.iter().any(|(kind, id)| self.ended.contains(&key_of_end(*kind, id)))
             || self.ended_with_directory(user)
+            || self.is_doubtful_absence(directory)
         {
             return Ok(());
         }
         let is_undecided = self.undecided_users.contains(&fingerprint(user));
-        let held = self.held_absence(directory);
+        let held = self.is_guarded(directory).then_some(HeldReason::Guard);
         let held = held.or(is_undecided.then_some(HeldReason::NewerEvent));
         self.membership(directory, group, user, HowDifferent::MissingThere, held, asked_at)
     }

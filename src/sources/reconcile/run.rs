@@ -30,6 +30,12 @@ use crate::time;
 /// The reason why a directory that is not listed may be there all the same.
 const DIRECTORIES_UNCLEAN: &str = "the list of directories has an object without a usable id";
 
+/// The reason why a directory is undecided that only its own look shows.
+const DIRECTORY_NOT_LISTED: &str = "the list of directories lacks it, and it answers by itself";
+
+/// The same in a run of one directory, whose list is not asked for.
+const DIRECTORY_NOT_FOUND_AT_FIRST: &str = "the source knew no such directory, and then showed it";
+
 /// What a run compares, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scope {
@@ -90,6 +96,10 @@ impl Running<'_> {
     /// Compares everything, and returns the state in which the run ends.
     pub(super) fn run(&self) -> Result<RunState, Trouble> {
         self.pull()?;
+        let before = {
+            let engine = engine_of(self.engine)?;
+            Ours::now(&engine).cut
+        };
         let mut lists = Lists::new(self.folder)?;
         let mut directories = self.list(&mut lists)?;
         self.pull()?;
@@ -97,6 +107,7 @@ impl Running<'_> {
         let Lists { groups, users, members, mut texts, moved } = lists;
         let lists =
             SortedLists { groups: groups.sort()?, users: users.sort()?, members: members.sort()? };
+        self.progress.set_listed(&lists);
         let engine = engine_of(self.engine)?;
         let cut = Ours::now(&engine).cut;
         let candidates = self.plan(&engine, cut, &lists, &moved, &mut directories.works)?;
@@ -104,7 +115,7 @@ impl Running<'_> {
         let mut held = self.held(&directories.works, earlier.all);
         drop(engine);
         self.progress.begin(Step::LookingAgain);
-        let answers = self.look(cut, &candidates, &mut directories, &held, &mut texts)?;
+        let answers = self.look([before, cut], &candidates, &mut directories, &held, &mut texts)?;
         if directories.works.values().any(|work| work.plan.doubted != Doubted::default())
             || directories.works.values().any(|work| work.now.is_some())
         {
@@ -277,10 +288,11 @@ impl Running<'_> {
         compared().filter(|(_, work)| too_many(work)).map(|(id, _)| id.clone()).collect()
     }
 
-    /// Asks again about what differs.
+    /// Asks again about what differs. The first cut is that before the lists, the other that with
+    /// which they were compared.
     fn look(
         &self,
-        cut: Cut,
+        [before, cut]: [Cut; 2],
         candidates: &Candidates,
         directories: &mut Directories,
         held: &HashSet<String>,
@@ -292,6 +304,7 @@ impl Running<'_> {
         let lister = self.lister(shown);
         let look = SecondLook {
             lister: &lister,
+            before,
             cut,
             folder: self.folder,
             homes: &homes,
@@ -371,8 +384,7 @@ impl Running<'_> {
         let Directories { works, deleted_here, shown } = directories;
         let homes = homes(works);
         let mut recorder = Recorder::new(self, engine, held, &homes, shown);
-        for (id, _) in works.iter().filter(|(_, work)| !work.listed.is_clean(work.their.is_some()))
-        {
+        for (id, _) in works.iter().filter(|(_, work)| !work.is_clean()) {
             recorder.note_undecided(id);
         }
         for (kind, candidates, answers) in [
@@ -413,8 +425,14 @@ impl Running<'_> {
     ) -> Result<RunState, Trouble> {
         let mut clean = Vec::new();
         for (id, work) in works.iter().filter(|(id, _)| !self.progress.has_failed(id)) {
-            let is_clean =
-                work.listed.is_clean(work.their.is_some()) && !outcome.undecided.contains(id);
+            let is_clean = work.is_clean() && !outcome.undecided.contains(id);
+            if work.is_unlisted() {
+                let reason = match self.scope.directory {
+                    None => DIRECTORY_NOT_LISTED,
+                    Some(_) => DIRECTORY_NOT_FOUND_AT_FIRST,
+                };
+                self.progress.doubt(id, reason.into());
+            }
             if is_clean {
                 self.progress.set(id, DirectoryState::Clean);
             } else {
@@ -518,6 +536,19 @@ impl Work {
         memberships.end_again(is_gone, ending.memberships, moved.memberships);
     }
 
+    /// Tells if the source has it, although it did not list it: nothing in it was listed either.
+    fn is_unlisted(&self) -> bool {
+        self.their.is_none() && self.now.as_ref().is_some_and(|now| now.their.is_some())
+    }
+
+    /// Tells if everything in it was listed without doubt. One that is gone has no lists.
+    fn is_clean(&self) -> bool {
+        match self.their {
+            Some(_) => self.listed.is_clean(),
+            None => !self.is_unlisted(),
+        }
+    }
+
     /// Tells if it is asked for again: what no record ever named is asked for once.
     fn is_doubted(&self) -> bool {
         self.now.is_some() && self.was_named
@@ -525,9 +556,9 @@ impl Work {
 }
 
 impl Listed {
-    /// Tells if everything of a directory was listed without doubt. One that is gone has no lists.
-    fn is_clean(&self, is_there: bool) -> bool {
-        !is_there || (self.groups_clean && self.users_clean && self.undecided_groups.is_empty())
+    /// Tells if everything of a directory was listed without doubt.
+    fn is_clean(&self) -> bool {
+        self.groups_clean && self.users_clean && self.undecided_groups.is_empty()
     }
 }
 

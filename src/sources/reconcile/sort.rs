@@ -38,6 +38,8 @@ pub(crate) struct Unsorted<'f> {
 #[derive(Debug)]
 pub(crate) struct Sorted {
     file: File,
+    /// The number of its entries.
+    pub(crate) count: u64,
 }
 
 impl<'f> Unsorted<'f> {
@@ -84,7 +86,7 @@ impl<'f> Unsorted<'f> {
             heads.extend(run.next().transpose()?.map(|entry| Reverse((entry, number))));
         }
         let mut file = BufWriter::with_capacity(BUFFER_BYTES, tempfile::tempfile_in(self.folder)?);
-        let mut held: Option<Entry> = None;
+        let (mut held, mut count): (Option<Entry>, u64) = (None, 0);
         while let Some(Reverse((entry, number))) = heads.pop() {
             if let Some(run) = runs.get_mut(number) {
                 heads.extend(run.next().transpose()?.map(|entry| Reverse((entry, number))));
@@ -93,12 +95,14 @@ impl<'f> Unsorted<'f> {
                 && held.as_ref().is_some_and(|entry| entry.key != before.key)
             {
                 write_entry(&mut file, &before)?;
+                count += 1;
             }
         }
         if let Some(last) = held {
             write_entry(&mut file, &last)?;
+            count += 1;
         }
-        Ok(Sorted { file: file.into_inner()? })
+        Ok(Sorted { file: file.into_inner()?, count })
     }
 }
 
@@ -116,22 +120,24 @@ impl Sorted {
 #[derive(Debug)]
 pub(crate) struct Spool {
     file: BufWriter<File>,
+    count: u64,
 }
 
 impl Spool {
     pub(crate) fn new(folder: &Path) -> io::Result<Spool> {
         let file = tempfile::tempfile_in(folder)?;
-        Ok(Spool { file: BufWriter::with_capacity(BUFFER_BYTES, file) })
+        Ok(Spool { file: BufWriter::with_capacity(BUFFER_BYTES, file), count: 0 })
     }
 
     /// Adds an entry, whose key is after all before it.
     pub(crate) fn add(&mut self, key: &[u8], value: &[u8]) -> io::Result<()> {
+        self.count += 1;
         write_entry(&mut self.file, &Entry { key: key.into(), added: 0, value: value.into() })
     }
 
     /// Ends the list.
     pub(crate) fn finish(self) -> io::Result<Sorted> {
-        Ok(Sorted { file: self.file.into_inner()? })
+        Ok(Sorted { file: self.file.into_inner()?, count: self.count })
     }
 }
 
@@ -241,6 +247,7 @@ mod tests {
             list.add(key.into(), value.into()).unwrap();
         }
         let sorted = list.sort().unwrap();
+        assert_eq!(sorted.count, 4);
         for _ in 0..2 {
             let entries: Vec<(Vec<u8>, Vec<u8>)> = sorted
                 .entries()

@@ -8,7 +8,7 @@ use super::reconciling::{D, add_directory, imported, source_with_users, start, u
 use crate::kit::server::{API_KEY, Server, binary, now_ms};
 use crate::kit::source::faulty::{Fault, Faulty};
 use crate::kit::source::http::Reply;
-use crate::kit::source::objects::event;
+use crate::kit::source::objects::{event, group};
 use crate::kit::source::reconciling::{assert_in_step, differences, reconcile, whole};
 use crate::kit::source::stand_in::SOURCE_KEY;
 
@@ -197,4 +197,118 @@ fn a_membership_of_a_user_who_is_not_known_is_held() {
     let run = reconcile(&server, &whole());
     assert_eq!(run["state"], "completed", "{run}");
     assert_in_step(&server, &source.url, SOURCE_KEY);
+}
+
+/// The unlisted directory or group as the last run tells it, in the run, its record and the command.
+#[track_caller]
+fn assert_undecided(server: &Server, run: &Value, told: &str, clean: &Value) {
+    assert_eq!((&run["state"], &run["recorded"]), (&json!("failed"), &json!(0)), "{run}");
+    assert_eq!(run["directories"][0], json!({ "id": D, "state": "undecided", "error": told }));
+    assert_eq!(differences(run), [""; 0]);
+    let ends = server.get("/events?events=rollcall.reconciliation.completed").json();
+    let records = ends["data"].as_array().unwrap();
+    let of_run = records.iter().find(|record| record["id"] == run["id"]);
+    let shown = of_run.map_or(json!(null), |record| record["data"]["clean_directories"].clone());
+    assert_eq!(&shown, clean);
+    let (code, said) = command(server, &[]);
+    assert!(code == Some(2) && said.contains(told) && !said.contains("in step"), "{code:?} {said}");
+}
+
+/// Leaves the objects with these ids out of lists.
+fn without(ids: &'static [&str]) -> Fault {
+    Fault::Rewrite(Box::new(move |mut reply: Reply| {
+        let mut page: Value = serde_json::from_slice(&reply.body).unwrap();
+        let items = page["data"].as_array_mut().unwrap();
+        items.retain(|item| ids.iter().all(|id| item["id"] != **id));
+        reply.body = page.to_string().into_bytes();
+        reply
+    }))
+}
+
+#[test]
+fn a_directory_that_is_there_and_not_listed_is_undecided_and_no_sighting() {
+    let told = "the list of directories lacks it, and it answers by itself";
+    let (source, data) = (source_with_users(5), tempfile::tempdir().unwrap());
+    add_directory(&source, "directory_2", 2);
+    let faulty = Faulty::before(&source.url);
+    let server = imported(data.path(), &faulty.url);
+    let import = server.get("/rollcall/v1/reconciliations").json()["data"][0].clone();
+    // Its user has gone: a run that did not list the directory has not seen it.
+    source.contents().remove_user(&user_id(3));
+    faulty.fail("/directories?", u32::MAX, without(&[D]));
+    let run = reconcile(&server, &whole());
+    assert_undecided(&server, &run, told, &json!(["directory_2"]));
+    // Nothing is listed at all: no directory is clean, so that the run has no record.
+    faulty.heal();
+    faulty.fail("/directories?", u32::MAX, Fault::EmptyList);
+    let run = reconcile(&server, &whole());
+    assert_undecided(&server, &run, told, &json!(null));
+    let states = run["directories"].as_array().unwrap().iter().map(|one| &one["state"]);
+    assert_eq!(states.collect::<Vec<_>>(), ["undecided", "undecided"]);
+    faulty.heal();
+    let run = reconcile(&server, &whole());
+    assert_eq!(differences(&run), [format!("user missing_there {} [] recorded", user_id(3))]);
+    let losses = server.get("/rollcall/v1/deprovisionings").json();
+    let not_before = losses["data"][0]["not_before"].as_str().unwrap();
+    // The import saw the user last, and the runs that did not list it say nothing.
+    let finished = import["finished_at"].as_str().unwrap();
+    assert!(not_before <= finished, "{losses} {import}");
+    assert_in_step(&server, &source.url, SOURCE_KEY);
+}
+
+#[test]
+fn a_group_that_is_there_and_not_listed_leaves_its_directory_undecided() {
+    let told = format!("the list of its groups lacks group {CREW}, which answers by itself");
+    let (source, data) = (source_with_users(5), tempfile::tempdir().unwrap());
+    let faulty = Faulty::before(&source.url);
+    let server = imported(data.path(), &faulty.url);
+    // Its users are not listed, so that this is not found.
+    source.contents().members.remove(&(CREW.into(), user_id(3)));
+    faulty.fail("/directory_groups?", u32::MAX, without(&[CREW]));
+    let run = reconcile(&server, &whole());
+    assert_undecided(&server, &run, &told, &json!(null));
+    faulty.heal();
+    let run = reconcile(&server, &whole());
+    let line = format!("membership missing_there {CREW}+{} [] recorded", user_id(3));
+    assert_eq!(differences(&run), [line]);
+    assert_in_step(&server, &source.url, SOURCE_KEY);
+}
+
+#[test]
+fn a_group_that_has_come_since_the_list_is_no_doubt() {
+    let (source, data) = (source_with_users(5), tempfile::tempdir().unwrap());
+    let faulty = Faulty::before(&source.url);
+    let server = imported(data.path(), &faulty.url);
+    let shared = source.shared();
+    let comes = Fault::Before(Box::new(move || {
+        let (at, mut contents) = (now_ms(), shared.lock().unwrap());
+        let came = group("directory_group_new", D, "New", at);
+        contents.put_group(came.clone());
+        contents.list_event(&event("event_new", "dsync.group.created", at, &came));
+    }));
+    // The groups are listed by then.
+    faulty.fail("/directory_users?directory=", 1, comes);
+    let run = reconcile(&server, &whole());
+    assert_eq!((&run["state"], differences(&run)), (&json!("completed"), vec![]), "{run}");
+    assert_in_step(&server, &source.url, SOURCE_KEY);
+}
+
+#[test]
+fn what_is_listed_twice_counts_once() {
+    let (source, data) = (source_with_users(12), tempfile::tempdir().unwrap());
+    let faulty = Faulty::before(&source.url);
+    for list in ["/directories?", "/directory_groups?", "/directory_users?"] {
+        let twice = Fault::Rewrite(Box::new(|mut reply: Reply| {
+            let mut page: Value = serde_json::from_slice(&reply.body).unwrap();
+            let items = page["data"].as_array_mut().unwrap();
+            items.extend(items.first().cloned());
+            reply.body = page.to_string().into_bytes();
+            reply
+        }));
+        faulty.fail(list, u32::MAX, twice);
+    }
+    let server = imported(data.path(), &faulty.url);
+    let run = reconcile(&server, &whole());
+    let once = json!({ "directories": 1, "groups": 1, "users": 12, "memberships": 12 });
+    assert_eq!((&run["compared"], differences(&run)), (&once, vec![]));
 }
