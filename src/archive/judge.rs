@@ -6,7 +6,7 @@ use rollcall_projections::Seq;
 
 use super::part_of;
 use crate::log::{
-    ArchivePlace, ArchiveSegment, ArchivedRecord, BATCH_BYTES_MAX, BATCH_EVENTS_MAX, Log,
+    ArchivePlace, ArchiveSegment, ArchivedRecord, BATCH_BYTES_MAX, BATCH_EVENTS_MAX, History,
     PlaceError, ReadError, Record, logs_in, read_segment, segments_in,
 };
 use crate::notary::{Note, origin};
@@ -82,8 +82,8 @@ impl ArchiveFault {
 /// # Errors
 /// A contradiction; or a fault of the archive, which does not keep a log from going on, but leaves
 /// open whether a new one is the right one.
-pub fn judge_start(place: &ArchivePlace, log: Option<&dyn Log>) -> Result<(), ArchiveFault> {
-    let own = log.map(|log| part_of(place, log.identity().log_id));
+pub fn judge_start(place: &ArchivePlace, log: Option<&dyn History>) -> Result<(), ArchiveFault> {
+    let own = log.map(|log| part_of(place, log.log_id()));
     if let (Some(log), Some(own)) = (log, &own)
         && !own.files()?.is_empty()
     {
@@ -112,7 +112,7 @@ pub(super) enum Newest {
 ///
 /// # Errors
 /// A contradiction, or what cannot be read.
-pub(super) fn judge_newest(part: &ArchivePlace, log: &dyn Log) -> Result<Newest, ArchiveFault> {
+pub(super) fn judge_newest(part: &ArchivePlace, log: &dyn History) -> Result<Newest, ArchiveFault> {
     let newest = segments_in(part)?.into_iter().max_by_key(|(seqs, _)| *seqs.end());
     let Some((seqs, name)) = newest else { return Ok(Newest::Nothing) };
     let (last, head) = (*seqs.end(), log.head());
@@ -136,10 +136,10 @@ pub(super) fn judge_newest(part: &ArchivePlace, log: &dyn Log) -> Result<Newest,
 pub(super) fn judge_segment(
     segment: &ArchiveSegment,
     at: &str,
-    log: &dyn Log,
+    log: &dyn History,
 ) -> Result<(), ArchiveFault> {
     let differs = |seq| ArchiveFault::Differs { at: at.to_owned(), seq };
-    let log_id = log.identity().log_id;
+    let log_id = log.log_id();
     let (mut last, mut read) = (0, Vec::new().into_iter());
     for archived in &segment.records {
         last = archived.seq;

@@ -8,7 +8,7 @@ use super::Failure;
 use super::publish::Publish;
 use crate::archive::{self, ArchiveFault, Archiver};
 use crate::engine::Engine;
-use crate::log::{ArchivePlace, Log};
+use crate::log::{ArchivePlace, History, Log};
 
 /// The places that get copies.
 pub(super) struct Copies {
@@ -48,7 +48,7 @@ const FORK: &str = "or start once with --accept-fork, which goes on without thos
 /// before a log is begun.
 pub(super) fn judge_start(
     copies: &Copies,
-    log: Option<&dyn Log>,
+    log: Option<&dyn History>,
     data: &Path,
 ) -> Result<(), Failure> {
     if let Some(place) = copies.place()
@@ -76,7 +76,7 @@ pub(super) fn judge_published(
 /// Returns true if the log contradicts what its archive or a published checkpoint says of it, so
 /// that it must become another log to go on.
 pub(super) fn contradicts(copies: &Copies, log: &dyn Log) -> bool {
-    let judged = copies.place().map(|place| archive::judge_start(place, Some(log)));
+    let judged = copies.place().map(|place| archive::judge_start(place, Some(&log)));
     let by_archive = matches!(judged, Some(Err(fault)) if fault.needs_another_id());
     by_archive || copies.publish.contradicts(log)
 }

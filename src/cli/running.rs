@@ -548,12 +548,17 @@ impl Folder {
         signing: &Signing,
         data: &Path,
         clock: &Clock,
+        copies: &Copies,
     ) -> Result<(Arc<dyn Log>, Option<ToScrub>), Failure> {
         Ok(match self {
             Folder::ToServe(unrecovered) => {
                 let checked = unrecovered.check(&|_| {}).map_err(open_failure)?;
                 refuse_clock(checked.recorded_at(), clock.now_ms(), conditions.accept_clock)?;
                 signing.check(&checked, data)?;
+                // A folder without a log was judged before.
+                if checked.log_id().is_some() && !conditions.accept_fork {
+                    judge_start(copies, Some(&checked), data)?;
+                }
                 let opened = DiskLog::open(checked, conditions.disk_reserve_bytes);
                 let log = Arc::new(opened.map_err(open_failure)?);
                 (log.clone(), conditions.scrub.map(|pace| (log, pace)))
@@ -617,15 +622,13 @@ impl Opening<'_> {
             judge_start(copies, None, data)?;
         }
         let clock = Clock::of_this_machine();
-        let (mut log, mut to_scrub) = folder.recover(conditions, signing, data, &clock)?;
-        if !conditions.accept_fork {
-            judge_start(copies, Some(&*log), data)?;
-        } else if contradicts(copies, &*log) {
+        let (mut log, mut to_scrub) = folder.recover(conditions, signing, data, &clock, copies)?;
+        if conditions.accept_fork && contradicts(copies, &*log) {
             drop((log, to_scrub));
             signing.after_fork(&begin_anew(data)?)?;
             let folder = Unrecovered::open(data, caches.store).map_err(open_failure)?;
             let folder = Folder::ToServe(folder);
-            (log, to_scrub) = folder.recover(conditions, signing, data, &clock)?;
+            (log, to_scrub) = folder.recover(conditions, signing, data, &clock, copies)?;
         }
         let head = log.head();
         if head > 0 {

@@ -213,6 +213,55 @@ impl Record {
     }
 }
 
+/// The records of a log, open or not, and its tree.
+pub trait History {
+    /// Returns the id of the log.
+    fn log_id(&self) -> LogId;
+
+    /// Returns the seq of the newest record.
+    fn head(&self) -> Seq;
+
+    /// Returns records after a seq: see [`Log::read`].
+    ///
+    /// # Errors
+    /// Those of [`Log::read`].
+    fn read(
+        &self,
+        after: Seq,
+        events_max: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<Record>, ReadError>;
+
+    /// Returns the tree hash over the first `size` records.
+    ///
+    /// # Errors
+    /// [`ReadError::Absent`] past the head.
+    fn root(&self, size: Seq) -> Result<[u8; 32], ReadError>;
+}
+
+impl History for &dyn Log {
+    fn log_id(&self) -> LogId {
+        self.identity().log_id
+    }
+
+    fn head(&self) -> Seq {
+        Log::head(*self)
+    }
+
+    fn read(
+        &self,
+        after: Seq,
+        events_max: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<Record>, ReadError> {
+        Log::read(*self, after, events_max, bytes_max)
+    }
+
+    fn root(&self, size: Seq) -> Result<[u8; 32], ReadError> {
+        Log::root(*self, size)
+    }
+}
+
 /// The log behind a small, blocking interface. One thread appends; any number read.
 ///
 /// Seqs are 1, 2, 3 … without gaps. There is no delete, update, truncate or compact.

@@ -20,7 +20,7 @@ use super::sled_log::SledLog;
 use super::stopped::{StoppedFolder, was_never_used};
 use super::store::{self, Blocks, Store, StoreError};
 use super::tiles::{Repair, Tiles};
-use super::{DurableHead, LogId, ReadError, Record, check_in_tree};
+use super::{DurableHead, History, LogId, ReadError, Record, check_in_tree};
 
 /// Why a data folder does not open.
 #[derive(Debug, thiserror::Error)]
@@ -334,6 +334,34 @@ impl Checked {
         repair_slots(&mut acknowledgements, &slots, store.log_id, &recovered)
             .map_err(|error| OpenError::io(folder.join("checkpoint"), error))?;
         Ok(SledLog::new(store, tiles, acknowledgements, recovered, durable_head))
+    }
+}
+
+/// A folder without a log has no records and no id yet.
+impl History for Checked {
+    fn log_id(&self) -> LogId {
+        Checked::log_id(self).unwrap_or_default()
+    }
+
+    fn head(&self) -> Seq {
+        Checked::head(self)
+    }
+
+    fn read(
+        &self,
+        after: Seq,
+        events_max: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<Record>, ReadError> {
+        let stopped = self.unrecovered.stopped.as_ref();
+        let read = |stopped: &StoppedFolder| {
+            stopped.store.read(after, Checked::head(self), events_max, bytes_max)
+        };
+        stopped.map_or_else(|| Ok(Vec::new()), read)
+    }
+
+    fn root(&self, size: Seq) -> Result<[u8; 32], ReadError> {
+        Checked::root(self, size)
     }
 }
 

@@ -274,9 +274,11 @@ fn a_log_that_lacks_what_its_archive_holds_does_not_start_unless_that_is_accepte
     let whole = root(&server, 6);
     assert_eq!(server.stop(), 0);
     let held = contents(&archive);
-    // An older copy of the log.
+    // An older copy of the log. A refused start leaves it as it was.
+    let before = contents(&older);
     let (code, told) = refused_start(&older, &options).unwrap();
     assert_eq!(code, 2, "{told}");
+    assert!(contents(&older) == before, "{told}");
     let advice = format!("`rollcall restore --from {} --data NEW`", text(&archive));
     assert!(told.contains("holds 6 records") && told.contains(&advice), "{told}");
     assert!(told.contains("--accept-fork"), "{told}");
@@ -284,9 +286,16 @@ fn a_log_that_lacks_what_its_archive_holds_does_not_start_unless_that_is_accepte
     let server = Server::start(&other);
     deliver(&server, 10..14);
     assert_eq!(server.stop(), 0);
+    let before = contents(&other);
     let (code, told) = refused_start(&other, &options).unwrap();
     assert_eq!(code, 2, "{told}");
+    assert!(contents(&other) == before, "{told}");
     assert!(told.contains("another record") && told.contains(&advice), "{told}");
+    // An archive in the data folder would be lost with it.
+    let inside = older.join("archive");
+    fs::create_dir(&inside).unwrap();
+    let (code, told) = refused_start(&older, &["--archive", text(&inside)]).unwrap();
+    assert!(code == 1 && told.contains("is in the data folder"), "{code} {told}");
     // A new folder, as after the loss of a disk: it is not even made.
     let (code, told) = refused_start(&empty, &options).unwrap();
     assert_eq!((code, empty.exists()), (2, false), "{told}");
