@@ -44,9 +44,9 @@ pub struct LinkResult {
 /// The difference that setting a link makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LinkOutcome {
-    /// It was not there.
+    /// It was not there, or one was that contradicts it.
     Set,
-    /// It was there already.
+    /// It was there already, and none that contradicts it.
     Unchanged,
     /// No known event names the user, or says in which directory it is.
     UnknownUser,
@@ -186,9 +186,12 @@ impl<'v> Draft<'v> {
         let Some(directory) = result.directory.clone() else { return result };
         let LinkPair { app_user, user } = result.pair.clone();
         let former = self.app_user_of(&user);
-        // One that is there ends nothing, also where its user has moved to another one of the same
-        // application user: else a list of links that names both could not be set twice.
-        if former.as_ref() == Some(&app_user) {
+        let mut contradicting = self.users_in(&app_user, &directory);
+        contradicting.retain(|other| *other != user);
+        let is_there = former.as_ref() == Some(&app_user);
+        // One that is there is set anew if a user who has moved contradicts it: a record must say
+        // that this one's link has ended.
+        if is_there && contradicting.is_empty() {
             result.outcome = LinkOutcome::Unchanged;
             let is_folded = !self.of_user.contains_key(&user);
             let link = self.views.link_of_user(&user, Cut::LATEST).filter(|_| is_folded);
@@ -196,12 +199,12 @@ impl<'v> Draft<'v> {
             result.seq = link.map(|link| link.seq);
             return result;
         }
-        for user in self.users_in(&app_user, &directory) {
+        for user in contradicting {
             let pair = LinkPair { app_user: app_user.clone(), user };
             self.end(&pair);
             result.ended.push(pair);
         }
-        if let Some(app_user) = former {
+        if let Some(app_user) = former.filter(|_| !is_there) {
             let pair = LinkPair { app_user, user: user.clone() };
             self.end(&pair);
             result.ended.push(pair);

@@ -72,7 +72,8 @@ pub(crate) const SET: Operation = Operation {
     name: "setLinks",
     about: "Links a directory user to a user of the application, or several, one after the other. \
         A link ends the other link of the directory user, and the other links of the \
-        application user with users who are in the same directory then. One that is there already is not recorded again. Of a list, \
+        application user with users who are in the same directory then. One that is there already is recorded \
+        again only if it ends another one, of a user who has moved. Of a list, \
         those of unknown users are left out, and the answer says so.",
     parameters: &[DRY_RUN],
     access: Access::keyed(Scope::Operate, Bound::Own),

@@ -166,7 +166,7 @@ fn what_is_there_already_is_not_recorded_again() {
 }
 
 #[test]
-fn a_link_set_again_after_a_move_is_there_already() {
+fn a_link_set_again_after_a_move_ends_the_other_one_of_the_directory() {
     let folder = tempfile::tempdir().unwrap();
     let server = crate::kit::server::Server::start(folder.path());
     for (_, body) in companies() {
@@ -178,14 +178,33 @@ fn a_link_set_again_after_a_move_is_there_already() {
     server.deliver(&user("updated", "a1", "db", 7).1);
     // The move itself ends no link.
     assert_eq!(listed(&server.get(LINKS).json()), ["ann=a1", "ann=b1"]);
-    // Neither link is recorded again, so that a list of links can be set as often as one likes.
-    for user in ["a1", "b1", "a1"] {
-        let again = set("ann", user);
-        assert_eq!((&again["outcome"], &again["ended"]), (&json!("unchanged"), &json!([])));
-        assert_eq!(listed(&server.get(LINKS).json()), ["ann=a1", "ann=b1"]);
+    // Both are in the directory of B1 now: its link ends the other one, which takes a record.
+    let again = |answer: &Value| {
+        ["outcome", "ended", "seq", "directory_id"].map(|field| answer[field].clone())
+    };
+    let ended = json!([pair("ann", "a1")]);
+    let dry = server.put(&format!("{LINKS}?dry_run=true"), &pair("ann", "b1")).json();
+    assert_eq!(again(&dry), [json!("set"), ended.clone(), Value::Null, json!("db")]);
+    assert_eq!(again(&set("ann", "b1")), [json!("set"), ended, json!(10), json!("db")]);
+    // Once more it ends nothing, and is not recorded.
+    assert_eq!(again(&set("ann", "b1")), [json!("unchanged"), json!([]), json!(10), json!("db")]);
+    for (query, links) in [
+        ("", vec!["ann=b1"]),
+        ("?app_user_id=ann", vec!["ann=b1"]),
+        ("?directory_user_id=a1", vec![]),
+        ("?known_at=9", vec!["ann=a1", "ann=b1"]),
+        ("?known_at=10", vec!["ann=b1"]),
+    ] {
+        assert_eq!(listed(&server.get(&format!("{LINKS}{query}")).json()), links, "{query}");
     }
     let events = server.get("/events?events=rollcall.link.set").json();
-    assert_eq!(events["data"].as_array().unwrap().len(), 2);
+    assert_eq!(events["data"].as_array().unwrap().len(), 3);
+    // A list that names both is set one after the other, so that the last one stays.
+    let both = json!({ "links": [pair("ann", "a1"), pair("ann", "b1")] });
+    let results = server.put(LINKS, &both).json();
+    assert_eq!(results["data"][0]["ended"], json!([pair("ann", "b1")]));
+    assert_eq!(results["data"][1]["ended"], json!([pair("ann", "a1")]));
+    assert_eq!(listed(&server.get(LINKS).json()), ["ann=b1"]);
 }
 
 #[test]

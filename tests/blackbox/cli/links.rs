@@ -211,6 +211,36 @@ fn two_users_of_one_directory_for_one_application_user_are_refused_before_anythi
 }
 
 #[test]
+fn a_list_with_both_users_of_a_directory_after_a_move_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = company(folder.path());
+    let file = folder.path().join("links.csv");
+    let links = "user_id,directory_user_id\n7,u1\n7,v1\n";
+    assert!(link(&server, &file, links, &["set", "FILE"]).status.success());
+    let at = "2026-01-01T00:00:07.000Z";
+    server.deliver(&user("v1", "d1", "v1", at, "event_move", "dsync.user.updated"));
+    let refused = link(&server, &file, links, &["set", "FILE"]);
+    let message = format!(
+        "rollcall: `{}`: line 3: `7` is linked to another user of the same directory on line 2; \
+         nothing was set\n",
+        file.display()
+    );
+    assert_eq!((refused.status.code(), err(&refused)), (Some(1), message));
+    let pairs = || out(&ask(&server, &["link", "list", "--csv"])).lines().count() - 1;
+    assert_eq!(pairs(), 2, "the move ends no link");
+    // One of them alone decides, and can be set twice.
+    let one = "user_id,directory_user_id\n7,v1\n";
+    let set = rows(&out(&link(&server, &file, one, &["set", "FILE"])));
+    assert_eq!(
+        set,
+        ["outcome links", "set 1", "ended 1", "", "application user directory user", "ended 7 u1"]
+    );
+    assert_eq!(pairs(), 1);
+    let again = rows(&out(&link(&server, &file, one, &["set", "FILE"])));
+    assert_eq!(again, ["outcome links", "there already 1"]);
+}
+
+#[test]
 fn a_list_shows_links_at_any_moment_and_one_can_be_removed() {
     let folder = tempfile::tempdir().unwrap();
     let server = company(folder.path());

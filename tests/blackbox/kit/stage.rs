@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::kit::model::links::Link;
 use crate::kit::model::roles::{Act, Deletion};
 use crate::kit::model::{Cut, Receipt, World, read_time, rfc3339};
 use crate::kit::server::{Answer, Server, now_ms};
@@ -189,8 +188,7 @@ impl Stage {
             let status = answer.map_or(404, |answer| answer.status);
             return assert_eq!(status, 404, "{user}");
         }
-        let is_it = |link: &Link| (&*link.app_user, &*link.user) == (app_user, user);
-        if self.world.links(Cut::default()).iter().any(is_it) {
+        if self.world.is_link_set(app_user, user) {
             return assert_eq!(outcome.unwrap_or(json!("unchanged")), "unchanged", "{user}");
         }
         let act = self.link_act(answer, before);

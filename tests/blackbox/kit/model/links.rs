@@ -88,6 +88,18 @@ impl World {
         self.view(Cut::default()).home(Kind::User, user)
     }
 
+    /// True if setting a link would change nothing: it is there, and its application user has no
+    /// other user in the directory.
+    pub fn is_link_set(&self, app_user: &str, user: &str) -> bool {
+        let view = self.view(Cut::default());
+        let home = view.home(Kind::User, user);
+        let links = self.links(Cut::default()).into_iter();
+        let in_home =
+            |link: &Link| link.app_user == app_user && view.home(Kind::User, &link.user) == home;
+        let users: Vec<String> = links.filter(in_home).map(|link| link.user).collect();
+        users == [user]
+    }
+
     /// Returns the seq of the record.
     pub fn set_link(&mut self, act: Act, app_user: &str, user: &str) -> u64 {
         let directory = self.directory_to_link(user).expect("a user with a directory");
