@@ -31,7 +31,7 @@ use crate::verify::email_fingerprint;
 /// of one directory who would have the same application user, users without a match on either side,
 /// and links that would end another one: their directory user is linked to another application user,
 /// or their application user to another user of the directory. Links that are there already are not
-/// proposed again.
+/// proposed again, and a directory user who has one is not without a match.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -156,6 +156,26 @@ impl Linked {
         self.users.entry((app_user, directory)).or_default().push(user);
     }
 
+    /// Returns the rows of the users of a directory for whom the file has no match: one for each who
+    /// has a link, and one for all others.
+    fn without_match(&self, email: &str, directory: &str, users: Vec<String>) -> Vec<Match> {
+        let of = |class: Class, app_users: Vec<String>, users: Vec<String>| {
+            let directory = Some(directory.to_owned());
+            Match { app_users, users, directory, ..Match::unmatched(class, email) }
+        };
+        let (mut rows, mut others) = (Vec::new(), Vec::new());
+        for user in users {
+            match self.app_users.get(&user) {
+                Some(app_user) => rows.push(of(Class::Linked, vec![app_user.clone()], vec![user])),
+                None => others.push(user),
+            }
+        }
+        if !others.is_empty() {
+            rows.push(of(Class::UnmatchedInDirectories, Vec::new(), others));
+        }
+        rows
+    }
+
     /// Returns the class of a link between two users who match, and the links that it would end.
     fn judge(&self, app_user: &str, user: &str, directory: &str) -> (Class, Vec<Pair>) {
         let pair =
@@ -203,9 +223,7 @@ fn compare(lines: &[Line], users: &[DirectoryUser], linked: &Linked) -> Vec<Matc
     }
     for user in users {
         if user.email.trim().is_empty() {
-            let (users, directory) = (vec![user.id.clone()], Some(user.directory.clone()));
-            let unmatched = Match::unmatched(Class::UnmatchedInDirectories, "");
-            matches.push(Match { users, directory, ..unmatched });
+            matches.extend(linked.without_match("", &user.directory, vec![user.id.clone()]));
             continue;
         }
         let side = sides.entry(email_fingerprint(&user.email)).or_default();
@@ -250,14 +268,14 @@ impl Sides {
         let of_directory = |(directory, mut users): (String, Vec<String>)| {
             users.sort_unstable();
             let (class, ends) = match (&*app_users, &*users) {
-                ([], _) => (Class::UnmatchedInDirectories, Vec::new()),
+                ([], _) => return linked.without_match(&email, &directory, users),
                 ([app_user], [user]) => linked.judge(app_user, user, &directory),
                 _ => (Class::Ambiguous, Vec::new()),
             };
             let (email, app_users) = (email.clone(), app_users.clone());
-            Match { class, email, app_users, users, directory: Some(directory), ends }
+            vec![Match { class, email, app_users, users, directory: Some(directory), ends }]
         };
-        users.into_iter().map(of_directory).collect()
+        users.into_iter().flat_map(of_directory).collect()
     }
 }
 
@@ -467,6 +485,27 @@ mod tests {
         let expected = ["linked 1=a", "linked_otherwise 2=b", "unmatched_in_directories =n"];
         assert_eq!(shown(&found), expected);
         assert_eq!(ended(&found[1]), ["9=b"]);
+    }
+
+    #[test]
+    fn who_is_linked_is_not_only_in_a_directory() {
+        let directories = users(&[
+            ["a1", "d", "a@x"],
+            ["a2", "d", "a@x"],
+            ["b", "e", "b@x"],
+            ["n", "d", ""],
+            ["m", "d", ""],
+        ]);
+        let there = linked(&[["1", "a1", "d"], ["2", "b", "e"], ["3", "n", "d"]]);
+        let found = compare(&lines(&[]), &directories, &there);
+        let expected = [
+            "linked 3=n",
+            "linked 1=a1",
+            "linked 2=b",
+            "unmatched_in_directories =m",
+            "unmatched_in_directories =a2",
+        ];
+        assert_eq!(shown(&found), expected);
     }
 
     #[test]
