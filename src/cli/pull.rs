@@ -116,7 +116,10 @@ fn sentence(before: &SourceReport, after: &SourceReport) -> String {
     let differing = since(after.differs, before.differs);
     let differing = match differing {
         0 => String::new(),
-        _ => format!(", {differing} of them with another content than the log has"),
+        _ => {
+            let copies = counted(differing, "copy", "copies");
+            format!("; {copies} with another content than the log has")
+        }
     };
     format!(
         "pulled every event that `{}` has: {}, {}{differing}",
@@ -153,8 +156,7 @@ mod tests {
         let told = sentence(&report(5, 2, ""), &report(6, 2, ""));
         assert_eq!(told, "pulled every event that `https://s` has: 1 new event, 0 duplicates");
         let told = sentence(&report(5, 2, ""), &report(5, 5, ""));
-        let differing =
-            "0 new events, 3 duplicates, 1 of them with another content than the log has";
+        let differing = "0 new events, 3 duplicates; 1 copy with another content than the log has";
         assert!(told.ends_with(differing), "{told}");
         let restarted = sentence(&report(5, 9, ""), &report(3, 1, ""));
         assert!(restarted.ends_with("3 new events, 1 duplicate"), "{restarted}");

@@ -105,6 +105,8 @@ pub struct Engine {
     duplicates: AtomicU64,
     /// The duplicates among them with another content than the record of their id.
     differing: AtomicU64,
+    /// The signed webhooks among those.
+    differing_webhooks: AtomicU64,
     /// The kinds of differing duplicates that the log of this process has named.
     differing_named: Mutex<Vec<DifferingKind>>,
     /// Latched by the first batch whose outcome is unknown.
@@ -169,6 +171,7 @@ impl Engine {
             clock_is_doubted: AtomicBool::new(false),
             duplicates: AtomicU64::new(0),
             differing: AtomicU64::new(0),
+            differing_webhooks: AtomicU64::new(0),
             differing_named: Mutex::default(),
             failed: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
@@ -290,6 +293,12 @@ impl Engine {
     /// of their id. Either of the two was pulled or imported; the later one is not kept.
     pub fn differing(&self) -> u64 {
         self.differing.load(Ordering::Relaxed)
+    }
+
+    /// Returns the number of signed webhooks among the differing duplicates: the records of their ids
+    /// were pulled or imported.
+    pub fn differing_webhooks(&self) -> u64 {
+        self.differing_webhooks.load(Ordering::Relaxed)
     }
 }
 

@@ -280,6 +280,7 @@ impl Engine {
         for (kind, outcome) in kinds.iter().zip(outcomes) {
             let Outcome::Duplicate { seq, differs: true } = *outcome else { continue };
             self.differing.fetch_add(1, Ordering::Relaxed);
+            self.differing_webhooks.fetch_add(u64::from(kind.is_webhook), Ordering::Relaxed);
             let mut named = self.differing_named.lock();
             if !named.contains(kind) {
                 named.push(*kind);

@@ -104,7 +104,7 @@ fn pulled(source: &Value, now: Option<i64>) -> String {
         ["/new", "/duplicates", "/differs"].map(|name| count(source, name));
     let differs = match differs {
         0 => String::new(),
-        _ => format!(" ({differs} with another content)"),
+        _ => format!("; {} with another content", counted(differs, "copy", "copies")),
     };
     format!("{age}; since the start {new} new and {duplicates} known already{differs}")
 }

@@ -390,7 +390,7 @@ disk              63 MiB free; below 16 MiB events are refused
 role mappings     2 of 256 MiB of memory
 differing copies  2 dropped since the start; the server's log names the types
 source            https://api.workos.com: wrong: 2 differences are held; `rollcall reconcile --dry-run` shows which, why, and what to do
-  events          all pulled up to 12 s ago; since the start 3 new and 7 known already (1 with another content)
+  events          all pulled up to 12 s ago; since the start 3 new and 7 known already; 1 copy with another content
   reconciliation  3 min 0 s ago: 14 differences, 12 recorded, 2 held
 source            https://other: wrong: source_mismatch: another environment; `rollcall pull` tries again at once
   events          not all pulled yet; since the start 0 new and 0 known already

@@ -44,10 +44,9 @@ pub(crate) async fn list(
     request: HttpRequest,
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
-    Question::of(&request, &state, &LIST)?.finish()?;
-    let sources =
-        state.source.iter().map(|source| describe_source(source).to_string().into_bytes());
-    let items: Vec<Vec<u8>> = sources.collect();
+    let engine = Question::of(&request, &state, &LIST)?.finish()?;
+    let described = |source| describe_source(source, &engine).to_string().into_bytes();
+    let items: Vec<Vec<u8>> = state.source.iter().map(|source| described(source)).collect();
     Ok(respond(StatusCode::OK).body(list_body(&items, Cursors::default())))
 }
 
@@ -56,12 +55,12 @@ pub(crate) async fn pull(
     request: HttpRequest,
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
-    Question::of(&request, &state, &PULL)?.finish()?;
+    let engine = Question::of(&request, &state, &PULL)?.finish()?;
     let source = state.source.as_ref().ok_or(Code::NoSource)?;
     let requested_at = source.request_pull();
     Ok(respond(StatusCode::ACCEPTED).json(json!({
         "object": "pull_request",
         "requested_at": time::format(requested_at),
-        "source": describe_source(source),
+        "source": describe_source(source, &engine),
     })))
 }

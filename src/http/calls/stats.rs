@@ -102,7 +102,7 @@ pub(crate) async fn stats(
     let archive = archive.as_ref().map_or(Value::Null, describe_archive);
     let shown_source = state.source.as_ref().filter(|_| sight == Sight::All);
     let sources: Vec<Value> =
-        shown_source.map(|source| describe_source(source)).into_iter().collect();
+        shown_source.map(|source| describe_source(source, &engine)).into_iter().collect();
     let scrub = engine.scrub().filter(|_| sight == Sight::All);
     let scrub = scrub.as_ref().map(describe_scrub);
     let _alone = state.stats.lock().await;

@@ -55,8 +55,9 @@ pub(crate) fn describe_predecessor(same_person: &SamePerson) -> Value {
     )
 }
 
-/// Describes a source.
-pub(crate) fn describe_source(source: &Source) -> Value {
+/// Describes a source. A webhook that was dropped for its pulled or imported copy is counted with
+/// the pulled copies.
+pub(crate) fn describe_source(source: &Source, engine: &Engine) -> Value {
     let SourceMoments { cursor, caught_up_at, last_success_at, last_error } =
         source.status().moments();
     let counts = source.status().counts();
@@ -74,7 +75,7 @@ pub(crate) fn describe_source(source: &Source) -> Value {
         "pulled": counts.new + counts.duplicates,
         "new": counts.new,
         "duplicates": counts.duplicates,
-        "differs": counts.differs,
+        "differs": counts.differs + engine.differing_webhooks(),
         "held": counts.held,
         "reconciliation": source.reconciliations().first().map(|run| outline(run)),
     })

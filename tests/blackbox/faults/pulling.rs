@@ -864,10 +864,16 @@ fn two_webhooks_that_differ_conflict_whatever_was_pulled_between() {
     assert_eq!(post(&b), (json!(3), json!(true), json!(true)));
     // A pulled copy first: neither webhook is kept, so that they have nothing to conflict with.
     let [a, p, b] = ["A", "P", "B"].map(|name| named(2, name));
-    assert_eq!(pull_also(&p)["new"], 2);
+    let told = pull_also(&p);
+    assert_eq!((&told["new"], &told["differs"]), (&2.into(), &1.into()));
     for webhook in [&a, &b, &a] {
         assert_eq!(post(webhook), (json!(4), json!(true), json!(false)));
     }
+    // Each of the three is a copy that differs; one that is the same is none.
+    assert_eq!(post(&p), (json!(4), json!(true), json!(false)));
+    let sources = server.get("/rollcall/v1/sources").json();
+    assert_eq!(sources["data"][0]["differs"], 4);
+    assert_eq!(server.get("/rollcall/v1/stats").json()["differs"], 4);
     assert_eq!(server.get("/directory_users/directory_user_0002").json()["first_name"], "P");
     // A first content that cannot be used counts all the same: its pulled copy is dropped.
     let unusable = created(3, SETTLED_MS).replace("\"id\":\"directory_user_0003\",", "");
