@@ -53,6 +53,7 @@ pub(crate) const BEGIN: Operation = Operation {
     about: "Compares what the source lists with what the log holds, and records what differs.",
     access: Access::keyed(Scope::Operate, Bound::Refused),
     takes: Some("ReconciliationRequest"),
+    needs_body: false,
     gives: Gives::Begun("Reconciliation"),
     shapes: SHAPES,
     problems: &[
@@ -126,7 +127,7 @@ pub(crate) async fn begin(
     let question = Question::of(&request, &state, &BEGIN)?;
     let operator = question.operator.clone();
     let engine = question.finish()?;
-    let mut body = Body::of(payload, &state.operator_bodies).await?;
+    let mut body = Body::of_or_empty(payload, &state.operator_bodies).await?;
     let directory = body.take_text("directory");
     let dry = body.take_flag("dry_run");
     let guard = body.take_word_if_given("guard", &[("off", Guard::Off)]);

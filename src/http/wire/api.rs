@@ -37,6 +37,8 @@ pub(crate) struct Operation {
     pub(crate) takes: Option<&'static str>,
     /// The media type of that body.
     pub(crate) takes_as: &'static str,
+    /// False if that body may be left out.
+    pub(crate) needs_body: bool,
     pub(crate) gives: Gives,
     /// The headers of its answer, without those that follow from the rest.
     pub(crate) answer_headers: &'static [AnswerHeader],
@@ -129,6 +131,7 @@ impl Operation {
         cost: Cost::Low,
         takes: None,
         takes_as: "application/json",
+        needs_body: true,
         gives: Gives::One(""),
         answer_headers: &[],
         shapes: "{}",

@@ -79,6 +79,10 @@ impl BodyInFlight {
         Ok(())
     }
 
+    fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
     /// Returns the bytes, which count as long as this lives.
     pub(crate) fn take(&mut self) -> Bytes {
         std::mem::take(&mut self.bytes).freeze()
@@ -130,6 +134,15 @@ fn is_id(id: &str) -> bool {
     (1..=ID_BYTES_MAX).contains(&id.len())
 }
 
+/// Reads the body of an operator.
+async fn read_in_time(
+    payload: web::Payload,
+    all: &BodiesInFlight,
+) -> Result<BodyInFlight, Problem> {
+    let read = timeout(ANSWER_WITHIN, all.read(payload, BODY_BYTES_MAX)).await;
+    Ok(read.map_err(|_| Code::BodyTimeout)??)
+}
+
 /// The fields of a body. What is left at the end is unknown and refused.
 pub(crate) struct Body {
     fields: Map<String, Value>,
@@ -142,8 +155,25 @@ impl Body {
     /// # Errors
     /// 408 after five seconds; 413 over 1 MiB; 422 if it is not a JSON object.
     pub(crate) async fn of(payload: web::Payload, all: &BodiesInFlight) -> Result<Body, Problem> {
-        let read = timeout(ANSWER_WITHIN, all.read(payload, BODY_BYTES_MAX)).await;
-        let mut body = read.map_err(|_| Code::BodyTimeout)??;
+        Body::parse(read_in_time(payload, all).await?).await
+    }
+
+    /// Reads a body that may be left out: one without bytes has no fields.
+    ///
+    /// # Errors
+    /// Those of [`Body::of`].
+    pub(crate) async fn of_or_empty(
+        payload: web::Payload,
+        all: &BodiesInFlight,
+    ) -> Result<Body, Problem> {
+        let body = read_in_time(payload, all).await?;
+        if body.is_empty() {
+            return Ok(Body { fields: Map::new(), errors: Vec::new() });
+        }
+        Body::parse(body).await
+    }
+
+    async fn parse(mut body: BodyInFlight) -> Result<Body, Problem> {
         let bytes = body.take();
         let parse = move || serde_json::from_slice(&bytes).ok();
         let parsed = if is_small(&body) { parse() } else { blocking(parse).await? };

@@ -151,7 +151,10 @@ fn call(operation: &Operation, allowed: &str, schemas: &Value) -> Value {
     if let Some(name) = operation.takes {
         let described = json!({ "schema": reference(name), "example": example_of(name, schemas) });
         let content = json!({ operation.takes_as: described });
-        call.insert("requestBody".into(), json!({ "required": true, "content": content }));
+        call.insert(
+            "requestBody".into(),
+            json!({ "required": operation.needs_body, "content": content }),
+        );
     }
     call.insert("responses".into(), responses(operation, allowed, schemas));
     call.into()

@@ -278,7 +278,10 @@ fn what_acts_answers_to_its_own_example() {
             |key: &str, body: &str| server.send(method, &asked, key, body).status.to_string();
         assert_eq!(send("nobody", &body), "401", "{method} {path}");
         if taken {
-            for wrong in ["", "[]", r#"{"no such field":1}"#] {
+            // One that may be left out is not wrong without bytes.
+            let may_be_empty = call["requestBody"]["required"] == false;
+            for wrong in ["", "[]", r#"{"no such field":1}"#].into_iter().skip(may_be_empty.into())
+            {
                 assert_eq!(
                     send(crate::kit::server::API_KEY, wrong),
                     "422",

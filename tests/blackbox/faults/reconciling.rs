@@ -90,6 +90,27 @@ fn an_import_is_the_first_reconciliation_and_a_second_records_nothing() {
 }
 
 #[test]
+fn a_reconciliation_without_a_body_is_of_everything() {
+    let (source, data) = (source_with_users(3), tempfile::tempdir().unwrap());
+    let server = start(data.path(), &source.url);
+    let begun = server.act("post", "/rollcall/v1/reconciliations", None);
+    assert_eq!(begun.status, 202, "{}", String::from_utf8_lossy(&begun.body));
+    let run = ended(&server, begun.json()["id"].as_str().unwrap());
+    let fields = ["state", "directory", "dry_run", "guard"].map(|name| run[name].clone());
+    assert_eq!(fields, [json!("completed"), Value::Null, json!(false), json!("10%")], "{run}");
+    assert_eq!(run["compared"]["users"], 3);
+    // A body that is there must be an object.
+    let url = format!("{}/rollcall/v1/reconciliations", server.url);
+    assert_eq!(server.send("post", &url, API_KEY, " ").status, 422);
+    let document = server.get_with("/openapi.json", &[]).json();
+    let body = |path: &str, method: &str| {
+        document["paths"][path][method]["requestBody"]["required"].clone()
+    };
+    assert_eq!(body("/rollcall/v1/reconciliations", "post"), json!(false));
+    assert_eq!(body("/rollcall/v1/links", "put"), json!(true));
+}
+
+#[test]
 fn an_import_asks_for_each_thing_once() {
     let (source, data) = (source_with_users(30), tempfile::tempdir().unwrap());
     let server = imported(data.path(), &source.url);
