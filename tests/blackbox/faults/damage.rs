@@ -552,7 +552,7 @@ fn a_byte_that_flips_in_the_file_of_a_running_server_is_found_while_the_server_g
     let pace = ["--scrub-mib-per-second", "1000", "--scrub-every", "1ms"];
     let arguments = [&pace[..], &["--store-cache-mib", "16"]].concat();
     let mut command = Command::new(binary());
-    command.stderr(Stdio::piped());
+    command.stderr(Stdio::piped()).env("ROLLCALL_LOG", "warn");
     let server = Server::start_command(command, folder.path(), &arguments).keep_stderr();
     for n in 0..10 {
         let mut name = vec![0; 500_000];
