@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use kit::{Company, Dice, NOW, SECRET, cost, in_turns, line, verified};
-use rollcall::log::{Log, SledLog, StoppedFolder, Unrecovered};
+use rollcall::log::{History, Log, SledLog, StoppedFolder, Unrecovered};
 use rollcall::verify::Keyring;
 use rollcall_projections::Views;
 use rustix::time::{ClockId, clock_gettime};

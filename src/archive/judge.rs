@@ -83,7 +83,7 @@ impl ArchiveFault {
 /// A contradiction; or a fault of the archive, which does not keep a log from going on, but leaves
 /// open whether a new one is the right one.
 pub fn judge_start(place: &ArchivePlace, log: Option<&dyn History>) -> Result<(), ArchiveFault> {
-    let own = log.map(|log| part_of(place, log.log_id()));
+    let own = log.map(|log| part_of(place, log.identity().log_id));
     if let (Some(log), Some(own)) = (log, &own)
         && !own.files()?.is_empty()
     {
@@ -139,7 +139,7 @@ pub(super) fn judge_segment(
     log: &dyn History,
 ) -> Result<(), ArchiveFault> {
     let differs = |seq| ArchiveFault::Differs { at: at.to_owned(), seq };
-    let log_id = log.log_id();
+    let log_id = log.identity().log_id;
     let (mut last, mut read) = (0, Vec::new().into_iter());
     for archived in &segment.records {
         last = archived.seq;

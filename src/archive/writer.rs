@@ -249,7 +249,7 @@ impl Writer {
             self.part.create(PUBLIC_KEY, key.as_bytes())?;
         }
         let Some(engine) = self.engine.upgrade() else { return Ok(Reached::default()) };
-        let newest = judge_newest(&self.part, &engine.log())?;
+        let newest = judge_newest(&self.part, engine.log())?;
         drop(engine);
         let mut reached = Reached::default();
         if let Newest::Damaged(seqs) = newest {

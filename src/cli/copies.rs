@@ -76,7 +76,7 @@ pub(super) fn judge_published(
 /// Returns true if the log contradicts what its archive or a published checkpoint says of it, so
 /// that it must become another log to go on.
 pub(super) fn contradicts(copies: &Copies, log: &dyn Log) -> bool {
-    let judged = copies.place().map(|place| archive::judge_start(place, Some(&log)));
+    let judged = copies.place().map(|place| archive::judge_start(place, Some(log)));
     let by_archive = matches!(judged, Some(Err(fault)) if fault.needs_another_id());
     by_archive || copies.publish.contradicts(log)
 }

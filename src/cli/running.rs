@@ -25,7 +25,7 @@ use crate::engine::{Engine, KeyChange, MAPPING_BYTES_MAX, Tallying};
 use crate::http::{self, ListenError, ListenOn, Settings};
 use crate::keys::Operator;
 use crate::log::{
-    Checked, DISK_RESERVE_BYTES, DiskLog, Log, OpenError, Scrub, ScrubPace, StoppedFolder,
+    Checked, DISK_RESERVE_BYTES, DiskLog, History, Log, OpenError, Scrub, ScrubPace, StoppedFolder,
     Unrecovered, finish_fork, fork,
 };
 use crate::notary::{KeyError, KeyFiles, KeyHistory, Notary, replace_key};

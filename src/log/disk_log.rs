@@ -16,7 +16,7 @@ use super::disk::{Disk, DiskFault, DiskSpace};
 use super::open::{Checked, OpenError, Unrecovered};
 use super::scrub::{Looked, ReadThrough, ScrubFinding, ScrubState};
 use super::sled_log::SledLog;
-use super::{AppendError, DurableHead, Identity, Log, Outcome, ReadError, Record};
+use super::{AppendError, DurableHead, History, Identity, Log, Outcome, ReadError, Record};
 use crate::verify::{Proof, Verified};
 
 /// A log on disk that is opened again in place after its disk took no writes.
@@ -180,6 +180,29 @@ impl DiskLog {
     }
 }
 
+impl History for DiskLog {
+    fn read(
+        &self,
+        after: Seq,
+        events_max: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<Record>, ReadError> {
+        self.read_by(|log| log.read(after, events_max, bytes_max))
+    }
+
+    fn head(&self) -> Seq {
+        self.head.get()
+    }
+
+    fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    fn root(&self, size: Seq) -> Result<[u8; 32], ReadError> {
+        self.read_by(|log| log.root(size))
+    }
+}
+
 impl Log for DiskLog {
     fn append(
         &self,
@@ -217,15 +240,6 @@ impl Log for DiskLog {
         self.answered.lock().answer(moment)
     }
 
-    fn read(
-        &self,
-        after: Seq,
-        events_max: usize,
-        bytes_max: usize,
-    ) -> Result<Vec<Record>, ReadError> {
-        self.read_by(|log| log.read(after, events_max, bytes_max))
-    }
-
     fn entries(
         &self,
         after: Seq,
@@ -257,18 +271,6 @@ impl Log for DiskLog {
 
     fn wait(&self, after: Seq, timeout: Duration) -> Seq {
         self.head.wait(after, timeout)
-    }
-
-    fn head(&self) -> Seq {
-        self.head.get()
-    }
-
-    fn identity(&self) -> Identity {
-        self.identity
-    }
-
-    fn root(&self, size: Seq) -> Result<[u8; 32], ReadError> {
-        self.read_by(|log| log.root(size))
     }
 
     fn inclusion(&self, seq: Seq, size: Seq) -> Result<Vec<[u8; 32]>, ReadError> {

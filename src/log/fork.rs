@@ -15,7 +15,7 @@ use super::restore::Filling;
 use super::stopped::StoppedFolder;
 use super::store::{self, StoreError};
 use super::unfinished::UnfinishedFolder;
-use super::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, Log, Record};
+use super::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, History, Record};
 
 /// The folder in the data folder that holds the new store until it has replaced the one before.
 const FORK: &str = "fork";
@@ -169,7 +169,7 @@ fn write_synced(path: &Path, text: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::Unrecovered;
+    use crate::log::{Log, Unrecovered};
     use crate::verify::{Keyring, Verified};
     use rollcall_generator::sign;
 

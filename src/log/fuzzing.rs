@@ -15,7 +15,7 @@ use super::archive::{ArchiveSegment, ArchivedRecord};
 use super::block::{self, Block, Draft};
 use super::raw::{Known, RawStore};
 use super::store::Blocks;
-use super::{Log, LogId, Record, Unrecovered};
+use super::{History, Log, LogId, Record, Unrecovered};
 use crate::verify::{Keyring, Verified};
 
 const NOW: Millis = 1_760_000_000_000;

@@ -9,8 +9,8 @@ use rollcall_projections::{Entry, Millis, RecordStatus, Seq};
 use super::dedupe::{Candidate, Dedupe, JudgedBatch, PendingEvent, find_among, judge_batch};
 use super::merkle::{self, Hash, Nodes, parent};
 use super::{
-    AppendError, DurableHead, Identity, Log, LogId, Outcome, ReadError, Record, check_batch,
-    check_in_tree,
+    AppendError, DurableHead, History, Identity, Log, LogId, Outcome, ReadError, Record,
+    check_batch, check_in_tree,
 };
 use crate::verify::{Verified, extract_from};
 
@@ -65,6 +65,37 @@ impl Nodes for MemoryLog {
     }
 }
 
+impl History for MemoryLog {
+    fn read(
+        &self,
+        after: Seq,
+        events_max: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<Record>, ReadError> {
+        let records = self.records.read();
+        let mut bytes = 0;
+        let wanted = records.iter().skip(after as usize).take(events_max).take_while(|record| {
+            let fits = bytes == 0 || bytes + record.body.len() <= bytes_max;
+            bytes += record.body.len();
+            fits
+        });
+        Ok(wanted.cloned().collect())
+    }
+
+    fn head(&self) -> Seq {
+        self.head.get()
+    }
+
+    fn identity(&self) -> Identity {
+        Identity { log_id: self.log_id, format: u32::from(super::block::FORMAT) }
+    }
+
+    fn root(&self, size: Seq) -> Result<[u8; 32], ReadError> {
+        check_in_tree(0, size, self.head.get())?;
+        merkle::root(self, size)
+    }
+}
+
 impl Log for MemoryLog {
     fn append(
         &self,
@@ -96,22 +127,6 @@ impl Log for MemoryLog {
         }
         self.head.set(records.len() as Seq);
         Ok(outcomes)
-    }
-
-    fn read(
-        &self,
-        after: Seq,
-        events_max: usize,
-        bytes_max: usize,
-    ) -> Result<Vec<Record>, ReadError> {
-        let records = self.records.read();
-        let mut bytes = 0;
-        let wanted = records.iter().skip(after as usize).take(events_max).take_while(|record| {
-            let fits = bytes == 0 || bytes + record.body.len() <= bytes_max;
-            bytes += record.body.len();
-            fits
-        });
-        Ok(wanted.cloned().collect())
     }
 
     fn entries(
@@ -151,19 +166,6 @@ impl Log for MemoryLog {
 
     fn wait(&self, after: Seq, timeout: Duration) -> Seq {
         self.head.wait(after, timeout)
-    }
-
-    fn head(&self) -> Seq {
-        self.head.get()
-    }
-
-    fn identity(&self) -> Identity {
-        Identity { log_id: self.log_id, format: u32::from(super::block::FORMAT) }
-    }
-
-    fn root(&self, size: Seq) -> Result<[u8; 32], ReadError> {
-        check_in_tree(0, size, self.head.get())?;
-        merkle::root(self, size)
     }
 
     fn inclusion(&self, seq: Seq, size: Seq) -> Result<Vec<[u8; 32]>, ReadError> {

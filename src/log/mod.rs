@@ -215,16 +215,11 @@ impl Record {
 
 /// The records of a log, open or not, and its tree.
 pub trait History {
-    /// Returns the id of the log.
-    fn log_id(&self) -> LogId;
-
-    /// Returns the seq of the newest record.
-    fn head(&self) -> Seq;
-
-    /// Returns records after a seq: see [`Log::read`].
+    /// Reads records after `after`, in order: at most `events_max`, and no more once `bytes_max` of
+    /// bodies are read, but at least one if there is one. Lost records are left out.
     ///
     /// # Errors
-    /// Those of [`Log::read`].
+    /// Stops at the first bad record.
     fn read(
         &self,
         after: Seq,
@@ -232,40 +227,24 @@ pub trait History {
         bytes_max: usize,
     ) -> Result<Vec<Record>, ReadError>;
 
-    /// Returns the tree hash over the first `size` records.
+    /// Returns the seq of the newest durable record; 0 before the first.
+    fn head(&self) -> Seq;
+
+    /// Returns the identity of this log.
+    fn identity(&self) -> Identity;
+
+    /// Returns the tree hash of RFC 6962 over the leaves of the first `size` records; for size 0
+    /// the SHA-256 of nothing. At the head it reads nothing.
     ///
     /// # Errors
-    /// [`ReadError::Absent`] past the head.
+    /// [`ReadError::Absent`] past the head; [`ReadError::Store`] if the stored tree is damaged.
     fn root(&self, size: Seq) -> Result<[u8; 32], ReadError>;
-}
-
-impl History for &dyn Log {
-    fn log_id(&self) -> LogId {
-        self.identity().log_id
-    }
-
-    fn head(&self) -> Seq {
-        Log::head(*self)
-    }
-
-    fn read(
-        &self,
-        after: Seq,
-        events_max: usize,
-        bytes_max: usize,
-    ) -> Result<Vec<Record>, ReadError> {
-        Log::read(*self, after, events_max, bytes_max)
-    }
-
-    fn root(&self, size: Seq) -> Result<[u8; 32], ReadError> {
-        Log::root(*self, size)
-    }
 }
 
 /// The log behind a small, blocking interface. One thread appends; any number read.
 ///
 /// Seqs are 1, 2, 3 … without gaps. There is no delete, update, truncate or compact.
-pub trait Log: Send + Sync {
+pub trait Log: History + Send + Sync {
     /// Appends a batch, all or nothing, stamped with `recorded_at` or the last stamp if that is
     /// later. When it returns `Ok` every event named in it is durable, duplicates too. An empty
     /// batch is a barrier that leaves nothing unsynced.
@@ -308,18 +287,6 @@ pub trait Log: Send + Sync {
     fn keep_answered(&self, _moment: Millis) -> std::io::Result<Millis> {
         Ok(Millis::MAX)
     }
-
-    /// Reads records after `after`, in order: at most `events_max`, and no more once `bytes_max` of
-    /// bodies are read, but at least one if there is one. Lost records are left out.
-    ///
-    /// # Errors
-    /// Stops at the first bad record.
-    fn read(
-        &self,
-        after: Seq,
-        events_max: usize,
-        bytes_max: usize,
-    ) -> Result<Vec<Record>, ReadError>;
 
     /// Shows `each` an entry for the fold from each record after `after`, at most about
     /// `events_max`, and returns the last seq shown. No body is unpacked unless its facts must be
@@ -374,25 +341,12 @@ pub trait Log: Send + Sync {
     /// Waits until the head is past `after`, at most for `timeout`. Returns the head.
     fn wait(&self, after: Seq, timeout: Duration) -> Seq;
 
-    /// Returns the seq of the newest durable record; 0 before the first.
-    fn head(&self) -> Seq;
-
-    /// Returns the identity of this log.
-    fn identity(&self) -> Identity;
-
-    /// Returns the tree hash of RFC 6962 over the leaves of the first `size` records; for size 0
-    /// the SHA-256 of nothing. At the head it reads nothing.
-    ///
-    /// # Errors
-    /// [`ReadError::Absent`] past the head; [`ReadError::Store`] if the stored tree is damaged.
-    fn root(&self, size: Seq) -> Result<[u8; 32], ReadError>;
-
     /// Returns the audit path of record `seq` in the tree of `size` records, from the leaf upward
     /// (RFC 6962, section 2.1.1). Reads a few tiles.
     ///
     /// # Errors
     /// [`ReadError::Absent`] if `size` is past the head, or `seq` is 0 or past `size`;
-    /// [`ReadError::Store`] as for [`Log::root`].
+    /// [`ReadError::Store`] as for [`History::root`].
     fn inclusion(&self, seq: Seq, size: Seq) -> Result<Vec<[u8; 32]>, ReadError>;
 
     /// Returns the proof that the tree of `to` records begins with that of `from` (RFC 6962,
@@ -401,7 +355,7 @@ pub trait Log: Send + Sync {
     ///
     /// # Errors
     /// [`ReadError::Absent`] if `to` is past the head, or `from` is past `to`; [`ReadError::Store`]
-    /// as for [`Log::root`].
+    /// as for [`History::root`].
     fn consistency(&self, from: Seq, to: Seq) -> Result<Vec<[u8; 32]>, ReadError>;
 }
 

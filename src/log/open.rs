@@ -20,7 +20,7 @@ use super::sled_log::SledLog;
 use super::stopped::{StoppedFolder, was_never_used};
 use super::store::{self, Blocks, Store, StoreError};
 use super::tiles::{Repair, Tiles};
-use super::{DurableHead, History, LogId, ReadError, Record, check_in_tree};
+use super::{DurableHead, History, Identity, LogId, ReadError, Record, check_in_tree};
 
 /// Why a data folder does not open.
 #[derive(Debug, thiserror::Error)]
@@ -271,11 +271,6 @@ impl Checked {
         self.unrecovered.stopped.as_ref().map(|stopped| stopped.store.log_id())
     }
 
-    /// Returns the number of records.
-    pub fn head(&self) -> Seq {
-        self.recovered.edge.size()
-    }
-
     /// Returns the stamp of the newest record; [`Millis::MIN`] before the first.
     pub fn recorded_at(&self) -> Millis {
         self.recovered.recorded_at
@@ -284,15 +279,6 @@ impl Checked {
     /// Returns the records that name another key for checkpoints, in order.
     pub fn key_changes(&self) -> &[Record] {
         &self.recovered.key_changes
-    }
-
-    /// Returns the tree hash over the first `size` records.
-    ///
-    /// # Errors
-    /// [`ReadError::Absent`] past the head.
-    pub fn root(&self, size: Seq) -> Result<[u8; 32], ReadError> {
-        check_in_tree(0, size, self.head())?;
-        merkle::root(&self.recovered.rows, size)
     }
 
     /// Returns the folder, and the bound of sled's cache of pages.
@@ -339,12 +325,13 @@ impl Checked {
 
 /// A folder without a log has no records and no id yet.
 impl History for Checked {
-    fn log_id(&self) -> LogId {
-        Checked::log_id(self).unwrap_or_default()
+    fn identity(&self) -> Identity {
+        let log_id = self.log_id().unwrap_or_default();
+        Identity { log_id, format: u32::from(FORMAT) }
     }
 
     fn head(&self) -> Seq {
-        Checked::head(self)
+        self.recovered.edge.size()
     }
 
     fn read(
@@ -354,14 +341,14 @@ impl History for Checked {
         bytes_max: usize,
     ) -> Result<Vec<Record>, ReadError> {
         let stopped = self.unrecovered.stopped.as_ref();
-        let read = |stopped: &StoppedFolder| {
-            stopped.store.read(after, Checked::head(self), events_max, bytes_max)
-        };
+        let read =
+            |stopped: &StoppedFolder| stopped.store.read(after, self.head(), events_max, bytes_max);
         stopped.map_or_else(|| Ok(Vec::new()), read)
     }
 
     fn root(&self, size: Seq) -> Result<[u8; 32], ReadError> {
-        Checked::root(self, size)
+        check_in_tree(0, size, self.head())?;
+        merkle::root(&self.recovered.rows, size)
     }
 }
 

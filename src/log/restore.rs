@@ -22,7 +22,7 @@ use super::stopped::StoppedFolder;
 use super::store::{Blocks, Store, StoreError};
 use super::tiles::Tiles;
 use super::unfinished::UnfinishedFolder;
-use super::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, Log, LogId, Record, add_range};
+use super::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, History, LogId, Record, add_range};
 use crate::notary::{Note, origin};
 use crate::verify::{Source, Verified};
 

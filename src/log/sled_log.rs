@@ -33,7 +33,8 @@ use super::recovery::Recovered;
 use super::store::{Blocks, Store};
 use super::tiles::{TileNodes, Tiles};
 use super::{
-    AppendError, DurableHead, Identity, Log, Outcome, ReadError, Record, check_batch, check_in_tree,
+    AppendError, DurableHead, History, Identity, Log, Outcome, ReadError, Record, check_batch,
+    check_in_tree,
 };
 use crate::verify::{Proof, Verified};
 
@@ -246,6 +247,37 @@ impl SledLog {
     }
 }
 
+impl History for SledLog {
+    fn read(
+        &self,
+        after: Seq,
+        events_max: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<Record>, ReadError> {
+        // sled shows blocks that it has not flushed yet. The durable head bounds what is read; it
+        // moves only between blocks.
+        self.store.read(after, self.head.get(), events_max, bytes_max)
+    }
+
+    fn head(&self) -> Seq {
+        self.head.get()
+    }
+
+    fn identity(&self) -> Identity {
+        Identity { log_id: self.store.log_id, format: u32::from(FORMAT) }
+    }
+
+    fn root(&self, size: Seq) -> Result<[u8; 32], ReadError> {
+        check_in_tree(0, size, self.head.get())?;
+        let edge = self.edge.lock();
+        if edge.size() == size {
+            return Ok(edge.root());
+        }
+        drop(edge);
+        merkle::root(&self.nodes(), size)
+    }
+}
+
 impl Log for SledLog {
     fn append(
         &self,
@@ -276,17 +308,6 @@ impl Log for SledLog {
             .map_err(|error| self.poison(&mut writer, &error))?;
         writer.recorded_at = recorded_at;
         Ok(outcomes)
-    }
-
-    fn read(
-        &self,
-        after: Seq,
-        events_max: usize,
-        bytes_max: usize,
-    ) -> Result<Vec<Record>, ReadError> {
-        // sled shows blocks that it has not flushed yet. The durable head bounds what is read; it
-        // moves only between blocks.
-        self.store.read(after, self.head.get(), events_max, bytes_max)
     }
 
     fn entries(
@@ -335,24 +356,6 @@ impl Log for SledLog {
 
     fn wait(&self, after: Seq, timeout: Duration) -> Seq {
         self.head.wait(after, timeout)
-    }
-
-    fn head(&self) -> Seq {
-        self.head.get()
-    }
-
-    fn identity(&self) -> Identity {
-        Identity { log_id: self.store.log_id, format: u32::from(FORMAT) }
-    }
-
-    fn root(&self, size: Seq) -> Result<[u8; 32], ReadError> {
-        check_in_tree(0, size, self.head.get())?;
-        let edge = self.edge.lock();
-        if edge.size() == size {
-            return Ok(edge.root());
-        }
-        drop(edge);
-        merkle::root(&self.nodes(), size)
     }
 
     fn inclusion(&self, seq: Seq, size: Seq) -> Result<Vec<[u8; 32]>, ReadError> {

@@ -21,7 +21,7 @@ use super::raw::{Known, RawStore};
 use super::recovery::{self, Recovered};
 use super::store::{Blocks, Store, StoreError, conf_is_damaged};
 use super::tiles::{Rows, Tiles};
-use super::{AppendError, Identity, Log, Outcome, ReadError, Record, check_in_tree};
+use super::{AppendError, History, Identity, Log, Outcome, ReadError, Record, check_in_tree};
 use crate::verify::{Keyring, Verified};
 
 /// A data folder that is open for reading. No server can start on it meanwhile.
@@ -177,14 +177,7 @@ pub struct StoppedLog {
     rows: Rows,
 }
 
-impl Log for StoppedLog {
-    fn append(&self, batch: Vec<Verified>, _: Millis) -> Result<Vec<Outcome>, AppendError> {
-        match batch.is_empty() {
-            true => Ok(Vec::new()),
-            false => Err(AppendError::Rejected("the log is open for reading only".into())),
-        }
-    }
-
+impl History for StoppedLog {
     fn read(
         &self,
         after: Seq,
@@ -192,6 +185,28 @@ impl Log for StoppedLog {
         bytes_max: usize,
     ) -> Result<Vec<Record>, ReadError> {
         self.store.read(after, self.head(), events_max, bytes_max)
+    }
+
+    fn head(&self) -> Seq {
+        self.rows.leaves().len() as Seq
+    }
+
+    fn identity(&self) -> Identity {
+        Identity { log_id: self.store.log_id(), format: u32::from(FORMAT) }
+    }
+
+    fn root(&self, size: Seq) -> Result<[u8; 32], ReadError> {
+        check_in_tree(0, size, self.head())?;
+        merkle::root(&self.rows, size)
+    }
+}
+
+impl Log for StoppedLog {
+    fn append(&self, batch: Vec<Verified>, _: Millis) -> Result<Vec<Outcome>, AppendError> {
+        match batch.is_empty() {
+            true => Ok(Vec::new()),
+            false => Err(AppendError::Rejected("the log is open for reading only".into())),
+        }
     }
 
     fn entries(
@@ -219,19 +234,6 @@ impl Log for StoppedLog {
     fn wait(&self, _: Seq, timeout: Duration) -> Seq {
         std::thread::sleep(timeout);
         self.head()
-    }
-
-    fn head(&self) -> Seq {
-        self.rows.leaves().len() as Seq
-    }
-
-    fn identity(&self) -> Identity {
-        Identity { log_id: self.store.log_id(), format: u32::from(FORMAT) }
-    }
-
-    fn root(&self, size: Seq) -> Result<[u8; 32], ReadError> {
-        check_in_tree(0, size, self.head())?;
-        merkle::root(&self.rows, size)
     }
 
     fn inclusion(&self, seq: Seq, size: Seq) -> Result<Vec<[u8; 32]>, ReadError> {

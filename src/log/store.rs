@@ -432,7 +432,7 @@ pub(super) trait Blocks: Sync {
         if expected <= head { Err(ReadError::Absent { seq: expected }) } else { Ok(last) }
     }
 
-    /// Reads records after `after`, up to record `head`: see [`Log::read`](super::Log::read).
+    /// Reads records after `after`, up to record `head`: see [`History::read`](super::History::read).
     fn read(
         &self,
         after: Seq,

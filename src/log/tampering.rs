@@ -13,7 +13,8 @@ use super::acknowledgement::{Acknowledgement, AcknowledgementFile};
 use super::block::{Parts, RecordParts};
 use super::store::{part_key, rewrite};
 use super::{
-    Acknowledged, Audit, Finding, Log, LogPart, OpenError, StoppedFolder, Unrecovered, Unsigned,
+    Acknowledged, Audit, Finding, History, Log, LogPart, OpenError, StoppedFolder, Unrecovered,
+    Unsigned,
 };
 use crate::keys::ApiKeys;
 use crate::verify::{Act, Keyring, Observation, Observed, Origin, Proof, Verified};

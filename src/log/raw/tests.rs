@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::super::block::{Draft, VALUE_BYTES_MAX};
 use super::super::store::{Blocks, Store, create_lock, part_key, rewrite};
-use super::super::{Log, Unrecovered};
+use super::super::{History, Log, Unrecovered};
 use super::*;
 use crate::verify::{Keyring, Verified};
 

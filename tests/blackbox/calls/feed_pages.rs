@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rollcall::engine::{Engine, Feed, FeedCursor, FeedPlace, PageBounds};
-use rollcall::log::{Log, MemoryLog};
+use rollcall::log::{History, MemoryLog};
 use rollcall_projections::Sight;
 use serde_json::{Value, json};
 

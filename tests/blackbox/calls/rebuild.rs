@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rollcall::engine::Rebuild;
-use rollcall::log::{AppendError, Identity, Log, MemoryLog, Outcome, ReadError, Record};
+use rollcall::log::{AppendError, History, Identity, Log, MemoryLog, Outcome, ReadError, Record};
 use rollcall::verify::Verified;
 use rollcall_projections::{Cut, Entry, Millis, Seq, Sight};
 use serde_json::{Value, json};
 
 use crate::kit::road::{engine, memory_log};
-use crate::kit::server::{API_KEY, Server, delegate_log, user};
+use crate::kit::server::{API_KEY, Server, delegate_history, delegate_log, user};
 
 const AT: &str = "2026-01-01T00:00:00.000Z";
 
@@ -23,6 +23,8 @@ struct Gate {
     closed: AtomicBool,
     shown: AtomicUsize,
 }
+
+delegate_history!(Gate);
 
 impl Log for Gate {
     fn append(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ct_merkle::mem_backed_tree::MemoryBackedTree;
-use rollcall::log::{AppendError, Log, MemoryLog, Outcome, ReadError, Unrecovered};
+use rollcall::log::{AppendError, History, Log, MemoryLog, Outcome, ReadError, Unrecovered};
 use rollcall_projections::{RecordStatus, Seq};
 use sha2::{Digest, Sha256};
 

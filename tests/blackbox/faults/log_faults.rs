@@ -7,14 +7,14 @@ use std::time::Duration;
 use actix_web::http::{Method, StatusCode};
 use bytes::Bytes;
 use rollcall::engine::{Engine, IngestError};
-use rollcall::log::{AppendError, Identity, Log, MemoryLog, Outcome, ReadError, Record};
+use rollcall::log::{AppendError, History, Identity, Log, MemoryLog, Outcome, ReadError, Record};
 use rollcall::verify::Verified;
 use rollcall_projections::{Entry, Millis, Seq};
 use serde_json::Value;
 
 use crate::kit::model::read_time;
 use crate::kit::road::{asking, engine, get, memory_log, operate, post, verified};
-use crate::kit::server::{delegate_log, now_ms, user};
+use crate::kit::server::{delegate_history, delegate_log, now_ms, user};
 
 /// A log whose appends and bodies can be made to fail or to hang.
 struct Faulty {
@@ -39,6 +39,8 @@ fn faulty() -> Arc<Faulty> {
         reads_nothing: AtomicBool::new(false),
     })
 }
+
+delegate_history!(Faulty);
 
 impl Log for Faulty {
     fn append(

@@ -369,33 +369,12 @@ pub fn user(
 /// `bodies`.
 macro_rules! delegate_log {
     () => {
-        fn read(
-            &self,
-            after: Seq,
-            events_max: usize,
-            bytes_max: usize,
-        ) -> Result<Vec<Record>, ReadError> {
-            self.log.read(after, events_max, bytes_max)
-        }
-
         fn find(&self, event_id: &str) -> Result<Option<Seq>, ReadError> {
             self.log.find(event_id)
         }
 
         fn wait(&self, after: Seq, timeout: Duration) -> Seq {
             self.log.wait(after, timeout)
-        }
-
-        fn head(&self) -> Seq {
-            self.log.head()
-        }
-
-        fn identity(&self) -> Identity {
-            self.log.identity()
-        }
-
-        fn root(&self, size: Seq) -> Result<[u8; 32], ReadError> {
-            self.log.root(size)
         }
 
         fn inclusion(&self, seq: Seq, size: Seq) -> Result<Vec<[u8; 32]>, ReadError> {
@@ -408,3 +387,32 @@ macro_rules! delegate_log {
     };
 }
 pub(crate) use delegate_log;
+
+/// Forwards all of `History` to the `log` of a wrapper.
+macro_rules! delegate_history {
+    ($wrapper:ty) => {
+        impl History for $wrapper {
+            fn read(
+                &self,
+                after: Seq,
+                events_max: usize,
+                bytes_max: usize,
+            ) -> Result<Vec<Record>, ReadError> {
+                self.log.read(after, events_max, bytes_max)
+            }
+
+            fn head(&self) -> Seq {
+                self.log.head()
+            }
+
+            fn identity(&self) -> Identity {
+                self.log.identity()
+            }
+
+            fn root(&self, size: Seq) -> Result<[u8; 32], ReadError> {
+                self.log.root(size)
+            }
+        }
+    };
+}
+pub(crate) use delegate_history;
