@@ -14,18 +14,7 @@ use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 use crate::kit::scale::scale;
-use crate::kit::server::{agent, binary, get, now_ms, post, signal, signature, user};
-
-/// Returns a command without the variables of Rollcall.
-fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(binary());
-    let ours = |name: &str| name.starts_with("ROLLCALL_") || name.starts_with("WORKOS_");
-    for (name, _) in std::env::vars().filter(|(name, _)| ours(name)) {
-        command.env_remove(name);
-    }
-    command.args(arguments);
-    command
-}
+use crate::kit::server::{agent, bare_command, get, now_ms, post, signal, signature, user};
 
 /// What a command printed, and its exit code.
 struct Said {
@@ -36,7 +25,7 @@ struct Said {
 
 /// Runs a command that ends. One that serves instead is killed.
 fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Said {
-    let mut command = command(arguments);
+    let mut command = bare_command(arguments);
     command.envs(environment.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let pid = child.id();
@@ -133,7 +122,7 @@ impl Serving {
     fn start_with(folder: &Folder, options: &[&str], lines: usize) -> Serving {
         let log = folder.path("log");
         let file = fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
-        let mut command = command(&["serve"]);
+        let mut command = bare_command(&["serve"]);
         let mut child = command.args(options).stdout(Stdio::piped()).stderr(file).spawn().unwrap();
         let mut out = BufReader::new(child.stdout.take().unwrap());
         let urls = (0..lines).map(|_| {

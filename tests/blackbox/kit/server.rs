@@ -365,6 +365,17 @@ pub fn user(
     .to_string()
 }
 
+/// Returns a command without the variables of Rollcall.
+pub fn bare_command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(binary());
+    let ours = |name: &str| name.starts_with("ROLLCALL_") || name.starts_with("WORKOS_");
+    for (name, _) in std::env::vars().filter(|(name, _)| ours(name)) {
+        command.env_remove(name);
+    }
+    command.args(arguments);
+    command
+}
+
 /// Forwards the rest of `Log` to `self.log`; the wrapper has its own `append`, `entries` and
 /// `bodies`.
 macro_rules! delegate_log {

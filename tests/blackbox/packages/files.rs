@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use crate::kit::server::{SECRET, Server, binary};
+use crate::kit::server::{SECRET, Server, bare_command, binary};
 
 pub fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -18,17 +18,6 @@ pub fn read(file: &str) -> String {
 /// Reads a file of packaging/.
 pub fn packaged(name: &str) -> String {
     read(&format!("packaging/{name}"))
-}
-
-/// Runs a command without the variables of Rollcall.
-fn bare(arguments: &[&str]) -> Command {
-    let mut command = Command::new(binary());
-    let ours = |name: &str| name.starts_with("ROLLCALL_") || name.starts_with("WORKOS_");
-    for (name, _) in std::env::vars().filter(|(name, _)| ours(name)) {
-        command.env_remove(name);
-    }
-    command.args(arguments);
-    command
 }
 
 fn said(output: &Output) -> String {
@@ -72,7 +61,7 @@ fn the_unit_runs_a_server_that_starts() {
     fs::write(path("rollcall.toml"), entry).unwrap();
     fs::create_dir(path("rollcall-key")).unwrap();
     // `config check` takes the options and variables of `serve`, and judges them as a start does.
-    let mut command = bare(&["config", "check"]);
+    let mut command = bare_command(&["config", "check"]);
     command.args(&arguments[2..]);
     assert_eq!(arguments[1], "serve");
     for setting in values(&unit, "Environment") {
@@ -136,7 +125,7 @@ fn the_image_runs_commands_that_exist() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(&folder.path().join("data"));
     let url = server.url.clone();
-    let health = || bare(&arguments).env("ROLLCALL_URL", &url).output().unwrap();
+    let health = || bare_command(&arguments).env("ROLLCALL_URL", &url).output().unwrap();
     assert!(health().status.success(), "{}", said(&health()));
     assert_eq!(server.stop(), 0);
     assert_eq!(health().status.code(), Some(1), "{}", said(&health()));
@@ -198,7 +187,7 @@ fn commands(markdown: &str) -> Vec<Vec<String>> {
 /// Returns the help of the command that the words begin with, and the number of words that name it.
 fn help_of(words: &[String]) -> Option<(String, usize)> {
     let help = |count: usize| {
-        let output = bare(&[]).args(&words[..count]).arg("--help").output().unwrap();
+        let output = bare_command(&[]).args(&words[..count]).arg("--help").output().unwrap();
         output.status.success().then(|| said(&output))
     };
     let first = help(1)?;
