@@ -154,7 +154,7 @@ struct Follower<'e> {
     directories: usize,
     rows: Vec<DirectoryTally>,
     losses: HashMap<String, Losses>,
-    /// True once anything was shown.
+    /// True if the last look did not fail: what it found is shown.
     has_shown: bool,
 }
 
@@ -184,9 +184,11 @@ impl<'e> Follower<'e> {
     fn follow(&mut self) -> Result<(), ReadError> {
         let head = self.engine.folded_head();
         // Only losses change without a record: they become old.
-        if self.has_shown && self.seq >= head && self.losses.is_empty() {
+        if self.has_shown && self.seq >= head && !self.has_old_losses() {
             return Ok(());
         }
+        // A look that fails is repeated.
+        self.has_shown = false;
         let mut reads_directories = false;
         while self.seq < head && !self.is_stopped() {
             let mut records = Vec::new();
@@ -253,6 +255,13 @@ impl<'e> Follower<'e> {
             }
             Effect::RoleGained(_) | Effect::RoleLost(_) | Effect::HistoryChanged => {}
         }
+    }
+
+    /// Returns true if a loss has become an hour old.
+    fn has_old_losses(&self) -> bool {
+        let since = self.engine.clock.now_ms() - TOGETHER_MS;
+        let mut losses = self.losses.values().flat_map(|losses| losses.users.values());
+        losses.any(|recorded_at| *recorded_at <= since)
     }
 
     /// Forgets the losses that are an hour old, and compares the others with what is left of each
