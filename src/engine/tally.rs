@@ -290,16 +290,14 @@ impl<'e> Follower<'e> {
             is_mass_deprovisioned: true,
         }));
         let mut counts = [0; Reason::CODES.len()];
-        {
+        loop {
             let views = self.engine.views();
-            let listed = views.quarantine();
-            for entry in listed.iter().skip(self.quarantined) {
-                let code = Reason::CODES.iter().position(|code| *code == entry.reason.code());
-                if let Some(count) = code.and_then(|code| counts.get_mut(code)) {
-                    *count += 1;
-                }
+            let seen = views.seen_by(&Sight::All);
+            let next = seen.count_quarantine(self.quarantined, Seq::MAX, STEP, &mut counts);
+            self.quarantined = next.unwrap_or_else(|| views.quarantine().len());
+            if next.is_none() {
+                break;
             }
-            self.quarantined = listed.len();
         }
         let mut tally = self.engine.tally.lock();
         tally.directories = directories;
