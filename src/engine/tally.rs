@@ -11,8 +11,8 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use rollcall_projections::{
-    AccessChange, Cut, DELIVERY_MS_MAX, DirectoryFilter, DirectoryRow, Effect, Entry, EventSubject,
-    EventType, Fingerprint, ListStep, Millis, Reason, Seq, Sight, TouchedUsers, View,
+    AccessChange, Counted, Cut, DELIVERY_MS_MAX, DirectoryFilter, DirectoryRow, Effect, Entry,
+    EventSubject, EventType, Fingerprint, ListStep, Millis, Reason, Seq, Sight, TouchedUsers, View,
 };
 
 use super::Engine;
@@ -112,7 +112,7 @@ struct Losses {
 }
 
 /// The parts of an entry that are counted.
-struct Counted {
+struct CountedParts {
     seq: Seq,
     recorded_at: Millis,
     /// The users whose access it may change, if it may change any.
@@ -122,8 +122,8 @@ struct Counted {
     is_of_directory: bool,
 }
 
-impl Counted {
-    fn of(entry: &Entry<'_>) -> Counted {
+impl CountedParts {
+    fn of(entry: &Entry<'_>) -> CountedParts {
         let known = EventType::parse(entry.event_type);
         let subject = known.map(EventType::subject);
         let changes_access = matches!(
@@ -132,7 +132,7 @@ impl Counted {
         );
         let is_own = known.is_some_and(EventType::is_own);
         let delay_ms = entry.recorded_at.saturating_sub(entry.occurred_at);
-        Counted {
+        CountedParts {
             seq: entry.seq,
             recorded_at: entry.recorded_at,
             touched: changes_access.then(|| TouchedUsers::by(entry)),
@@ -194,7 +194,7 @@ impl<'e> Follower<'e> {
             let mut records = Vec::new();
             self.engine.log.entries(self.seq, RECORDS, &mut |entry| {
                 if entry.seq <= head {
-                    records.push(Counted::of(entry));
+                    records.push(CountedParts::of(entry));
                 }
             })?;
             let Some(last) = records.last().map(|last| last.seq) else { break };
@@ -215,7 +215,7 @@ impl<'e> Follower<'e> {
         Ok(())
     }
 
-    fn count(&mut self, record: Counted) {
+    fn count(&mut self, record: CountedParts) {
         let is_new = record.seq > self.started_at;
         if let Some(delay_ms) = record.delay_ms.filter(|_| is_new) {
             self.engine.metrics.count_delay(delay_ms);
@@ -341,18 +341,9 @@ impl Engine {
 
     /// Counts the users of a directory who are active, in short locks.
     fn active_users(&self, directory: &str) -> u64 {
-        let (mut active, mut after) = (0, None);
-        loop {
-            let counted = {
-                let views = self.views();
-                views.count_users(directory, Cut::LATEST, after.as_deref(), STEP)
-            };
-            active += counted.active;
-            after = counted.next;
-            if after.is_none() {
-                return active;
-            }
-        }
+        let step =
+            |after: Option<&str>| self.views().count_users(directory, Cut::LATEST, after, STEP);
+        Counted::whole(step).active
     }
 }
 

@@ -63,6 +63,25 @@ pub struct Counted {
     pub next: Option<String>,
 }
 
+impl Counted {
+    /// Counts to the end: `step` counts what follows an id, or from the beginning. If it takes the
+    /// lock on the views itself, that is free between the steps.
+    pub fn whole(step: impl Fn(Option<&str>) -> Counted) -> Counted {
+        let mut total = Counted::default();
+        loop {
+            let counted = step(total.next.as_deref());
+            total = Counted {
+                active: total.active + counted.active,
+                inactive: total.inactive + counted.inactive,
+                next: counted.next,
+            };
+            if total.next.is_none() {
+                return total;
+            }
+        }
+    }
+}
+
 impl Traffic {
     /// Returns the counts of all records, listed as events or not.
     pub fn totals(&self) -> Counts {
@@ -317,16 +336,8 @@ mod tests {
         }
         let counted = |known_at, limit| {
             let cut = Cut { known_at, ..Cut::LATEST };
-            let (mut after, mut total) = (None, (0, 0));
-            loop {
-                let Counted { active, inactive, next } =
-                    views.count_users("d", cut, after.as_deref(), limit);
-                total = (total.0 + active, total.1 + inactive);
-                after = next;
-                if after.is_none() {
-                    return total;
-                }
-            }
+            let total = Counted::whole(|after| views.count_users("d", cut, after, limit));
+            (total.active, total.inactive)
         };
         for limit in [1, 2, 100] {
             assert_eq!(

@@ -203,8 +203,9 @@ fn measure(
     let cursors = paging.cursors(&page, |row| row.id.clone());
     let states = engine.directory_states(&page.items)?;
     let directories = page.items.into_iter().zip(states).map(|(row, state)| {
-        let users = count(|after| engine.views().count_users(&row.id, cut, after, STEP));
-        let groups = count(|after| engine.views().count_groups(&row.id, cut, after, STEP));
+        // The lock on the views is released between the steps.
+        let users = Counted::whole(|after| engine.views().count_users(&row.id, cut, after, STEP));
+        let groups = Counted::whole(|after| engine.views().count_groups(&row.id, cut, after, STEP));
         let (event_types, intake) = {
             let views = engine.views();
             (views.traffic_of(&traffic, &row.id), views.seen_by(sight).intake(&row.id, cut))
@@ -236,22 +237,6 @@ fn directories(
                 organization.is_none_or(|organization| row.organization == organization)
             });
             Page { items: row.into_iter().collect(), ..Page::empty() }
-        }
-    }
-}
-
-/// Counts to the end, and releases the lock on the views between the steps.
-fn count(step: impl Fn(Option<&str>) -> Counted) -> Counted {
-    let mut total = Counted::default();
-    loop {
-        let counted = step(total.next.as_deref());
-        total = Counted {
-            active: total.active + counted.active,
-            inactive: total.inactive + counted.inactive,
-            next: counted.next,
-        };
-        if total.next.is_none() {
-            return total;
         }
     }
 }
