@@ -10,7 +10,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::thread::available_parallelism;
-use std::time::Instant;
 
 use actix_web::dev::ServerHandle;
 use actix_web::http::Method;
@@ -201,7 +200,8 @@ fn configure(
 ) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static {
     move |config| {
         config.app_data(state.clone()).app_data(web::Data::new(metrics));
-        config.default_service(web::to(not_found));
+        let counting = Counting::of(OTHER, &state.requests);
+        config.default_service(web::to(not_found).wrap(counting));
         routes(config, &webhook_paths, &state.requests);
     }
 }
@@ -229,9 +229,7 @@ async fn not_found(request: HttpRequest, state: web::Data<State>) -> impl Respon
     if request.method() == Method::POST {
         state.refusals.refuse_path(request.path());
     }
-    let (begun, response) = (Instant::now(), Problem::from(Code::NotFound).response());
-    state.requests.count(OTHER, request.method(), response.status(), begun.elapsed());
-    response
+    Problem::from(Code::NotFound).response()
 }
 
 async fn post_only() -> impl Responder {

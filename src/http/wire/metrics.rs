@@ -28,7 +28,7 @@ pub(crate) struct RequestMetrics {
 impl Default for RequestMetrics {
     fn default() -> RequestMetrics {
         let registry = Registry::default();
-        let metrics = RequestMetrics {
+        RequestMetrics {
             requests: registry.counters(
                 "rollcall_http_requests_total",
                 "Requests that were answered, by route, method and status.",
@@ -41,9 +41,7 @@ impl Default for RequestMetrics {
                 &SECONDS,
             ),
             registry,
-        };
-        metrics.durations.begin(&[OTHER]);
-        metrics
+        }
     }
 }
 
@@ -53,7 +51,7 @@ impl RequestMetrics {
     }
 
     /// Counts an answer.
-    pub(crate) fn count(&self, route: &str, method: &Method, status: StatusCode, took: Duration) {
+    fn count(&self, route: &str, method: &Method, status: StatusCode, took: Duration) {
         self.requests.count(&[route, method_label(method), status.as_str()]);
         self.durations.observe(&[route], took.as_secs_f64());
     }
