@@ -110,13 +110,14 @@ pub(crate) async fn stats(
     let connections = connections(&state.connections, shown);
     let answer = in_turn(&state.turns, &engine, &STATS, move |turn| {
         let filter = StatsFilter { sight, directory, organization };
-        let measured = measure(&asking, &filter, repeated, &paging, turn)?;
-        let recent = Value::from(measured.quarantine_day.clone());
-        // It asks the disk, which may not answer.
-        let condition = described
-            .map(|state| describe_condition(&asking, &state.refusals))
-            .map(|parts| parts.into_iter().chain([("quarantine_last_day".into(), recent)]))
-            .map(Iterator::collect::<Map<String, Value>>);
+        let mut measured = measure(&asking, &filter, repeated, &paging, turn)?;
+        let recent = std::mem::take(&mut measured.quarantine_day);
+        let condition = described.map(|state| {
+            // It asks the disk, which may not answer.
+            let mut parts = describe_condition(&asking, &state.refusals);
+            parts.insert("quarantine_last_day".into(), recent.into());
+            parts
+        });
         let mut stats = describe(&asking, measured, &refusals, &refused);
         if let Some(stats) = stats.as_object_mut() {
             stats.insert("condition".into(), condition.into());
@@ -192,12 +193,14 @@ fn measure(
         (views.head(), views.traffic(now))
     };
     let cut = Cut { known_at: seq, ..Cut::LATEST };
-    let listed = count_quarantine(engine, sight, seq);
-    let a_day_ago = engine.views().known_at(now.saturating_sub(DAY_MS));
-    let before = count_quarantine(engine, sight, a_day_ago);
-    let mut recent = listed;
-    recent.iter_mut().zip(before).for_each(|(count, before)| *count -= before.min(*count));
-    let (quarantine, quarantine_day) = (by_reason(listed), by_reason(recent));
+    let first_of_day = {
+        let views = engine.views();
+        let a_day_ago = views.known_at(now.saturating_sub(DAY_MS));
+        // It is in order of seq.
+        views.quarantine().partition_point(|entry| entry.seq <= a_day_ago)
+    };
+    let quarantine = by_reason(count_quarantine(engine, sight, 0, seq));
+    let quarantine_day = by_reason(count_quarantine(engine, sight, first_of_day, seq));
     let page = directories(engine, cut, filter, paging, turn);
     while engine.views().seen_by(sight).count_traffic(&mut traffic, seq, STEP) {}
     let cursors = paging.cursors(&page, |row| row.id.clone());
@@ -241,9 +244,9 @@ fn directories(
     }
 }
 
-/// Counts the records up to `seq` that are in quarantine, by reason.
-fn count_quarantine(engine: &Engine, sight: &Sight, seq: Seq) -> ReasonCounts {
-    let (mut counts, mut next) = (ReasonCounts::default(), Some(0));
+/// Counts the records up to `seq` that are in quarantine, by reason, from number `first` on.
+fn count_quarantine(engine: &Engine, sight: &Sight, first: usize, seq: Seq) -> ReasonCounts {
+    let (mut counts, mut next) = (ReasonCounts::default(), Some(first));
     while let Some(first) = next {
         next = engine.views().seen_by(sight).count_quarantine(first, seq, STEP, &mut counts);
     }
