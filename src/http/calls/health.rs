@@ -1,5 +1,7 @@
 //! `GET /healthz` and `GET /readyz`: the process answers; questions and webhooks are answered.
 
+use std::sync::Arc;
+
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
 use rollcall_projections::Millis;
@@ -47,12 +49,12 @@ pub(crate) const READY: Operation = Operation {
 
 /// Answers [`READY`].
 pub(crate) async fn ready(state: web::Data<State>) -> Result<HttpResponse, Problem> {
-    let parts = parts(&state);
-    let engine = state.engine.get().ok_or(Code::NotReady);
+    let engine = state.engine.get();
+    let parts = parts(&state, engine);
     match engine.map(|engine| (engine.refuses_events(), engine.folded_head())) {
-        Err(code) => Err(Problem::with_parts(code, parts)),
-        Ok((true, _)) => Err(Problem::with_parts(Code::LogUnavailable, parts)),
-        Ok((false, seq)) => {
+        None => Err(Problem::with_parts(Code::NotReady, parts)),
+        Some((true, _)) => Err(Problem::with_parts(Code::LogUnavailable, parts)),
+        Some((false, seq)) => {
             let body = json!({ "status": "ready", "seq": seq, "parts": parts });
             Ok(respond(StatusCode::OK).body(body.to_string()))
         }
@@ -60,9 +62,9 @@ pub(crate) async fn ready(state: web::Data<State>) -> Result<HttpResponse, Probl
 }
 
 /// Describes each part that the server has.
-fn parts(state: &State) -> Value {
+fn parts(state: &State, engine: Option<&Arc<Engine>>) -> Value {
     let mut parts = Map::new();
-    match state.engine.get() {
+    match engine {
         Some(engine) => {
             parts.extend(of_engine(engine));
             let scrub = engine.scrub().map(|scrub| of_scrub(engine, &scrub));
@@ -81,7 +83,7 @@ fn parts(state: &State) -> Value {
         };
         parts.insert("source".to_owned(), described);
     }
-    if let Some(archive) = state.engine.get().and_then(|engine| engine.archive()) {
+    if let Some(archive) = engine.and_then(|engine| engine.archive()) {
         let name = if archive.last_error.is_some() { "failing" } else { "working" };
         parts.insert("archive".to_owned(), part(name, archive.since));
     }
