@@ -28,8 +28,8 @@ pub enum LogState {
 
 /// The moments at which the present conditions began.
 pub(super) struct StateMoments {
-    pub(super) log: AtomicI64,
-    pub(super) clock: AtomicI64,
+    log: AtomicI64,
+    clock: AtomicI64,
 }
 
 impl StateMoments {

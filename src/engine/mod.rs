@@ -189,7 +189,7 @@ impl Engine {
     /// stay, whatever they take, and a warning says so if that is more.
     pub fn set_mapping_bytes_max(&self, bytes: u64) {
         self.mapping_bytes_max.store(bytes, Ordering::Relaxed);
-        let taken = self.views().mappings_bytes() as u64;
+        let taken = self.mapping_memory().taken;
         if taken > bytes {
             tracing::warn!(
                 taken_mib = taken.div_ceil(1 << 20),

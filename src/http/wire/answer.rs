@@ -214,9 +214,7 @@ impl Code {
         Code::UnsupportedEncoding,
         Code::NotFound,
     ];
-}
 
-impl Code {
     /// The errors for which webhooks are refused until they are sent again.
     pub(crate) const RETRIED: [Code; 3] = [Code::QueueFull, Code::LogUnavailable, Code::NotReady];
 }

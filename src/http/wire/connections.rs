@@ -18,6 +18,8 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
+use super::refusals::Due;
+
 /// The time for which a connection that has come, or has been answered, is left alone.
 const QUIET_MIN: Duration = Duration::from_millis(250);
 
@@ -39,9 +41,6 @@ const AGE_MAX: Duration = Duration::from_secs(5);
 /// The pause between two looks at the connections while places are lacking.
 const PAUSE: Duration = Duration::from_millis(25);
 
-/// How often the log says that places are lacking.
-const WARNED_EVERY: Duration = Duration::from_secs(60);
-
 /// The connections of one server.
 pub(crate) struct Connections {
     /// The number of places.
@@ -52,7 +51,7 @@ pub(crate) struct Connections {
     count: AtomicUsize,
     /// True while a task closes some.
     is_closing_some: AtomicBool,
-    warned: Mutex<Option<Instant>>,
+    warned: Mutex<Due>,
     closed: AtomicU64,
 }
 
@@ -211,9 +210,7 @@ impl Connections {
             return;
         }
         let closed = self.closed.fetch_add(closed, Ordering::Relaxed) + closed;
-        let mut warned = self.warned.lock();
-        if warned.is_none_or(|warned| warned.elapsed() >= WARNED_EVERY) {
-            *warned = Some(Instant::now());
+        if self.warned.lock().count(Instant::now()).is_some() {
             tracing::warn!(
                 places = self.places,
                 closed,

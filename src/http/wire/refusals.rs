@@ -61,7 +61,7 @@ struct Reason {
 
 /// The time of the last warning, and the count since then.
 #[derive(Default)]
-struct Due {
+pub(super) struct Due {
     warned_at: Option<Instant>,
     count: u64,
 }
@@ -71,8 +71,9 @@ impl Due {
         self.warned_at.is_some_and(|last| now.saturating_duration_since(last) < WARN_EVERY)
     }
 
-    /// Counts a refusal. If a warning is due, returns how many came since the last one.
-    fn count(&mut self, now: Instant) -> Option<u64> {
+    /// Counts a refusal, or what else is warned of. If a warning is due, returns how many came since
+    /// the last one.
+    pub(super) fn count(&mut self, now: Instant) -> Option<u64> {
         self.count += 1;
         if self.is_waiting(now) {
             return None;
@@ -186,8 +187,9 @@ impl Refusals {
 
     /// Returns each reason's code and the moment of the last refusal since the start.
     pub(crate) fn last_at(&self) -> impl Iterator<Item = (Code, Option<Millis>)> {
-        let last_at = |reason: &Reason| Some(reason.last_at.load(Ordering::Relaxed));
-        let last_at = move |reason| last_at(reason).filter(|moment| *moment != 0);
+        let last_at = |reason: &Reason| {
+            Some(reason.last_at.load(Ordering::Relaxed)).filter(|moment| *moment != 0)
+        };
         Code::REFUSALS
             .into_iter()
             .zip(&self.reasons)
