@@ -57,8 +57,8 @@ impl Engine {
         Since { state, since: self.moments.log.load(Ordering::SeqCst) }
     }
 
-    /// Returns true while the clock is believed, and since when that is so or not. The writer notes
-    /// a jump within a second or two; until then the present moment is returned.
+    /// Returns whether the clock is believed, and since when. A jump that the writer has not noted
+    /// yet (it looks about once a second) counts as one of this moment.
     pub fn clock_believed(&self) -> Since<bool> {
         let state = self.clock.believable_ms().is_ok();
         let is_noted = state != self.clock_is_doubted.load(Ordering::SeqCst);

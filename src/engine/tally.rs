@@ -48,7 +48,8 @@ pub(super) const DIRECTORY_STATES: [&str; 5] =
 pub(super) struct Tally {
     /// In the order of [`Reason::CODES`].
     pub(super) quarantine: [u64; Reason::CODES.len()],
-    /// In order of id.
+    /// Those that are there in order of id, then those that are gone and lost many users, in no
+    /// order.
     pub(super) directories: Vec<DirectoryTally>,
 }
 

@@ -1,9 +1,9 @@
 //! The connections of a server. While more are open than there are places for, those of least use
 //! are closed, so that a new connection waits for none that asks for nothing.
 //!
-//! The server accepts a few more connections than it has places: it can close only what it knows
-//! is less useful than the newest. A connection that is being answered is left alone, unless its
-//! reader does not read.
+//! A few more connections are accepted than there are places, since the newest must be in to be
+//! compared with the others. One that is being answered is left alone, unless its reader has
+//! stopped reading.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};

@@ -8,8 +8,8 @@ use super::segment::{SegmentHead, Stretch, looks_like_message, walk};
 pub(in crate::log) struct LiveSegment {
     /// Its number in the order of writes; `None` if its head is not whole.
     pub(in crate::log) number: Option<u64>,
-    /// The beginnings of stretches that are no messages, with messages behind them, or that look like
-    /// one. They may be in the middle of being written.
+    /// Where damage begins: bytes that are no message but have messages behind them, or a tail that
+    /// begins like a message. They may be in the middle of being written.
     pub(in crate::log) damaged: Vec<usize>,
 }
 
