@@ -7,7 +7,7 @@ use rollcall_projections::Seq;
 use super::part_of;
 use crate::log::{
     ArchivePlace, ArchiveSegment, ArchivedRecord, BATCH_BYTES_MAX, BATCH_EVENTS_MAX, History,
-    PlaceError, ReadError, Record, logs_in, read_segment, segments_in,
+    PlaceError, ReadError, Record, logs_in, read_segment, segments_among, segments_in,
 };
 use crate::notary::{Note, origin};
 
@@ -84,10 +84,11 @@ impl ArchiveFault {
 /// open whether a new one is the right one.
 pub fn judge_start(place: &ArchivePlace, log: Option<&dyn History>) -> Result<(), ArchiveFault> {
     let own = log.map(|log| part_of(place, log.identity().log_id));
-    if let (Some(log), Some(own)) = (log, &own)
-        && !own.files()?.is_empty()
-    {
-        return judge_newest(own, log).map(drop);
+    if let (Some(log), Some(own)) = (log, &own) {
+        let names = own.files()?;
+        if !names.is_empty() {
+            return judge_newest(own, &segments_among(names), log).map(drop);
+        }
     }
     for name in logs_in(place)? {
         let part = place.within(&name);
@@ -108,24 +109,28 @@ pub(super) enum Newest {
     Damaged(RangeInclusive<Seq>),
 }
 
-/// Compares the newest segment in a log's part of the archive with the log.
+/// Compares the newest of the segments in a log's part of the archive with the log.
 ///
 /// # Errors
 /// A contradiction, or what cannot be read.
-pub(super) fn judge_newest(part: &ArchivePlace, log: &dyn History) -> Result<Newest, ArchiveFault> {
-    let newest = segments_in(part)?.into_iter().max_by_key(|(seqs, _)| *seqs.end());
+pub(super) fn judge_newest(
+    part: &ArchivePlace,
+    segments: &[(RangeInclusive<Seq>, String)],
+    log: &dyn History,
+) -> Result<Newest, ArchiveFault> {
+    let newest = segments.iter().max_by_key(|(seqs, _)| *seqs.end());
     let Some((seqs, name)) = newest else { return Ok(Newest::Nothing) };
     let (last, head) = (*seqs.end(), log.head());
     if last > head {
         return Err(ArchiveFault::Ahead { place: part.to_string(), last, head });
     }
-    let Some(bytes) = part.read(&name)? else { return Ok(Newest::Damaged(seqs)) };
+    let Some(bytes) = part.read(name)? else { return Ok(Newest::Damaged(seqs.clone())) };
     match ArchiveSegment::decode(bytes.as_slice()) {
         Ok(segment) => {
-            judge_segment(&segment, &part.located(&name), log)?;
+            judge_segment(&segment, &part.located(name), log)?;
             Ok(Newest::Good)
         }
-        Err(_) => Ok(Newest::Damaged(seqs)),
+        Err(_) => Ok(Newest::Damaged(seqs.clone())),
     }
 }
 

@@ -249,13 +249,14 @@ impl Writer {
             self.part.create(PUBLIC_KEY, key.as_bytes())?;
         }
         let Some(engine) = self.engine.upgrade() else { return Ok(Reached::default()) };
-        let newest = judge_newest(&self.part, engine.log())?;
+        let segments = segments_in(&self.part)?;
+        let newest = judge_newest(&self.part, &segments, engine.log())?;
         drop(engine);
         let mut reached = Reached::default();
         if let Newest::Damaged(seqs) = newest {
             reached.damaged = Some(seqs);
         }
-        for (seqs, _) in segments_in(&self.part)? {
+        for (seqs, _) in segments {
             if reached.damaged.as_ref() != Some(&seqs) {
                 reached.coverage.add(&seqs);
             }

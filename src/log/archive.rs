@@ -424,8 +424,12 @@ pub(crate) fn read_segment(place: &ArchivePlace, name: &str) -> Result<ArchiveSe
 pub(crate) fn segments_in(
     place: &ArchivePlace,
 ) -> Result<Vec<(RangeInclusive<Seq>, String)>, PlaceError> {
-    let names = place.files()?.into_iter();
-    Ok(names.filter_map(|name| Some((seqs_of(&name)?, name))).collect())
+    Ok(segments_among(place.files()?))
+}
+
+/// Returns the segments among the files of a place, with the records that their names promise.
+pub(crate) fn segments_among(names: Vec<String>) -> Vec<(RangeInclusive<Seq>, String)> {
+    names.into_iter().filter_map(|name| Some((seqs_of(&name)?, name))).collect()
 }
 
 /// Lists the logs that have a part of the archive, in order.

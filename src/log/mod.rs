@@ -39,7 +39,7 @@ use std::time::Duration;
 
 pub(crate) use archive::{
     ArchiveSegment, ArchivedRecord, SEGMENT_BODY_BYTES_MAX, SEGMENT_RECORDS_MAX, logs_in,
-    read_segment, segments_in, seqs_of,
+    read_segment, segments_among, segments_in, seqs_of,
 };
 pub use audit::{Acknowledged, Audit, Finding, LogPart, Signatures, Unsigned};
 pub(crate) use block::FORMAT;
