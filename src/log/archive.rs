@@ -394,17 +394,19 @@ impl Archive {
     /// Reads a segment, unless it is the one that was read last.
     fn segment(&mut self, number: usize) -> Result<&ArchiveSegment, SegmentDamage> {
         let name = self.segments.get(number).map_or("", |segment| segment.name.as_str());
-        let at = self.place.located(name);
         let current = self.current.take().filter(|(current, _)| *current == number);
         let read = || {
             let segment = read_segment(&self.place, name);
             if let Err(what) = &segment {
+                let at = self.place.located(name);
                 tracing::warn!(file = at, what, "a segment of the archive is damaged");
             }
             (number, segment)
         };
         let (_, segment) = self.current.insert(current.unwrap_or_else(read));
-        segment.as_ref().map_err(|what| SegmentDamage { at, what: what.clone() })
+        let damage =
+            |what: &String| SegmentDamage { at: self.place.located(name), what: what.clone() };
+        segment.as_ref().map_err(damage)
     }
 }
 
