@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rollcall_projections::Seq;
 
@@ -62,6 +62,18 @@ fn create_folder(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Lists the files in the folder, in no order. A folder that is missing has none.
+///
+/// # Errors
+/// If the folder cannot be read.
+pub(super) fn paths(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    match fs::read_dir(folder) {
+        Ok(entries) => entries.map(|entry| entry.map(|entry| entry.path())).collect(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
 /// Reads the checkpoints in the folder that both keys of a recorded change have signed, by size.
 /// Warns of other files and skips them.
 ///
@@ -72,15 +84,9 @@ pub(super) fn read_all(
     origin: &str,
     history: &KeyHistory,
 ) -> Result<BTreeMap<Seq, String>, KeyError> {
-    let io_error = |error| KeyError::Io { path: folder.to_owned(), error };
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
-        Err(error) => return Err(io_error(error)),
-    };
+    let paths = paths(folder).map_err(|error| KeyError::Io { path: folder.to_owned(), error })?;
     let mut notes = BTreeMap::new();
-    for entry in entries {
-        let path = entry.map_err(io_error)?.path();
+    for path in paths {
         match read(&path, origin, history) {
             Ok((size, note)) => drop(notes.insert(size, note)),
             Err(why) => {
@@ -105,14 +111,8 @@ pub(super) fn inspect(
     history: &KeyHistory,
     is_lost: &dyn Fn(Seq) -> bool,
 ) -> io::Result<(Vec<String>, usize)> {
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), 0)),
-        Err(error) => return Err(error),
-    };
     let (mut faults, mut right) = (Vec::new(), 0);
-    for entry in entries {
-        let path = entry?.path();
+    for path in paths(folder)? {
         match read(&path, origin, history) {
             Ok(_) => right += 1,
             Err(_) if !is_checkpoint(&path) => {}

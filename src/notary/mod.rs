@@ -169,9 +169,9 @@ impl Notary {
         if let (None, Some(expected)) = (private, expected) {
             return Err(KeyError::Lost { path: files.private.clone(), expected });
         }
-        let handovers = handover::inspect(&files.handovers, &origin, history, &|_| false);
-        let path = files.handovers.clone();
-        handovers.map(drop).map_err(|error| KeyError::Io { path, error })
+        let path = &files.handovers;
+        let listed = handover::paths(path);
+        listed.map(drop).map_err(|error| KeyError::Io { path: path.clone(), error })
     }
 
     /// Looks at the files of the key of the log `log_id`, and changes nothing. `is_lost` tells of the
