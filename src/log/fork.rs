@@ -83,19 +83,16 @@ pub fn fork(data: &Path, progress: &dyn Fn(Seq)) -> Result<PathBuf, ForkError> {
             .read(last, BATCH_EVENTS_MAX, BATCH_BYTES_MAX)
             .map_err(|error| unfit(last + 1)(error.to_string()))?;
         // Lost records are left out of what is read.
-        let until = records.first().map_or(log.head(), |record| record.seq - 1);
-        for record in records {
-            for seq in last + 1..record.seq {
-                filling.put_lost(lost_leaf(log_id, seq)).map_err(unfit(seq))?;
-            }
-            last = record.seq;
-            let record = Record { log_id, ..record };
-            filling.put(ArchivedRecord::from(&record)).map_err(unfit(last))?;
-        }
+        let until = records.last().map_or(log.head(), |record| record.seq);
+        let mut records = records.into_iter().peekable();
         for seq in last + 1..=until {
-            filling.put_lost(lost_leaf(log_id, seq)).map_err(unfit(seq))?;
-            last = seq;
+            let put = match records.next_if(|record| record.seq == seq) {
+                Some(record) => filling.put(ArchivedRecord::from(&Record { log_id, ..record })),
+                None => filling.put_lost(lost_leaf(log_id, seq)),
+            };
+            put.map_err(unfit(seq))?;
         }
+        last = until;
         progress(last);
     }
     let unfit = |what| ForkError::Unfit { seq: last, what };
