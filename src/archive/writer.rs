@@ -16,7 +16,7 @@ use super::status::ArchiveStatus;
 use super::{SegmentBounds, first_public_key, handovers, part_of, read_records};
 use crate::engine::Engine;
 use crate::log::{
-    ArchivePlace, ArchiveSegment, HANDOVERS, LogId, PUBLIC_KEY, PlaceError, SEGMENT_BODY_BYTES_MAX,
+    ArchivePlace, ArchiveSegment, HANDOVERS, PUBLIC_KEY, PlaceError, SEGMENT_BODY_BYTES_MAX,
     SEGMENT_RECORDS_MAX, segments_in,
 };
 use crate::time;
@@ -76,7 +76,6 @@ impl Archiver {
         let mut writer = Writer {
             archiver: self.clone(),
             part: part_of(&self.place, engine.log_id()),
-            log_id: engine.log_id(),
             engine: Arc::downgrade(engine),
             is_stopping: is_stopping.clone(),
             stopped,
@@ -119,7 +118,6 @@ struct Writer {
     archiver: Arc<Archiver>,
     /// The log's part of the archive.
     part: ArchivePlace,
-    log_id: LogId,
     engine: Weak<Engine>,
     is_stopping: Arc<AtomicBool>,
     stopped: Receiver<()>,
@@ -314,7 +312,6 @@ impl Writer {
         let name = segment.name();
         let failed = |what: String| PlaceError { at: self.part.located(&name), what };
         let bytes = segment.encode().map_err(|error| failed(error.to_string()))?;
-        debug_assert!(segment.log_id == self.log_id, "a segment of another log");
         let is_new = self.part.create(&name, &bytes)?;
         if !is_new
             && !is_there(&self.part, &name, segment)?
