@@ -62,7 +62,7 @@ pub fn write_backup(
         let bounds = SegmentBounds { first, last, body_bytes_max: BODY_BYTES_MAX };
         first = last + 1;
         if let Some(segment) = read_records(engine, bounds)? {
-            first = segment.records.last().map_or(first, |record| record.seq + 1);
+            first = segment.seqs().end() + 1;
             put(&mut backup, &segment.name(), &segment.encode()?)?;
         }
     }

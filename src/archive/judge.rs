@@ -182,9 +182,6 @@ pub(super) fn is_there(
     };
     match leaves(&found) == leaves(wanted) {
         true => Ok(true),
-        false => {
-            let seq = wanted.records.first().map_or(0, |record| record.seq);
-            Err(ArchiveFault::Differs { at: part.located(name), seq })
-        }
+        false => Err(ArchiveFault::Differs { at: part.located(name), seq: *wanted.seqs().start() }),
     }
 }

@@ -275,7 +275,7 @@ impl Writer {
             reached.coverage.add(&(bounds.first..=bounds.last));
             return Ok(());
         };
-        let last = segment.records.last().map_or(bounds.last, |record| record.seq);
+        let last = *segment.seqs().end();
         let handovers = handovers(&engine, reached.handovers, last);
         drop(engine);
         for (name, note) in handovers {
@@ -300,7 +300,7 @@ impl Writer {
                 SegmentBounds { first: next, last, body_bytes_max: SEGMENT_BODY_BYTES_MAX };
             let Some(segment) = read_records(&engine, bounds)? else { return Ok(()) };
             drop(engine);
-            next = segment.records.last().map_or(last, |record| record.seq) + 1;
+            next = segment.seqs().end() + 1;
             self.put(&segment)?;
         }
         Ok(())

@@ -139,13 +139,13 @@ impl ArchiveSegment {
             serde_json::to_writer(&mut lines, &Line::of(record))?;
             lines.push(b'\n');
         }
-        let seq = |record: Option<&ArchivedRecord>| record.map_or(0, |record| record.seq);
+        let (first, last) = self.seqs().into_inner();
         let end = End {
             object: END.to_owned(),
             version: VERSION,
             log_id: uuid::Uuid::from_bytes(self.log_id).to_string(),
-            first: seq(self.records.first()),
-            last: seq(self.records.last()),
+            first,
+            last,
             records: self.records.len(),
             sha256: hex::encode(Sha256::digest(&lines)),
             checkpoint: self.checkpoint.clone(),
@@ -158,10 +158,15 @@ impl ArchiveSegment {
         encoder.finish()
     }
 
+    /// Returns its first and its last record.
+    pub(crate) fn seqs(&self) -> RangeInclusive<Seq> {
+        let seq = |record: Option<&ArchivedRecord>| record.map_or(0, |record| record.seq);
+        seq(self.records.first())..=seq(self.records.last())
+    }
+
     /// Returns its name: its first and its last record.
     pub(crate) fn name(&self) -> String {
-        let seq = |record: Option<&ArchivedRecord>| record.map_or(0, |record| record.seq);
-        let (first, last) = (seq(self.records.first()), seq(self.records.last()));
+        let (first, last) = self.seqs().into_inner();
         format!("{first:020}-{last:020}{SUFFIX}")
     }
 
