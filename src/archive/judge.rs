@@ -9,7 +9,7 @@ use crate::log::{
     ArchivePlace, ArchiveSegment, ArchivedRecord, BATCH_BYTES_MAX, BATCH_EVENTS_MAX, History,
     PlaceError, ReadError, Record, logs_in, read_segment, segments_among, segments_in,
 };
-use crate::notary::{Note, origin};
+use crate::notary::is_claimed;
 
 /// Why the log is not archived, or why a server must not start.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -160,11 +160,7 @@ pub(super) fn judge_segment(
     }
     let Some(checkpoint) = &segment.checkpoint else { return Ok(()) };
     let root = log.root(last)?;
-    let agrees = Note::parse(checkpoint.as_bytes()).is_ok_and(|note| {
-        let claims = note.claims();
-        claims.origin == origin(log_id) && claims.size == last && claims.root == root
-    });
-    if agrees { Ok(()) } else { Err(differs(last)) }
+    if is_claimed(checkpoint, log_id, last, root) { Ok(()) } else { Err(differs(last)) }
 }
 
 /// Compares a segment that is there already with one that was to be written.

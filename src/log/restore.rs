@@ -23,7 +23,7 @@ use super::store::{Blocks, Store, StoreError};
 use super::tiles::Tiles;
 use super::unfinished::UnfinishedFolder;
 use super::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, History, LogId, Record, add_range};
-use crate::notary::{Note, origin};
+use crate::notary::is_claimed;
 use crate::verify::{Source, Verified};
 
 /// The bytes of bodies after which sled hands its pages to the kernel.
@@ -224,10 +224,7 @@ fn check_checkpoint(
     edge: &Edge,
 ) -> Result<(), RestoreError> {
     let Some((checkpoint, path)) = archive.checkpoint_at(seq) else { return Ok(()) };
-    let is_good = Note::parse(checkpoint.as_bytes()).is_ok_and(|note| {
-        let claims = note.claims();
-        claims.origin == origin(log_id) && claims.size == seq && claims.root == edge.root()
-    });
+    let is_good = is_claimed(checkpoint, log_id, seq, edge.root());
     let what = "its checkpoint is not that of the records up to it";
     if is_good { Ok(()) } else { Err(RestoreError::Damaged { path, what: what.into() }) }
 }

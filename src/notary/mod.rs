@@ -33,6 +33,15 @@ pub fn origin(log_id: [u8; 16]) -> String {
     format!("rollcall/{}", uuid::Uuid::from_bytes(log_id).hyphenated())
 }
 
+/// Returns whether a note is a checkpoint of the first `size` records of a log, with the tree hash
+/// `root`. Its signatures are not verified.
+pub(crate) fn is_claimed(note: &str, log_id: [u8; 16], size: Seq, root: [u8; 32]) -> bool {
+    Note::parse(note.as_bytes()).is_ok_and(|note| {
+        let claims = note.claims();
+        claims.origin == origin(log_id) && claims.size == size && claims.root == root
+    })
+}
+
 /// The paths of the key's files.
 #[derive(Clone, Debug)]
 pub struct KeyFiles {
