@@ -9,17 +9,14 @@ use rollcall_projections::Seq;
 use super::{SegmentBounds, first_public_key, handovers, read_records};
 use crate::engine::Engine;
 use crate::log::{
-    ArchivePlace, BACKUP_MANIFEST, HANDOVERS, Manifest, PUBLIC_KEY, ReadError, SEGMENT_RECORDS_MAX,
-    seqs_of,
+    ArchivePlace, BACKUP_MANIFEST, FILE_BYTES_MAX, HANDOVERS, Manifest, PUBLIC_KEY, ReadError,
+    SEGMENT_RECORDS_MAX, seqs_of,
 };
 use crate::notary::is_checkpoint;
 use crate::time;
 
 /// The most bytes of bodies in a segment of a backup of more than one record.
 const BODY_BYTES_MAX: usize = 4 << 20;
-
-/// The most bytes of a file of a backup.
-const FILE_BYTES_MAX: u64 = 128 << 20;
 
 /// Why a backup was not written to its end.
 #[derive(Debug, thiserror::Error)]

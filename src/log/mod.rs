@@ -50,6 +50,7 @@ pub use fork::{ForkError, finish_fork, fork};
 pub(crate) use manifest::{BACKUP_MANIFEST, Manifest};
 pub use memory::MemoryLog;
 pub use open::{Checked, OpenError, Unrecovered, is_data_folder};
+pub(crate) use place::FILE_BYTES_MAX;
 pub use place::{ArchivePlace, PlaceError, S3Access};
 pub use raw::{DamagedBytes, Harm};
 pub use restore::{Missing, RestoreError, Restored, check_archive, restore};

@@ -12,7 +12,7 @@ use super::s3::{S3_SCHEME, S3Folder};
 use crate::files;
 
 /// The most bytes of a file that are read.
-pub(super) const FILE_BYTES_MAX: u64 = 128 << 20;
+pub(crate) const FILE_BYTES_MAX: u64 = 128 << 20;
 
 /// The beginning of the names of files that are being written.
 const UNFINISHED: &str = ".unfinished-";
