@@ -64,6 +64,16 @@ pub fn is_not_a_file(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::InvalidInput && error.raw_os_error().is_none()
 }
 
+/// Syncs the folder in which a file or folder was created, renamed or removed.
+///
+/// # Errors
+/// If it cannot be opened or synced.
+pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
+    let folder =
+        path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder)?.sync_all()
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;

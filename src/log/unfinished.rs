@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, Mode, flock};
 use rustix::io::Errno;
 
+use crate::files;
+
 /// A folder that is being filled. It is removed when it is dropped, unless it was named.
 pub struct UnfinishedFolder {
     path: PathBuf,
@@ -51,8 +53,7 @@ impl UnfinishedFolder {
     pub fn finish(self) -> io::Result<()> {
         File::open(&self.path)?.sync_all()?;
         fs::rename(&self.path, &self.named)?;
-        let around = self.named.parent().filter(|parent| !parent.as_os_str().is_empty());
-        File::open(around.unwrap_or(Path::new(".")))?.sync_all()
+        files::sync_parent(&self.named)
     }
 }
 

@@ -57,7 +57,7 @@ pub(super) fn write(folder: &Path, size: Seq, note: &str) -> Result<(), KeyError
 fn create_folder(folder: &Path) -> io::Result<()> {
     if !folder.is_dir() {
         fs::create_dir(folder)?;
-        key::sync_parent(folder)?;
+        files::sync_parent(folder)?;
     }
     Ok(())
 }

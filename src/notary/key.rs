@@ -9,7 +9,7 @@
 //! Whatever a crash leaves, the log's last event of a key decides which of the two files counts,
 //! and until the checkpoint with both signatures is on the disk both private keys are.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -170,14 +170,7 @@ pub(super) fn remove_part(path: &Path) -> Result<(), KeyError> {
 /// Renames a file and syncs its folder.
 pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to)?;
-    sync_parent(to)
-}
-
-/// Syncs the folder in which a file was created, renamed or removed.
-pub(super) fn sync_parent(path: &Path) -> io::Result<()> {
-    let folder =
-        path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder)?.sync_all()
+    files::sync_parent(to)
 }
 
 /// Follows links, also to a file that does not exist yet: a file renamed to this path must not

@@ -535,7 +535,7 @@ fn install_next(files: &KeyFiles) -> Result<(), KeyError> {
     let installed = if next.exists() {
         key::rename(&next, &files.private)
     } else {
-        key::sync_parent(&files.private)
+        crate::files::sync_parent(&files.private)
     };
     installed.map_err(|error| KeyError::Io { path: next, error })
 }
