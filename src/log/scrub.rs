@@ -149,8 +149,19 @@ impl Drop for Scrub {
     }
 }
 
-/// Why a pass ended before its end: the scrub is to end.
-struct Stopped;
+/// Why a pass ended before its end.
+enum Ended {
+    /// The scrub is to end.
+    Stopped,
+    /// The file cannot be read.
+    Failed(io::Error),
+}
+
+impl From<io::Error> for Ended {
+    fn from(error: io::Error) -> Ended {
+        Ended::Failed(error)
+    }
+}
 
 struct Worker {
     log: Weak<DiskLog>,
@@ -171,9 +182,11 @@ impl Worker {
         loop {
             let begun = Instant::now();
             match self.pass() {
-                Err(Stopped) => return,
-                Ok(Err(error)) => tracing::warn!(%error, "the scrub could not read the store"),
-                Ok(Ok(())) => {}
+                Err(Ended::Stopped) => return,
+                Err(Ended::Failed(error)) => {
+                    tracing::warn!(%error, "the scrub could not read the store");
+                }
+                Ok(()) => {}
             }
             if self.stop.wait(self.pace.every.saturating_sub(begun.elapsed())) {
                 return;
@@ -181,31 +194,25 @@ impl Worker {
         }
     }
 
-    fn log(&self) -> Result<Arc<DiskLog>, Stopped> {
-        self.log.upgrade().ok_or(Stopped)
+    fn log(&self) -> Result<Arc<DiskLog>, Ended> {
+        self.log.upgrade().ok_or(Ended::Stopped)
     }
 
     /// Waits as long as reading `bytes` may take.
-    fn pace(&self, bytes: usize) -> Result<(), Stopped> {
+    fn pace(&self, bytes: usize) -> Result<(), Ended> {
         let seconds = bytes as f64 / self.pace.bytes_per_second.max(1) as f64;
         match self.stop.wait(Duration::from_secs_f64(seconds)) {
-            true => Err(Stopped),
+            true => Err(Ended::Stopped),
             false => Ok(()),
         }
     }
 
     /// Reads the whole file once, and the log as well if anything in the file looks damaged.
-    fn pass(&self) -> Result<io::Result<()>, Stopped> {
+    fn pass(&self) -> Result<(), Ended> {
         let started_at = time::now_ms();
-        let opened = files::open(&self.log()?.store_file());
-        let file = match opened {
-            Ok(file) => file,
-            Err(error) => return Ok(Err(error)),
-        };
-        let found = match self.read_file(&file)? {
-            Ok(found) => found,
-            Err(error) => return Ok(Err(error)),
-        };
+        let path = self.log()?.store_file();
+        let file = files::open(&path)?;
+        let found = self.read_file(&file)?;
         let findings = match found.doubtful {
             0 => Vec::new(),
             _ => self.read_through_log()?,
@@ -224,34 +231,25 @@ impl Worker {
                 state.findings = findings.into_iter().take(FINDINGS_MAX).collect();
             }
         });
-        Ok(Ok(()))
+        Ok(())
     }
 
-    fn read_file(&self, file: &File) -> Result<io::Result<Found>, Stopped> {
+    fn read_file(&self, file: &File) -> Result<Found, Ended> {
         let (mut found, mut at) = (Found::default(), 0);
         let mut buffer = vec![0; SEGMENT_BYTES];
         loop {
-            let bytes = match file.metadata() {
-                Ok(metadata) => metadata.len(),
-                Err(error) => return Ok(Err(error)),
-            };
+            let bytes = file.metadata()?.len();
             self.log()?.keep_scrub_state(|state| (state.position, state.bytes) = (at, bytes));
             if at >= bytes {
-                return Ok(Ok(found));
+                return Ok(found);
             }
-            let segment = match self.read_segment(file, at, &mut buffer)? {
-                Ok(segment) => segment,
-                Err(error) => return Ok(Err(error)),
-            };
+            let segment = self.read_segment(file, at, &mut buffer)?;
             found.bytes += segment.len() as u64;
             let looked = self.log()?.look_at(segment);
             found.blocks += looked.blocks;
             self.log()?.keep_scrub_state(|state| state.records += looked.records);
-            if !looked.is_sound() {
-                match self.is_damaged(file, at, &mut buffer, looked)? {
-                    Ok(is_damaged) => found.doubtful += u64::from(is_damaged),
-                    Err(error) => return Ok(Err(error)),
-                }
+            if !looked.is_sound() && self.is_damaged(file, at, &mut buffer, looked)? {
+                found.doubtful += 1;
             }
             at += SEGMENT_BYTES as u64;
         }
@@ -263,7 +261,7 @@ impl Worker {
         file: &File,
         at: u64,
         buffer: &'a mut [u8],
-    ) -> Result<io::Result<&'a [u8]>, Stopped> {
+    ) -> Result<&'a [u8], Ended> {
         // A refusal only means that the kernel's cache is read.
         let length = std::num::NonZero::new(SEGMENT_BYTES as u64);
         let _ = rustix::fs::fadvise(file, at, length, Advice::DontNeed);
@@ -278,10 +276,10 @@ impl Worker {
                     self.pace(bytes)?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Ok(Err(error)),
+                Err(error) => return Err(error.into()),
             }
         }
-        Ok(Ok(buffer.get(..read).unwrap_or_default()))
+        Ok(buffer.get(..read).unwrap_or_default())
     }
 
     /// Reads a segment again that does not look sound. Returns whether it stays as it is.
@@ -291,25 +289,22 @@ impl Worker {
         at: u64,
         buffer: &mut [u8],
         first: Looked,
-    ) -> Result<io::Result<bool>, Stopped> {
+    ) -> Result<bool, Ended> {
         for _ in 0..READ_AGAIN {
             if self.stop.wait(READ_AGAIN_AFTER) {
-                return Err(Stopped);
+                return Err(Ended::Stopped);
             }
-            let segment = match self.read_segment(file, at, buffer)? {
-                Ok(segment) => segment,
-                Err(error) => return Ok(Err(error)),
-            };
+            let segment = self.read_segment(file, at, buffer)?;
             let again = self.log()?.look_at(segment);
             if !again.shows_the_same_damage(&first) {
-                return Ok(Ok(false));
+                return Ok(false);
             }
         }
-        Ok(Ok(true))
+        Ok(true)
     }
 
     /// Reads every record through the log. Returns those that cannot be read.
-    fn read_through_log(&self) -> Result<Vec<ScrubFinding>, Stopped> {
+    fn read_through_log(&self) -> Result<Vec<ScrubFinding>, Ended> {
         let (mut findings, mut after): (Vec<ScrubFinding>, Seq) = (Vec::new(), 0);
         loop {
             let read = self.log()?.read_through(after);
