@@ -72,19 +72,18 @@ impl ArchiveStatus {
 
     /// Returns the state. Reads no file and asks no server.
     pub fn report(&self, head: Seq) -> ArchiveReport {
-        let Changing { since: state_since, behind_since, last_error } =
-            self.changing.lock().clone();
+        let Changing { since, behind_since, last_error } = self.changing.lock().clone();
         let seq = self.seq.load(Ordering::Acquire);
         let lag_records = head.saturating_sub(seq);
-        let since = behind_since.filter(|_| lag_records > 0);
+        let behind_since = behind_since.filter(|_| lag_records > 0);
         ArchiveReport {
             place: self.place.clone(),
             seq,
             lag_records,
-            lag_ms: since.map_or(0, |since| (time::now_ms() - since).max(0)),
+            lag_ms: behind_since.map_or(0, |behind| (time::now_ms() - behind).max(0)),
             segments: self.segments.load(Ordering::Relaxed),
             failures: self.failures.load(Ordering::Relaxed),
-            since: state_since,
+            since,
             last_error,
         }
     }

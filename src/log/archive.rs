@@ -307,7 +307,7 @@ impl Archive {
         &self.place
     }
 
-    /// Returns whether there is no segment in the folder.
+    /// Returns whether there is no segment in the place.
     pub(crate) fn is_empty(&self) -> bool {
         self.segments.is_empty()
     }

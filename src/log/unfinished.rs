@@ -20,8 +20,8 @@ pub struct UnfinishedFolder {
 
 impl UnfinishedFolder {
     /// Makes the folder `NAMED.unfinished`, with mode 700. From now on the process makes
-    /// files and folders for their owner only. One that a process left behind which was
-    /// killed is removed first.
+    /// files and folders for their owner only. A folder of that name that a killed process left
+    /// behind is removed first.
     ///
     /// # Errors
     /// If another process fills it, or it cannot be made.

@@ -390,7 +390,7 @@ fn log_id_of_blocks(file: &File, sightings: &[Sighting]) -> Result<LogId, StoreE
     Err(StoreError::Damaged("its identity is missing".into()))
 }
 
-/// Returns the last record of which one of the places says for certain that there is one.
+/// Returns the newest record that a certain place promises; 0 if there is no such place.
 fn last_of(places: &[Sighting]) -> Seq {
     let certain = places.iter().filter(|place| place.found >= Found::AfterDamage);
     certain.map(|place| Seq::from(place.seq) + Seq::from(place.count.max(1)) - 1).max().unwrap_or(0)
