@@ -12,7 +12,7 @@ use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
 
 use super::client::{Answer, Client};
-use super::input::{Found, Input, each_event};
+use super::input::{Input, each_event};
 use super::read::listing::{Output, refused};
 use super::read::print::counted;
 use super::read::source::ServerArgs;
@@ -189,19 +189,15 @@ impl Import<'_> {
     fn pour(&self, input: Input) -> Result<(), Failure> {
         let Input { name, reader, bytes } = input;
         let mut batch = Batch::default();
-        let (mut failure, mut too_large, mut is_empty) = (None, Ok(()), true);
-        let read = each_event(reader, |found: Found<'_>| {
+        let (mut failure, mut is_empty) = (None, true);
+        let read = each_event(reader, BATCH_BYTES_MAX, |event| {
             is_empty = false;
-            too_large = found.must_fit(BATCH_BYTES_MAX);
-            if too_large.is_err() {
-                return false;
-            }
-            let sent = self.take(&mut batch, found.event);
-            self.bar.inc(if bytes.is_some() { found.event.len() as u64 + 1 } else { 1 });
+            let sent = self.take(&mut batch, event);
+            self.bar.inc(if bytes.is_some() { event.len() as u64 + 1 } else { 1 });
             failure = sent.err();
             failure.is_none() && !self.progress.is_interrupted()
         });
-        let wrong = too_large.and(read).err().and_then(|stop| stop.failure(&name));
+        let wrong = read.err().and_then(|stop| stop.failure(&name));
         match (failure, wrong) {
             (Some(failure), _) => Err(failure),
             _ if self.progress.is_interrupted() => Ok(()),

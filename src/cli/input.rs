@@ -44,28 +44,6 @@ impl Stop {
     }
 }
 
-/// An event as it is read: its bytes, and the line at which it begins.
-#[derive(Clone, Copy)]
-pub(super) struct Found<'a> {
-    pub(super) line: u64,
-    pub(super) event: &'a [u8],
-}
-
-impl Found<'_> {
-    /// Refuses an event over a number of bytes.
-    ///
-    /// # Errors
-    /// [`Stop::Wrong`], with its line.
-    pub(super) fn must_fit(self, bytes_max: usize) -> Result<(), Stop> {
-        let bytes = self.event.len();
-        if bytes <= bytes_max {
-            return Ok(());
-        }
-        let reason = format!("the event has {bytes} bytes, and at most {bytes_max} are taken");
-        Err(wrong(self.line, reason))
-    }
-}
-
 /// The source of events, and its length in bytes if it is known.
 pub(super) struct Input {
     /// As errors name it.
@@ -93,13 +71,8 @@ impl Input {
         if !metadata.is_file() {
             return Ok(Input { name, reader: Box::new(BufReader::new(file)), bytes: None });
         }
-        let mut found_too_large = Ok(());
-        let read = each_event(BufReader::new(&file), |found| {
-            found_too_large = found.must_fit(event_bytes_max);
-            found_too_large.is_ok()
-        });
-        if let Some(failure) = found_too_large.and(read).err().and_then(|stop| stop.failure(&name))
-        {
+        let read = each_event(BufReader::new(&file), event_bytes_max, |_| true);
+        if let Some(failure) = read.err().and_then(|stop| stop.failure(&name)) {
             return Err(failure.with("nothing was sent"));
         }
         file.rewind().map_err(unreadable)?;
@@ -113,10 +86,12 @@ impl Input {
 /// over several lines. Empty lines and byte order marks are skipped.
 ///
 /// # Errors
-/// [`Stop`], at the first line that is something else. All events before it were passed on.
+/// [`Stop`], at the first line that is something else, or that has an event over `event_bytes_max`
+/// bytes. All events before it were passed on.
 pub(super) fn each_event(
     mut input: impl BufRead,
-    mut each: impl FnMut(Found<'_>) -> bool,
+    event_bytes_max: usize,
+    mut each: impl FnMut(&[u8]) -> bool,
 ) -> Result<(), Stop> {
     let (mut line, mut number) = (Vec::new(), 0);
     while read_line(&mut input, &mut line, number + 1)? {
@@ -127,14 +102,14 @@ pub(super) fn each_event(
         }
         if is_incomplete(text) {
             let list = read_list(&mut input, text, number)?;
-            each_of_list(&list, number, &mut each)?;
+            each_of_list(&list, number, event_bytes_max, &mut each)?;
             number += line_breaks(list.get());
             read_line(&mut input, &mut line, number)?;
             if !trimmed(&line, number)?.is_empty() {
                 return Err(wrong(number, "text follows the end of a list; begin a new line"));
             }
         } else {
-            each_of_line(text, number, &mut each)?;
+            each_of_line(text, number, event_bytes_max, &mut each)?;
         }
     }
     Ok(())
@@ -181,36 +156,41 @@ fn is_incomplete(text: &str) -> bool {
 fn each_of_line(
     text: &str,
     line: u64,
-    each: &mut impl FnMut(Found<'_>) -> bool,
+    event_bytes_max: usize,
+    each: &mut impl FnMut(&[u8]) -> bool,
 ) -> Result<(), Stop> {
     let value: &RawValue = serde_json::from_str(text).map_err(|error| {
         wrong(line, if error.is_eof() { CUT_OFF } else { "it is not JSON; write one event a line" })
     })?;
-    each_of_value(value, |_| line, each)
+    each_of_value(value, |_| line, event_bytes_max, each)
 }
 
 /// Passes on the events of a list that is written over several lines, the first of them `line`.
 fn each_of_list(
     list: &RawValue,
     line: u64,
-    each: &mut impl FnMut(Found<'_>) -> bool,
+    event_bytes_max: usize,
+    each: &mut impl FnMut(&[u8]) -> bool,
 ) -> Result<(), Stop> {
     let text = list.get();
     let line_of = |part: &RawValue| {
         let offset = (part.get().as_ptr() as usize).saturating_sub(text.as_ptr() as usize);
         line + text.get(..offset).map_or(0, line_breaks)
     };
-    each_of_value(list, line_of, each)
+    each_of_value(list, line_of, event_bytes_max, each)
 }
 
 fn line_breaks(text: &str) -> u64 {
     text.bytes().filter(|byte| *byte == b'\n').count() as u64
 }
 
+/// Passes on the events of a value. `line_of` counts the lines before an event, so that only an
+/// error asks for it.
 fn each_of_value(
     value: &RawValue,
     line_of: impl Fn(&RawValue) -> u64,
-    each: &mut impl FnMut(Found<'_>) -> bool,
+    event_bytes_max: usize,
+    each: &mut impl FnMut(&[u8]) -> bool,
 ) -> Result<(), Stop> {
     let events = elements(value).unwrap_or_else(|| vec![value]);
     // A list is checked whole, so that the events before an error are not sent without the rest.
@@ -219,11 +199,19 @@ fn each_of_value(
             return Err(wrong(line_of(event), reason));
         }
     }
-    let found = events
-        .into_iter()
-        .map(|event| Found { line: line_of(event), event: event.get().as_bytes() });
-    let mut wanted = found.map(each);
-    if wanted.all(|wanted| wanted) { Ok(()) } else { Err(Stop::Enough) }
+    for event in events {
+        let text = event.get().as_bytes();
+        let bytes = text.len();
+        if bytes > event_bytes_max {
+            let reason =
+                format!("the event has {bytes} bytes, and at most {event_bytes_max} are taken");
+            return Err(wrong(line_of(event), reason));
+        }
+        if !each(text) {
+            return Err(Stop::Enough);
+        }
+    }
+    Ok(())
 }
 
 /// Returns the elements of a list, or of a page of the API; `None` for any other value.
@@ -248,9 +236,14 @@ mod tests {
 
     /// Returns the events of a text, and the message with which it ends.
     fn read(text: &[u8]) -> (Vec<String>, String) {
+        read_up_to(text, usize::MAX)
+    }
+
+    /// Returns the same for events up to a number of bytes.
+    fn read_up_to(text: &[u8], event_bytes_max: usize) -> (Vec<String>, String) {
         let mut events = Vec::new();
-        let end = each_event(text, |found| {
-            events.push(String::from_utf8(found.event.to_owned()).unwrap());
+        let end = each_event(text, event_bytes_max, |event| {
+            events.push(String::from_utf8(event.to_owned()).unwrap());
             true
         });
         let message = match end.err().and_then(|stop| stop.failure("input")) {
@@ -326,20 +319,28 @@ mod tests {
 
     #[test]
     fn each_event_is_found_at_its_line() {
-        let text = format!("\n{A}\n[{A},\n{B}\n]\n{B}");
-        let mut lines = Vec::new();
-        let read = each_event(text.as_bytes(), |found| {
-            lines.push(found.line);
-            true
-        });
-        assert!(read.is_ok());
-        assert_eq!(lines, [2, 3, 4, 6]);
+        let (fitting, bytes_max) = ([A, A, B, B], A.len());
+        let text = |[first, second, third, last]: [&str; 4]| {
+            format!("\n{first}\n[{second},\n{third}\n]\n{last}")
+        };
+        let all = (fitting.map(str::to_owned).to_vec(), String::new());
+        assert_eq!(read_up_to(text(fitting).as_bytes(), bytes_max), all);
+        let large = A.replace("1.10", "1.100");
+        for (at, line) in [2, 3, 4, 6].into_iter().enumerate() {
+            let mut events = fitting;
+            events[at] = &large;
+            let (read, message) = read_up_to(text(events).as_bytes(), bytes_max);
+            assert_eq!(read, fitting[..at]);
+            let bytes = bytes_max + 1;
+            let reason = format!("the event has {bytes} bytes, and at most {bytes_max} are taken");
+            assert_eq!(message, format!("input: line {line}: {reason}"));
+        }
     }
 
     #[test]
     fn reading_ends_when_no_more_is_wanted() {
         let mut count = 0;
-        let end = each_event(format!("{A}\n{B}\nno event").as_bytes(), |_| {
+        let end = each_event(format!("{A}\n{B}\nno event").as_bytes(), usize::MAX, |_| {
             count += 1;
             count < 2
         });

@@ -245,8 +245,8 @@ fn await_end(ended: &Receiver<Infallible>, tally: &Tally) {
 /// Queues every event, until the input ends or is wrong, or a thread has failed.
 fn queue_events(input: Input, events: &SyncSender<Vec<u8>>, tally: &Tally) {
     let Input { name, reader, .. } = input;
-    let ended = each_event(reader, |found| {
-        !tally.is_stopped() && events.send(found.event.to_owned()).is_ok()
+    let ended = each_event(reader, usize::MAX, |event| {
+        !tally.is_stopped() && events.send(event.to_owned()).is_ok()
     });
     *locked(&tally.wrong) = ended.err().and_then(|stop| stop.failure(&name));
 }
