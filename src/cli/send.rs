@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, channel, sync_channel};
@@ -11,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 use rollcall_generator::Forged;
 
 use super::client::{agent, deliver};
@@ -21,6 +20,7 @@ use super::read::print::counted as number;
 use super::read::source::url_of_environment;
 use super::secrets::{first_secret, variable};
 use super::signals::on_interrupt;
+use super::waiting::drawn;
 use super::{Failure, print, table};
 
 /// Sign events and post them to a webhook endpoint, as WorkOS would.
@@ -363,12 +363,7 @@ pub(super) fn progress_bar(bytes: Option<u64>) -> ProgressBar {
         Some(bytes) => (ProgressBar::new(bytes), "{bar:40} {bytes}/{total_bytes}, {eta} left"),
         None => (ProgressBar::new_spinner(), "{spinner} {pos} events, {per_sec}"),
     };
-    if !std::io::stderr().is_terminal() {
-        bar.set_draw_target(ProgressDrawTarget::hidden());
-    }
-    bar.with_style(
-        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()),
-    )
+    drawn(bar, template)
 }
 
 #[cfg(test)]

@@ -1,10 +1,9 @@
 //! `rollcall verify`
 
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 use serde_json::json;
 
 use super::auditor::{read_keys, read_note};
@@ -12,6 +11,7 @@ use super::config::WEBHOOK_SECRETS;
 use super::read::print::counted;
 use super::running::open_failure;
 use super::secrets::{self, optional_secrets};
+use super::waiting::drawn;
 use super::{Failure, print};
 use crate::engine::KeyChange;
 use crate::log::{
@@ -191,12 +191,8 @@ fn check_folder(folder: &Path) -> Result<(), Failure> {
 }
 
 pub(super) fn progress_bar(records: u64) -> ProgressBar {
-    let bar = ProgressBar::new(records);
-    if !std::io::stderr().is_terminal() {
-        bar.set_draw_target(ProgressDrawTarget::hidden());
-    }
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} records, {per_sec}, {eta} left");
-    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+    let template = "{bar:40} {pos}/{len} records, {per_sec}, {eta} left";
+    drawn(ProgressBar::new(records), template)
 }
 
 fn verdict(audit: &Audit, folder: &Path) -> Result<(), Failure> {
