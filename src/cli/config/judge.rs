@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rollcall_projections::Millis;
 
@@ -105,14 +106,13 @@ fn judge(given: Given, mut mistakes: Mistakes, purpose: Purpose) -> Result<Confi
         judge_source_key(&given, said_so_far > 0, &mut mistakes);
         judge_source_place(&given, &mut mistakes);
     }
-    let every_ms = given.text("publish_every").and_then(|text| duration(&text).ok());
     let places = given.texts("publish_checkpoints");
     // The authorities of https are read only if all else is good.
     if !mistakes.is_empty() {
         return Err(mistakes);
     }
     let publish = match purpose {
-        Purpose::Start => Publish::to(&places, every_ms.unwrap_or_default()),
+        Purpose::Start => Publish::to(&places, period(&given, "publish_every")),
         Purpose::Reload => Ok(Publish::nowhere()),
     };
     let publish = publish.map_err(|says| mistakes.add_whole(says));
@@ -155,9 +155,8 @@ fn archive(given: &Given) -> Result<Option<Arc<Archiver>>, String> {
             "--archive: `{to}` is in the data folder, and would be lost with it; name another disk"
         ));
     }
-    let every = given.text("archive.every").and_then(|text| duration(&text).ok());
-    let records = number(given, "archive.records");
-    Ok(Some(Arc::new(Archiver::new(place, every.unwrap_or_default(), records))))
+    let (every, records) = (period(given, "archive.every"), number(given, "archive.records"));
+    Ok(Some(Arc::new(Archiver::new(place, every, records))))
 }
 
 /// Returns whether a folder is the data folder, or in it. Either may be missing yet.
@@ -172,13 +171,12 @@ fn is_within(folder: &Path, data: &Path) -> bool {
 /// Makes the source that was judged.
 fn source(given: &Given) -> Result<Option<Arc<Source>>, String> {
     let Some(url) = given.text("pull.url") else { return Ok(None) };
-    let period = |name| given.text(name).and_then(|text| duration(&text).ok()).unwrap_or_default();
     let settings = SourceSettings {
         url,
         key: given.text("pull.key").unwrap_or_default(),
-        every: period("pull.every"),
+        every: period(given, "pull.every"),
         rate: u32::try_from(number(given, "pull.rate")).unwrap_or(u32::MAX),
-        reconcile_every: period("pull.reconcile_every"),
+        reconcile_every: period(given, "pull.reconcile_every"),
         guard: given.text("pull.guard").and_then(|text| text.parse().ok()).unwrap_or(Guard::Off),
     };
     let takes_webhooks = !given.values("webhook_secrets").is_empty();
@@ -281,14 +279,18 @@ fn number(given: &Given, name: &str) -> u64 {
     given.text(name).and_then(|text| text.parse().ok()).unwrap_or_default()
 }
 
+/// Reads the period of a setting that was judged.
+fn period(given: &Given, name: &str) -> Duration {
+    given.text(name).and_then(|text| duration(&text).ok()).unwrap_or_default()
+}
+
 fn reloadable(given: &Given, api_keys: ApiKeys) -> Reloadable {
-    let tolerance = given.text("tolerance").and_then(|text| duration(&text).ok());
     Reloadable {
         webhook_secrets: given.texts("webhook_secrets"),
         whole_keys: whole_keys(given),
         first_operator: first_operator(given, &api_keys),
         api_keys,
-        tolerance_ms: tolerance.unwrap_or_default().as_millis().try_into().unwrap_or(u64::MAX),
+        tolerance_ms: period(given, "tolerance").as_millis().try_into().unwrap_or(u64::MAX),
         body_bytes_max: usize::try_from(number(given, "body_bytes_max")).unwrap_or(usize::MAX),
         log: given.text("log").unwrap_or_default(),
     }
@@ -335,9 +337,9 @@ fn config(
 
 /// Returns how fast and how often the store is scrubbed.
 fn scrub(given: &Given) -> Option<ScrubPace> {
-    let every = given.text("scrub_every").and_then(|text| duration(&text).ok());
     let bytes_per_second = number(given, "scrub_mib_per_second") << 20;
-    (bytes_per_second > 0).then(|| ScrubPace { bytes_per_second, every: every.unwrap_or_default() })
+    (bytes_per_second > 0)
+        .then(|| ScrubPace { bytes_per_second, every: period(given, "scrub_every") })
 }
 
 /// Returns the paths of webhooks. Without a secret there are none.
