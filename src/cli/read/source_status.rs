@@ -20,8 +20,7 @@ pub(super) fn rows(
     earlier: Earlier,
 ) -> impl Iterator<Item = (&'static str, String)> + '_ {
     let now = moment(stats, "at");
-    let sources = stats.get("sources").and_then(Value::as_array).into_iter().flatten();
-    sources.flat_map(move |source| {
+    sources(stats).flat_map(move |source| {
         let verdict = format!("{}: {}", text(source, "url"), verdict(source, earlier));
         let reconciliation = reconciliation(source, now, earlier);
         [
@@ -34,11 +33,14 @@ pub(super) fn rows(
 
 /// Returns what is wrong with each source.
 pub(super) fn wrong_sources(stats: &Value) -> impl Iterator<Item = Concern> + '_ {
-    let sources = stats.get("sources").and_then(Value::as_array).into_iter().flatten();
-    sources.filter_map(|source| {
+    sources(stats).filter_map(|source| {
         let Verdict::Wrong { what, next } = verdict(source, Earlier::Unknown) else { return None };
         Some(Concern::new(format!("source {}: {what}", text(source, "url")), next))
     })
+}
+
+fn sources(stats: &Value) -> impl Iterator<Item = &Value> {
+    stats.get("sources").and_then(Value::as_array).into_iter().flatten()
 }
 
 /// The state of a source, in words.
@@ -97,7 +99,7 @@ fn verdict(source: &Value, earlier: Earlier) -> Verdict {
 /// Says how old the events of a source are, and what was pulled since the start.
 fn pulled(source: &Value, now: Option<i64>) -> String {
     let age = match (now, moment(source, "caught_up_at")) {
-        (Some(now), Some(at)) => format!("all pulled up to {} ago", human((now - at).max(0))),
+        (Some(now), Some(at)) => format!("all pulled up to {} ago", human(now - at)),
         _ => "not all pulled yet".to_owned(),
     };
     let [new, duplicates, differs] =
@@ -113,7 +115,7 @@ fn pulled(source: &Value, now: Option<i64>) -> String {
 fn reconciliation(source: &Value, now: Option<i64>, earlier: Earlier) -> String {
     let run = source.get("reconciliation").unwrap_or(&Value::Null);
     let ago = |at: Option<i64>| match (now, at) {
-        (Some(now), Some(at)) => human((now - at).max(0)),
+        (Some(now), Some(at)) => human(now - at),
         _ => "?".into(),
     };
     let of = match run.get("directory").and_then(Value::as_str) {
@@ -158,8 +160,9 @@ pub(super) fn earlier(client: &Client, stats: &Value) -> Earlier {
 
 /// Returns true if there was no reconciliation with a source since the start.
 fn lacks_reconciliation(stats: &Value) -> bool {
-    let sources = stats.get("sources").and_then(Value::as_array).into_iter().flatten();
-    sources.map(|source| source.get("reconciliation")).any(|run| run.is_none_or(Value::is_null))
+    sources(stats)
+        .map(|source| source.get("reconciliation"))
+        .any(|run| run.is_none_or(Value::is_null))
 }
 
 /// The last reconciliation of all directories before the server's start.
