@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use super::Failure;
+use super::config::{ACCESS_KEY_ID, ENDPOINT_URL, REGION, SECRET_ACCESS_KEY};
 use super::secrets::first_secret;
 use crate::archive::unpack;
 use crate::log::{ArchivePlace, S3Access, UnfinishedFolder};
@@ -18,10 +19,10 @@ pub(super) const STANDARD: &str = "-";
 /// The caller's, if a variable or its file cannot be used.
 pub(super) fn s3_access() -> Result<S3Access, Failure> {
     Ok(S3Access {
-        access_key_id: first_secret(&["AWS_ACCESS_KEY_ID"])?,
-        secret_access_key: first_secret(&["AWS_SECRET_ACCESS_KEY"])?,
-        endpoint_url: first_secret(&["AWS_ENDPOINT_URL"])?,
-        region: first_secret(&["AWS_REGION"])?,
+        access_key_id: first_secret(&ACCESS_KEY_ID)?,
+        secret_access_key: first_secret(&SECRET_ACCESS_KEY)?,
+        endpoint_url: first_secret(&ENDPOINT_URL)?,
+        region: first_secret(&REGION)?,
     })
 }
 

@@ -16,7 +16,9 @@ use serde_json::{Value, json};
 pub(super) use document::Mistakes;
 pub(super) use given::{Flags, Given};
 pub(super) use judge::{Config, Purpose, Reloadable, WholeKey};
-pub(super) use settings::{WEBHOOK_SECRETS, duration};
+pub(super) use settings::{
+    ACCESS_KEY_ID, ENDPOINT_URL, REGION, SECRET_ACCESS_KEY, WEBHOOK_SECRETS, duration,
+};
 pub(super) use suggest::closest;
 
 use super::{Failure, print};

@@ -78,10 +78,10 @@ pub(in crate::cli) const WEBHOOK_SECRETS: [&str; 2] =
 /// The variable of the key with which the source is asked.
 pub(super) const SOURCE_KEY: [&str; 1] = ["WORKOS_API_KEY"];
 /// The variables of what it takes to ask for an archive in a bucket.
-pub(super) const ACCESS_KEY_ID: [&str; 1] = ["AWS_ACCESS_KEY_ID"];
-pub(super) const SECRET_ACCESS_KEY: [&str; 1] = ["AWS_SECRET_ACCESS_KEY"];
-pub(super) const ENDPOINT_URL: [&str; 1] = ["AWS_ENDPOINT_URL"];
-pub(super) const REGION: [&str; 1] = ["AWS_REGION"];
+pub(in crate::cli) const ACCESS_KEY_ID: [&str; 1] = ["AWS_ACCESS_KEY_ID"];
+pub(in crate::cli) const SECRET_ACCESS_KEY: [&str; 1] = ["AWS_SECRET_ACCESS_KEY"];
+pub(in crate::cli) const ENDPOINT_URL: [&str; 1] = ["AWS_ENDPOINT_URL"];
+pub(in crate::cli) const REGION: [&str; 1] = ["AWS_REGION"];
 /// The variable of the keys with all rights.
 pub(super) const API_KEYS: [&str; 1] = ["ROLLCALL_API_KEYS"];
 
