@@ -103,9 +103,10 @@ impl Publish {
     /// signature is not looked at.
     pub(super) fn contradicts(&self, log: &dyn Log) -> bool {
         let origin = origin(log.identity().log_id);
-        let notes = self.places.iter().filter_map(|place| place.last().ok().flatten());
-        notes.map(|(_, note)| note.claims().clone()).any(|claims| {
-            claims.origin == origin && is_diverged(&claims, log.head(), |size| log.root(size))
+        let mut notes = self.places.iter().filter_map(|place| place.last().ok().flatten());
+        notes.any(|(_, note)| {
+            let claims = note.claims();
+            claims.origin == origin && is_diverged(claims, log.head(), |size| log.root(size))
         })
     }
 
