@@ -529,13 +529,9 @@ impl Holds {
 
     /// Returns what is wrong with a value, and what it must be.
     pub(super) fn fault(self, text: &str) -> Option<String> {
-        if let Holds::Places = self {
-            return unusable(&PublishTarget::parse(text)).map(str::to_owned);
-        }
-        if let Holds::Archive = self {
-            return ArchivePlace::fault(text).map(str::to_owned);
-        }
         let fault = match self {
+            Holds::Places => return unusable(&PublishTarget::parse(text)).map(str::to_owned),
+            Holds::Archive => return ArchivePlace::fault(text).map(str::to_owned),
             Holds::Address | Holds::Addresses => text.parse::<ListenOn>().err(),
             Holds::Url => url(text).err(),
             Holds::Source => source_url(text).err(),
@@ -544,10 +540,9 @@ impl Holds {
             Holds::WebhookPaths => webhook_path(text).err(),
             Holds::Number { min, max, unit } => number(text, min, max, unit).err(),
             Holds::Period { ms_min, ms_max } => period(text, ms_min, ms_max).err(),
-            Holds::Switch => None,
+            Holds::Switch | Holds::Secrets(_) => None,
             Holds::Word(words) => one_of(text, words).err(),
             Holds::Filter => crate::cli::logging::filter(text).err(),
-            Holds::Places | Holds::Archive | Holds::Secrets(_) => None,
         };
         fault.map(|fault| format!("cannot be used: {fault}"))
     }
