@@ -15,7 +15,7 @@ use super::waiting::{Pauses, Report, WaitArgs, drawn};
 use super::{Failure, print};
 use crate::time;
 
-/// The time for which the source is asked in vain.
+/// What is said about how long the server goes on asking a source that does not answer.
 const HOW_LONG: &str = "Ctrl-C ends this command, and not the pull";
 
 /// Pull new events from the source now, and wait until none is left.

@@ -16,8 +16,9 @@ use crate::log::{Missing, RestoreError, Restored, restore};
 /// Reads every record and checks that none is missing and that they lead to the roots that are in
 /// the archive; writes them into a new data folder, which keeps the log's name; reads that back, and
 /// prints the newest record and the root of the tree. If a record is missing or a file damaged,
-/// names it and makes no folder; --accept-missing restores without records that are missing. The private key that signs checkpoints is not in an archive: put it
-/// into the new folder, or start with `--checkpoint-key`.
+/// names it and makes no folder; --accept-missing restores without records that are missing. The
+/// private key that signs checkpoints is not in an archive: put it into the new folder, or start
+/// with `--checkpoint-key`.
 #[derive(Args)]
 #[command(after_help = "\
 Exit codes: 0 if every record was restored, 1 if it could not start, 2 if records are missing or \

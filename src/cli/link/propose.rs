@@ -121,7 +121,7 @@ struct Match {
 }
 
 impl Match {
-    /// Returns what has no match: an email with users of one side or none.
+    /// Returns a row for an email that only one side has; its users are still empty.
     fn unmatched(class: Class, email: &str) -> Match {
         Match {
             class,
