@@ -138,11 +138,6 @@ pub(super) fn listed(list: Option<&Value>) -> String {
     texts.collect::<Vec<_>>().join(", ")
 }
 
-/// Returns the text under `name`; empty if there is none.
-pub(super) fn text<'a>(object: &'a Value, name: &str) -> &'a str {
-    object.get(name).and_then(Value::as_str).unwrap_or("")
-}
-
 /// Returns the number under `name`; 0 if there is none.
 pub(super) fn number(object: &Value, name: &str) -> u64 {
     object.get(name).and_then(Value::as_u64).unwrap_or(0)

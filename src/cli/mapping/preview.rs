@@ -7,14 +7,14 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::super::client::{Answer, Client};
+use super::super::client::{Answer, Client, text_field};
 use super::super::moment::moment;
 use super::super::read::listing::{Moment, Output, Query, refused};
 use super::super::read::print::{coloured, counted, print_object, width};
 use super::super::read::source::SourceArgs;
 use super::super::table::{self, Column, harmless};
 use super::super::{Failure, print};
-use super::document::{MappingFile, number, rules, text};
+use super::document::{MappingFile, number, rules};
 use super::{PATH, mapping_refused};
 
 /// The most lines that are aligned with each other and printed at once.
@@ -219,7 +219,8 @@ fn changed_users(preview: &Value) -> u64 {
 /// Returns columns that align all chunks. Every role is known before the first chunk; of the emails
 /// only a usual length is.
 fn diff_columns(preview: &Value) -> [Column; 3] {
-    let longest = list(preview, "/roles").map(|role| text(role, "role").chars().count()).max();
+    let longest =
+        list(preview, "/roles").map(|role| text_field(role, "role").chars().count()).max();
     let role_min = u16::try_from(longest.unwrap_or(0) + 2).unwrap_or(u16::MAX);
     let email_min = if changed_users(preview) > LINES as u64 { 32 } else { 0 };
     [
@@ -231,8 +232,8 @@ fn diff_columns(preview: &Value) -> [Column; 3] {
 
 /// Returns a row for each role that a user would gain or lose.
 fn diff(change: &Value) -> Vec<Vec<String>> {
-    let user = match text(change, "email") {
-        "" => text(change, "user_id"),
+    let user = match text_field(change, "email") {
+        "" => text_field(change, "user_id"),
         email => email,
     };
     let gained = list(change, "/gained").map(|role| diff_row('+', role, user));
@@ -244,7 +245,7 @@ fn diff_row(sign: char, role: &Value, user: &str) -> Vec<String> {
     let mut reasons: Vec<String> = list(role, "/because").map(reason).collect();
     reasons.dedup();
     vec![
-        format!("{sign} {}", text(role, "role")),
+        format!("{sign} {}", text_field(role, "role")),
         user.to_owned(),
         format!("because {}", reasons.join(", ")),
     ]
@@ -252,7 +253,7 @@ fn diff_row(sign: char, role: &Value, user: &str) -> Vec<String> {
 
 /// Returns the name of what gives a role: the group's name or id, the attribute, or `default`.
 pub(in super::super) fn reason(reason: &Value) -> String {
-    let names = ["group_name", "group_id", "attribute"].map(|name| text(reason, name));
+    let names = ["group_name", "group_id", "attribute"].map(|name| text_field(reason, name));
     names.into_iter().find(|name| !name.is_empty()).unwrap_or("default").to_owned()
 }
 
@@ -304,7 +305,7 @@ fn role_table(preview: &Value, width: Option<u16>) -> String {
 fn role_row(role: &Value) -> Vec<String> {
     let counts = ["gaining", "losing", "before", "after"].map(|name| number(role, name));
     let counts = counts.into_iter().map(|count| count.to_string());
-    [text(role, "role").to_owned()].into_iter().chain(counts).collect()
+    [text_field(role, "role").to_owned()].into_iter().chain(counts).collect()
 }
 
 fn totals_line(preview: &Value) -> String {
@@ -324,11 +325,11 @@ fn totals_line(preview: &Value) -> String {
 
 /// Returns a warning, with what its rule matches if it is about a rule.
 fn warning_line(warning: &Value, rules: &[String]) -> String {
-    let field = text(warning, "field");
+    let field = text_field(warning, "field");
     let number = field.strip_prefix("mapping.rules[").and_then(|rest| rest.strip_suffix(']'));
     let rule = number.and_then(|number| rules.get(number.parse::<usize>().ok()?));
     let rule = rule.map(|rule| format!(" ({rule})")).unwrap_or_default();
-    format!("warning: {field}{rule}: {}", text(warning, "message"))
+    format!("warning: {field}{rule}: {}", text_field(warning, "message"))
 }
 
 /// Returns the line about groups without a rule, with the names of the first of them.
@@ -339,8 +340,8 @@ fn groups_without_rule(preview: &Value) -> Option<String> {
     }
     let mut names: Vec<String> = list(preview, "/groups_without_rule/data")
         .take(GROUPS_NAMED)
-        .map(|group| match text(group, "name") {
-            "" => text(group, "id").to_owned(),
+        .map(|group| match text_field(group, "name") {
+            "" => text_field(group, "id").to_owned(),
             name => name.to_owned(),
         })
         .collect();

@@ -6,13 +6,14 @@ use clap::Args;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::super::client::text_field;
 use super::super::confirm::ConfirmArgs;
 use super::super::moment::moment;
 use super::super::read::listing::{Output, Query, refused};
 use super::super::read::print::{print_object, width};
 use super::super::read::source::ServerArgs;
 use super::super::{Failure, print};
-use super::document::{MappingFile, number, text};
+use super::document::{MappingFile, number};
 use super::preview::{BaseVersion, ask, setting, summary};
 use super::{PATH, mapping_refused};
 
@@ -82,7 +83,7 @@ pub(in super::super) fn set_text(set: &Value) -> String {
     format!(
         "version {} is set, in force from {}, record {}\n",
         number(set, "version"),
-        text(set, "effective_from"),
+        text_field(set, "effective_from"),
         number(set, "seq")
     )
 }

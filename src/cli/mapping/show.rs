@@ -4,13 +4,14 @@ use clap::Args;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::super::client::text_field;
 use super::super::read::listing::{Moment, Output, ask};
 use super::super::read::print::{print_object, width};
 use super::super::read::source::SourceArgs;
 use super::super::table::{self, Column};
 use super::super::{Failure, print};
 use super::PATH;
-use super::document::{RuleText, listed, number, rules, text};
+use super::document::{RuleText, listed, number, rules};
 
 /// Print the mapping in force, now or at any past moment.
 #[derive(Args)]
@@ -64,12 +65,12 @@ fn page(set: &Value, width: Option<u16>) -> String {
 }
 
 fn properties(set: &Value, mapping: &Value) -> [(&'static str, String); 7] {
-    let (set_at, set_by) = (text(set, "set_at"), text(set, "set_by"));
+    let (set_at, set_by) = (text_field(set, "set_at"), text_field(set, "set_by"));
     [
         ("version", number(set, "version").to_string()),
-        ("in force from", text(set, "effective_from").to_owned()),
+        ("in force from", text_field(set, "effective_from").to_owned()),
         ("set", format!("{set_at} by {set_by}, record {}", number(set, "seq"))),
-        ("note", text(set, "note").to_owned()),
+        ("note", text_field(set, "note").to_owned()),
         ("mode", mode(mapping)),
         ("default roles", listed(mapping.get("default_roles"))),
         ("priority", listed(mapping.get("priority"))),
@@ -77,7 +78,7 @@ fn properties(set: &Value, mapping: &Value) -> [(&'static str, String); 7] {
 }
 
 fn mode(mapping: &Value) -> String {
-    match text(mapping, "mode") {
+    match text_field(mapping, "mode") {
         "highest_priority" => "highest_priority: only the first in priority".to_owned(),
         "all" => "all: every role of every rule that matches".to_owned(),
         other => other.to_owned(),

@@ -5,10 +5,11 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::super::Failure;
+use super::super::client::text_field;
 use super::super::read::listing::{Output, Query, Resource};
 use super::super::read::source::SourceArgs;
 use super::super::table::Column;
-use super::document::{number, rules, text};
+use super::document::{number, rules};
 
 /// List every mapping that was set, in order.
 #[derive(Args)]
@@ -45,12 +46,12 @@ fn row(set: &RawValue) -> Vec<String> {
     let set: Value = serde_json::from_str(set.get()).unwrap_or_default();
     vec![
         number(&set, "version").to_string(),
-        text(&set, "effective_from").to_owned(),
-        text(&set, "set_at").to_owned(),
+        text_field(&set, "effective_from").to_owned(),
+        text_field(&set, "set_at").to_owned(),
         number(&set, "seq").to_string(),
-        text(&set, "set_by").to_owned(),
+        text_field(&set, "set_by").to_owned(),
         set.get("mapping").map_or(0, |mapping| rules(mapping).len()).to_string(),
-        text(&set, "note").to_owned(),
+        text_field(&set, "note").to_owned(),
     ]
 }
 

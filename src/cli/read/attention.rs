@@ -3,9 +3,10 @@
 use anstyle::{AnsiColor, Style};
 use serde_json::{Map, Value};
 
+use super::super::client::text_field;
 use super::super::table::harmless;
 use super::print::{counted, human};
-use super::status::{count, moment, text};
+use super::status::{count, moment};
 
 /// The part of `mapping_memory_mib` from which on the memory of mappings is pointed out.
 const MAPPING_PERCENT: u64 = 80;
@@ -71,7 +72,7 @@ pub(super) fn lines(concerns: &[Concern], coloured: bool) -> String {
 fn refusal(readiness: &Value) -> Option<Concern> {
     let state = |part: &str| {
         let part = readiness.pointer(&format!("/parts/{part}")).unwrap_or(&Value::Null);
-        (text(part, "state").to_owned(), text(part, "since").to_owned())
+        (text_field(part, "state").to_owned(), text_field(part, "since").to_owned())
     };
     let ((log, log_since), (clock, clock_since)) = (state("log"), state("clock"));
     if log == "blocked" {
@@ -84,7 +85,7 @@ fn refusal(readiness: &Value) -> Option<Concern> {
         let next = "set it right; if it is right, restart the server";
         return Some(Concern::new(what, next));
     }
-    let refuses = text(readiness, "code") == "log_unavailable";
+    let refuses = text_field(readiness, "code") == "log_unavailable";
     refuses.then(|| Concern::new("events are refused", "`rollcall health`, and the server's log"))
 }
 
@@ -115,7 +116,7 @@ fn scrub(stats: &Value) -> Option<Concern> {
     let doubtful = count(scrub, "/doubtful");
     if lost > 0 {
         let lost = counted(lost, "record cannot be read", "records cannot be read");
-        let what = format!("{lost}, found by the scrub on {}", text(scrub, "found_at"));
+        let what = format!("{lost}, found by the scrub on {}", text_field(scrub, "found_at"));
         return Some(Concern::new(what, "stop the server, then `rollcall verify` names them"));
     }
     (doubtful > 0).then(|| {
@@ -134,7 +135,7 @@ fn archive(stats: &Value) -> Option<Concern> {
     }
     let records = counted(records, "record is", "records are");
     let what = format!("{records} not in the archive, the oldest for {}", human(lag_ms));
-    let next = error.map_or("the server's log", |error| text(error, "message"));
+    let next = error.map_or("the server's log", |error| text_field(error, "message"));
     Some(Concern::new(what, next))
 }
 

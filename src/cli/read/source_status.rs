@@ -5,13 +5,13 @@ use std::fmt::{self, Display, Formatter};
 
 use serde_json::Value;
 
-use super::super::client::Client;
+use super::super::client::{Client, text_field};
 use super::super::moment::moment as moment_of;
 use super::super::source_state::advice;
 use super::attention::Concern;
 use super::listing::{List, Query, everything};
 use super::print::{counted, human};
-use super::status::{count, moment, text};
+use super::status::{count, moment};
 
 /// Describes each source: what is wrong with it, how old its events are, and what the last
 /// reconciliation found.
@@ -21,7 +21,7 @@ pub(super) fn rows(
 ) -> impl Iterator<Item = (&'static str, String)> + '_ {
     let now = moment(stats, "at");
     sources(stats).flat_map(move |source| {
-        let verdict = format!("{}: {}", text(source, "url"), verdict(source, earlier));
+        let verdict = format!("{}: {}", text_field(source, "url"), verdict(source, earlier));
         let reconciliation = reconciliation(source, now, earlier);
         [
             ("source", verdict),
@@ -35,7 +35,7 @@ pub(super) fn rows(
 pub(super) fn wrong_sources(stats: &Value) -> impl Iterator<Item = Concern> + '_ {
     sources(stats).filter_map(|source| {
         let Verdict::Wrong { what, next } = verdict(source, Earlier::Unknown) else { return None };
-        Some(Concern::new(format!("source {}: {what}", text(source, "url")), next))
+        Some(Concern::new(format!("source {}: {what}", text_field(source, "url")), next))
     })
 }
 
@@ -69,15 +69,15 @@ impl Display for Verdict {
 fn verdict(source: &Value, earlier: Earlier) -> Verdict {
     let run = source.get("reconciliation").unwrap_or(&Value::Null);
     if let Some(error) = source.get("last_error").filter(|error| !error.is_null()) {
-        let code = text(error, "code");
-        let what = format!("{code}: {}", text(error, "message"));
+        let code = text_field(error, "code");
+        let what = format!("{code}: {}", text_field(error, "message"));
         let next = Some(advice(code)).filter(|advice| !advice.is_empty());
         let next = next.unwrap_or("`rollcall pull` tries again at once").to_owned();
         return Verdict::Wrong { what, next };
     }
     let is_part = run.get("directory").is_some_and(|directory| !directory.is_null());
     let is_dry = run.get("dry_run") == Some(&Value::Bool(true));
-    match text(run, "state") {
+    match text_field(run, "state") {
         _ if moment(source, "caught_up_at").is_none() => {
             Verdict::Wait("its events are being pulled")
         }
@@ -125,7 +125,7 @@ fn reconciliation(source: &Value, now: Option<i64>, earlier: Earlier) -> String 
     let dry = if run.get("dry_run") == Some(&Value::Bool(true)) { "dry run " } else { "" };
     let found = differences(run);
     let age = |name| ago(moment(run, name));
-    match (text(run, "state"), earlier) {
+    match (text_field(run, "state"), earlier) {
         ("running", _) => format!("{dry}{of}running for {}: {found} so far", age("started_at")),
         ("completed" | "held", _) => format!("{dry}{of}{} ago: {found}", age("finished_at")),
         ("failed", _) => format!("{dry}{of}failed {} ago: {found}", age("finished_at")),

@@ -6,7 +6,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::super::Failure;
-use super::super::client::{Answer, Client};
+use super::super::client::{Answer, Client, text_field};
 use super::super::print;
 use super::super::table::{self, Column};
 use super::attention::{concerns, lines};
@@ -73,7 +73,7 @@ impl StatusArgs {
             print(&lines(&concerns, coloured(&std::io::stdout())))?;
             print(&page(&stats, source_status::earlier(client, &stats), width()))?;
             let count = counted(directories(&stats).count() as u64, "directory", "directories");
-            eprintln!("{}", table::harmless(&format!("{count}, at {}", text(&stats, "at"))));
+            eprintln!("{}", table::harmless(&format!("{count}, at {}", text_field(&stats, "at"))));
             Ok(())
         })
     }
@@ -165,7 +165,7 @@ fn totals(stats: &Value) -> [(&'static str, String); 10] {
 fn uptime(stats: &Value) -> String {
     match (moment(stats, "at"), moment(stats, "started_at")) {
         (Some(now), Some(started)) => {
-            format!("for {}, since {}", human(now - started), text(stats, "started_at"))
+            format!("for {}, since {}", human(now - started), text_field(stats, "started_at"))
         }
         _ => String::new(),
     }
@@ -265,9 +265,9 @@ fn counts_by_kind(stats: &Value, key: &str) -> String {
 
 fn row(directory: &Value, now: Option<i64>) -> Vec<String> {
     vec![
-        text(directory, "id").into(),
-        text(directory, "name").into(),
-        text(directory, "state").into(),
+        text_field(directory, "id").into(),
+        text_field(directory, "name").into(),
+        text_field(directory, "state").into(),
         count(directory, "/users/active").to_string(),
         count(directory, "/users/inactive").to_string(),
         count(directory, "/groups").to_string(),
@@ -294,7 +294,7 @@ fn initial_sync(sync: &Value, now: Option<i64>) -> String {
     if sync.is_null() {
         return "-".into();
     }
-    let done = text(sync, "state") == "done";
+    let done = text_field(sync, "state") == "done";
     let end = if done { moment(sync, "last_at") } else { now };
     let took = match (moment(sync, "started_at"), end) {
         (Some(start), Some(end)) => human(end - start),
@@ -317,12 +317,8 @@ pub(super) fn count(object: &Value, pointer: &str) -> u64 {
     object.pointer(pointer).and_then(Value::as_u64).unwrap_or(0)
 }
 
-pub(super) fn text<'a>(object: &'a Value, key: &str) -> &'a str {
-    object.get(key).and_then(Value::as_str).unwrap_or("")
-}
-
 pub(super) fn moment(object: &Value, key: &str) -> Option<i64> {
-    time::parse(text(object, key))
+    time::parse(text_field(object, key))
 }
 
 #[cfg(test)]
