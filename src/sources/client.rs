@@ -1,6 +1,5 @@
 //! The client of a source: every request to it, with one pace, retries, and the state of each.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -146,8 +145,6 @@ pub struct SourcePage {
 pub(super) enum ListEnd {
     /// It came to its end.
     Ended,
-    /// Its reader has enough.
-    BrokenOff,
     /// The source knows no such list.
     Unknown,
 }
@@ -213,8 +210,8 @@ impl SourceClient {
         self.ask(path, tries, read_page)
     }
 
-    /// Asks for the pages of a list one after the other, until `take` breaks off. `path` begins with
-    /// a slash and has a query.
+    /// Asks for the pages of a list one after the other, to its end or until `take` fails. `path`
+    /// begins with a slash and has a query.
     ///
     /// # Errors
     /// [`SourceError`], and those of `take`.
@@ -222,7 +219,7 @@ impl SourceClient {
         &self,
         path: &str,
         tries: Tries,
-        take: &mut dyn FnMut(SourcePage) -> Result<ControlFlow<()>, E>,
+        take: &mut dyn FnMut(SourcePage) -> Result<(), E>,
     ) -> Result<ListEnd, E> {
         let (mut after, mut circle) = (None::<String>, Circle::default());
         loop {
@@ -233,9 +230,7 @@ impl SourceClient {
                 page => page?,
             };
             let cursor = page.after.take();
-            if take(page)?.is_break() {
-                return Ok(ListEnd::BrokenOff);
-            }
+            take(page)?;
             let Some(cursor) = cursor else { return Ok(ListEnd::Ended) };
             if circle.closes(&cursor) {
                 return Err(SourceError::Unavailable(Breakage::Circle).into());

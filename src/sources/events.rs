@@ -1,7 +1,6 @@
 //! Events that are pulled from the source's list: first back 90 days, then its tail.
 
 use std::collections::HashSet;
-use std::ops::ControlFlow;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -486,10 +485,10 @@ impl Pull<'_> {
         let mut listed = HashSet::new();
         let end = self.source.client.pages("/directories?limit=100", Tries::Endless, &mut |page| {
             listed.extend(page.items.iter().filter_map(id));
-            Ok::<_, PullError>(ControlFlow::Continue(()))
+            Ok::<_, PullError>(())
         });
         match end {
-            Ok(ListEnd::Ended | ListEnd::BrokenOff) => Ok(listed),
+            Ok(ListEnd::Ended) => Ok(listed),
             Ok(ListEnd::Unknown) | Err(PullError::Source(SourceError::NotFound)) => {
                 Err(PullError::NoDirectories)
             }

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::io;
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Weak};
@@ -205,9 +204,7 @@ impl Lister<'_> {
         take: &mut dyn FnMut(SourcePage) -> Result<(), Trouble>,
     ) -> Result<ListEnd, Trouble> {
         let mark = if path.contains('?') { '&' } else { '?' };
-        self.source.pages(&format!("{path}{mark}{PAGE}"), TRIES, &mut |page| {
-            take(page).map(ControlFlow::Continue)
-        })
+        self.source.pages(&format!("{path}{mark}{PAGE}"), TRIES, take)
     }
 
     /// Lists the directories, or the one that is asked for. The later of two with one id counts.
@@ -231,7 +228,7 @@ impl Lister<'_> {
             Ok(())
         })?;
         match end {
-            ListEnd::Ended | ListEnd::BrokenOff => Ok((found.into_values().collect(), clean)),
+            ListEnd::Ended => Ok((found.into_values().collect(), clean)),
             ListEnd::Unknown => Err(SourceError::NotFound.into()),
         }
     }
@@ -396,9 +393,8 @@ impl Lister<'_> {
             }
             Ok(())
         });
-        match end.map_err(|error| error.about(what))? {
-            ListEnd::Ended | ListEnd::BrokenOff => {}
-            ListEnd::Unknown => return Err(Trouble::from(SourceError::NotFound).about(what)),
+        if end.map_err(|error| error.about(what))? == ListEnd::Unknown {
+            return Err(Trouble::from(SourceError::NotFound).about(what));
         }
         if !clean {
             self.doubt_list(directory, what);
