@@ -14,7 +14,7 @@ use super::ours::{Ours, shape_of};
 use super::plan::{Candidate, Merge};
 use super::progress::{DifferentKind, FoundDifference, HeldReason, HowDifferent, Progress};
 use super::run::Running;
-use super::shown::{Found, Shown};
+use super::shown::{Found, Shown, key};
 use super::sort::{Entry, Sorted, Texts};
 use super::trouble::Trouble;
 use crate::engine::{AwaitedOutcomes, Discovery, Engine, ObservationOutcome};
@@ -213,7 +213,7 @@ impl<'a> Recorder<'a> {
 
     /// Tells if a directory ended in this run, so that nothing in it is observed again.
     fn is_over(&self, directory: &str) -> bool {
-        self.ended.contains(&key_of_end(DifferentKind::Directory, directory))
+        self.ended.contains(&key(DifferentKind::Directory, directory))
     }
 
     /// Notes the directories of undecided answers, in which no absence is recorded, and the users
@@ -307,7 +307,7 @@ impl<'a> Recorder<'a> {
         let details = Details::of(our.as_ref().map(|our| &our.served), Some(&their), &fields);
         let moves = fields.iter().any(|field| field == "directory_id");
         // A thing that moved is in what both directories differ in, and is one difference.
-        if moves && !self.moved.insert(key_of_end(kind.into(), id)) {
+        if moves && !self.moved.insert(key(kind, id)) {
             return Ok(());
         }
         let ends = our.as_ref().is_some_and(|our| {
@@ -375,7 +375,7 @@ impl<'a> Recorder<'a> {
         asked_at: Millis,
     ) -> Result<(), Trouble> {
         let ends = [(DifferentKind::User, user), (DifferentKind::Group, group)];
-        if ends.iter().any(|(kind, id)| self.ended.contains(&key_of_end(*kind, id)))
+        if ends.iter().any(|(kind, id)| self.ended.contains(&key(*kind, id)))
             || self.ended_with_directory(user)
             || self.is_doubtful_absence(directory)
         {
@@ -392,7 +392,7 @@ impl<'a> Recorder<'a> {
     fn ended_with_directory(&self, user: &str) -> bool {
         let held = Ours::now(self.engine).holding(HeldKind::User, user);
         held.is_some_and(|held| self.is_over(&held.directory))
-            && !self.moved.contains(&key_of_end(DifferentKind::User, user))
+            && !self.moved.contains(&key(DifferentKind::User, user))
     }
 
     fn membership_begun(
@@ -406,7 +406,7 @@ impl<'a> Recorder<'a> {
         let home = self.engine.views().holding(HeldKind::User, user, ours.cut);
         let is_known = match home {
             Some(user) => !self.progress.has_failed(&user.directory),
-            None => self.begun.contains(&key_of_end(DifferentKind::User, user)),
+            None => self.begun.contains(&key(DifferentKind::User, user)),
         };
         let held = (!is_known).then(|| {
             let directory = self.engine.views().held_directory(directory, ours.cut);
@@ -466,8 +466,8 @@ impl<'a> Recorder<'a> {
     fn note_effect(&mut self, difference: &FoundDifference) {
         let FoundDifference { kind, id: Some(id), .. } = difference else { return };
         match difference.difference {
-            HowDifferent::MissingThere => self.ended.insert(key_of_end(*kind, id)),
-            HowDifferent::MissingHere if self.dry => self.begun.insert(key_of_end(*kind, id)),
+            HowDifferent::MissingThere => self.ended.insert(key(*kind, id)),
+            HowDifferent::MissingHere if self.dry => self.begun.insert(key(*kind, id)),
             _ => false,
         };
     }
@@ -533,10 +533,6 @@ impl<'a> Recorder<'a> {
         }
         Ok(self.progress.add(difference, self.folder)?)
     }
-}
-
-fn key_of_end(kind: DifferentKind, id: &str) -> Fingerprint {
-    fingerprint(&format!("{kind:?} {id}"))
 }
 
 /// Returns the directory that an object names, if it is usable.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use rollcall_projections::{Fingerprint, HeldKind};
 
+use super::progress::DifferentKind;
 use super::record::own_directory;
 use crate::hashes::fingerprint;
 
@@ -61,8 +62,9 @@ impl Moved {
     }
 }
 
-/// Returns a key of a user or group.
-pub(super) fn key(kind: HeldKind, id: &str) -> Fingerprint {
+/// Returns a key of a user, group or directory.
+pub(super) fn key(kind: impl Into<DifferentKind>, id: &str) -> Fingerprint {
+    let kind: DifferentKind = kind.into();
     fingerprint(&format!("{kind:?} {id}"))
 }
 
