@@ -34,10 +34,12 @@ pub(super) fn earlier_ends(engine: &Engine, now: Millis) -> Result<EarlierEnds, 
     let mut told = Ended::default();
     let mut last = 0;
     let completed = &[EventType::ReconciliationCompleted];
-    each(engine, completed, 0, Millis::MIN, &mut |row, body| {
-        last = row.seq;
-        if row.occurred_at >= since {
-            told = told.plus(ended_of(body));
+    each_step(engine, completed, 0, Millis::MIN, &mut |rows| {
+        last = rows.last().map_or(last, |row| row.seq);
+        let recent = rows.iter().filter(|row| row.occurred_at >= since);
+        let seqs: Vec<Seq> = recent.map(|row| row.seq).collect();
+        for body in engine.load_bodies(&seqs)? {
+            told = told.plus(ended_of(std::str::from_utf8(&body).unwrap_or_default()));
         }
         Ok(())
     })?;
@@ -128,6 +130,23 @@ fn each(
     since: Millis,
     read: &mut dyn FnMut(&EventRow, &str) -> Result<(), Trouble>,
 ) -> Result<(), Trouble> {
+    each_step(engine, types, after, since, &mut |rows| {
+        let seqs: Vec<Seq> = rows.iter().map(|row| row.seq).collect();
+        for (row, body) in rows.iter().zip(engine.load_bodies(&seqs)?) {
+            read(row, std::str::from_utf8(&body).unwrap_or_default())?;
+        }
+        Ok(())
+    })
+}
+
+/// Walks over the same in ascending order, some at a time, without reading their bodies.
+fn each_step(
+    engine: &Engine,
+    types: &[EventType],
+    after: Seq,
+    since: Millis,
+    take: &mut dyn FnMut(&[EventRow]) -> Result<(), Trouble>,
+) -> Result<(), Trouble> {
     let event_types: Vec<String> = types.iter().map(|known| known.name().to_owned()).collect();
     let filter = EventFilter {
         event_types: &event_types,
@@ -140,10 +159,7 @@ fn each(
         let views = engine.views();
         let step = views.seen_by(&Sight::All).events_step(&filter, Cut::LATEST, place, AT_ONCE);
         drop(views);
-        let seqs: Vec<Seq> = step.items.iter().map(|row| row.seq).collect();
-        for (row, body) in step.items.iter().zip(engine.load_bodies(&seqs)?) {
-            read(row, std::str::from_utf8(&body).unwrap_or_default())?;
-        }
+        take(&step.items)?;
         start = step.next;
     }
     Ok(())
