@@ -105,9 +105,7 @@ pub fn label_of(engine: &Engine, found: &FoundDifference) -> Result<Label, ReadE
 }
 
 fn directory_label(ours: Ours<'_>, id: &str) -> Result<Label, ReadError> {
-    let held = ours.engine.views().held_directory(id, ours.cut);
-    let row = held.and_then(|held| held.row);
-    let served = row.map(|row| ours.directory(&row)).transpose()?;
+    let served = ours.row(id).map(|row| ours.directory(&row)).transpose()?;
     Ok(served.map(|served| Label::of(&served)).unwrap_or_default())
 }
 

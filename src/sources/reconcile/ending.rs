@@ -80,7 +80,7 @@ impl<'a> Ending<'a> {
     fn thing(&mut self, kind: HeldKind, entry: &Entry, answer: Answer) -> Result<(), Trouble> {
         let [listed_in, id] = ids_of(&entry.key)?;
         let ours = Ours::now(self.engine);
-        let holding = self.engine.views().holding(kind, id, ours.cut);
+        let holding = ours.holding(kind, id);
         let is_counted = |active| kind == HeldKind::Group || active;
         let Some(holding) = holding.filter(|holding| is_counted(holding.active)) else {
             return Ok(());

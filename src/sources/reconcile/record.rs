@@ -258,8 +258,7 @@ impl<'a> Recorder<'a> {
         asked_at: Millis,
         was_listed: bool,
     ) -> Result<(), Trouble> {
-        let ours = Ours::now(self.engine);
-        let holding = self.engine.views().holding(kind, id, ours.cut);
+        let holding = Ours::now(self.engine).holding(kind, id);
         let Some(holding) = holding.filter(|holding| holding.directory == directory) else {
             return Ok(());
         };
@@ -403,7 +402,7 @@ impl<'a> Recorder<'a> {
         user: &str,
         asked_at: Millis,
     ) -> Result<(), Trouble> {
-        let home = self.engine.views().holding(HeldKind::User, user, ours.cut);
+        let home = ours.holding(HeldKind::User, user);
         let is_known = match home {
             Some(user) => !self.progress.has_failed(&user.directory),
             None => self.begun.contains(&key(DifferentKind::User, user)),
