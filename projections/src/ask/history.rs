@@ -3,7 +3,7 @@
 use core::ops::Range;
 
 use crate::ask::causes::{Cause, Trigger};
-use crate::ground::order::{Cut, IdBuffer, Millis, NO_UPDATED_AT, Place, Seq, Seq32};
+use crate::ground::order::{Cut, IdBuffer, Millis, Place, Seq, Seq32};
 use crate::sight::Seen;
 use crate::state::entities::EntityKind;
 use crate::state::entities::{EntityVersion, Part};
@@ -186,7 +186,7 @@ impl<'v> Seen<'v> {
     }
 
     fn compare_to(&self, place: Place, other: &EventPlace) -> core::cmp::Ordering {
-        let times = (place.occurred_at, place.closing, updated_at(place)).cmp(&(
+        let times = (place.occurred_at, place.closing, place.known_updated_at()).cmp(&(
             other.occurred_at,
             other.closing,
             other.updated_at,
@@ -201,14 +201,10 @@ impl<'v> Seen<'v> {
         EventPlace {
             occurred_at: place.occurred_at,
             closing: place.closing,
-            updated_at: updated_at(place),
+            updated_at: place.known_updated_at(),
             event_id,
         }
     }
-}
-
-fn updated_at(place: Place) -> Option<Millis> {
-    Some(place.updated_at).filter(|updated_at| *updated_at != NO_UPDATED_AT)
 }
 
 /// Tells for each version if one after it was recorded earlier.

@@ -4,7 +4,7 @@
 use crate::ask::lists::{DirectoryRow, EntityRow};
 use crate::ground::event_type::EventType;
 use crate::ground::fact::DirectoryChange;
-use crate::ground::order::{Cut, Millis, NO_UPDATED_AT};
+use crate::ground::order::{Cut, Millis};
 use crate::ground::symbols::Sym;
 use crate::ground::walks::walk;
 use crate::sight::Sight;
@@ -145,25 +145,22 @@ impl Views {
     /// Returns the `updated_at` of the latest version of a user or group, deletions included.
     pub fn last_updated_at(&self, kind: HeldKind, id: &str, cut: Cut) -> Option<Millis> {
         let entities = self.entities(kind.entity());
-        let version = entities.get(entities.find(id)?)?.version(cut)?;
-        Some(version.place.updated_at).filter(|updated_at| *updated_at != NO_UPDATED_AT)
+        entities.get(entities.find(id)?)?.version(cut)?.place.known_updated_at()
     }
 
     /// Returns the `updated_at` of the latest of a directory's own events, deletions included.
     pub fn directory_updated_at(&self, id: &str, cut: Cut) -> Option<Millis> {
         let directory = self.directories.get(self.directories.find(id)?)?;
-        let updated_at = directory.events().latest(cut)?.place.updated_at;
-        Some(updated_at).filter(|updated_at| *updated_at != NO_UPDATED_AT)
+        directory.events().latest(cut)?.place.known_updated_at()
     }
 
     fn holding_of(&self, kind: EntityKind, sym: Sym, cut: Cut) -> Option<Holding> {
         let version = self.exists(kind, sym, cut)?;
-        let updated_at = version.place.updated_at;
         Some(Holding {
             row: self.seen_by(&Sight::All).row(kind, sym, version, cut),
             directory: self.directories.id(version.directory).to_owned(),
             active: version.active,
-            updated_at: (updated_at != NO_UPDATED_AT).then_some(updated_at),
+            updated_at: version.place.known_updated_at(),
         })
     }
 

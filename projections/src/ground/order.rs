@@ -65,6 +65,13 @@ pub(crate) struct Place {
 /// Smaller than any time that parses.
 pub(crate) const NO_UPDATED_AT: Millis = Millis::MIN;
 
+impl Place {
+    /// Returns the `updated_at` of the event, if it carries one.
+    pub(crate) fn known_updated_at(self) -> Option<Millis> {
+        (self.updated_at != NO_UPDATED_AT).then_some(self.updated_at)
+    }
+}
+
 /// The event ids of all events that count, by seq, to break ties.
 ///
 /// An id of today's form (`event_` or `wh_` and a canonical ULID, or `obs_` and a UUID) takes 17
