@@ -286,6 +286,8 @@ impl Planning<'_, '_> {
             let is_listed = self.listed.groups.contains(&group);
             let moves = !is_listed && self.moved.goes_on(HeldKind::Group, &group);
             let clean = is_listed && !self.listed.undecided_groups.contains(&group);
+            // Those of a group that is gone end with it, and those of one that moved do not.
+            let gone = !is_listed && self.listed.groups_clean && !moves;
             for user in self.ours.members(&group) {
                 let user = user?;
                 if user.contains('\0') {
@@ -297,8 +299,6 @@ impl Planning<'_, '_> {
                 if absent && clean {
                     self.add(DifferentKind::Membership, spool, &key, Candidate::MissingThere)?;
                 }
-                // Those of a group that is gone end with it, and those of one that moved do not.
-                let gone = !is_listed && self.listed.groups_clean && !moves;
                 self.plan.ends.memberships.count(gone || (absent && clean));
             }
         }

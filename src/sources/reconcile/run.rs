@@ -229,15 +229,11 @@ impl Running<'_> {
     /// Returns the directories that the source has. If only one is compared, the others are taken to
     /// be as the log has them.
     fn shown(&self, held: &[HeldDirectory], theirs: &[TheirDirectory]) -> Shown {
-        let others = held.iter().filter(|_| self.scope.directory.is_some());
+        let only = self.scope.directory.as_deref();
+        let others = held.iter().filter(|held| only.is_some_and(|only| held.id != only));
         let others = others.filter_map(|held| Some((held.id.clone(), held.row.as_ref()?.active)));
         let theirs = theirs.iter().map(|their| (their.id.clone(), their.is_active()));
-        let mut shown: BTreeMap<String, bool> = others.collect();
-        if let Some(only) = &self.scope.directory {
-            shown.remove(only);
-        }
-        shown.extend(theirs);
-        Shown(shown)
+        Shown(others.chain(theirs).collect())
     }
 
     /// Compares both sides for the first time.
