@@ -12,7 +12,7 @@ use super::listing::{Lister, Look, Seen, ids_of, key_of};
 use super::ours::{Ours, shape_of};
 use super::plan::{Candidate, DirectoryPlan, Merge};
 use super::progress::DifferentKind;
-use super::record::own_directory;
+use super::record::directory_of;
 use super::shown::Found;
 use super::sort::{Entry, Sorted, Spool, Texts, Unsorted};
 use super::trouble::Trouble;
@@ -159,7 +159,7 @@ impl SecondLook<'_> {
                 Answer::Undecided
             }
             Look::Present { object, .. }
-                if own_directory(&object).is_none_or(|own| own == directory)
+                if directory_of(&object, directory) == directory
                     && self.is_unlisted_group(kind, directory, entry)? =>
             {
                 Answer::Undecided

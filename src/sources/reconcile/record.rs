@@ -540,9 +540,13 @@ pub(super) fn own_directory(object: &str) -> Option<String> {
     crate::verify::id(own).map(String::from)
 }
 
+/// Returns the directory that an object names, or else the one in which it was found.
+pub(super) fn directory_of(object: &str, listed_in: &str) -> String {
+    own_directory(object).unwrap_or_else(|| listed_in.to_owned())
+}
+
 fn observed(kind: HeldKind, id: &str, directory: &str, object: &str) -> Observed {
-    let own = own_directory(object);
-    let (id, directory) = (id.to_owned(), own.unwrap_or_else(|| directory.to_owned()));
+    let (id, directory) = (id.to_owned(), directory_of(object, directory));
     let object = Some(object.to_owned());
     match kind {
         HeldKind::User => Observed::User { id, directory, object },

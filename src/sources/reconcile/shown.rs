@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use rollcall_projections::{Fingerprint, HeldKind};
 
 use super::progress::DifferentKind;
-use super::record::own_directory;
+use super::record::directory_of;
 use crate::hashes::fingerprint;
 
 /// The directories that the source has, each with true if it is active.
@@ -41,7 +41,7 @@ pub(super) struct Found<'a> {
 impl Found<'_> {
     /// Returns the directory that the object names, or else the one in which it was found.
     pub(super) fn directory(&self) -> String {
-        own_directory(self.object).unwrap_or_else(|| self.listed_in.to_owned())
+        directory_of(self.object, self.listed_in)
     }
 }
 
