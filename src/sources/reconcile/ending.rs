@@ -8,8 +8,8 @@ use rollcall_projections::{Fingerprint, HeldKind};
 use super::again::Answer;
 use super::listing::ids_of;
 use super::ours::Ours;
-use super::plan::{Candidate, Candidates, Merge};
-use super::record::answer_to;
+use super::plan::{Candidate, Candidates};
+use super::record::each_answer;
 use super::run::Answers;
 use super::shown::{Found, Shown, key};
 use super::sort::{Entry, Sorted, Texts};
@@ -67,14 +67,10 @@ impl<'a> Ending<'a> {
         candidates: &Sorted,
         answers: &Sorted,
     ) -> Result<(), Trouble> {
-        let mut answers = Merge::new(answers)?;
-        for entry in candidates.entries()? {
-            let entry = entry?;
-            if let Some(answer) = answer_to(&entry, &mut answers)? {
-                self.thing(kind, &entry, answer)?;
-            }
-        }
-        Ok(())
+        each_answer(candidates, answers, &mut |entry, answer| match answer {
+            Some(answer) => self.thing(kind, entry, answer),
+            None => Ok(()),
+        })
     }
 
     fn thing(&mut self, kind: HeldKind, entry: &Entry, answer: Answer) -> Result<(), Trouble> {
@@ -120,19 +116,16 @@ impl<'a> Ending<'a> {
     }
 
     fn members(&mut self, candidates: &Sorted, answers: &Sorted) -> Result<(), Trouble> {
-        let mut answers = Merge::new(answers)?;
         let ours = Ours::now(self.engine);
-        for entry in candidates.entries()? {
-            let entry = entry?;
+        each_answer(candidates, answers, &mut |entry, answer| {
             let [directory, group, user] = ids_of(&entry.key)?;
-            let answer = answer_to(&entry, &mut answers)?;
             if matches!(answer, Some(Answer::Absent { .. }))
                 && self.engine.views().holds_membership(user, group, ours.cut)
             {
                 let answered = self.answered.entry(directory.to_owned()).or_default();
                 answered.ending.memberships += 1;
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 }

@@ -190,13 +190,10 @@ impl<'a> Recorder<'a> {
         answers: &Sorted,
         texts: &mut Texts,
     ) -> Result<(), Trouble> {
-        let mut answers = Merge::new(answers)?;
-        for entry in candidates.entries()? {
-            let entry = entry?;
+        each_answer(candidates, answers, &mut |entry, answer| {
             let [directory, id] = ids_of(&entry.key)?;
-            let answer = answer_to(&entry, &mut answers)?;
             if self.progress.has_failed(directory) || self.is_over(directory) {
-                continue;
+                return Ok(());
             }
             match answer {
                 None => {}
@@ -207,7 +204,8 @@ impl<'a> Recorder<'a> {
                 }
                 Some(Answer::Present(seen)) => self.present(kind, directory, id, seen, texts)?,
             }
-        }
+            Ok(())
+        })?;
         self.flush()
     }
 
@@ -224,11 +222,9 @@ impl<'a> Recorder<'a> {
         candidates: &Sorted,
         answers: &Sorted,
     ) -> Result<(), Trouble> {
-        let mut answers = Merge::new(answers)?;
-        for entry in candidates.entries()? {
-            let entry = entry?;
-            if answer_to(&entry, &mut answers)? != Some(Answer::Undecided) {
-                continue;
+        each_answer(candidates, answers, &mut |entry, answer| {
+            if answer != Some(Answer::Undecided) {
+                return Ok(());
             }
             let text = std::str::from_utf8(&entry.key).unwrap_or_default();
             let (directory, id) = text.split_once('\0').unwrap_or_default();
@@ -236,8 +232,8 @@ impl<'a> Recorder<'a> {
             if kind == DifferentKind::User {
                 self.undecided_users.insert(fingerprint(id));
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     /// Tells if an absence in a directory is no difference: the directory is undecided. What the
@@ -339,14 +335,11 @@ impl<'a> Recorder<'a> {
 
     /// Compares the memberships as they are now.
     pub(super) fn members(&mut self, candidates: &Sorted, answers: &Sorted) -> Result<(), Trouble> {
-        let mut answers = Merge::new(answers)?;
         let mut ours = Ours::now(self.engine);
-        for entry in candidates.entries()? {
-            let entry = entry?;
+        each_answer(candidates, answers, &mut |entry, answer| {
             let [directory, group, user] = ids_of(&entry.key)?;
-            let answer = answer_to(&entry, &mut answers)?;
             if self.progress.has_failed(directory) || self.is_over(directory) {
-                continue;
+                return Ok(());
             }
             if self.batch.is_empty() {
                 ours = Ours::now(self.engine);
@@ -362,7 +355,8 @@ impl<'a> Recorder<'a> {
                 }
                 _ => {}
             }
-        }
+            Ok(())
+        })?;
         self.flush()
     }
 
@@ -554,8 +548,26 @@ fn observed(kind: HeldKind, id: &str, directory: &str, object: &str) -> Observed
     }
 }
 
+/// Takes a candidate and its answer.
+type TakesAnswer<'a> = dyn FnMut(&Entry, Option<Answer>) -> Result<(), Trouble> + 'a;
+
+/// Passes each candidate with its answer; `None` if there is none.
+pub(super) fn each_answer(
+    candidates: &Sorted,
+    answers: &Sorted,
+    take: &mut TakesAnswer<'_>,
+) -> Result<(), Trouble> {
+    let mut answers = Merge::new(answers)?;
+    for entry in candidates.entries()? {
+        let entry = entry?;
+        let answer = answer_to(&entry, &mut answers)?;
+        take(&entry, answer)?;
+    }
+    Ok(())
+}
+
 /// Returns the answer to a candidate; `None` if there is none.
-pub(super) fn answer_to(entry: &Entry, answers: &mut Merge) -> Result<Option<Answer>, Trouble> {
+fn answer_to(entry: &Entry, answers: &mut Merge) -> Result<Option<Answer>, Trouble> {
     if let Candidate::New(seen) = Candidate::decode(&entry.value)? {
         return Ok(Some(Answer::Present(seen)));
     }
