@@ -50,7 +50,7 @@ pub struct SourceSettings {
     pub rate: u32,
     /// The pause between two reconciliations; zero for none but those that are asked for.
     pub reconcile_every: Duration,
-    /// The guard of those that name none.
+    /// The guard of reconciliations that name none of their own.
     pub guard: Guard,
 }
 

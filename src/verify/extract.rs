@@ -442,8 +442,8 @@ impl EntityKind {
     }
 }
 
-/// Returns true if the prefix of an id, or its `object`, marks another kind than that with this
-/// word for `object`.
+/// Returns true if the prefix of an id, or the value of `object`, marks another kind than `word`,
+/// which is this kind's own value of `object`.
 pub(crate) fn is_of_another_kind(word: &str, id: &str, object: Option<&RawValue>) -> bool {
     let foreign = [("directory_user", "directory_user_"), ("directory_group", "directory_group_")]
         .into_iter()

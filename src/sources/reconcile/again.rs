@@ -170,8 +170,9 @@ impl SecondLook<'_> {
         })
     }
 
-    /// Tells if a group that is there was known before the lists, which lack it: its users were not
-    /// listed. Events tell those of one that has come since. Notes the doubt.
+    /// Tells if the list of groups lacks a group that answers by itself and that the log had before
+    /// listing began: its users were never listed, so nothing can be said of them. Notes the doubt
+    /// if so. A group that has come since is told by its events.
     fn is_unlisted_group(
         &self,
         kind: HeldKind,

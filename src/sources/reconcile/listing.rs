@@ -42,7 +42,8 @@ pub(super) struct Seen {
     pub(super) digest: Digest,
     /// False for a user whose state is not active.
     pub(super) active: bool,
-    /// False if a user or group that the log holds in the directory of the list ends by it.
+    /// False if this object, once recorded, ends the user or group that the log holds in this
+    /// list's directory.
     pub(super) goes_on: bool,
     /// Just before the request was sent that showed it.
     pub(super) asked_at: Millis,

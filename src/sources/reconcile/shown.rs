@@ -30,7 +30,7 @@ impl Shown {
 /// A user or group as the source shows it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Found<'a> {
-    /// The directory in whose list, or for whose list, it was found.
+    /// The directory whose list shows it, or for which it was asked for by its id.
     pub(super) listed_in: &'a str,
     /// The object.
     pub(super) object: &'a str,
