@@ -16,7 +16,7 @@ from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
 ID, SECRET = os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"]
-REGION = os.environ["AWS_REGION"]
+REGION, TOKEN = os.environ["AWS_REGION"], os.environ["AWS_SESSION_TOKEN"]
 
 
 def mac(key, text):
@@ -28,7 +28,7 @@ def is_signed(environ):
     given = parse_qsl(query, keep_blank_values=True)
     fields = dict(given)
     names = fields.get("X-Amz-SignedHeaders", "").split(";")
-    if "host" not in names:
+    if "host" not in names or fields.get("X-Amz-Security-Token") != TOKEN:
         return False
     headers = "".join(
         f"{name}:{environ.get('HTTP_' + name.upper().replace('-', '_'), '').strip()}\n" for name in names

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use super::Failure;
-use super::config::{ACCESS_KEY_ID, ENDPOINT_URL, REGION, SECRET_ACCESS_KEY};
+use super::config::{ACCESS_KEY_ID, ENDPOINT_URL, REGION, SECRET_ACCESS_KEY, SESSION_TOKEN};
 use super::secrets::first_secret;
 use crate::archive::unpack;
 use crate::log::{ArchivePlace, S3Access, UnfinishedFolder};
@@ -21,6 +21,7 @@ pub(super) fn s3_access() -> Result<S3Access, Failure> {
     Ok(S3Access {
         access_key_id: first_secret(&ACCESS_KEY_ID)?,
         secret_access_key: first_secret(&SECRET_ACCESS_KEY)?,
+        session_token: first_secret(&SESSION_TOKEN)?,
         endpoint_url: first_secret(&ENDPOINT_URL)?,
         region: first_secret(&REGION)?,
     })

@@ -25,7 +25,7 @@ Exit codes: 0 if every record was restored, 1 if it could not start, 2 if record
 a file is damaged or cut off.
 
 Environment, for s3:// only; each may be in a file that the variable with _FILE names:
-  AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, AWS_REGION
+  AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_ENDPOINT_URL, AWS_REGION
 
 Examples:
   rollcall restore --from /var/backups/rollcall --data /var/lib/rollcall.restored

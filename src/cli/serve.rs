@@ -35,7 +35,7 @@ Environment:
                             ROLLCALL_WEBHOOK_SECRETS_FILE, WORKOS_WEBHOOK_SECRET_FILE or
                             ROLLCALL_API_KEYS_FILE names
   WORKOS_API_KEY            the key with which --pull asks, or WORKOS_API_KEY_FILE for its file
-  AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, AWS_REGION
+  AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_ENDPOINT_URL, AWS_REGION
                             the bucket of --archive s3://…; each may be in a file that the variable
                             with _FILE names
   ROLLCALL_LOG              error,rollcall::access=info keeps the access log of questions about

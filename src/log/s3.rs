@@ -40,6 +40,8 @@ pub struct S3Access {
     pub access_key_id: Option<String>,
     /// The secret of the access key.
     pub secret_access_key: Option<String>,
+    /// The session token, if the access key is one for a while only.
+    pub session_token: Option<String>,
     /// The URL of the server; `None` for Amazon's.
     pub endpoint_url: Option<String>,
     /// The region.
@@ -106,7 +108,11 @@ impl S3Folder {
         let bucket = bucket.map_err(|_| unusable())?;
         let agent = agent(bucket.base_url().as_str())?;
         let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
-        Ok(S3Folder { bucket, credentials: Credentials::new(id, secret), agent, prefix })
+        let credentials = match &access.session_token {
+            Some(token) => Credentials::new_with_token(id, secret, token.clone()),
+            None => Credentials::new(id, secret),
+        };
+        Ok(S3Folder { bucket, credentials, agent, prefix })
     }
 
     pub(super) fn within(&self, name: &str) -> S3Folder {
@@ -254,6 +260,7 @@ mod tests {
         S3Access {
             access_key_id: Some("id".into()),
             secret_access_key: Some("secret".into()),
+            session_token: None,
             endpoint_url: endpoint_url.map(str::to_owned),
             region: None,
         }
@@ -277,6 +284,26 @@ mod tests {
         assert_eq!((folder.key("y"), folder.to_string()), ("a/x/y".into(), "s3://b/a/x".into()));
         let amazon = S3Folder::parse("b", &access(None)).unwrap();
         assert_eq!(amazon.bucket.base_url().as_str(), "https://b.s3.us-east-1.amazonaws.com/");
+    }
+
+    #[test]
+    fn a_session_token_goes_along_with_each_request_and_is_signed() {
+        let signed = |session_token: Option<&str>| {
+            let session_token = session_token.map(str::to_owned);
+            let access = S3Access { session_token, ..access(Some("http://127.0.0.1:1")) };
+            let folder = S3Folder::parse("b", &access).unwrap();
+            let action = GetObject::new(&folder.bucket, Some(&folder.credentials), "x");
+            // The same second for all, so that only the token differs.
+            let url = action.sign_with_time(SIGNED_FOR, &"2025-01-01T00:00:00Z".parse().unwrap());
+            let pairs: Vec<(String, String)> = url.query_pairs().into_owned().collect();
+            let value = |name: &str| Some(pairs.iter().find(|(key, _)| key == name)?.1.clone());
+            (value("X-Amz-Security-Token"), value("X-Amz-Signature").unwrap())
+        };
+        let (none, plain) = signed(None);
+        let (one, with_one) = signed(Some("a/+=b"));
+        let (two, with_two) = signed(Some("another"));
+        assert_eq!((none, one, two), (None, Some("a/+=b".into()), Some("another".into())));
+        assert!(plain != with_one && with_one != with_two && plain != with_two);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::{Case, Needs};
 
 const ID: &str = "AKIAEXAMPLE";
 const SECRET: &str = "a/secret+of-this test";
+const TOKEN: &str = "a/session+token=of this test==";
 const REGION: &str = "eu-north-1";
 
 /// Time for a command, and for the archive to catch up: only a hang runs into it.
@@ -48,6 +49,7 @@ impl Drop for Bucket {
 
 fn with_key(command: &mut Command, url: &str) {
     command.env("AWS_ACCESS_KEY_ID", ID).env("AWS_SECRET_ACCESS_KEY", SECRET);
+    command.env("AWS_SESSION_TOKEN", TOKEN);
     command.env("AWS_REGION", REGION).env("AWS_ENDPOINT_URL", url);
 }
 
@@ -80,13 +82,15 @@ fn archives() {
     let printed = kit::finished(command, WITHIN).unwrap_or_else(|said| panic!("restore: {said}"));
     let restored: Value = serde_json::from_str(&printed).unwrap();
     assert_eq!(restored["seq"], stats["seq"]);
-    // Another key is refused, and the reason shown, without more.
-    let mut command = rollcall(&["restore", "--from", to, "--data"]);
-    command.arg(server.folder().join("other"));
-    with_key(&mut command, &bucket.url);
-    command.env("AWS_SECRET_ACCESS_KEY", "another");
-    let said = kit::finished(command, WITHIN).unwrap_err();
-    assert!(said.contains("403 SignatureDoesNotMatch") && !said.contains("X-Amz"), "{said}");
+    // Another key or session is refused, and the reason shown, without more.
+    for variable in ["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"] {
+        let mut command = rollcall(&["restore", "--from", to, "--data"]);
+        command.arg(server.folder().join("other"));
+        with_key(&mut command, &bucket.url);
+        command.env(variable, "another");
+        let said = kit::finished(command, WITHIN).unwrap_err();
+        assert!(said.contains("403 SignatureDoesNotMatch") && !said.contains("X-Amz"), "{said}");
+    }
 }
 
 fn stats(server: &Server) -> Value {

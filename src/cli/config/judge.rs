@@ -142,6 +142,7 @@ fn archive(given: &Given) -> Result<Option<Arc<Archiver>>, String> {
     let access = S3Access {
         access_key_id: given.text("archive.access_key_id"),
         secret_access_key: given.text("archive.secret_access_key"),
+        session_token: given.text("archive.session_token"),
         endpoint_url: given.text("archive.endpoint_url"),
         region: given.text("archive.region"),
     };

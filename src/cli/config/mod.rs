@@ -17,7 +17,8 @@ pub(super) use document::Mistakes;
 pub(super) use given::{Flags, Given};
 pub(super) use judge::{Config, Purpose, Reloadable, WholeKey};
 pub(super) use settings::{
-    ACCESS_KEY_ID, ENDPOINT_URL, REGION, SECRET_ACCESS_KEY, WEBHOOK_SECRETS, duration,
+    ACCESS_KEY_ID, ENDPOINT_URL, REGION, SECRET_ACCESS_KEY, SESSION_TOKEN, WEBHOOK_SECRETS,
+    duration,
 };
 pub(super) use suggest::closest;
 

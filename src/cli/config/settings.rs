@@ -80,6 +80,7 @@ pub(super) const SOURCE_KEY: [&str; 1] = ["WORKOS_API_KEY"];
 /// The variables of what it takes to ask for an archive in a bucket.
 pub(in crate::cli) const ACCESS_KEY_ID: [&str; 1] = ["AWS_ACCESS_KEY_ID"];
 pub(in crate::cli) const SECRET_ACCESS_KEY: [&str; 1] = ["AWS_SECRET_ACCESS_KEY"];
+pub(in crate::cli) const SESSION_TOKEN: [&str; 1] = ["AWS_SESSION_TOKEN"];
 pub(in crate::cli) const ENDPOINT_URL: [&str; 1] = ["AWS_ENDPOINT_URL"];
 pub(in crate::cli) const REGION: [&str; 1] = ["AWS_REGION"];
 /// The variable of the keys with all rights.
@@ -404,6 +405,13 @@ pub(in crate::cli) const SETTINGS: &[Setting] = &[
         about: "The secret of that access key",
         holds: Holds::Secrets(&SECRET_ACCESS_KEY),
         example: r#""/etc/rollcall/aws-secret-access-key""#,
+        ..SETTING
+    },
+    Setting {
+        name: "archive.session_token",
+        about: "The session token of that access key, if it has one: it is not renewed",
+        holds: Holds::Secrets(&SESSION_TOKEN),
+        example: r#""/etc/rollcall/aws-session-token""#,
         ..SETTING
     },
     Setting {
