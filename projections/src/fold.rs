@@ -86,8 +86,13 @@ impl Views {
 
     /// Folds an entry into the timelines. Returns `None` if the event does not count.
     fn fold(&mut self, entry: &Entry<'_>) -> Option<Listing> {
-        if let RecordStatus::Conflict { first } = entry.status {
-            self.list_in_quarantine(entry.seq, Reason::Conflict { first });
+        let without_effect = match entry.status {
+            RecordStatus::Counts => None,
+            RecordStatus::Conflict { first } => Some(Reason::Conflict { first }),
+            RecordStatus::Repeat { of } => Some(Reason::Repeated { of }),
+        };
+        if let Some(reason) = without_effect {
+            self.list_in_quarantine(entry.seq, reason);
             return None;
         }
         match &entry.fact {

@@ -695,6 +695,11 @@ fn contradiction(store: &RawStore, outcome: Outcome, status: RecordStatus) -> Op
         (
             Outcome::Duplicate { seq: first, .. }
             | Outcome::Conflict { seq: first, duplicate: true, .. },
+            RecordStatus::Repeat { of },
+        ) if of == first => None,
+        (
+            Outcome::Duplicate { seq: first, .. }
+            | Outcome::Conflict { seq: first, duplicate: true, .. },
             _,
         ) => Some(format!("it is the same event as record {first}, which would be appended once")),
         (Outcome::Conflict { first, .. }, _) => Some(format!(
@@ -705,6 +710,10 @@ fn contradiction(store: &RawStore, outcome: Outcome, status: RecordStatus) -> Op
             .candidate(first)
             .ok()
             .map(|_| format!("it is kept as a conflict with record {first}, and has another id")),
+        (Outcome::New(_), RecordStatus::Repeat { of }) => store
+            .candidate(of)
+            .ok()
+            .map(|_| format!("it is kept as a repeat of record {of}, which it is not")),
     }
 }
 

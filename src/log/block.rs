@@ -89,8 +89,35 @@ struct IndexLine<'a> {
     source: u8,
     event_id: Option<Cow<'a, str>>,
     event_type: Option<Cow<'a, str>>,
-    /// The record that counts, if this one does not.
-    conflicts_with: Option<u64>,
+    status: StoredStatus,
+}
+
+/// Tells if a record counts. The first two were once stored as an option, which has the same bytes.
+#[derive(Clone, Copy, Debug, PartialEq, bincode::Encode, bincode::Decode)]
+enum StoredStatus {
+    Counts,
+    Conflict { first: u64 },
+    Repeat { of: u64 },
+}
+
+impl From<RecordStatus> for StoredStatus {
+    fn from(status: RecordStatus) -> StoredStatus {
+        match status {
+            RecordStatus::Counts => StoredStatus::Counts,
+            RecordStatus::Conflict { first } => StoredStatus::Conflict { first },
+            RecordStatus::Repeat { of } => StoredStatus::Repeat { of },
+        }
+    }
+}
+
+impl From<StoredStatus> for RecordStatus {
+    fn from(status: StoredStatus) -> RecordStatus {
+        match status {
+            StoredStatus::Counts => RecordStatus::Counts,
+            StoredStatus::Conflict { first } => RecordStatus::Conflict { first },
+            StoredStatus::Repeat { of } => RecordStatus::Repeat { of },
+        }
+    }
 }
 
 /// A record in the proofs section.
@@ -141,11 +168,11 @@ impl From<StoredProof> for Proof {
     }
 }
 
-/// An event about to be written, with its salt and the record it conflicts with.
+/// An event about to be written, with its salt.
 pub(super) struct Draft {
     pub(super) event: Verified,
     pub(super) salt: [u8; 16],
-    pub(super) conflicts_with: Option<Seq>,
+    pub(super) status: RecordStatus,
 }
 
 impl Draft {
@@ -157,7 +184,7 @@ impl Draft {
             },
             event_id: self.event.event_id().map(Cow::Borrowed),
             event_type: self.event.event_type().map(Cow::Borrowed),
-            conflicts_with: self.conflicts_with,
+            status: self.status.into(),
         }
     }
 }
@@ -494,13 +521,12 @@ impl<'a> Block<'a> {
                 None => take(&mut facts)?,
             };
             if seq > after {
-                let status = status(line.conflicts_with);
                 each(&facts.entry(
                     seq,
                     self.head.recorded_at,
                     line.event_id.as_deref(),
                     line.event_type.as_deref(),
-                    status,
+                    line.status.into(),
                 ));
             }
         }
@@ -567,7 +593,7 @@ impl<'a> Block<'a> {
                 source,
                 event_id: line.event_id.map(Into::into),
                 event_type: line.event_type.map(Into::into),
-                status: status(line.conflicts_with),
+                status: line.status.into(),
                 proof: proof.into(),
                 salt,
                 body,
@@ -744,10 +770,6 @@ fn extracted_again(record: &Record) -> Facts<'_> {
     facts
 }
 
-fn status(conflicts_with: Option<u64>) -> RecordStatus {
-    conflicts_with.map_or(RecordStatus::Counts, |first| RecordStatus::Conflict { first })
-}
-
 /// Reads the next value from a section.
 fn take<'a, T: bincode::BorrowDecode<'a, ()>>(rest: &mut &'a [u8]) -> Result<T, String> {
     let (value, read) =
@@ -790,7 +812,7 @@ pub(super) struct RecordParts {
     pub(super) source: u8,
     pub(super) event_id: Option<String>,
     pub(super) event_type: Option<String>,
-    pub(super) conflicts_with: Option<Seq>,
+    pub(super) status: RecordStatus,
     pub(super) occurred_at: Option<Millis>,
     /// The rest of its facts.
     facts: Vec<u8>,
@@ -815,7 +837,7 @@ impl Parts {
                 source: line.source,
                 event_id: record.event_id,
                 event_type: record.event_type,
-                conflicts_with: line.conflicts_with,
+                status: line.status.into(),
                 occurred_at,
                 facts: rest[..rest.len() - facts.len()].to_vec(),
                 salt: record.salt,
@@ -831,12 +853,12 @@ impl Parts {
     pub(super) fn put_together(self, first_seq: Seq) -> Vec<u8> {
         let (mut index, mut facts, mut proofs) = (Vec::new(), Vec::new(), Vec::new());
         for record in &self.records {
-            let RecordParts { source, event_id, event_type, conflicts_with, .. } = record.clone();
+            let RecordParts { source, event_id, event_type, status, .. } = record.clone();
             let line = IndexLine {
                 source,
                 event_id: event_id.map(Into::into),
                 event_type: event_type.map(Into::into),
-                conflicts_with,
+                status: status.into(),
             };
             put(&mut index, &line).unwrap();
             put(&mut facts, &record.occurred_at).unwrap();
@@ -881,6 +903,8 @@ mod tests {
     const LOG_ID: LogId = *b"0123456789abcdef";
 
     fn draft(body: &str, conflicts_with: Option<Seq>) -> Draft {
+        let status =
+            conflicts_with.map_or(RecordStatus::Counts, |first| RecordStatus::Conflict { first });
         let header = sign("whsec_test", NOW, body.as_bytes());
         let event = Verified::webhook(
             &Keyring::new(["whsec_test"], 0),
@@ -889,7 +913,7 @@ mod tests {
             NOW,
         )
         .unwrap();
-        Draft { event, salt: *b"salt salt salt s", conflicts_with }
+        Draft { event, salt: *b"salt salt salt s", status }
     }
 
     const FIRST: &str = concat!(
@@ -991,6 +1015,23 @@ mod tests {
             );
             assert_eq!(record.body, SHORT.as_bytes());
             assert_eq!(shown(&block), [(7, NOW, "Unusable".to_owned())]);
+        }
+    }
+
+    #[test]
+    fn a_status_is_stored_in_the_bytes_that_the_format_specifies() {
+        for (status, expected) in [
+            (RecordStatus::Counts, &[0][..]),
+            (RecordStatus::Conflict { first: 3 }, &[1, 3]),
+            (RecordStatus::Repeat { of: 250 }, &[2, 250]),
+        ] {
+            let mut stored = Vec::new();
+            put(&mut stored, &StoredStatus::from(status)).unwrap();
+            assert_eq!(stored, expected);
+            let draft = Draft { status, ..draft(FIRST, None) };
+            let (_, bytes) = encode(LOG_ID, 7, NOW, &[draft]).unwrap().remove(0);
+            let records = Block::parse(&bytes).unwrap().records().unwrap();
+            assert_eq!(records[0].status, status);
         }
     }
 

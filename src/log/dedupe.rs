@@ -4,7 +4,7 @@
 use std::hash::{BuildHasher, RandomState};
 
 use hashbrown::HashTable;
-use rollcall_projections::Seq;
+use rollcall_projections::{RecordStatus, Seq};
 
 use super::{Outcome, ReadError};
 use crate::verify::{self, Verified};
@@ -31,6 +31,7 @@ pub(super) struct Dedupe {
 /// A record that a fingerprint found.
 pub(super) struct Candidate {
     pub(super) event_id: Option<String>,
+    /// True if it does not count under its id.
     pub(super) conflict: bool,
     /// True if it was pulled or imported: see [`Proof::is_copy`](crate::verify::Proof::is_copy).
     pub(super) copy: bool,
@@ -50,6 +51,18 @@ impl Candidate {
     pub(super) fn conflicts_with(&self, event: &EventContent<'_>) -> bool {
         event.event_id.is_some_and(|id| self.counts_as(id))
             && matches!(self.compared_with(event), Comparison::Conflicting)
+    }
+
+    /// Returns whether `event` is the same as that of this record, after which it would not have been
+    /// appended.
+    pub(super) fn is_repeated_by(&self, event: &EventContent<'_>) -> bool {
+        if self.event_id.as_deref() != event.event_id {
+            return false;
+        }
+        match self.event_id.is_some() && !self.conflict {
+            true => !matches!(self.compared_with(event), Comparison::Conflicting),
+            false => self.body == event.body,
+        }
     }
 
     /// Compares this record, which counts under an event id, with an event of the same id.
@@ -247,15 +260,14 @@ pub(super) struct JudgedBatch {
 /// An event to append.
 pub(super) struct PendingEvent {
     pub(super) event: Verified,
-    /// The record that counts, if this one does not.
-    pub(super) conflicts_with: Option<Seq>,
+    pub(super) status: RecordStatus,
 }
 
 impl PendingEvent {
     fn candidate(&self) -> Candidate {
         Candidate {
             event_id: self.event.event_id().map(Into::into),
-            conflict: self.conflicts_with.is_some(),
+            conflict: self.status != RecordStatus::Counts,
             copy: self.event.proof().is_copy(),
             body: self.event.body().clone(),
         }
@@ -270,6 +282,29 @@ pub(super) fn judge_batch(
     head: Seq,
     load: Load<'_>,
 ) -> Result<JudgedBatch, ReadError> {
+    judge(dedupe, batch, head, load, |_| None)
+}
+
+/// Judges the next records of a log that is restored: all are kept. One repeats another if the log
+/// was without that one when it came. See [`judge_batch`].
+pub(super) fn judge_recorded(
+    dedupe: &mut Dedupe,
+    batch: Vec<Verified>,
+    head: Seq,
+    load: Load<'_>,
+) -> Result<Vec<PendingEvent>, ReadError> {
+    let judged = judge(dedupe, batch, head, load, |of| Some(RecordStatus::Repeat { of }));
+    judged.map(|judged| judged.pending)
+}
+
+/// `repeated` gives the status of an event that is there as a record already, if it is appended.
+fn judge(
+    dedupe: &mut Dedupe,
+    batch: Vec<Verified>,
+    head: Seq,
+    load: Load<'_>,
+    repeated: impl Fn(Seq) -> Option<RecordStatus>,
+) -> Result<JudgedBatch, ReadError> {
     let mut outcomes = Vec::with_capacity(batch.len());
     let mut pending: Vec<PendingEvent> = Vec::with_capacity(batch.len());
     for event in batch {
@@ -283,13 +318,14 @@ pub(super) fn judge_batch(
             .judge(EventContent::of(&event), next, &load_any)
             .inspect_err(|_| dedupe.forget_after(head))?;
         outcomes.push(outcome);
-        match outcome {
-            Outcome::New(_) => pending.push(PendingEvent { event, conflicts_with: None }),
+        let status = match outcome {
+            Outcome::New(_) => Some(RecordStatus::Counts),
             Outcome::Conflict { first, duplicate: false, .. } => {
-                pending.push(PendingEvent { event, conflicts_with: Some(first) });
+                Some(RecordStatus::Conflict { first })
             }
-            Outcome::Duplicate { .. } | Outcome::Conflict { .. } => {}
-        }
+            Outcome::Duplicate { seq, .. } | Outcome::Conflict { seq, .. } => repeated(seq),
+        };
+        pending.extend(status.map(|status| PendingEvent { event, status }));
     }
     Ok(JudgedBatch { outcomes, pending })
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use rollcall_generator::sign;
-use rollcall_projections::{Millis, Seq};
+use rollcall_projections::{Millis, RecordStatus, Seq};
 
 use super::archive::{ArchiveSegment, ArchivedRecord};
 use super::block::{self, Block, Draft};
@@ -87,7 +87,7 @@ fn read_all(block: &Block<'_>) -> Vec<Record> {
 
 #[test]
 fn a_changed_block_is_refused_or_has_the_records_that_were_written() {
-    let draft = |n| Draft { event: user(n), salt: [n as u8; 16], conflicts_with: None };
+    let draft = |n| Draft { event: user(n), salt: [n as u8; 16], status: RecordStatus::Counts };
     let mut blocks = Vec::new();
     for count in [1, 3, 40] {
         let drafts: Vec<Draft> = (0..count).map(draft).collect();
@@ -119,7 +119,8 @@ fn a_changed_block_is_refused_or_has_the_records_that_were_written() {
 fn a_changed_segment_of_an_archive_is_refused_or_has_the_records_that_were_written() {
     let records: Vec<ArchivedRecord> = (1..30)
         .map(|n| {
-            let record = Record::of(LOG_ID, n, NOW, &user(n as usize), [n as u8; 16], None);
+            let record =
+                Record::of(LOG_ID, n, NOW, &user(n as usize), [n as u8; 16], RecordStatus::Counts);
             ArchivedRecord::from(&record)
         })
         .collect();

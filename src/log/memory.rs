@@ -114,16 +114,9 @@ impl Log for MemoryLog {
         let JudgedBatch { outcomes, pending } = judge_batch(&mut dedupe, batch, head, &load)
             .map_err(|error| AppendError::Rejected(error.to_string()))?;
         let mut records = self.records.write();
-        for PendingEvent { event, conflicts_with } in pending {
+        for PendingEvent { event, status } in pending {
             let seq = records.len() as Seq + 1;
-            records.push(Record::of(
-                self.log_id,
-                seq,
-                recorded_at,
-                &event,
-                [0; 16],
-                conflicts_with,
-            ));
+            records.push(Record::of(self.log_id, seq, recorded_at, &event, [0; 16], status));
         }
         self.head.set(records.len() as Seq);
         Ok(outcomes)

@@ -188,7 +188,7 @@ impl Record {
         recorded_at: Millis,
         event: &Verified,
         salt: [u8; 16],
-        conflicts_with: Option<Seq>,
+        status: RecordStatus,
     ) -> Record {
         Record {
             log_id,
@@ -197,8 +197,7 @@ impl Record {
             source: event.source(),
             event_id: event.event_id().map(Into::into),
             event_type: event.event_type().map(Into::into),
-            status: conflicts_with
-                .map_or(RecordStatus::Counts, |first| RecordStatus::Conflict { first }),
+            status,
             proof: event.proof().clone(),
             salt,
             body: event.body().clone(),

@@ -55,8 +55,8 @@ struct CheckedBlock {
     first: Seq,
     last: Seq,
     recorded_at: Millis,
-    /// The fingerprints under which its records are indexed.
-    fingerprints: Vec<u64>,
+    /// The fingerprints under which its records are indexed; a repeat is not.
+    fingerprints: Vec<Option<u64>>,
     leaves: Vec<Hash>,
     is_lost: bool,
     key_changes: Vec<Record>,
@@ -185,6 +185,7 @@ impl<'a> Pass<'a> {
         let next = self.leaves.len() as Seq + 1;
         check_order(&block, next, self.recorded_at)?;
         for (seq, fingerprint) in (next..).zip(block.fingerprints) {
+            let Some(fingerprint) = fingerprint else { continue };
             check_unique(self.store, seq, &self.dedupe.with_fingerprint(fingerprint))?;
             self.dedupe.insert_fingerprint(fingerprint, seq);
         }
@@ -341,12 +342,12 @@ fn check_block(
     };
     let fault = other_facts
         .map(|seq| Fault::at(seq, "its facts are not what its body states"))
-        .or_else(|| records.iter().find_map(|record| check_conflict(store, record).err()));
+        .or_else(|| records.iter().find_map(|record| check_status(store, record).err()));
     Ok(CheckedBlock {
         first,
         last,
         recorded_at: block.recorded_at(),
-        fingerprints: records.iter().map(|record| fingerprint(dedupe_key(record))).collect(),
+        fingerprints: records.iter().map(|record| dedupe_key(record).map(fingerprint)).collect(),
         leaves: lost_leaves.unwrap_or_else(|| records.iter().map(Record::leaf).collect()),
         is_lost: block.is_lost(),
         key_changes: records.iter().filter(|record| is_key_change(record)).cloned().collect(),
@@ -361,12 +362,13 @@ pub(super) fn is_key_change(record: &Record) -> bool {
         && record.status == RecordStatus::Counts
 }
 
-/// Returns the key under which a record is indexed.
-fn dedupe_key(record: &Record) -> DedupeKey<'_> {
+/// Returns the key under which a record is indexed; `None` if it repeats one that is.
+fn dedupe_key(record: &Record) -> Option<DedupeKey<'_>> {
     match (&record.event_id, record.status) {
-        (Some(id), RecordStatus::Counts) => DedupeKey::Id(id),
-        (Some(id), RecordStatus::Conflict { .. }) => DedupeKey::Conflict(id, &record.body),
-        (None, _) => DedupeKey::Body(&record.body),
+        (_, RecordStatus::Repeat { .. }) => None,
+        (Some(id), RecordStatus::Counts) => Some(DedupeKey::Id(id)),
+        (Some(id), RecordStatus::Conflict { .. }) => Some(DedupeKey::Conflict(id, &record.body)),
+        (None, _) => Some(DedupeKey::Body(&record.body)),
     }
 }
 
@@ -383,17 +385,21 @@ fn first_other_facts(block: &Block<'_>, records: &[Record]) -> Result<Option<Seq
     Ok(other)
 }
 
-/// Checks that a record that does not count has the id, and not the content, of one that does.
-fn check_conflict(store: &RawStore, record: &Record) -> Result<(), Fault> {
-    let RecordStatus::Conflict { first } = record.status else { return Ok(()) };
-    let known = if first < record.seq { store.candidate(first).ok() } else { None };
-    match known.is_some_and(|known| known.conflicts_with(&record.content())) {
-        true => Ok(()),
-        false => Err(Fault::at(
-            record.seq,
-            format!("it is kept as a conflict with record {first}, which it is not"),
-        )),
-    }
+/// Checks that a record that does not count has the id of an earlier one that does, and not its
+/// content; or that it is the same event as an earlier one.
+fn check_status(store: &RawStore, record: &Record) -> Result<(), Fault> {
+    let (earlier, name) = match record.status {
+        RecordStatus::Counts => return Ok(()),
+        RecordStatus::Conflict { first } => (first, "conflict with"),
+        RecordStatus::Repeat { of } => (of, "repeat of"),
+    };
+    let known = if earlier < record.seq { store.candidate(earlier).ok() } else { None };
+    let is_so = known.is_some_and(|known| match record.status {
+        RecordStatus::Repeat { .. } => known.is_repeated_by(&record.content()),
+        _ => known.conflicts_with(&record.content()),
+    });
+    let what = || format!("it is kept as a {name} record {earlier}, which it is not");
+    if is_so { Ok(()) } else { Err(Fault::at(record.seq, what())) }
 }
 
 /// Checks that a record is not the same event as an earlier one with its fingerprint.

@@ -5,12 +5,12 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rollcall_projections::{Millis, Seq};
+use rollcall_projections::{Millis, RecordStatus, Seq};
 
 use super::acknowledgement::{Acknowledgement, AcknowledgementFile};
 use super::archive::{Archive, ArchivedRecord, SegmentDamage};
 use super::block::{self, Block, Draft};
-use super::dedupe::{Dedupe, judge_batch};
+use super::dedupe::{Dedupe, PendingEvent, judge_recorded};
 use super::manifest::{LOST_LEAVES, Manifest};
 use super::merkle::{Edge, Hash};
 use super::open::OpenError;
@@ -314,7 +314,9 @@ impl Filling {
         let (salt, seq, recorded_at) = (record.salt(), record.seq, receipt.recorded_at);
         let (event_id, event_type) = (receipt.event_id, receipt.event_type);
         let event = Verified::recorded(source, receipt.proof, event_id, event_type, record.body);
-        let leaf = Record::of(self.store.log_id(), seq, recorded_at, &event, salt, None).leaf();
+        let leaf =
+            Record::of(self.store.log_id(), seq, recorded_at, &event, salt, RecordStatus::Counts);
+        let leaf = leaf.leaf();
         self.recorded_at = receipt.recorded_at;
         self.waiting_bytes += bytes;
         self.waiting.push(Waiting { event, salt, leaf });
@@ -341,26 +343,18 @@ impl Filling {
     /// Writes the waiting records into blocks.
     pub(super) fn write(&mut self) -> Result<(), String> {
         let waiting = std::mem::take(&mut self.waiting);
-        let (head, count) = (self.edge.size(), waiting.len());
+        let head = self.edge.size();
         let leaves: Vec<Hash> = waiting.iter().map(|waiting| waiting.leaf).collect();
         let salts: Vec<[u8; 16]> = waiting.iter().map(|waiting| waiting.salt).collect();
         let Some(last) = leaves.last() else { return Ok(()) };
         self.last_leaf = *last;
         let batch = waiting.into_iter().map(|waiting| waiting.event).collect();
         let load = |seq| self.store.candidate(seq);
-        let judged = judge_batch(&mut self.dedupe, batch, head, &load);
-        let pending = judged.map_err(|error| error.to_string())?.pending;
-        if pending.len() != count {
-            return Err("it, or one next to it, is the same event as one before".into());
-        }
-        let drafts: Vec<Draft> = pending
-            .into_iter()
-            .zip(salts)
-            .map(|(pending, salt)| Draft {
-                event: pending.event,
-                salt,
-                conflicts_with: pending.conflicts_with,
-            })
+        let judged = judge_recorded(&mut self.dedupe, batch, head, &load);
+        let pending = judged.map_err(|error| error.to_string())?;
+        let salted = pending.into_iter().zip(salts);
+        let drafts: Vec<Draft> = salted
+            .map(|(PendingEvent { event, status }, salt)| Draft { event, salt, status })
             .collect();
         let first = self.edge.size() + 1;
         let blocks = block::encode(self.store.log_id(), first, self.recorded_at, &drafts);

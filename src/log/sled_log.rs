@@ -224,9 +224,8 @@ impl SledLog {
     fn leaves(&self, first_seq: Seq, recorded_at: Millis, drafts: &[Draft]) -> Vec<Hash> {
         (first_seq..)
             .zip(drafts)
-            .map(|(seq, Draft { event, salt, conflicts_with })| {
-                Record::of(self.store.log_id, seq, recorded_at, event, *salt, *conflicts_with)
-                    .leaf()
+            .map(|(seq, Draft { event, salt, status })| {
+                Record::of(self.store.log_id, seq, recorded_at, event, *salt, *status).leaf()
             })
             .collect()
     }
@@ -386,9 +385,7 @@ fn salts(count: usize) -> Result<Vec<[u8; 16]>, getrandom::Error> {
 /// Adds a salt to each event that is to be written.
 fn drafts(pending: Vec<PendingEvent>, salts: Vec<[u8; 16]>) -> Vec<Draft> {
     let salted = pending.into_iter().zip(salts);
-    salted
-        .map(|(PendingEvent { event, conflicts_with }, salt)| Draft { event, salt, conflicts_with })
-        .collect()
+    salted.map(|(PendingEvent { event, status }, salt)| Draft { event, salt, status }).collect()
 }
 
 impl Drop for SledLog {

@@ -6,7 +6,7 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
-use rollcall_projections::{Millis, Seq};
+use rollcall_projections::{Millis, RecordStatus, Seq};
 use tempfile::TempDir;
 
 use super::acknowledgement::{Acknowledgement, AcknowledgementFile};
@@ -237,7 +237,7 @@ type RecordEdit = fn(&mut RecordParts);
 
 /// Edits of one record by an attacker who recomputes the checksums, and the part in which each is
 /// found.
-const EDITS: [(&str, RecordEdit, LogPart); 12] = [
+const EDITS: [(&str, RecordEdit, LogPart); 13] = [
     ("a byte of the body", |record| *record.body.last_mut().unwrap() ^= 1, LogPart::Leaf),
     ("the body's length", |record| record.body.push(b' '), LogPart::Leaf),
     ("the salt", |record| record.salt[0] ^= 1, LogPart::Leaf),
@@ -294,8 +294,16 @@ const EDITS: [(&str, RecordEdit, LogPart); 12] = [
     (
         "whether it counts",
         |record| {
-            record.conflicts_with = if record.conflicts_with.is_some() { None } else { Some(1) }
+            record.status = match record.status {
+                RecordStatus::Counts => RecordStatus::Conflict { first: 1 },
+                _ => RecordStatus::Counts,
+            }
         },
+        LogPart::Status,
+    ),
+    (
+        "whether it is a repeat",
+        |record| record.status = RecordStatus::Repeat { of: 1 },
         LogPart::Status,
     ),
     ("a time among the facts", |record| record.occurred_at = Some(1), LogPart::Facts),

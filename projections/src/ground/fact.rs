@@ -45,6 +45,12 @@ pub enum RecordStatus {
         /// The record that counts.
         first: Seq,
     },
+    /// The same event as an earlier record, without which the log was when this one came: kept,
+    /// listed, without effect.
+    Repeat {
+        /// The earlier record.
+        of: Seq,
+    },
 }
 
 /// An event's statement.

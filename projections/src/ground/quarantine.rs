@@ -39,6 +39,11 @@ pub enum Reason {
     },
     /// Its body is nowhere any more: only its leaf is known.
     Lost,
+    /// The same event as an earlier record, which was lost when this one came, and is there again.
+    Repeated {
+        /// The earlier record.
+        of: Seq,
+    },
 }
 
 /// A place in an event's body.
@@ -88,7 +93,7 @@ impl Field {
 
 impl Reason {
     /// Every code.
-    pub const CODES: [&str; 10] = [
+    pub const CODES: [&str; 11] = [
         "not_an_event",
         "reserved_type",
         "unknown_type",
@@ -99,6 +104,7 @@ impl Reason {
         "clock_ahead",
         "overtaken",
         "lost",
+        "repeated",
     ];
 
     /// Returns the stable code.
@@ -114,6 +120,7 @@ impl Reason {
             Reason::ClockAhead { .. } => "clock_ahead",
             Reason::Overtaken { .. } => "overtaken",
             Reason::Lost => "lost",
+            Reason::Repeated { .. } => "repeated",
         }
     }
 
@@ -153,6 +160,10 @@ impl Reason {
             Reason::Lost => {
                 "the log was restored without this record: nothing but its leaf is known".into()
             }
+            Reason::Repeated { of } => format!(
+                "the same event as record {of}, which counts: it came again while the log was \
+                 without that record"
+            ),
         }
     }
 }

@@ -169,8 +169,8 @@ fn advice(code: &str) -> &'static str {
     }
 }
 
-/// The reasons of the quarantine that need no attention: the record counts, and nothing is wrong.
-const USUAL: [&str; 1] = ["overtaken"];
+/// The reasons of the quarantine that need no attention: the event counts, and nothing is wrong.
+const USUAL: [&str; 2] = ["overtaken", "repeated"];
 
 fn quarantine(stats: &Value) -> Option<Concern> {
     let reasons = parts(stats, "/condition/quarantine_last_day");

@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rollcall_generator::sign;
-use rollcall_projections::{Millis, Seq};
+use rollcall_projections::{Millis, RecordStatus, Seq};
 use tempfile::TempDir;
 
 use super::super::block::{Draft, VALUE_BYTES_MAX};
@@ -166,7 +166,7 @@ fn messages_that_sled_keeps_in_files_of_their_own_are_read_as_well() {
         for seq in head + 1..=head + 12 {
             let length = 400_000;
             let event = event(numbers.bytes(length));
-            let draft = Draft { event, salt: [7; 16], conflicts_with: None };
+            let draft = Draft { event, salt: [7; 16], status: RecordStatus::Counts };
             let encoded = block::encode(log_id, seq, NOW, &[draft]).unwrap();
             for (seq, bytes) in encoded {
                 blocks.insert(part_key(seq, 0).to_vec(), bytes);
