@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use super::Failure;
 use super::publish::Publish;
+use super::running::open_failure;
 use crate::archive::{self, ArchiveFault, Archiver};
 use crate::engine::Engine;
-use crate::log::{ArchivePlace, History, Log};
+use crate::log::{ArchivePlace, History, Log, OpenError};
 
 /// The places that get copies.
 pub(super) struct Copies {
@@ -26,11 +27,19 @@ impl Copies {
         self.archive.as_ref().map(|archive| archive.place())
     }
 
+    /// Reports that a data folder does not open. Names the archive if there is one, and the records
+    /// in the folder are in question.
+    pub(super) fn open_failure(&self, error: OpenError) -> Failure {
+        match self.place().filter(|_| error.is_damage()) {
+            Some(place) => Failure::Ours(format!("{error}; {}", restore_from(place))),
+            None => open_failure(error),
+        }
+    }
+
     fn refuse_published(&self, says: &str, data: &Path) -> Failure {
-        let way = self.place().map_or_else(
-            || "`rollcall restore --from` makes a folder of a backup, if you have one".to_owned(),
-            restore_from,
-        );
+        let other =
+            "put back the folder that has them, or `rollcall restore --from` a copy that has";
+        let way = self.place().map_or_else(|| other.to_owned(), restore_from);
         Failure::Ours(format!("the data folder `{}` {says}; {way}, {FORK}", data.display()))
     }
 }
@@ -82,7 +91,7 @@ pub(super) fn contradicts(copies: &Copies, log: &dyn Log) -> bool {
 }
 
 fn restore_from(place: impl std::fmt::Display) -> String {
-    format!("`rollcall restore --from {place} --data NEW` makes a folder of it")
+    format!("`rollcall restore --from {place} --data NEW` restores what is archived there")
 }
 
 fn refuse(fault: &ArchiveFault, has_log: bool, data: &Path, restore: &str) -> Result<(), Failure> {

@@ -235,9 +235,12 @@ impl Listen {
 /// The reason why a server did not start.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StartError {
-    /// The data folder does not open.
+    /// The data folder does not open for reading.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The data folder does not open to be served.
+    #[error("the data folder cannot be served")]
+    Serve(Failure),
     /// An address is not available.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -250,6 +253,7 @@ impl From<StartError> for Failure {
     fn from(error: StartError) -> Failure {
         match error {
             StartError::Open(error) => open_failure(error),
+            StartError::Serve(failure) => failure,
             StartError::Listen(error) => Failure::Caller(error.to_string()),
             StartError::Signals(error) => Failure::Ours(error.to_string()),
         }
@@ -343,8 +347,10 @@ impl Running {
                 (Folder::ToRead(StoppedFolder::open(data)?), ServiceManager::unheard())
             }
             Signing::Own { .. } => {
-                finish_fork(data)?;
-                let folder = Folder::ToServe(Unrecovered::open(data, caches.store)?);
+                let opened = finish_fork(data);
+                let opened = opened.and_then(|()| Unrecovered::open(data, caches.store));
+                let opened = opened.map_err(|error| StartError::Serve(copies.open_failure(error)));
+                let folder = Folder::ToServe(opened?);
                 (folder, ServiceManager::starting())
             }
         };
@@ -552,7 +558,8 @@ impl Folder {
     ) -> Result<(Arc<dyn Log>, Option<ToScrub>), Failure> {
         Ok(match self {
             Folder::ToServe(unrecovered) => {
-                let checked = unrecovered.check(&|_| {}).map_err(open_failure)?;
+                let refused = |error| copies.open_failure(error);
+                let checked = unrecovered.check(&|_| {}).map_err(refused)?;
                 refuse_clock(checked.recorded_at(), clock.now_ms(), conditions.accept_clock)?;
                 signing.check(&checked, data)?;
                 // A folder without a log was judged before.
@@ -560,7 +567,7 @@ impl Folder {
                     judge_start(copies, Some(&checked), data)?;
                 }
                 let opened = DiskLog::open(checked, conditions.disk_reserve_bytes);
-                let log = Arc::new(opened.map_err(open_failure)?);
+                let log = Arc::new(opened.map_err(refused)?);
                 (log.clone(), conditions.scrub.map(|pace| (log, pace)))
             }
             Folder::ToRead(stopped) => {

@@ -58,8 +58,7 @@ pub enum OpenError {
     /// The store is damaged, and opening it would cost records. Nothing was changed.
     #[error(
         "the store in `{path}` is damaged: {harm}; nothing was changed; `rollcall salvage --data \
-        {path} --out NEW` takes out what can be read, and `rollcall restore --from` makes a new \
-        folder of an archive or a backup, if there is one"
+        {path} --out NEW` takes out what can be read"
     )]
     Harmed {
         /// The folder.
@@ -70,8 +69,7 @@ pub enum OpenError {
     /// The store's own files are damaged.
     #[error(
         "the store in `{path}` is damaged and does not open ({what}); `rollcall salvage --data \
-        {path} --out NEW` takes out what can be read, and `rollcall restore --from` makes a new \
-        folder of an archive or a backup, if there is one"
+        {path} --out NEW` takes out what can be read"
     )]
     Damaged {
         /// The folder.
@@ -90,8 +88,7 @@ pub enum OpenError {
     /// An acknowledged record is missing or was changed.
     #[error(
         "the log is not the one that was acknowledged: {what}; {}; `rollcall salvage` takes out \
-        every other record, and `rollcall restore --from` makes a new folder of an archive or a \
-        backup, if there is one",
+        every other record",
         first_bad(*seq, *last)
     )]
     Diverged {
@@ -105,8 +102,8 @@ pub enum OpenError {
     /// The tree's tiles and the records contradict each other, and no acknowledged root decides
     /// which of the two is right.
     #[error(
-        "{what}; compare with a folder that `rollcall restore --from` makes of an archive or a \
-        backup, if there is one, or, if you trust the records, remove its folder `tree`"
+        "{what}; if you trust the records, remove its folder `tree`; a whole copy of the folder \
+        tells which is right"
     )]
     Disputed {
         /// The first record in question.
@@ -118,6 +115,21 @@ pub enum OpenError {
 
 impl OpenError {
     /// Adds the data folder to an error of its store.
+    /// Returns true if the records in the folder are in question, so that a copy of them helps.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            OpenError::Harmed { .. }
+            | OpenError::Damaged { .. }
+            | OpenError::Diverged { .. }
+            | OpenError::Disputed { .. } => true,
+            OpenError::InUse(_)
+            | OpenError::OfUser { .. }
+            | OpenError::Io { .. }
+            | OpenError::Blocked { .. }
+            | OpenError::Format { .. } => false,
+        }
+    }
+
     pub(super) fn of(error: StoreError, folder: &Path) -> OpenError {
         let path = folder.to_owned();
         match error {
