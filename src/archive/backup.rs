@@ -9,8 +9,9 @@ use rollcall_projections::Seq;
 use super::{SegmentBounds, first_public_key, handovers, read_records};
 use crate::engine::Engine;
 use crate::log::{
-    ArchivePlace, BACKUP_MANIFEST, FILE_BYTES_MAX, HANDOVERS, Manifest, PUBLIC_KEY, ReadError,
-    SEGMENT_RECORDS_MAX, seqs_of,
+    ArchivePlace, ArchiveSegment, BACKUP_MANIFEST, Checksums, FILE_BYTES_MAX, HANDOVERS, Manifest,
+    PUBLIC_KEY, ReadError, SEGMENT_RECORDS_MAX, checksum, encode_lost_leaves, is_of_leaves, ranges,
+    seqs_of,
 };
 use crate::notary::is_checkpoint;
 use crate::time;
@@ -43,12 +44,17 @@ pub fn write_backup(
     seq: Seq,
     goes_on: &dyn Fn() -> bool,
 ) -> Result<(), BackupFault> {
-    let mut backup = tar::Builder::new(out);
+    let mut backup = Backup { tar: tar::Builder::new(out), files: Checksums::new() };
     if let Some(key) = first_public_key(engine)? {
-        put(&mut backup, PUBLIC_KEY, key.as_bytes())?;
+        backup.put(PUBLIC_KEY, key.as_bytes())?;
     }
     for (name, note) in handovers(engine, 0, seq) {
-        put(&mut backup, &format!("{HANDOVERS}/{name}"), note.as_bytes())?;
+        backup.put(&format!("{HANDOVERS}/{name}"), note.as_bytes())?;
+    }
+    let mut lost = engine.log().lost_leaves()?;
+    lost.retain(|lost, _| *lost <= seq);
+    for (name, lines) in encode_lost_leaves(&lost, &[])? {
+        backup.put(&name, &lines)?;
     }
     let mut first = 1;
     while first <= seq {
@@ -59,14 +65,31 @@ pub fn write_backup(
         let bounds = SegmentBounds { first, last, body_bytes_max: BODY_BYTES_MAX };
         first = last + 1;
         if let Some(segment) = read_records(engine, bounds)? {
+            let segment = ArchiveSegment { needs: Some(BACKUP_MANIFEST.to_owned()), ..segment };
             first = segment.seqs().end() + 1;
-            put(&mut backup, &segment.name(), &segment.encode()?)?;
+            backup.put(&segment.name(), &segment.encode()?)?;
         }
     }
-    let manifest = Manifest::of_backup(engine.log_id(), seq, engine.root(seq)?);
-    put(&mut backup, BACKUP_MANIFEST, &manifest.text()?)?;
-    backup.into_inner()?.flush()?;
+    let lost = ranges(lost.into_keys());
+    let Backup { mut tar, files } = backup;
+    let manifest = Manifest::of_backup(engine.log_id(), seq, engine.root(seq)?, lost, files);
+    put(&mut tar, BACKUP_MANIFEST, &manifest.text()?)?;
+    tar.into_inner()?.flush()?;
     Ok(())
+}
+
+/// A backup that is being written, with the checksums of its files so far.
+struct Backup<W: Write> {
+    tar: tar::Builder<W>,
+    files: Checksums,
+}
+
+impl<W: Write> Backup<W> {
+    fn put(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        put(&mut self.tar, name, bytes)?;
+        self.files.insert(name.to_owned(), checksum(bytes));
+        Ok(())
+    }
 }
 
 fn put(backup: &mut tar::Builder<impl Write>, name: &str, bytes: &[u8]) -> io::Result<()> {
@@ -97,6 +120,9 @@ pub enum UnpackError {
     /// It has something that no backup has.
     #[error("holds `{0}`, which no backup of Rollcall has")]
     Foreign(String),
+    /// It has a file more than once.
+    #[error("holds `{0}` twice")]
+    Repeated(String),
     /// A file cannot be written.
     #[error("cannot be unpacked: {0}")]
     Unwritten(String),
@@ -157,7 +183,7 @@ fn write(to: &Path, name: &str, bytes: &[u8]) -> Result<(), UnpackError> {
     };
     match written {
         Ok(true) => Ok(()),
-        Ok(false) => Err(UnpackError::Foreign(format!("{name}, twice"))),
+        Ok(false) => Err(UnpackError::Repeated(name.to_owned())),
         Err(error) => Err(UnpackError::Unwritten(error.to_string())),
     }
 }
@@ -168,7 +194,11 @@ fn is_of_backup(name: &str) -> bool {
         Some((folder, name)) => {
             folder == HANDOVERS && !name.contains('/') && is_checkpoint(Path::new(name))
         }
-        None => [PUBLIC_KEY, BACKUP_MANIFEST].contains(&name) || seqs_of(name).is_some(),
+        None => {
+            [PUBLIC_KEY, BACKUP_MANIFEST].contains(&name)
+                || seqs_of(name).is_some()
+                || is_of_leaves(name)
+        }
     }
 }
 
@@ -183,6 +213,7 @@ mod tests {
             "backup.json",
             "00000000000000000001-00000000000000000009.ndjson.zst",
             "checkpoint-key.handovers/00000000000000000009.checkpoint",
+            "lost-leaves.ndjson",
         ] {
             assert!(is_of_backup(name), "{name}");
         }
@@ -225,13 +256,27 @@ mod tests {
         }
         let error = unpacked(&whole[..1024]).unwrap_err().to_string();
         assert_eq!(error, "is cut off after its file `checkpoint-key.pub`");
-        for files in [
-            &[("backup.json", b"{}".as_slice()), ("checkpoint-key.pub", b"key".as_slice())][..],
-            &[("checkpoint-key.pub", b"1".as_slice()), ("checkpoint-key.pub", b"2".as_slice())][..],
-            &[("checkpoint-key", b"secret".as_slice())][..],
+        let key = ("checkpoint-key.pub", b"key".as_slice());
+        for (files, says) in [
+            (&[("backup.json", b"{}".as_slice()), key][..], "holds `checkpoint-key.pub`, which no"),
+            (&[key, key][..], "holds `checkpoint-key.pub` twice"),
+            (&[("checkpoint-key", b"secret".as_slice())][..], "holds `checkpoint-key`, which no"),
         ] {
-            let error = unpacked(&packed(files)).unwrap_err();
-            assert!(matches!(error, UnpackError::Foreign(_)), "{error}");
+            let error = unpacked(&packed(files)).unwrap_err().to_string();
+            assert!(error.starts_with(says), "{error}");
         }
+    }
+
+    #[test]
+    fn progress_names_the_last_record_of_each_segment() {
+        let whole = packed(&[
+            ("checkpoint-key.pub", b"key\n"),
+            ("00000000000000000001-00000000000000004096.ndjson.zst", b"x"),
+            ("00000000000000004097-00000000000000004100.ndjson.zst", b"x"),
+            ("backup.json", b"{}\n"),
+        ]);
+        let (folder, mut seen) = (tempfile::tempdir().unwrap(), Vec::new());
+        unpack(whole.as_slice(), folder.path(), &mut |seq| seen.push(seq)).unwrap();
+        assert_eq!(seen, [4096, 4100]);
     }
 }

@@ -6,10 +6,14 @@ use rollcall_projections::Seq;
 
 use super::part_of;
 use crate::log::{
-    ArchivePlace, ArchiveSegment, ArchivedRecord, BATCH_BYTES_MAX, BATCH_EVENTS_MAX, History,
-    PlaceError, ReadError, Record, logs_in, read_segment, segments_among, segments_in,
+    Archive, ArchivePlace, ArchiveSegment, ArchivedRecord, BATCH_BYTES_MAX, BATCH_EVENTS_MAX,
+    FileDamage, History, LostLeaves, PlaceError, ReadError, Record, logs_in, read_lost_leaves,
+    read_segment, segments_among, segments_in,
 };
 use crate::notary::is_claimed;
+
+/// The number of lost records that are looked for in the archive, each in a segment or two.
+const LOST_LOOKED_FOR: usize = 100;
 
 /// Why the log is not archived, or why a server must not start.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,10 +24,10 @@ pub enum ArchiveFault {
     /// The log cannot be read.
     #[error("the log cannot be read: {0}")]
     Read(String),
-    /// A segment is damaged.
+    /// A file is damaged.
     #[error("`{at}` is damaged: {what}; move it away, and it is written anew")]
     Damaged {
-        /// The segment.
+        /// The file.
         at: String,
         /// What is wrong with it.
         what: String,
@@ -52,6 +56,12 @@ pub enum ArchiveFault {
         /// The other log's part of the archive.
         place: String,
     },
+}
+
+impl From<FileDamage> for ArchiveFault {
+    fn from(FileDamage { at, what }: FileDamage) -> ArchiveFault {
+        ArchiveFault::Damaged { at, what }
+    }
 }
 
 impl From<ReadError> for ArchiveFault {
@@ -87,7 +97,8 @@ pub fn judge_start(place: &ArchivePlace, log: Option<&dyn History>) -> Result<()
     if let (Some(log), Some(own)) = (log, &own) {
         let names = own.files()?;
         if !names.is_empty() {
-            return judge_newest(own, &segments_among(names), log).map(drop);
+            judge_newest(own, &segments_among(names), log)?;
+            return judge_lost(own, log).map(drop);
         }
     }
     for name in logs_in(place)? {
@@ -144,16 +155,17 @@ pub(super) fn judge_segment(
     log: &dyn History,
 ) -> Result<(), ArchiveFault> {
     let differs = |seq| ArchiveFault::Differs { at: at.to_owned(), seq };
-    let log_id = log.identity().log_id;
-    let (mut last, mut read) = (0, Vec::new().into_iter());
+    let (log_id, lost) = (log.identity().log_id, log.lost_leaves()?);
+    let (mut last, mut read) = (0, Vec::new().into_iter().peekable());
     for archived in &segment.records {
         last = archived.seq;
-        let mut record = read.find(|record: &Record| record.seq >= last);
-        if record.is_none() {
-            read = log.read(last - 1, BATCH_EVENTS_MAX, BATCH_BYTES_MAX)?.into_iter();
-            record = read.next();
+        while read.next_if(|record: &Record| record.seq < last).is_some() {}
+        if read.peek().is_none() {
+            read = log.read(last - 1, BATCH_EVENTS_MAX, BATCH_BYTES_MAX)?.into_iter().peekable();
         }
-        let leaf = record.as_ref().map(|record| ArchivedRecord::from(record).leaf());
+        let record = read.next_if(|record| record.seq == last);
+        let leaf = record.map(|record| ArchivedRecord::from(&record).leaf());
+        let leaf = leaf.or_else(|| lost.get(&last).copied());
         if segment.log_id != log_id || leaf != Some(archived.leaf()) {
             return Err(differs(last));
         }
@@ -161,6 +173,40 @@ pub(super) fn judge_segment(
     let Some(checkpoint) = &segment.checkpoint else { return Ok(()) };
     let root = log.root(last)?;
     if is_claimed(checkpoint, log_id, last, root) { Ok(()) } else { Err(differs(last)) }
+}
+
+/// Compares the lost records of which a log's part of the archive has the leaves with those of the
+/// log. Returns the archived ones.
+///
+/// # Errors
+/// A contradiction, or what cannot be read.
+pub(super) fn judge_lost(
+    part: &ArchivePlace,
+    log: &dyn History,
+) -> Result<LostLeaves, ArchiveFault> {
+    let archived = read_lost_leaves(part)?;
+    let (head, own) = (log.head(), log.lost_leaves()?);
+    if let Some(last) = archived.keys().copied().next_back().filter(|last| *last > head) {
+        return Err(ArchiveFault::Ahead { place: part.to_string(), last, head });
+    }
+    let differs = |(seq, leaf): (&Seq, &_)| own.get(seq).is_some_and(|own| own != leaf);
+    match archived.iter().find(|found| differs(*found)) {
+        Some((seq, _)) => Err(ArchiveFault::Differs { at: part.to_string(), seq: *seq }),
+        None => Ok(archived),
+    }
+}
+
+/// Returns one of the first lost records of a log that its part of the archive still has.
+///
+/// # Errors
+/// If the archive cannot be listed, or the log not be read.
+pub(super) fn still_archived(
+    part: &ArchivePlace,
+    log: &dyn History,
+) -> Result<Option<Seq>, ArchiveFault> {
+    let (log_id, lost) = (log.identity().log_id, log.lost_leaves()?);
+    let mut archive = Archive::open(part)?;
+    Ok(lost.into_keys().take(LOST_LOOKED_FOR).find(|seq| archive.record(log_id, *seq).is_some()))
 }
 
 /// Compares a segment that is there already with one that was to be written.

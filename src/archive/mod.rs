@@ -51,6 +51,7 @@ fn read_records(
         log_id: engine.log_id(),
         records: records.iter().map(ArchivedRecord::from).collect(),
         checkpoint: engine.checkpoint(last)?,
+        needs: None,
     }))
 }
 

@@ -1,6 +1,7 @@
 //! The thread that writes the archive. It never keeps an event from being recorded: if the archive
 //! cannot be written, the records wait in the log, and it tries again.
 
+use std::io;
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -11,13 +12,13 @@ use std::time::{Duration, Instant};
 use rollcall_projections::{Millis, Seq};
 
 use super::coverage::Coverage;
-use super::judge::{ArchiveFault, Newest, is_there, judge_newest};
+use super::judge::{ArchiveFault, Newest, is_there, judge_lost, judge_newest, still_archived};
 use super::status::ArchiveStatus;
 use super::{SegmentBounds, first_public_key, handovers, part_of, read_records};
 use crate::engine::Engine;
 use crate::log::{
-    ArchivePlace, ArchiveSegment, HANDOVERS, PUBLIC_KEY, PlaceError, SEGMENT_BODY_BYTES_MAX,
-    SEGMENT_RECORDS_MAX, segments_in,
+    ArchivePlace, ArchiveSegment, HANDOVERS, LostLeaves, PUBLIC_KEY, PlaceError,
+    SEGMENT_BODY_BYTES_MAX, SEGMENT_RECORDS_MAX, encode_lost_leaves, segments_in,
 };
 use crate::time;
 
@@ -112,6 +113,8 @@ struct Reached {
     handovers: Seq,
     /// The records of a segment that is not whole, and is written again under its name.
     damaged: Option<RangeInclusive<Seq>>,
+    /// The leaves of lost records that are not there yet.
+    lost: LostLeaves,
 }
 
 struct Writer {
@@ -249,8 +252,18 @@ impl Writer {
         let Some(engine) = self.engine.upgrade() else { return Ok(Reached::default()) };
         let segments = segments_in(&self.part)?;
         let newest = judge_newest(&self.part, &segments, engine.log())?;
+        let archived = judge_lost(&self.part, engine.log())?;
+        if let Some(seq) = still_archived(&self.part, engine.log())? {
+            let place = &self.part;
+            tracing::warn!(
+                %place, seq,
+                "the archive has a record without which the log was restored: stop the server, and \
+                 `rollcall salvage --from` the archive and `rollcall restore` bring it back"
+            );
+        }
+        let mut reached = Reached { lost: engine.log().lost_leaves()?, ..Reached::default() };
         drop(engine);
-        let mut reached = Reached::default();
+        reached.lost.retain(|seq, _| !archived.contains_key(seq));
         if let Newest::Damaged(seqs) = newest {
             reached.damaged = Some(seqs);
         }
@@ -259,9 +272,29 @@ impl Writer {
                 reached.coverage.add(&seqs);
             }
         }
+        // A kill may have come before those of the last segment.
+        let through = reached.coverage.through();
+        self.put_lost(through, &mut reached)?;
         let place = &self.part;
-        tracing::info!(%place, seq = reached.coverage.through(), "archiving the log");
+        tracing::info!(%place, seq = through, "archiving the log");
         Ok(reached)
+    }
+
+    /// Writes the leaves of lost records up to `last`. Later ones would bind another log that goes on
+    /// from what is archived now.
+    fn put_lost(&self, last: Seq, reached: &mut Reached) -> Result<(), ArchiveFault> {
+        let later = reached.lost.split_off(&(last + 1));
+        let leaves = std::mem::replace(&mut reached.lost, later);
+        if leaves.is_empty() {
+            return Ok(());
+        }
+        let place = &self.part;
+        let failed =
+            |error: io::Error| PlaceError { at: place.to_string(), what: error.to_string() };
+        for (name, lines) in encode_lost_leaves(&leaves, &place.files()?).map_err(failed)? {
+            place.create(&name, &lines)?;
+        }
+        Ok(())
     }
 
     /// Writes one segment, and a long one if it completes one.
@@ -273,7 +306,8 @@ impl Writer {
     ) -> Result<(), ArchiveFault> {
         let Some(segment) = read_records(&engine, bounds)? else {
             reached.coverage.add(&(bounds.first..=bounds.last));
-            return Ok(());
+            drop(engine);
+            return self.put_lost(bounds.last, reached);
         };
         let last = *segment.seqs().end();
         let handovers = handovers(&engine, reached.handovers, last);
@@ -284,6 +318,7 @@ impl Writer {
         reached.handovers = last;
         self.put(&segment)?;
         reached.coverage.add(&(bounds.first..=last));
+        self.put_lost(last, reached)?;
         let long = last.saturating_sub(LONG_RECORDS) + 1;
         if last % LONG_RECORDS == 0 && bounds.first > long && reached.coverage.through() >= last {
             self.write_long(long, last)?;
@@ -300,6 +335,10 @@ impl Writer {
                 SegmentBounds { first: next, last, body_bytes_max: SEGMENT_BODY_BYTES_MAX };
             let Some(segment) = read_records(&engine, bounds)? else { return Ok(()) };
             drop(engine);
+            // A short segment may still have a record that the log lost since.
+            if segment.seqs().count() > segment.records.len() {
+                return Ok(());
+            }
             next = segment.seqs().end() + 1;
             self.put(&segment)?;
         }

@@ -11,7 +11,7 @@ use super::client::{Client, without_secrets};
 use super::read::listing::refused;
 use super::read::print::counted;
 use super::read::source::ServerArgs;
-use super::restore::failure;
+use super::restore::{failure, losses, records};
 use super::verify::progress_bar;
 use super::{Failure, print, unwritten};
 use crate::archive::unpack;
@@ -25,7 +25,7 @@ const COPIED_BYTES: usize = 64 << 10;
 /// Copy the log of a running server, while it goes on.
 ///
 /// The copy has every record that was durable when it began, the public keys, and nothing secret. It
-/// is an archive: `rollcall restore` makes a data folder of it, and any tool reads it. The key needs
+/// is an archive: `rollcall restore` restores it into a new data folder, and any tool reads it. The key needs
 /// the scopes `operate` and `audit`, and is bound to no organization. A folder gets its name once
 /// all is in it, read back, and checked up to the root of the tree.
 #[derive(Args)]
@@ -56,15 +56,24 @@ impl BackupArgs {
             return to_standard_output(&server.client()?);
         }
         let copied = to_folder(&server.client()?, Path::new(&out))?;
-        let Restored { seq, root, .. } = copied;
-        let root = hex::encode(root);
-        print(&if json {
-            format!("{}\n", json!({ "seq": seq, "root": root }))
-        } else {
-            let count = counted(seq, "record", "records");
-            format!("{count} in `{out}`\nread back and verified: the tree has the root {root}\n")
-        })
+        print(&if json { in_json(&copied) } else { page(&copied, &out) })
     }
+}
+
+fn in_json(Restored { seq, root, lost, .. }: &Restored) -> String {
+    let root = hex::encode(root);
+    let copied = match lost.is_empty() {
+        true => json!({ "seq": seq, "root": root }),
+        false => json!({ "seq": seq, "root": root, "lost": lost }),
+    };
+    format!("{copied}\n")
+}
+
+/// Describes the outcome for people.
+fn page(copied: &Restored, out: &str) -> String {
+    let count = counted(records(copied), "record", "records");
+    let (lost, root) = (losses(copied), hex::encode(copied.root));
+    format!("{count} in `{out}`\n{lost}read back and verified: the tree has the root {root}\n")
 }
 
 fn to_standard_output(client: &Client) -> Result<(), Failure> {

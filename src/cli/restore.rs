@@ -83,6 +83,7 @@ pub(super) fn failure(error: RestoreError) -> Failure {
             Failure::Caller(error.to_string())
         }
         RestoreError::Missing { .. }
+        | RestoreError::Lacking(_)
         | RestoreError::Damaged { .. }
         | RestoreError::Differs(_)
         | RestoreError::Unfit { .. }
@@ -96,14 +97,19 @@ fn in_json(restored: &Restored, accept_missing: bool) -> Value {
     let Restored { seq, root, lost, new_log_id, .. } = restored;
     let root = hex::encode(root);
     let new_log_id = new_log_id.map(|id| uuid::Uuid::from_bytes(id).to_string());
-    match accept_missing {
+    match accept_missing || !lost.is_empty() {
         true => json!({ "seq": seq, "root": root, "lost": lost, "new_log_id": new_log_id }),
         false => json!({ "seq": seq, "root": root }),
     }
 }
 
+/// Returns the number of records that are there.
+pub(super) fn records(Restored { seq, lost, .. }: &Restored) -> u64 {
+    seq - lost.iter().map(|(first, last)| last - first + 1).sum::<u64>()
+}
+
 /// Says which records are lost, and what that means for those who hold proofs.
-fn losses(Restored { lost, new_log_id, .. }: &Restored) -> String {
+pub(super) fn losses(Restored { lost, new_log_id, .. }: &Restored) -> String {
     let mut lines: Vec<String> = lost
         .iter()
         .map(|(first, last)| match first == last {
@@ -124,9 +130,8 @@ fn losses(Restored { lost, new_log_id, .. }: &Restored) -> String {
 
 /// Describes the outcome for people.
 fn page(restored: &Restored, RestoreArgs { from, data, .. }: &RestoreArgs) -> String {
-    let Restored { seq, root, acknowledged, lost, .. } = restored;
-    let lost_count: u64 = lost.iter().map(|(first, last)| last - first + 1).sum();
-    let count = counted(seq - lost_count, "record", "records");
+    let Restored { root, acknowledged, .. } = restored;
+    let count = counted(records(restored), "record", "records");
     let compared = match acknowledged {
         Some(acknowledged) => format!("{acknowledged} were acknowledged"),
         None => format!("nothing in `{from}` says how many there were"),

@@ -1,10 +1,11 @@
 //! `rollcall salvage`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
 
+use super::archives::OpenArchive;
 use super::read::print::counted;
 use super::running::open_failure;
 use super::{Failure, print};
@@ -16,14 +17,18 @@ use crate::log::{OpenError, SalvageError, Salvaged, salvage};
 /// Writes them into a new folder as segments of an archive, in a form that any tool reads:
 /// docs/format.md specifies it. Names the records that are missing, and takes them from other
 /// copies where `--from` gives some. Changes nothing in the damaged folder, whose server must be
-/// stopped. `rollcall restore` makes a data folder of the new one once no record is missing.
+/// stopped. `rollcall restore` restores the records into a new data folder once none is missing.
 #[derive(Args)]
 #[command(after_help = "\
 Exit codes: 0 if every record was found, 1 if it could not start, 2 if records are missing.
 
+Environment, for s3:// only; each may be in a file that the variable with _FILE names:
+  AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_ENDPOINT_URL, AWS_REGION
+
 Examples:
   rollcall salvage --data /var/lib/rollcall --out /var/lib/rollcall.salvaged
-  rollcall salvage --data /var/lib/rollcall --from /mnt/copy --out /mnt/salvaged --json")]
+  rollcall salvage --data /var/lib/rollcall --from /mnt/copy --out /mnt/salvaged --json
+  rollcall salvage --data /var/lib/rollcall --from s3://backups/rollcall --out /mnt/salvaged")]
 pub(super) struct SalvageArgs {
     /// The damaged data folder
     #[arg(long, default_value = "./rollcall-data")]
@@ -31,9 +36,11 @@ pub(super) struct SalvageArgs {
     /// The folder to make
     #[arg(long, value_name = "NEW")]
     out: PathBuf,
-    /// Take missing records from this data folder or archive; may be given several times
-    #[arg(long, value_name = "FOLDER")]
-    from: Vec<PathBuf>,
+    /// Take missing records from this copy of the log: a data folder, an archive (a folder or
+    /// s3://BUCKET/PREFIX), a backup (its folder, or its file), or what `salvage` made; may be given
+    /// several times
+    #[arg(long, value_name = "COPY")]
+    from: Vec<String>,
     /// Print one JSON object
     #[arg(long, help_heading = "Output")]
     json: bool,
@@ -41,13 +48,24 @@ pub(super) struct SalvageArgs {
 
 impl SalvageArgs {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let salvaged = salvage(&self.data, &self.from, &self.out, &|_| {}).map_err(failure)?;
+        let copies = self.copies()?;
+        let places: Vec<_> = copies.iter().map(|copy| copy.place.clone()).collect();
+        let salvaged = salvage(&self.data, &places, &self.out, &|_| {}).map_err(failure)?;
         print(&if self.json {
             format!("{}\n", in_json(&salvaged))
         } else {
             page(&salvaged, &self.out.display().to_string())
         })?;
         verdict(&salvaged)
+    }
+
+    /// Opens every copy. The files of a backup that is one file are put next to the new folder.
+    fn copies(&self) -> Result<Vec<OpenArchive>, Failure> {
+        let open = |(number, from): (usize, &String)| {
+            let next_to = format!("{}.{number}", self.out.display());
+            OpenArchive::open(from, Path::new(&next_to))
+        };
+        self.from.iter().enumerate().map(open).collect()
     }
 }
 
@@ -58,10 +76,14 @@ fn failure(error: SalvageError) -> Failure {
             folder.display()
         )),
         SalvageError::Open(error) => open_failure(error),
-        SalvageError::Exists(_) | SalvageError::Inside(_) | SalvageError::NotACopy(_) => {
-            Failure::Caller(error.to_string())
+        SalvageError::Exists(_)
+        | SalvageError::Inside(_)
+        | SalvageError::NotAFolder(_)
+        | SalvageError::NotACopy(_)
+        | SalvageError::OtherLog { .. } => Failure::Caller(error.to_string()),
+        SalvageError::Nameless(_) | SalvageError::Io { .. } | SalvageError::Place(_) => {
+            Failure::ours(error)
         }
-        SalvageError::Io { .. } | SalvageError::Place(_) => Failure::ours(error),
     }
 }
 
@@ -92,7 +114,7 @@ fn page(salvaged: &Salvaged, out: &str) -> String {
     }));
     lines.extend(root.map(|root| format!("the tree has the root {}", hex::encode(root))));
     lines.extend(salvaged.is_complete().then(|| {
-        format!("`rollcall restore --from {out} --data NEW` makes a data folder of them")
+        format!("`rollcall restore --from {out} --data NEW` restores them into a new data folder")
     }));
     lines.join("\n") + "\n"
 }

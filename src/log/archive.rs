@@ -13,6 +13,7 @@ use rollcall_projections::Seq;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::manifest::{Checksums, checksum};
 use super::place::{ArchivePlace, PlaceError};
 use super::{LogId, Record};
 use crate::hashes::{self, Hash};
@@ -119,6 +120,9 @@ struct End {
     sha256: String,
     /// A signed checkpoint that covers its records, if there is one.
     checkpoint: Option<String>,
+    /// The file without which the segment is only a part of what was written, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    needs: Option<String>,
 }
 
 const END: &str = "archive_end";
@@ -129,6 +133,9 @@ pub(crate) struct ArchiveSegment {
     pub(crate) log_id: LogId,
     pub(crate) records: Vec<ArchivedRecord>,
     pub(crate) checkpoint: Option<String>,
+    /// The file without which the segment is only a part of what was written: the list of a backup
+    /// or of a salvaged folder. None of an archive.
+    pub(crate) needs: Option<String>,
 }
 
 impl ArchiveSegment {
@@ -149,6 +156,7 @@ impl ArchiveSegment {
             records: self.records.len(),
             sha256: hex::encode(Sha256::digest(&lines)),
             checkpoint: self.checkpoint.clone(),
+            needs: self.needs.clone(),
         };
         serde_json::to_writer(&mut lines, &end)?;
         lines.push(b'\n');
@@ -214,7 +222,7 @@ impl ArchiveSegment {
         if let Some(other) = records.iter().find(|record| record.log_id() != Some(log_id)) {
             return Err(format!("the receipt of record {} is of another", other.seq));
         }
-        Ok(ArchiveSegment { log_id, records, checkpoint: end.checkpoint })
+        Ok(ArchiveSegment { log_id, records, checkpoint: end.checkpoint, needs: end.needs })
     }
 }
 
@@ -241,6 +249,8 @@ pub(crate) struct Archive {
     place: ArchivePlace,
     /// By their first record, and the longer ones first.
     segments: Vec<SegmentName>,
+    /// The checksums of segments, as far as a list has them.
+    checksums: Checksums,
     /// The segment that was read last, and its number.
     current: Option<(usize, Result<ArchiveSegment, String>)>,
 }
@@ -253,13 +263,25 @@ struct SegmentName {
     last_so_far: Seq,
 }
 
-/// Damage to a segment.
+/// Damage to a file of an archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct SegmentDamage {
+pub(crate) struct FileDamage {
     /// Its place.
     pub(crate) at: String,
     /// What is wrong with it.
     pub(crate) what: String,
+}
+
+impl From<PlaceError> for FileDamage {
+    fn from(PlaceError { at, what }: PlaceError) -> FileDamage {
+        FileDamage { at, what }
+    }
+}
+
+impl From<FileDamage> for PlaceError {
+    fn from(FileDamage { at, what }: FileDamage) -> PlaceError {
+        PlaceError { at, what }
+    }
 }
 
 impl Archive {
@@ -269,27 +291,34 @@ impl Archive {
     /// # Errors
     /// If it cannot be listed, or there are several logs below it.
     pub(crate) fn open(place: &ArchivePlace) -> Result<Archive, PlaceError> {
+        let mut found = Archive::all_in(place)?;
+        if found.len() > 1 {
+            let name = |archive: &Archive| archive.place.name();
+            let names: Vec<String> = found.iter().map(name).collect();
+            let what = format!("it holds several logs, name one: {}", names.join(", "));
+            return Err(PlaceError { at: place.to_string(), what });
+        }
+        Ok(found.pop().unwrap_or_else(|| Archive::of(place.clone(), Vec::new())))
+    }
+
+    /// Finds the segments in `place` by their names; those of each log below it if there are none.
+    ///
+    /// # Errors
+    /// If it cannot be listed.
+    pub(crate) fn all_in(place: &ArchivePlace) -> Result<Vec<Archive>, PlaceError> {
         let segments = segments_in(place)?;
         if !segments.is_empty() {
-            return Ok(Archive::of(place.clone(), segments));
+            return Ok(vec![Archive::of(place.clone(), segments)]);
         }
-        let mut logs = Vec::new();
+        let mut found = Vec::new();
         for name in logs_in(place)? {
             let within = place.within(&name);
             let segments = segments_in(&within)?;
             if !segments.is_empty() {
-                logs.push((name, Archive::of(within, segments)));
+                found.push(Archive::of(within, segments));
             }
         }
-        if logs.len() > 1 {
-            let names: Vec<&str> = logs.iter().map(|(name, _)| name.as_str()).collect();
-            let what = format!("it holds several logs, name one: {}", names.join(", "));
-            return Err(PlaceError { at: place.to_string(), what });
-        }
-        Ok(match logs.pop() {
-            Some((_, archive)) => archive,
-            None => Archive::of(place.clone(), Vec::new()),
-        })
+        Ok(found)
     }
 
     fn of(place: ArchivePlace, mut names: Vec<(RangeInclusive<Seq>, String)>) -> Archive {
@@ -299,7 +328,7 @@ impl Archive {
             last_so_far = last_so_far.max(*seqs.end());
             SegmentName { seqs, name, last_so_far }
         });
-        Archive { place, segments: segments.collect(), current: None }
+        Archive { place, segments: segments.collect(), checksums: Checksums::new(), current: None }
     }
 
     /// Returns the place of the segments.
@@ -317,15 +346,32 @@ impl Archive {
         self.segments.last().map_or(0, |segment| segment.last_so_far)
     }
 
-    /// Returns the log of the first segment.
+    /// Takes the checksums of a list: a segment with another is damaged.
+    pub(super) fn expect(&mut self, checksums: Checksums) {
+        self.checksums = checksums;
+        self.current = None;
+    }
+
+    /// Returns the log of the first sound segment.
     ///
     /// # Errors
-    /// The damage to it.
-    pub(crate) fn log_id(&mut self) -> Result<LogId, SegmentDamage> {
-        if self.is_empty() {
-            return Ok([0; 16]);
-        }
-        self.segment(0).map(|segment| segment.log_id)
+    /// The damage to the first segment, if none is sound.
+    pub(crate) fn log_id(&mut self) -> Result<LogId, FileDamage> {
+        self.first_sound().map(|segment| segment.log_id)
+    }
+
+    /// Returns the file without which the segments are only a part of what was written, if there is
+    /// one.
+    ///
+    /// # Errors
+    /// Those of [`Archive::log_id`].
+    pub(super) fn needs(&mut self) -> Result<Option<String>, FileDamage> {
+        self.first_sound().map(|segment| segment.needs.clone())
+    }
+
+    fn first_sound(&mut self) -> Result<&ArchiveSegment, FileDamage> {
+        let sound = (0..self.segments.len()).find(|number| self.segment(*number).is_ok());
+        self.segment(sound.unwrap_or(0))
     }
 
     /// Reads a record; `None` if no sound segment has it. Consecutive seqs are cheapest.
@@ -341,7 +387,7 @@ impl Archive {
         &mut self,
         log_id: LogId,
         seq: Seq,
-    ) -> Result<Option<ArchivedRecord>, SegmentDamage> {
+    ) -> Result<Option<ArchivedRecord>, FileDamage> {
         let mut damage = None;
         let current = self.current.as_ref().filter(|(_, segment)| segment.is_ok());
         if let Some(number) = current.map(|(number, _)| *number)
@@ -378,7 +424,7 @@ impl Archive {
         number: usize,
         log_id: LogId,
         seq: Seq,
-    ) -> Result<Option<ArchivedRecord>, SegmentDamage> {
+    ) -> Result<Option<ArchivedRecord>, FileDamage> {
         let segment = self.segment(number)?;
         if segment.log_id != log_id {
             return Ok(None);
@@ -397,11 +443,11 @@ impl Archive {
     }
 
     /// Reads a segment, unless it is the one that was read last.
-    fn segment(&mut self, number: usize) -> Result<&ArchiveSegment, SegmentDamage> {
+    fn segment(&mut self, number: usize) -> Result<&ArchiveSegment, FileDamage> {
         let name = self.segments.get(number).map_or("", |segment| segment.name.as_str());
         let current = self.current.take().filter(|(current, _)| *current == number);
         let read = || {
-            let segment = read_segment(&self.place, name);
+            let segment = read_segment_as(&self.place, name, self.checksums.get(name));
             if let Err(what) = &segment {
                 let at = self.place.located(name);
                 tracing::warn!(file = at, what, "a segment of the archive is damaged");
@@ -410,7 +456,7 @@ impl Archive {
         };
         let (_, segment) = self.current.insert(current.unwrap_or_else(read));
         let damage =
-            |what: &String| SegmentDamage { at: self.place.located(name), what: what.clone() };
+            |what: &String| FileDamage { at: self.place.located(name), what: what.clone() };
         segment.as_ref().map_err(damage)
     }
 }
@@ -420,8 +466,21 @@ impl Archive {
 /// # Errors
 /// A description of what is wrong with it.
 pub(crate) fn read_segment(place: &ArchivePlace, name: &str) -> Result<ArchiveSegment, String> {
-    let bytes = place.read(name).map_err(|error| error.what)?;
-    ArchiveSegment::decode(bytes.ok_or("it is gone")?.as_slice())
+    read_segment_as(place, name, None)
+}
+
+/// Reads and checks a segment, which must have this checksum if one is known.
+fn read_segment_as(
+    place: &ArchivePlace,
+    name: &str,
+    expected: Option<&String>,
+) -> Result<ArchiveSegment, String> {
+    let bytes = place.read(name).map_err(|error| error.what)?.ok_or("it is gone")?;
+    let segment = ArchiveSegment::decode(bytes.as_slice())?;
+    match expected.is_some_and(|expected| *expected != checksum(&bytes)) {
+        true => Err("it has another checksum than the list of files names".into()),
+        false => Ok(segment),
+    }
 }
 
 /// Lists the segments in a place, in no order, with the records that their names promise.
@@ -486,7 +545,7 @@ mod tests {
 
     fn segment() -> ArchiveSegment {
         let records = [7, 8, 12].map(record).to_vec();
-        ArchiveSegment { log_id: LOG_ID, records, checkpoint: Some("a note\n".into()) }
+        ArchiveSegment { log_id: LOG_ID, records, checkpoint: Some("a note\n".into()), needs: None }
     }
 
     #[test]
@@ -513,7 +572,7 @@ mod tests {
 
     fn of(seqs: impl IntoIterator<Item = Seq>) -> ArchiveSegment {
         let records = seqs.into_iter().map(record).collect();
-        ArchiveSegment { log_id: LOG_ID, records, checkpoint: None }
+        ArchiveSegment { log_id: LOG_ID, records, checkpoint: None, needs: None }
     }
 
     #[test]

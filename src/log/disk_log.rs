@@ -13,6 +13,7 @@ use rollcall_projections::{Entry, Millis, Seq};
 
 use super::answered::AnsweredFile;
 use super::disk::{Disk, DiskFault, DiskSpace};
+use super::lost_leaves::LostLeaves;
 use super::open::{Checked, OpenError, Unrecovered};
 use super::scrub::{Looked, ReadThrough, ScrubFinding, ScrubState};
 use super::sled_log::SledLog;
@@ -200,6 +201,10 @@ impl History for DiskLog {
 
     fn root(&self, size: Seq) -> Result<[u8; 32], ReadError> {
         self.read_by(|log| log.root(size))
+    }
+
+    fn lost_leaves(&self) -> Result<LostLeaves, ReadError> {
+        self.read_by(History::lost_leaves)
     }
 }
 

@@ -124,7 +124,7 @@ fn a_changed_segment_of_an_archive_is_refused_or_has_the_records_that_were_writt
             ArchivedRecord::from(&record)
         })
         .collect();
-    let segment = ArchiveSegment { log_id: LOG_ID, records, checkpoint: None };
+    let segment = ArchiveSegment { log_id: LOG_ID, records, checkpoint: None, needs: None };
     let packed = segment.encode().unwrap();
     let lines = zstd::decode_all(packed.as_slice()).unwrap();
     each_seed(CHANGES, |numbers| {
@@ -175,7 +175,7 @@ fn a_changed_file_of_sled_gives_no_record_that_was_not_written() {
         let Ok(store) = RawStore::open_locked(folder.path(), known) else { return };
         let firsts: Vec<Seq> = store.firsts().collect();
         for first in firsts {
-            for found in store.salvaged(first) {
+            for found in store.salvaged(first).records {
                 let seq = found.record.seq as usize;
                 assert!(expected.get(seq - 1) == Some(&found.record), "record {seq}");
             }

@@ -1,35 +1,36 @@
-//! The list in a salvaged folder and in a backup: how many records the log had, and what is missing.
-//! docs/format.md specifies it.
+//! The list in a salvaged folder and in a backup: how many records the log had, what is missing, and
+//! which files belong to it. docs/format.md specifies it.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, BufRead, Write};
-use std::path::Path;
+use std::io;
 
 use rollcall_projections::Seq;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::LogId;
 use super::acknowledgement::Acknowledgement;
+use super::archive::FileDamage;
 use super::merkle::Hash;
-use super::place::ArchivePlace;
+use super::place::{ArchivePlace, PlaceError};
+use super::public_files::HANDOVERS;
 
 /// The name of the file in a salvaged folder.
 pub(super) const MANIFEST: &str = "salvage.json";
 /// The name of the file in a backup. It is the last one, so that a backup with it is whole.
 pub(crate) const BACKUP_MANIFEST: &str = "backup.json";
-/// The leaves of records that are missing, for which the acknowledged root vouches.
-pub(super) const LOST_LEAVES: &str = "lost-leaves.ndjson";
 
 const OBJECT: &str = "salvage";
 const BACKUP_OBJECT: &str = "backup";
 const VERSION: u32 = 1;
 
-/// A line of the file of leaves.
-#[derive(Serialize, Deserialize)]
-struct LostLeaf {
-    seq: Seq,
-    leaf: String,
+/// The SHA-256 of files, in hex, by their names. That of a file in a folder has the folder's name and
+/// a slash in front.
+pub(crate) type Checksums = BTreeMap<String, String>;
+
+/// Returns the SHA-256 of a file, in hex.
+pub(crate) fn checksum(bytes: &[u8]) -> String {
+    hex::encode(Sha256::digest(bytes))
 }
 
 /// What a salvage, or the server that made a backup, knew of the log.
@@ -44,14 +45,17 @@ pub(crate) struct Manifest {
     acknowledged_root: Option<String>,
     recovered: u64,
     pub(super) missing: Vec<(Seq, Seq)>,
+    /// All other files.
+    pub(super) files: Checksums,
 }
 
 impl Manifest {
-    pub(super) fn new(
+    pub(super) fn of_salvage(
         log_id: LogId,
         newest: Option<Acknowledgement>,
         recovered: u64,
         missing: &[(Seq, Seq)],
+        files: Checksums,
     ) -> Manifest {
         Manifest {
             object: OBJECT.to_owned(),
@@ -61,19 +65,28 @@ impl Manifest {
             acknowledged_root: newest.and_then(|newest| newest.root).map(hex::encode),
             recovered,
             missing: missing.to_vec(),
+            files,
         }
     }
 
-    /// Makes that of a backup of the first `size` records.
-    pub(crate) fn of_backup(log_id: LogId, size: Seq, root: Hash) -> Manifest {
+    /// Makes that of a backup of the first `size` records, of which some are `lost`.
+    pub(crate) fn of_backup(
+        log_id: LogId,
+        size: Seq,
+        root: Hash,
+        lost: Vec<(Seq, Seq)>,
+        files: Checksums,
+    ) -> Manifest {
+        let lost_count: u64 = lost.iter().map(|(first, last)| last - first + 1).sum();
         Manifest {
             object: BACKUP_OBJECT.to_owned(),
             version: VERSION,
             log_id: uuid::Uuid::from_bytes(log_id).to_string(),
             acknowledged: Some(size),
             acknowledged_root: Some(hex::encode(root)),
-            recovered: size,
-            missing: Vec::new(),
+            recovered: size - lost_count,
+            missing: lost,
+            files,
         }
     }
 
@@ -87,57 +100,32 @@ impl Manifest {
         Ok(text)
     }
 
-    /// Writes and syncs it, and the leaves of missing records, into `folder`.
-    pub(super) fn write(&self, folder: &Path, lost: &[(Seq, Hash)]) -> io::Result<()> {
-        write_new(&folder.join(MANIFEST), &self.text()?)?;
-        if lost.is_empty() {
-            return Ok(());
-        }
-        let mut lines = Vec::new();
-        for (seq, leaf) in lost {
-            serde_json::to_writer(&mut lines, &LostLeaf { seq: *seq, leaf: hex::encode(leaf) })?;
-            lines.push(b'\n');
-        }
-        write_new(&folder.join(LOST_LEAVES), &lines)
-    }
-
     /// Reads the one in `place`, with its name; `None` if there is none.
     ///
     /// # Errors
-    /// The name of a file that cannot be used, and a description of what is wrong with it.
+    /// The damage to it.
     pub(super) fn read(
         place: &ArchivePlace,
-    ) -> Result<Option<(&'static str, Manifest)>, (&'static str, String)> {
+    ) -> Result<Option<(&'static str, Manifest)>, FileDamage> {
         for (name, object) in [(MANIFEST, OBJECT), (BACKUP_MANIFEST, BACKUP_OBJECT)] {
-            let fault = |what: String| (name, what);
-            let Some(bytes) = place.read(name).map_err(|error| fault(error.what))? else {
+            let damaged = |what: String| FileDamage { at: place.located(name), what };
+            let Some(bytes) = place.read(name).map_err(|error| damaged(error.what))? else {
                 continue;
             };
             let manifest: Manifest =
-                serde_json::from_slice(&bytes).map_err(|error| fault(error.to_string()))?;
+                serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
             return match manifest.object == object && manifest.version == VERSION {
                 true => Ok(Some((name, manifest))),
-                false => Err(fault("it is of another version".into())),
+                false => Err(damaged("it is of another version".into())),
             };
         }
         Ok(None)
     }
 
-    /// Reads the leaves of missing records in `place`, in order of seq.
-    ///
-    /// # Errors
-    /// A description of what is wrong with them.
-    pub(super) fn read_lost_leaves(place: &ArchivePlace) -> Result<BTreeMap<Seq, Hash>, String> {
-        let bytes = place.read(LOST_LEAVES).map_err(|error| error.what)?.unwrap_or_default();
-        let mut leaves = BTreeMap::new();
-        for line in bytes.lines() {
-            let line = line.map_err(|error| error.to_string())?;
-            let LostLeaf { seq, leaf } =
-                serde_json::from_str(&line).map_err(|error| error.to_string())?;
-            let hash = hex::decode(leaf).ok().and_then(|bytes| bytes.try_into().ok());
-            leaves.insert(seq, hash.ok_or_else(|| format!("the leaf of record {seq} is not one"))?);
-        }
-        Ok(leaves)
+    /// Returns whether the records that it names as missing were missing in the log too, which was
+    /// restored without them.
+    pub(super) fn is_of_backup(&self) -> bool {
+        self.object == BACKUP_OBJECT
     }
 
     /// Returns whether it is about the log `log_id`.
@@ -148,16 +136,28 @@ impl Manifest {
     /// Returns the acknowledged root, if one is known.
     ///
     /// # Errors
-    /// A description, if it is not one.
-    pub(super) fn acknowledged_root(&self) -> Result<Option<Hash>, String> {
+    /// If it is not one, the damage to the list in `place`.
+    pub(super) fn acknowledged_root(
+        &self,
+        place: &ArchivePlace,
+    ) -> Result<Option<Hash>, FileDamage> {
         let Some(text) = &self.acknowledged_root else { return Ok(None) };
         let bytes = hex::decode(text).ok().and_then(|bytes| bytes.try_into().ok());
-        bytes.map(Some).ok_or_else(|| "its root is not 64 digits of hex".into())
+        bytes.map(Some).ok_or_else(|| FileDamage {
+            at: place.located(if self.is_of_backup() { BACKUP_MANIFEST } else { MANIFEST }),
+            what: "its root is not 64 digits of hex".into(),
+        })
     }
 }
 
-fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = File::options().write(true).create_new(true).open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
+/// Returns the checksums of all files in `place`.
+pub(super) fn checksums(place: &ArchivePlace) -> Result<Checksums, PlaceError> {
+    let mut files = Checksums::new();
+    for (folder, prefix) in [(place.clone(), ""), (place.within(HANDOVERS), HANDOVERS)] {
+        for file in folder.files()? {
+            let name = if prefix.is_empty() { file.clone() } else { format!("{prefix}/{file}") };
+            files.extend(folder.read(&file)?.map(|bytes| (name, checksum(&bytes))));
+        }
+    }
+    Ok(files)
 }

@@ -14,12 +14,14 @@ mod fork;
 #[cfg(test)]
 mod fuzzing;
 mod lanes;
+mod lost_leaves;
 mod manifest;
 mod memory;
 mod merkle;
 mod open;
 mod place;
 mod private;
+mod public_files;
 mod raw;
 mod receipt;
 mod recovery;
@@ -35,11 +37,12 @@ mod tampering;
 mod tiles;
 mod unfinished;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 pub(crate) use archive::{
-    ArchiveSegment, ArchivedRecord, SEGMENT_BODY_BYTES_MAX, SEGMENT_RECORDS_MAX, logs_in,
-    read_segment, segments_among, segments_in, seqs_of,
+    Archive, ArchiveSegment, ArchivedRecord, FileDamage, SEGMENT_BODY_BYTES_MAX,
+    SEGMENT_RECORDS_MAX, logs_in, read_segment, segments_among, segments_in, seqs_of,
 };
 pub use audit::{Acknowledged, Audit, Finding, LogPart, Signatures, Unsigned};
 pub(crate) use block::FORMAT;
@@ -47,15 +50,18 @@ use bytes::Bytes;
 pub use disk::{DISK_RESERVE_BYTES, DiskSpace};
 pub use disk_log::DiskLog;
 pub use fork::{ForkError, finish_fork, fork};
-pub(crate) use manifest::{BACKUP_MANIFEST, Manifest};
+pub(crate) use lost_leaves::{
+    LostLeaves, encode as encode_lost_leaves, is_of_leaves, read as read_lost_leaves,
+};
+pub(crate) use manifest::{BACKUP_MANIFEST, Checksums, Manifest, checksum};
 pub use memory::MemoryLog;
 pub use open::{Checked, OpenError, Unrecovered, is_data_folder};
 pub(crate) use place::FILE_BYTES_MAX;
 pub use place::{ArchivePlace, PlaceError, S3Access};
+pub(crate) use public_files::{HANDOVERS, PUBLIC_KEY};
 pub use raw::{DamagedBytes, Harm};
 pub use restore::{Missing, RestoreError, Restored, check_archive, restore};
 use rollcall_projections::{Entry, Millis, RecordStatus, Seq};
-pub(crate) use salvage::{HANDOVERS, PUBLIC_KEY};
 pub use salvage::{SalvageError, Salvaged, salvage};
 pub use scrub::{Scrub, ScrubFinding, ScrubPace, ScrubPass, ScrubState};
 pub use sled_log::SledLog;
@@ -239,6 +245,14 @@ pub trait History {
     /// # Errors
     /// [`ReadError::Absent`] past the head; [`ReadError::Store`] if the stored tree is damaged.
     fn root(&self, size: Seq) -> Result<[u8; 32], ReadError>;
+
+    /// Returns the leaves of the records without which the log was restored, by their seqs.
+    ///
+    /// # Errors
+    /// If one cannot be read.
+    fn lost_leaves(&self) -> Result<BTreeMap<Seq, [u8; 32]>, ReadError> {
+        Ok(BTreeMap::new())
+    }
 }
 
 /// The log behind a small, blocking interface. One thread appends; any number read.
@@ -381,6 +395,13 @@ impl DurableHead {
         self.moved.wait_while_for(&mut seq, |seq| *seq <= after, timeout);
         *seq
     }
+}
+
+/// Returns pairs of the first and the last of some records, which are given in order.
+pub(crate) fn ranges(seqs: impl IntoIterator<Item = Seq>) -> Vec<(Seq, Seq)> {
+    let mut ranges = Vec::new();
+    seqs.into_iter().for_each(|seq| add_range(&mut ranges, (seq, seq)));
+    ranges
 }
 
 /// Adds a record, or several, to pairs of the first and the last.

@@ -12,6 +12,7 @@ use super::acknowledgement::{Acknowledgement, AcknowledgementFile, Slots};
 use super::block::FORMAT;
 use super::disk::DiskFault;
 use super::entries::refuse_odd_entries;
+use super::lost_leaves::{self, LostLeaves};
 use super::merkle;
 use super::private;
 use super::raw::Harm;
@@ -114,7 +115,6 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    /// Adds the data folder to an error of its store.
     /// Returns true if the records in the folder are in question, so that a copy of them helps.
     pub fn is_damage(&self) -> bool {
         match self {
@@ -130,6 +130,7 @@ impl OpenError {
         }
     }
 
+    /// Adds the data folder to an error of its store.
     pub(super) fn of(error: StoreError, folder: &Path) -> OpenError {
         let path = folder.to_owned();
         match error {
@@ -361,6 +362,10 @@ impl History for Checked {
     fn root(&self, size: Seq) -> Result<[u8; 32], ReadError> {
         check_in_tree(0, size, self.head())?;
         merkle::root(&self.recovered.rows, size)
+    }
+
+    fn lost_leaves(&self) -> Result<LostLeaves, ReadError> {
+        Ok(lost_leaves::among(&self.recovered.lost, self.recovered.rows.leaves()))
     }
 }
 

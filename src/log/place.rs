@@ -75,6 +75,12 @@ impl ArchivePlace {
         }
     }
 
+    /// Returns the last part of its path.
+    pub(crate) fn name(&self) -> String {
+        let text = self.to_string();
+        text.rsplit('/').next().unwrap_or_default().to_owned()
+    }
+
     fn failed(&self, name: &str, error: impl fmt::Display) -> PlaceError {
         let at = if name.is_empty() { self.to_string() } else { self.located(name) };
         PlaceError { at, what: error.to_string() }

@@ -1,6 +1,6 @@
 //! Restore: builds a data folder from the segments of an archive, and reads it back.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,16 +8,17 @@ use std::path::{Path, PathBuf};
 use rollcall_projections::{Millis, RecordStatus, Seq};
 
 use super::acknowledgement::{Acknowledgement, AcknowledgementFile};
-use super::archive::{Archive, ArchivedRecord, SegmentDamage};
+use super::archive::{Archive, ArchivedRecord, FileDamage, segments_in};
 use super::block::{self, Block, Draft};
 use super::dedupe::{Dedupe, PendingEvent, judge_recorded};
-use super::manifest::{LOST_LEAVES, Manifest};
+use super::lost_leaves::{self, LostLeaves};
+use super::manifest::{Checksums, Manifest, checksum};
 use super::merkle::{Edge, Hash};
 use super::open::OpenError;
 use super::place::{ArchivePlace, PlaceError};
+use super::public_files::{PUBLIC_KEY, PublicFiles};
 use super::raw::records;
 use super::receipt::lost_leaf;
-use super::salvage::copy_public_files;
 use super::stopped::StoppedFolder;
 use super::store::{Blocks, Store, StoreError};
 use super::tiles::Tiles;
@@ -86,6 +87,12 @@ pub enum RestoreError {
         /// The records, as pairs of the first and the last.
         missing: Vec<(Seq, Seq)>,
     },
+    /// A file is missing without which the others are only a part of what was written.
+    #[error(
+        "`{0}` is missing: this is only a part of what was written; copy all of it, or restore what \
+        is there with `--accept-missing`"
+    )]
+    Lacking(String),
     /// A file of the archive is damaged.
     #[error("`{path}` is damaged: {what}; take it from another copy of the archive")]
     Damaged {
@@ -124,8 +131,8 @@ pub enum RestoreError {
     },
 }
 
-impl From<SegmentDamage> for RestoreError {
-    fn from(SegmentDamage { at, what }: SegmentDamage) -> RestoreError {
+impl From<FileDamage> for RestoreError {
+    fn from(FileDamage { at, what }: FileDamage) -> RestoreError {
         RestoreError::Damaged { path: at, what }
     }
 }
@@ -144,7 +151,134 @@ struct Sound {
     acknowledged: Option<Seq>,
     missing: Vec<(Seq, Seq)>,
     /// The leaves of missing records, as far as they are known.
-    lost_leaves: BTreeMap<Seq, Hash>,
+    lost_leaves: LostLeaves,
+    public: PublicFiles,
+}
+
+/// An archive whose files other than segments were read.
+struct Listed {
+    archive: Archive,
+    log_id: LogId,
+    manifest: Option<Manifest>,
+    lost_leaves: LostLeaves,
+    public: PublicFiles,
+}
+
+impl Listed {
+    /// Reads every file in `from` but the segments, and checks that none is missing.
+    fn read(from: &ArchivePlace, accepted: Missing) -> Result<Listed, RestoreError> {
+        let mut archive = Archive::open(from)?;
+        if archive.is_empty() {
+            return Err(RestoreError::NotAnArchive(from.to_string()));
+        }
+        let log_id = archive.log_id()?;
+        let place = archive.place().clone();
+        let damaged = |name: &str, what| FileDamage { at: place.located(name), what };
+        let found = Manifest::read(&place)?;
+        if let Some(needed) = archive.needs()?
+            && found.as_ref().is_none_or(|(name, _)| *name != needed)
+            && accepted == Missing::Refused
+        {
+            return Err(RestoreError::Lacking(place.located(&needed)));
+        }
+        if let Some((name, manifest)) = &found {
+            if !manifest.is_of(log_id) {
+                let what = "it is of another log than the segments".into();
+                return Err(damaged(name, what).into());
+            }
+            check_files(&place, &manifest.files, accepted)?;
+            archive.expect(manifest.files.clone());
+        }
+        let lost_leaves = lost_leaves::read(&place)?;
+        let public = PublicFiles::read(&place)?;
+        public.check_key(log_id).map_err(|what| damaged(PUBLIC_KEY, what))?;
+        let manifest = found.map(|(_, manifest)| manifest);
+        Ok(Listed { archive, log_id, manifest, lost_leaves, public })
+    }
+
+    /// Returns the newest record that there must be.
+    fn promised(&self) -> Seq {
+        let missing = self.manifest.as_ref().and_then(|manifest| manifest.missing.last());
+        let missing = missing.map_or(0, |(_, last)| *last);
+        let acknowledged = self.acknowledged().unwrap_or(0);
+        let mut last = self.archive.last().max(missing).max(acknowledged);
+        // Those that follow the last segment are of the log too.
+        while self.lost_leaves.contains_key(&last.saturating_add(1)) {
+            last += 1;
+        }
+        // No log is larger, so a damaged number makes no endless loop.
+        last.min(Seq::from(u32::MAX))
+    }
+
+    fn acknowledged(&self) -> Option<Seq> {
+        self.manifest.as_ref().and_then(|manifest| manifest.acknowledged)
+    }
+
+    /// Returns whether the log itself was without a record, so that it is not missing here.
+    fn was_lost(&self, seq: Seq) -> bool {
+        let is_of_salvage = self.manifest.as_ref().is_some_and(|manifest| !manifest.is_of_backup());
+        !is_of_salvage && self.lost_leaves.contains_key(&seq)
+    }
+
+    /// Returns the leaf of a record, if it is there or lost with its leaf.
+    fn leaf(&self, seq: Seq, record: Option<&ArchivedRecord>) -> Result<Option<Hash>, FileDamage> {
+        let kept = self.lost_leaves.get(&seq).copied();
+        match (record.map(ArchivedRecord::leaf), kept) {
+            (Some(leaf), Some(kept)) if leaf != kept => Err(FileDamage {
+                at: self.archive.place().to_string(),
+                what: format!("record {seq} has another leaf than the one that was lost"),
+            }),
+            (leaf, kept) => Ok(leaf.or(kept)),
+        }
+    }
+
+    /// Compares the checkpoint of a segment that ends with `seq`, and the handover of that size, if
+    /// there are some, with the tree so far. Signatures are left to an auditor, who has the key from
+    /// elsewhere.
+    fn check_checkpoints(&self, seq: Seq, edge: &Edge) -> Result<(), FileDamage> {
+        let (archive, log_id) = (&self.archive, self.log_id);
+        let of_segment = archive
+            .checkpoint_at(seq)
+            .filter(|(checkpoint, _)| !is_claimed(checkpoint, log_id, seq, edge.root()));
+        if let Some((_, at)) = of_segment {
+            let what = "its checkpoint is not that of the records up to it".into();
+            return Err(FileDamage { at, what });
+        }
+        match self.public.damaged_handover(log_id, seq, || edge.root()) {
+            Some(name) => {
+                let what = "it is not a checkpoint of the records up to it".into();
+                Err(FileDamage { at: archive.place().located(&name), what })
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// Checks that the files of a list are in `place`, and that those that are not segments are as they
+/// were written: a segment is compared when it is read.
+fn check_files(
+    place: &ArchivePlace,
+    files: &Checksums,
+    missing: Missing,
+) -> Result<(), RestoreError> {
+    let segments: BTreeSet<String> =
+        segments_in(place)?.into_iter().map(|(_, name)| name).collect();
+    for (name, expected) in files.iter().filter(|(name, _)| !segments.contains(*name)) {
+        let (folder, file) = match name.split_once('/') {
+            Some((folder, file)) => (place.within(folder), file),
+            None => (place.clone(), name.as_str()),
+        };
+        match folder.read(file)? {
+            None if missing == Missing::Accepted => {}
+            None => return Err(RestoreError::Lacking(place.located(name))),
+            Some(bytes) if checksum(&bytes) != *expected => {
+                let what = "it is not as it was written".into();
+                return Err(RestoreError::Damaged { path: place.located(name), what });
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(())
 }
 
 impl Sound {
@@ -154,34 +288,29 @@ impl Sound {
         accepted: Missing,
         progress: &dyn Fn(Seq),
     ) -> Result<Sound, RestoreError> {
-        let mut archive = Archive::open(from)?;
-        if archive.is_empty() {
-            return Err(RestoreError::NotAnArchive(from.to_string()));
-        }
-        let log_id = archive.log_id()?;
-        let manifest = read_manifest(archive.place(), log_id)?;
-        let acknowledged = manifest.as_ref().and_then(|(manifest, _)| manifest.acknowledged);
-        let size = promised(&archive, manifest.as_ref().map(|(manifest, _)| manifest));
-        let lost_leaves = Manifest::read_lost_leaves(archive.place()).map_err(|what| {
-            RestoreError::Damaged { path: archive.place().located(LOST_LEAVES), what }
-        })?;
-        let (mut edge, mut missing) = (Some(Edge::default()), Vec::new());
+        let mut listed = Listed::read(from, accepted)?;
+        let (log_id, size, acknowledged) =
+            (listed.log_id, listed.promised(), listed.acknowledged());
+        let (mut edge, mut missing, mut refused) = (Some(Edge::default()), Vec::new(), Vec::new());
         let mut root_then = None;
         for seq in 1..=size {
             let record = match accepted {
-                Missing::Refused => archive.checked_record(log_id, seq)?,
-                Missing::Accepted => archive.record(log_id, seq),
+                Missing::Refused => listed.archive.checked_record(log_id, seq)?,
+                Missing::Accepted => listed.archive.record(log_id, seq),
             };
             if record.is_none() {
                 add_range(&mut missing, (seq, seq));
+                if accepted == Missing::Refused && !listed.was_lost(seq) {
+                    add_range(&mut refused, (seq, seq));
+                }
             }
-            let leaf = record.map(|record| record.leaf()).or(lost_leaves.get(&seq).copied());
+            let leaf = listed.leaf(seq, record.as_ref())?;
             edge = edge.zip(leaf).map(|(mut edge, leaf)| {
                 edge.push(leaf, |_, _, _| {});
                 edge
             });
             if let Some(edge) = &edge {
-                check_checkpoint(&archive, log_id, seq, edge)?;
+                listed.check_checkpoints(seq, edge)?;
             }
             if acknowledged == Some(seq) {
                 root_then = edge.as_ref().map(Edge::root);
@@ -190,17 +319,19 @@ impl Sound {
                 progress(seq);
             }
         }
-        if !missing.is_empty() && accepted == Missing::Refused {
-            return Err(RestoreError::Missing { path: from.to_string(), missing });
+        if !refused.is_empty() {
+            return Err(RestoreError::Missing { path: from.to_string(), missing: refused });
         }
-        match (manifest.and_then(|(_, root)| root), root_then) {
+        let Listed { archive, manifest, lost_leaves, public, .. } = listed;
+        let expected = manifest.map(|manifest| manifest.acknowledged_root(archive.place()));
+        match (expected.transpose()?.flatten(), root_then) {
             (Some(expected), Some(found)) if expected != found => {
                 return Err(RestoreError::Differs(from.to_string()));
             }
             _ => {}
         }
         let root = edge.map(|edge| edge.root());
-        Ok(Sound { archive, log_id, size, root, acknowledged, missing, lost_leaves })
+        Ok(Sound { archive, log_id, size, root, acknowledged, missing, lost_leaves, public })
     }
 
     /// Returns the stamp of the first record that is there.
@@ -213,43 +344,6 @@ impl Sound {
         let record = record.ok_or("no record is left")?;
         Ok(record.read_receipt().map_err(|error| error.to_string())?.recorded_at)
     }
-}
-
-/// Compares the checkpoint of a segment that ends with `seq`, if it has one, with the tree so far.
-/// Its signature is left to an auditor, who has the key from elsewhere.
-fn check_checkpoint(
-    archive: &Archive,
-    log_id: LogId,
-    seq: Seq,
-    edge: &Edge,
-) -> Result<(), RestoreError> {
-    let Some((checkpoint, path)) = archive.checkpoint_at(seq) else { return Ok(()) };
-    let is_good = is_claimed(checkpoint, log_id, seq, edge.root());
-    let what = "its checkpoint is not that of the records up to it";
-    if is_good { Ok(()) } else { Err(RestoreError::Damaged { path, what: what.into() }) }
-}
-
-/// Reads the list that a salvage or a backup made, with the root of the records.
-fn read_manifest(
-    from: &ArchivePlace,
-    log_id: LogId,
-) -> Result<Option<(Manifest, Option<Hash>)>, RestoreError> {
-    let damaged = |name: &str, what| RestoreError::Damaged { path: from.located(name), what };
-    let read = Manifest::read(from).map_err(|(name, what)| damaged(name, what))?;
-    let Some((name, manifest)) = read else { return Ok(None) };
-    if !manifest.is_of(log_id) {
-        return Err(damaged(name, "it is of another log than the segments".into()));
-    }
-    let root = manifest.acknowledged_root().map_err(|what| damaged(name, what))?;
-    Ok(Some((manifest, root)))
-}
-
-/// Returns the newest record that an archive must have.
-fn promised(archive: &Archive, manifest: Option<&Manifest>) -> Seq {
-    let lost = manifest.and_then(|manifest| manifest.missing.last()).map_or(0, |(_, last)| *last);
-    let acknowledged = manifest.and_then(|manifest| manifest.acknowledged).unwrap_or(0);
-    // No log is larger, so a damaged number makes no endless loop.
-    archive.last().max(lost).max(acknowledged).min(Seq::from(u32::MAX))
 }
 
 /// A record with its moment, on its way into the store.
@@ -413,14 +507,13 @@ pub fn restore(
     if fs::symlink_metadata(data).is_ok() {
         return Err(RestoreError::Exists(data.to_owned()));
     }
-    let sound = Sound::check(from, missing, progress)?;
+    let mut sound = Sound::check(from, missing, progress)?;
     let io_error = |error| RestoreError::Io { path: data.to_owned(), error };
     let unfinished = UnfinishedFolder::make(data).map_err(io_error)?;
-    let from = sound.archive.place().clone();
-    let restored = fill(sound, unfinished.path(), progress)?;
+    let restored = fill(&mut sound, unfinished.path(), progress)?;
     // Another log has another key.
     if restored.new_log_id.is_none() {
-        copy_public_files(&from, unfinished.path())?;
+        sound.public.write(unfinished.path(), restored.seq)?;
     }
     unfinished.finish().map_err(io_error)?;
     Ok(restored)
@@ -442,10 +535,15 @@ pub fn check_archive(
 }
 
 /// Writes every record into the new folder `folder`, and reads it back.
-fn fill(mut sound: Sound, folder: &Path, progress: &dyn Fn(Seq)) -> Result<Restored, RestoreError> {
+fn fill(
+    sound: &mut Sound,
+    folder: &Path,
+    progress: &dyn Fn(Seq),
+) -> Result<Restored, RestoreError> {
     let unfit = |seq, what| RestoreError::Unfit { seq, what };
     let recorded_at = sound.first_recorded_at().map_err(|what| unfit(1, what))?;
-    let Sound { mut archive, log_id, size, root, acknowledged, missing, lost_leaves } = sound;
+    let Sound { archive, log_id, size, root, acknowledged, missing, lost_leaves, .. } = sound;
+    let (log_id, size, root, acknowledged) = (*log_id, *size, *root, *acknowledged);
     let new_log_id = root.is_none().then(|| uuid::Uuid::new_v4().into_bytes());
     let store_error = |error| RestoreError::NotReadBack(OpenError::of(error, folder));
     let own_id = new_log_id.unwrap_or(log_id);
@@ -475,5 +573,81 @@ fn fill(mut sound: Sound, folder: &Path, progress: &dyn Fn(Seq)) -> Result<Resto
         let what = "its root is not that of the archive".to_owned();
         return Err(store_error(StoreError::Damaged(what)));
     }
-    Ok(Restored { seq: size, root, acknowledged, lost: missing, new_log_id })
+    Ok(Restored { seq: size, root, acknowledged, lost: missing.clone(), new_log_id })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::archive::ArchiveSegment;
+    use crate::log::tiles::Rows;
+    use crate::log::{Log, Outcome, Unrecovered};
+    use crate::verify::Keyring;
+    use rollcall_generator::sign;
+
+    const NOW: Millis = 1_760_000_000_000;
+    const LOG_ID: LogId = *b"0123456789abcdef";
+
+    fn event(body: &str) -> Verified {
+        let header = sign("s", NOW, body.as_bytes());
+        let body = body.to_owned().into();
+        Verified::webhook(&Keyring::new(["s"], 0), Some(header.as_bytes()), body, NOW).unwrap()
+    }
+
+    fn user(id: &str, name: &str) -> String {
+        format!(r#"{{"id":"{id}","event":"x.y","data":{{"name":"{name}"}}}}"#)
+    }
+
+    /// Makes a record of each body, in batches of three.
+    fn records(bodies: &[String]) -> Vec<ArchivedRecord> {
+        let record = |(seq, body): (Seq, &String)| {
+            let (recorded_at, salt) = (NOW + seq as Millis / 3, [seq as u8; 16]);
+            let status = RecordStatus::Counts;
+            let record = Record::of(LOG_ID, seq, recorded_at, &event(body), salt, status);
+            ArchivedRecord::from(&record)
+        };
+        (1..).zip(bodies).map(record).collect()
+    }
+
+    #[test]
+    fn records_of_an_event_that_came_again_are_all_restored_and_repeat_the_first() {
+        let around = tempfile::tempdir().unwrap();
+        let (place, data) = (around.path().join("archive"), around.path().join("data"));
+        let place = ArchivePlace::Folder(place);
+        let (a, other_a, no_id) = (user("a", "x"), user("a", "y"), "[]".to_owned());
+        let bodies = [
+            (a.clone(), RecordStatus::Counts),
+            (user("b", "x"), RecordStatus::Counts),
+            (a.clone(), RecordStatus::Repeat { of: 1 }),
+            (other_a.clone(), RecordStatus::Conflict { first: 1 }),
+            (no_id.clone(), RecordStatus::Counts),
+            (other_a.clone(), RecordStatus::Repeat { of: 4 }),
+            (no_id.clone(), RecordStatus::Repeat { of: 5 }),
+            (a.clone(), RecordStatus::Repeat { of: 1 }),
+        ];
+        let (bodies, expected): (Vec<String>, Vec<RecordStatus>) = bodies.into_iter().unzip();
+        let records = records(&bodies);
+        let leaves = records.iter().map(ArchivedRecord::leaf).collect();
+        let (checkpoint, needs) = (None, None);
+        ArchiveSegment { log_id: LOG_ID, records, checkpoint, needs }.write(&place).unwrap();
+        let restored = restore(&place, &data, Missing::Refused, &|_| {}).unwrap();
+        let root = Edge::of(&Rows::of(leaves), 8).unwrap().root();
+        assert_eq!((restored.seq, restored.root), (8, root));
+
+        let stopped = StoppedFolder::open(&data).unwrap();
+        let audit = stopped.audit(&Keyring::new(["s"], 0), &|_| {});
+        assert_eq!(audit.findings_count, 0, "{:?}", audit.findings);
+        drop(stopped);
+        let log = Unrecovered::open(&data, CACHE_BYTES).unwrap().recover(&|_| {}).unwrap();
+        let statuses = log.read(0, 10, 1 << 20).unwrap().into_iter().map(|record| record.status);
+        assert_eq!(statuses.collect::<Vec<_>>(), expected);
+        // They are known by their first records.
+        let again = log.append([a, other_a, no_id].map(|body| event(&body)).to_vec(), NOW);
+        let expected = [
+            Outcome::Duplicate { seq: 1, differs: false },
+            Outcome::Conflict { seq: 4, first: 1, duplicate: true },
+            Outcome::Duplicate { seq: 5, differs: false },
+        ];
+        assert_eq!((again.as_deref(), log.head()), (Ok(&expected[..]), 8));
+    }
 }

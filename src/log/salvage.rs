@@ -1,7 +1,6 @@
 //! Salvage: takes every record out of a damaged store that can be read on either side of the
 //! damage, checks each by its leaf, and fills the gaps from other copies.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,19 +13,17 @@ use super::add_range;
 use super::archive::{
     Archive, ArchiveSegment, ArchivedRecord, SEGMENT_BODY_BYTES_MAX, SEGMENT_RECORDS_MAX,
 };
-use super::manifest::Manifest;
+use super::lost_leaves::{self, LostLeaves};
+use super::manifest::{MANIFEST, Manifest, checksums};
 use super::merkle::{self, Hash};
 use super::open::{OpenError, is_data_folder};
 use super::place::{ArchivePlace, PlaceError};
+use super::public_files::PublicFiles;
 use super::raw::SalvagedRecord;
-use super::stopped::StoppedFolder;
+use super::stopped::{Remains, StoppedFolder};
 use super::store::Blocks;
 use super::tiles::Rows;
 use super::unfinished::UnfinishedFolder;
-
-/// The public files of the key that signs checkpoints, which go along with the records.
-pub(crate) const PUBLIC_KEY: &str = "checkpoint-key.pub";
-pub(crate) const HANDOVERS: &str = "checkpoint-key.handovers";
 
 /// The outcome of a salvage.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,9 +61,30 @@ pub enum SalvageError {
     /// The place for the outcome is in the damaged folder.
     #[error("`{0}` is in the folder that is salvaged; name a folder elsewhere")]
     Inside(PathBuf),
+    /// The folder does not exist, or never held a log.
+    #[error("`{0}` is not a Rollcall data folder; name the one that is damaged with --data")]
+    NotAFolder(PathBuf),
+    /// Nothing says which log the folder held.
+    #[error(
+        "nothing is left of the log in `{0}`, not even its name; name a copy of it with --from"
+    )]
+    Nameless(PathBuf),
     /// Another copy is neither a data folder nor an archive.
     #[error("`{0}` is neither a data folder nor has it segments of an archive")]
-    NotACopy(PathBuf),
+    NotACopy(String),
+    /// Another copy is one of another log.
+    #[error(
+        "`{path}` is a copy of {}, and not of log {wanted}, which is salvaged; name a copy of that",
+        logs(.found)
+    )]
+    OtherLog {
+        /// The copy.
+        path: String,
+        /// The names of the logs in it.
+        found: Vec<String>,
+        /// The name of the log that is salvaged.
+        wanted: String,
+    },
     /// A file cannot be read or written.
     #[error("`{path}`: {error}")]
     Io {
@@ -80,41 +98,115 @@ pub enum SalvageError {
     Place(#[from] PlaceError),
 }
 
-/// Another copy of a log.
+fn logs(ids: &[String]) -> String {
+    let word = if ids.len() == 1 { "log" } else { "logs" };
+    format!("{word} {}", ids.join(", "))
+}
+
+fn id_text(log_id: LogId) -> String {
+    uuid::Uuid::from_bytes(log_id).to_string()
+}
+
+/// Another copy of the log.
 enum OtherCopy {
-    Folder(Box<StoppedFolder>),
-    Archive(Archive),
+    Folder(Box<StoppedFolder>, PathBuf),
+    Archive(Archive, LostLeaves),
 }
 
 impl OtherCopy {
-    fn open(path: &Path) -> Result<OtherCopy, SalvageError> {
-        let io_error = |error| SalvageError::Io { path: path.to_owned(), error };
-        if is_data_folder(path).map_err(io_error)? {
-            return Ok(OtherCopy::Folder(Box::new(StoppedFolder::open(path)?)));
+    /// Opens a data folder, an archive, a backup or a salvaged folder of the log `wanted`; of the
+    /// only log there if none is wanted yet, and then that is wanted.
+    fn open(place: &ArchivePlace, wanted: &mut Option<LogId>) -> Result<OtherCopy, SalvageError> {
+        if let ArchivePlace::Folder(path) = place
+            && is_data_folder(path)
+                .map_err(|error| SalvageError::Io { path: path.clone(), error })?
+        {
+            let folder = StoppedFolder::open(path)?;
+            let log_id = folder.store.log_id();
+            refuse_other(place, &[log_id], *wanted.get_or_insert(log_id))?;
+            return Ok(OtherCopy::Folder(Box::new(folder), path.clone()));
         }
-        let archive = Archive::open(&ArchivePlace::Folder(path.to_owned()))?;
-        if archive.is_empty() {
-            return Err(SalvageError::NotACopy(path.to_owned()));
-        }
-        Ok(OtherCopy::Archive(archive))
+        let archive = match *wanted {
+            Some(log_id) => find_archive(place, log_id)?,
+            None => {
+                let mut only = Archive::open(place)?;
+                if only.is_empty() {
+                    return Err(SalvageError::NotACopy(place.to_string()));
+                }
+                *wanted = Some(only.log_id().map_err(PlaceError::from)?);
+                only
+            }
+        };
+        let leaves = lost_leaves::read(archive.place()).unwrap_or_else(|damage| {
+            tracing::warn!(file = damage.at, damage.what, "leaves of lost records are damaged");
+            LostLeaves::new()
+        });
+        Ok(OtherCopy::Archive(archive, leaves))
     }
 
     fn record(&mut self, log_id: LogId, seq: Seq) -> Option<ArchivedRecord> {
         match self {
-            OtherCopy::Folder(folder) if folder.store.log_id() == log_id => {
+            OtherCopy::Folder(folder, _) => {
                 folder.store.record(seq).ok().as_ref().map(ArchivedRecord::from)
             }
-            OtherCopy::Folder(_) => None,
-            OtherCopy::Archive(archive) => archive.record(log_id, seq),
+            OtherCopy::Archive(archive, _) => archive.record(log_id, seq),
+        }
+    }
+
+    /// Returns the leaf of a record that is lost in the copy too.
+    fn lost_leaf(&self, seq: Seq) -> Option<Hash> {
+        match self {
+            OtherCopy::Folder(folder, _) => {
+                let leaves = folder.store.lost_leaves(&[(seq, seq)]).ok()?;
+                leaves.get(&seq).copied()
+            }
+            OtherCopy::Archive(_, leaves) => leaves.get(&seq).copied(),
         }
     }
 
     fn last(&self) -> Seq {
         match self {
-            OtherCopy::Folder(folder) => folder.store.last_seq(),
-            OtherCopy::Archive(archive) => archive.last(),
+            OtherCopy::Folder(folder, _) => folder.store.last_seq(),
+            OtherCopy::Archive(archive, leaves) => {
+                archive.last().max(leaves.last_key_value().map_or(0, |(last, _)| *last))
+            }
         }
     }
+
+    /// Returns the place of its public files.
+    fn place(&self) -> ArchivePlace {
+        match self {
+            OtherCopy::Folder(_, path) => ArchivePlace::Folder(path.clone()),
+            OtherCopy::Archive(archive, _) => archive.place().clone(),
+        }
+    }
+}
+
+/// Finds the segments of a log in an archive that may hold several.
+fn find_archive(place: &ArchivePlace, wanted: LogId) -> Result<Archive, SalvageError> {
+    let (mut ids, mut damage) = (Vec::new(), None);
+    for mut archive in Archive::all_in(place)? {
+        match archive.log_id() {
+            Ok(log_id) if log_id == wanted => return Ok(archive),
+            Ok(log_id) => ids.push(log_id),
+            Err(found) => damage = damage.or(Some(found)),
+        }
+    }
+    if !ids.is_empty() {
+        refuse_other(place, &ids, wanted)?;
+    }
+    Err(damage.map_or_else(
+        || SalvageError::NotACopy(place.to_string()),
+        |damage| PlaceError::from(damage).into(),
+    ))
+}
+
+fn refuse_other(place: &ArchivePlace, found: &[LogId], wanted: LogId) -> Result<(), SalvageError> {
+    if found.contains(&wanted) {
+        return Ok(());
+    }
+    let found = found.iter().copied().map(id_text).collect();
+    Err(SalvageError::OtherLog { path: place.to_string(), found, wanted: id_text(wanted) })
 }
 
 /// What the other files of the damaged folder know of its records.
@@ -126,7 +218,7 @@ struct Leaves {
 }
 
 impl Leaves {
-    fn of(folder: &StoppedFolder) -> Leaves {
+    fn of(folder: &Remains) -> Leaves {
         let kept = folder.tiles.as_ref().and_then(|tiles| tiles.leaves(tiles.size().ok()?).ok()?);
         let kept = kept.unwrap_or_default();
         let vouched = folder.slots.newest.and_then(|Acknowledgement { size, root, .. }| {
@@ -165,7 +257,7 @@ struct Output<'a> {
     /// The missing records without which the log was once restored.
     lost: Vec<(Seq, Seq)>,
     /// The leaves of missing records, where they are known.
-    lost_leaves: Vec<(Seq, Hash)>,
+    lost_leaves: LostLeaves,
     /// The leaves of all records so far; `None` from the first one on that has none.
     leaves: Option<Vec<Hash>>,
 }
@@ -181,7 +273,7 @@ impl<'a> Output<'a> {
             recovered: 0,
             missing,
             lost: Vec::new(),
-            lost_leaves: Vec::new(),
+            lost_leaves: LostLeaves::new(),
             leaves,
         }
     }
@@ -201,10 +293,10 @@ impl<'a> Output<'a> {
         Ok(())
     }
 
-    fn miss(&mut self, seq: Seq, leaf: Option<&Hash>) {
-        self.lost_leaves.extend(leaf.map(|leaf| (seq, *leaf)));
+    fn miss(&mut self, seq: Seq, leaf: Option<Hash>) {
+        self.lost_leaves.extend(leaf.map(|leaf| (seq, leaf)));
         match (&mut self.leaves, leaf) {
-            (Some(leaves), Some(leaf)) => leaves.push(*leaf),
+            (Some(leaves), Some(leaf)) => leaves.push(leaf),
             _ => self.leaves = None,
         }
         add_range(&mut self.missing, (seq, seq));
@@ -217,9 +309,33 @@ impl<'a> Output<'a> {
         if records.is_empty() {
             return Ok(());
         }
-        let segment = ArchiveSegment { log_id: self.log_id, records, checkpoint: None };
-        let place = ArchivePlace::Folder(self.folder.to_owned());
-        segment.write(&place).map_err(io::Error::other)
+        let needs = Some(MANIFEST.to_owned());
+        let segment = ArchiveSegment { log_id: self.log_id, records, checkpoint: None, needs };
+        segment.write(&self.place()).map_err(io::Error::other)
+    }
+
+    fn place(&self) -> ArchivePlace {
+        ArchivePlace::Folder(self.folder.to_owned())
+    }
+
+    /// Writes the rest: the leaves of missing records, the public files, and last the list of all.
+    fn finish(
+        &mut self,
+        public: &PublicFiles,
+        newest: Option<Acknowledgement>,
+    ) -> Result<(), PlaceError> {
+        let place = self.place();
+        let failed =
+            |error: io::Error| PlaceError { at: place.to_string(), what: error.to_string() };
+        self.write().map_err(failed)?;
+        for (name, lines) in lost_leaves::encode(&self.lost_leaves, &[]).map_err(failed)? {
+            place.create(&name, &lines)?;
+        }
+        public.write(self.folder, Seq::MAX)?;
+        let (log_id, recovered) = (self.log_id, self.recovered);
+        let files = checksums(&place)?;
+        let list = Manifest::of_salvage(log_id, newest, recovered, &self.missing, files);
+        place.create(MANIFEST, &list.text().map_err(failed)?).map(drop)
     }
 
     /// Compares all that was found with the newest acknowledgement.
@@ -238,29 +354,43 @@ impl<'a> Output<'a> {
 
 /// A salvage in progress.
 struct Salvage<'a> {
-    stopped: &'a StoppedFolder,
+    remains: &'a Remains,
     copies: Vec<OtherCopy>,
     leaves: Leaves,
     /// The leaves of records without which the log was once restored.
-    gaps: BTreeMap<Seq, Hash>,
+    gaps: LostLeaves,
     /// The record that comes next.
     next: Seq,
     output: Output<'a>,
 }
 
 impl<'a> Salvage<'a> {
-    fn begin(stopped: &'a StoppedFolder, copies: Vec<OtherCopy>, out: &'a Path) -> Salvage<'a> {
-        let output = Output::new(out, stopped.store.log_id());
-        let leaves = Leaves::of(stopped);
-        Salvage { stopped, copies, leaves, gaps: BTreeMap::new(), next: 1, output }
+    fn begin(remains: &'a Remains, copies: Vec<OtherCopy>, output: Output<'a>) -> Salvage<'a> {
+        let (leaves, gaps) = (Leaves::of(remains), LostLeaves::new());
+        Salvage { remains, copies, leaves, gaps, next: 1, output }
     }
 
-    /// Writes every record that is found, in order.
-    fn run(mut self, progress: &dyn Fn(Seq)) -> io::Result<Salvaged> {
-        let store = &self.stopped.store;
-        for first in store.firsts() {
-            self.gaps.extend((first..).zip(store.lost_leaves(first).unwrap_or_default()));
-            for SalvagedRecord { record, needs_leaf } in store.salvaged(first) {
+    /// Writes every record that is found, in order, and all else that belongs to them.
+    fn run(
+        mut self,
+        public: &PublicFiles,
+        progress: &dyn Fn(Seq),
+    ) -> Result<Salvaged, SalvageError> {
+        let path = self.output.folder.to_owned();
+        let written = self.write_records(progress);
+        written.map_err(|error| SalvageError::Io { path, error })?;
+        let newest = self.remains.slots.newest;
+        self.output.finish(public, newest)?;
+        Ok(self.output.judge(newest))
+    }
+
+    fn write_records(&mut self, progress: &dyn Fn(Seq)) -> io::Result<()> {
+        let store = self.remains.store.as_ref();
+        let blocks =
+            store.into_iter().flat_map(|store| store.firsts().map(|first| store.salvaged(first)));
+        for block in blocks {
+            self.gaps.extend(block.lost_leaves);
+            for SalvagedRecord { record, needs_leaf } in block.records {
                 let record = ArchivedRecord::from(&record);
                 if record.seq >= self.next && self.leaves.allow(&record, needs_leaf) {
                     self.fill_up_to(record.seq - 1)?;
@@ -270,14 +400,10 @@ impl<'a> Salvage<'a> {
             }
             progress(self.next - 1);
         }
-        let newest = self.stopped.slots.newest;
         let of_copies = self.copies.iter().map(OtherCopy::last).max();
-        let of_copies = of_copies.filter(|_| newest.is_none()).unwrap_or(0);
-        self.fill_up_to(self.stopped.known_size()?.max(of_copies))?;
-        self.output.write()?;
-        let Output { folder, log_id, recovered, missing, lost_leaves, .. } = &self.output;
-        Manifest::new(*log_id, newest, *recovered, missing).write(folder, lost_leaves)?;
-        Ok(self.output.judge(newest))
+        let of_copies = of_copies.filter(|_| self.remains.slots.newest.is_none()).unwrap_or(0);
+        let lost = self.gaps.last_key_value().map_or(0, |(last, _)| *last);
+        self.fill_up_to(self.remains.known_size()?.max(of_copies).max(lost))
     }
 
     /// Takes the records up to `last` from the other copies.
@@ -288,17 +414,22 @@ impl<'a> Salvage<'a> {
             let mut found = self.copies.iter_mut().filter_map(|copy| copy.record(log_id, seq));
             match found.find(|record| leaves.allow(record, false)) {
                 Some(record) => self.output.put(record)?,
-                None => {
-                    let gap = self.gaps.get(&seq);
-                    self.output.miss(seq, leaves.vouched(seq).or(gap));
-                    if gap.is_some() {
-                        add_range(&mut self.output.lost, (seq, seq));
-                    }
-                }
+                None => self.miss(seq),
             }
             self.next += 1;
         }
         Ok(())
+    }
+
+    /// Notes a record that is nowhere, with its leaf where that is known.
+    fn miss(&mut self, seq: Seq) {
+        let gap = self.gaps.get(&seq).copied();
+        let of_copies = || self.copies.iter().find_map(|copy| copy.lost_leaf(seq));
+        let leaf = self.leaves.vouched(seq).copied().or(gap).or_else(of_copies);
+        self.output.miss(seq, leaf);
+        if gap.is_some() {
+            add_range(&mut self.output.lost, (seq, seq));
+        }
     }
 }
 
@@ -307,22 +438,32 @@ impl<'a> Salvage<'a> {
 /// `folder`. `progress` gets the last seq seen, from time to time.
 ///
 /// # Errors
-/// If the folder is in use or nothing is left of its store, or if a file cannot be written. Then
-/// there is no folder `out`.
+/// If the folder is in use or never held a log, if a copy is one of another log, or if a file cannot
+/// be written. Then there is no folder `out`.
 pub fn salvage(
     folder: &Path,
-    from: &[PathBuf],
+    from: &[ArchivePlace],
     out: &Path,
     progress: &dyn Fn(Seq),
 ) -> Result<Salvaged, SalvageError> {
     refuse_place(folder, out)?;
-    let stopped = StoppedFolder::open(folder)?;
-    let copies = from.iter().map(|path| OtherCopy::open(path)).collect::<Result<Vec<_>, _>>()?;
+    let remains = if folder.is_dir() { Remains::of(folder)? } else { None };
+    let remains = remains.ok_or_else(|| SalvageError::NotAFolder(folder.to_owned()))?;
+    let mut log_id = remains.log_id();
+    let mut copies = Vec::new();
+    for place in from {
+        copies.push(OtherCopy::open(place, &mut log_id)?);
+    }
+    let log_id = log_id.ok_or_else(|| SalvageError::Nameless(folder.to_owned()))?;
+    let mut public = PublicFiles::default();
+    let own = ArchivePlace::Folder(folder.to_owned());
+    for place in [own].into_iter().chain(copies.iter().map(OtherCopy::place)) {
+        public.add(PublicFiles::read(&place)?, log_id);
+    }
     let io_error = |error| SalvageError::Io { path: out.to_owned(), error };
     let unfinished = UnfinishedFolder::make(out).map_err(io_error)?;
-    let salvaged =
-        Salvage::begin(&stopped, copies, unfinished.path()).run(progress).map_err(io_error)?;
-    copy_public_files(&ArchivePlace::Folder(folder.to_owned()), unfinished.path())?;
+    let output = Output::new(unfinished.path(), log_id);
+    let salvaged = Salvage::begin(&remains, copies, output).run(&public, progress)?;
     unfinished.finish().map_err(io_error)?;
     Ok(salvaged)
 }
@@ -338,23 +479,5 @@ fn refuse_place(folder: &Path, out: &Path) -> Result<(), SalvageError> {
     match folder.canonicalize() {
         Ok(folder) if around.starts_with(&folder) => Err(SalvageError::Inside(out.to_owned())),
         _ => Ok(()),
-    }
-}
-
-/// Copies the public key and the hand-overs of former keys.
-pub(super) fn copy_public_files(from: &ArchivePlace, to: &Path) -> Result<(), PlaceError> {
-    let to = ArchivePlace::Folder(to.to_owned());
-    // Something else may be in its place.
-    if from.files()?.iter().any(|name| name == PUBLIC_KEY) {
-        copy_file(from, &to, PUBLIC_KEY)?;
-    }
-    let (from, to) = (from.within(HANDOVERS), to.within(HANDOVERS));
-    from.files()?.iter().try_for_each(|name| copy_file(&from, &to, name))
-}
-
-fn copy_file(from: &ArchivePlace, to: &ArchivePlace, name: &str) -> Result<(), PlaceError> {
-    match from.read(name)? {
-        Some(bytes) => to.create(name, &bytes).map(drop),
-        None => Ok(()),
     }
 }

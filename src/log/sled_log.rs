@@ -28,6 +28,7 @@ use super::acknowledgement::{Acknowledgement, AcknowledgementFile};
 use super::block::{self, Block, Draft, FORMAT};
 use super::dedupe::{Dedupe, JudgedBatch, PendingEvent, find_among, judge_batch};
 use super::disk::DiskFault;
+use super::lost_leaves::LostLeaves;
 use super::merkle::{self, Edge, Hash};
 use super::recovery::Recovered;
 use super::store::{Blocks, Store};
@@ -274,6 +275,10 @@ impl History for SledLog {
         }
         drop(edge);
         merkle::root(&self.nodes(), size)
+    }
+
+    fn lost_leaves(&self) -> Result<LostLeaves, ReadError> {
+        self.store.lost_leaves(&self.lost)
     }
 }
 

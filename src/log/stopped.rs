@@ -1,7 +1,7 @@
 //! A data folder whose server is stopped, read without changing anything in it: without sled, and
 //! on a read-only disk as well.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,13 +15,16 @@ use super::audit::{self, Audit, Finding, LogPart};
 use super::block::FORMAT;
 use super::dedupe::{Dedupe, find_among};
 use super::entries::odd_entries;
+use super::lost_leaves::{self, LostLeaves};
 use super::merkle;
 use super::open::OpenError;
-use super::raw::{Known, RawStore};
+use super::raw::{Known, RawStore, lock_for_reading};
 use super::recovery::{self, Recovered};
 use super::store::{Blocks, Store, StoreError, conf_is_damaged};
 use super::tiles::{Rows, Tiles};
-use super::{AppendError, History, Identity, Log, Outcome, ReadError, Record, check_in_tree};
+use super::{
+    AppendError, History, Identity, Log, LogId, Outcome, ReadError, Record, check_in_tree,
+};
 use crate::verify::{Keyring, Verified};
 
 /// A data folder that is open for reading. No server can start on it meanwhile.
@@ -69,11 +72,6 @@ impl StoppedFolder {
         let tiles = Tiles::open_read_only(&folder.join("tree"))?;
         let store = open(folder, known(&slots, tiles.as_ref())?)?;
         Ok(StoppedFolder { store, slots, tiles, folder: folder.to_owned() })
-    }
-
-    /// Returns the number of records that were on the disk, as the other files say.
-    pub(super) fn known_size(&self) -> io::Result<Seq> {
-        Ok(known(&self.slots, self.tiles.as_ref())?.size)
     }
 
     /// Checks every record: see [`recovery::recover`].
@@ -148,6 +146,51 @@ impl StoppedFolder {
     }
 }
 
+/// What is left of a damaged data folder, whose store may be gone.
+pub(super) struct Remains {
+    pub(super) store: Option<RawStore>,
+    pub(super) slots: Slots,
+    pub(super) tiles: Option<Tiles>,
+    /// Holds the folder's lock, if it has one.
+    _lock: Option<File>,
+}
+
+impl Remains {
+    /// Reads the whole file of the store once, if there is one. Returns `None` if the folder never
+    /// held a log.
+    pub(super) fn of(folder: &Path) -> Result<Option<Remains>, OpenError> {
+        Remains::in_store(folder).map_err(|error| OpenError::of(error, folder))
+    }
+
+    fn in_store(folder: &Path) -> Result<Option<Remains>, StoreError> {
+        if was_never_used(folder)? && !fs::exists(folder.join("store"))? {
+            return Ok(None);
+        }
+        let lock = lock_for_reading(folder)?;
+        let slots = Slots::read(&folder.join("checkpoint"))?;
+        let tiles = Tiles::open_read_only(&folder.join("tree"))?;
+        let store = match RawStore::open_locked(folder, known(&slots, tiles.as_ref())?) {
+            Ok(store) => Some(store),
+            // Its file is missing, or has nothing of a log.
+            Err(StoreError::Unnamed) => None,
+            Err(StoreError::Io(error)) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        Ok(Some(Remains { store, slots, tiles, _lock: lock }))
+    }
+
+    /// Returns the name of the log, if anything still says it.
+    pub(super) fn log_id(&self) -> Option<LogId> {
+        let of_slots = || self.slots.newest.map(|newest| newest.log_id);
+        self.store.as_ref().map(|store| store.log_id()).or_else(of_slots)
+    }
+
+    /// Returns the number of records that were on the disk, as the other files say.
+    pub(super) fn known_size(&self) -> io::Result<Seq> {
+        Ok(known(&self.slots, self.tiles.as_ref())?.size)
+    }
+}
+
 /// Returns what the other files of a data folder say about its store. Tiles are written after the
 /// records that they cover are on the disk, but only an acknowledgement is certain.
 fn known(slots: &Slots, tiles: Option<&Tiles>) -> io::Result<Known> {
@@ -198,6 +241,10 @@ impl History for StoppedLog {
     fn root(&self, size: Seq) -> Result<[u8; 32], ReadError> {
         check_in_tree(0, size, self.head())?;
         merkle::root(&self.rows, size)
+    }
+
+    fn lost_leaves(&self) -> Result<LostLeaves, ReadError> {
+        Ok(lost_leaves::among(&self.lost, self.rows.leaves()))
     }
 }
 

@@ -30,6 +30,7 @@ use rustix::io::Errno;
 use super::block::{self, Block, FORMAT, Frame, VALUE_BYTES_MAX};
 use super::dedupe::Candidate;
 use super::disk::{DiskFault, WRITTEN_FOR_EACH_BYTE};
+use super::lost_leaves::LostLeaves;
 use super::raw::{self, SEGMENT_BYTES};
 use super::{LogId, ReadError, Record};
 use crate::files;
@@ -385,6 +386,23 @@ pub(super) trait Blocks: Sync {
             false => read(block).map(Some),
         })?;
         found.ok_or(ReadError::Lost { seq })
+    }
+
+    /// Reads the leaves of lost records, which are given as pairs of the first and the last.
+    fn lost_leaves(&self, lost: &[(Seq, Seq)]) -> Result<LostLeaves, ReadError> {
+        let mut leaves = LostLeaves::new();
+        for (first, last) in lost {
+            let mut next = *first;
+            while next <= *last {
+                let (start, found) = self.with_any_block(next, |block| {
+                    let found = block.lost_leaves()?.ok_or("its leaf is missing")?;
+                    Ok((block.first_seq(), found))
+                })?;
+                leaves.extend((start..).zip(found));
+                next = leaves.last_key_value().map_or(next, |(last, _)| *last) + 1;
+            }
+        }
+        Ok(leaves)
     }
 
     /// Reads from the bytes of the block that begins with `first` and should hold `seq`.

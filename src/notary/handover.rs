@@ -126,9 +126,9 @@ pub(super) fn inspect(
     Ok((faults, right))
 }
 
-/// Returns the size that the name of a checkpoint says.
-fn size_of(path: &Path) -> Option<Seq> {
-    path.file_stem()?.to_str()?.parse().ok()
+/// Returns the size that the name of a checkpoint says; `None` for any other name.
+pub(crate) fn size_of(path: &Path) -> Option<Seq> {
+    path.file_stem().filter(|_| is_checkpoint(path))?.to_str()?.parse().ok()
 }
 
 fn read(path: &Path, origin: &str, history: &KeyHistory) -> Result<(Seq, String), String> {

@@ -15,6 +15,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use bundle::{Bundle, BundleError, OlderCheckpoint, Proven, Receipt, ReceiptError};
+pub(crate) use handover::size_of as handover_size;
 pub use handover::{KeyEvent, KeyHistory};
 pub use key::KeyError;
 use key::PrivateKey;
@@ -33,13 +34,25 @@ pub fn origin(log_id: [u8; 16]) -> String {
     format!("rollcall/{}", uuid::Uuid::from_bytes(log_id).hyphenated())
 }
 
+/// Returns the checkpoint of a note whose signatures are not verified; `None` if it is not one.
+pub(crate) fn claims(note: &[u8]) -> Option<Checkpoint> {
+    Note::parse(note).ok().map(|note| note.claims().clone())
+}
+
 /// Returns whether a note is a checkpoint of the first `size` records of a log, with the tree hash
 /// `root`. Its signatures are not verified.
 pub(crate) fn is_claimed(note: &str, log_id: [u8; 16], size: Seq, root: [u8; 32]) -> bool {
-    Note::parse(note.as_bytes()).is_ok_and(|note| {
-        let claims = note.claims();
-        claims.origin == origin(log_id) && claims.size == size && claims.root == root
-    })
+    claims(note.as_bytes()) == Some(Checkpoint { origin: origin(log_id), size, root })
+}
+
+/// Returns what is wrong with the content of a file `checkpoint-key.pub` of a log.
+pub(crate) fn public_key_fault(content: &[u8], log_id: [u8; 16]) -> Option<String> {
+    let text = String::from_utf8_lossy(content);
+    match Verifier::parse(text.trim_end()) {
+        Ok(key) if key.name() == origin(log_id) => None,
+        Ok(key) => Some(format!("it is a key of `{}`", key.name())),
+        Err(error) => Some(error.to_string()),
+    }
 }
 
 /// The paths of the key's files.

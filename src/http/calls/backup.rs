@@ -17,7 +17,7 @@ const MEDIA_TYPE: &str = "application/x-tar";
 
 const BACKUP_RECORDS: AnswerHeader = AnswerHeader {
     name: "Rollcall-Backup-Records",
-    about: "The number of records in the backup.",
+    about: "The number of records in the backup, lost ones included.",
     pattern: "^[0-9]+$",
 };
 

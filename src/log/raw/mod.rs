@@ -60,6 +60,14 @@ pub(super) struct RawStore {
     _lock: Option<File>,
 }
 
+/// What is left of a block of a damaged store.
+pub(super) struct SalvagedBlock {
+    /// Its records in order; several of one seq if it is uncertain which one was written.
+    pub(super) records: Vec<SalvagedRecord>,
+    /// The leaves of its records, if those are lost.
+    pub(super) lost_leaves: Vec<(Seq, Hash)>,
+}
+
 /// A record of a damaged store.
 pub(super) struct SalvagedRecord {
     pub(super) record: Record,
@@ -202,25 +210,27 @@ impl RawStore {
 
     /// Reads what is left of the block that begins with `first`: every record whose own bytes are
     /// whole, from whatever place of the block, in order.
-    pub(super) fn salvaged(&self, first: Seq) -> Vec<SalvagedRecord> {
+    pub(super) fn salvaged(&self, first: Seq) -> SalvagedBlock {
         let places = self.places(first);
         let is_certain = places.iter().all(|place| place.found >= Found::AfterDamage);
-        let mut records = BTreeMap::new();
+        let needs_leaf = places.iter().any(|place| place.found <= Found::ByItself);
+        let mut records: BTreeMap<Seq, Vec<SalvagedRecord>> = BTreeMap::new();
+        let mut lost_leaves = Vec::new();
         for attempt in 0..if is_certain { 1 } else { TRIES_MAX } {
             let Ok(bytes) = self.put_together(first, places, attempt) else { continue };
             let Ok(block) = self.parse(&bytes, first) else { continue };
-            let needs_leaf = places.iter().any(|place| place.found <= Found::ByItself);
             for record in block.salvage().unwrap_or_default().into_iter().flatten() {
-                records.entry(record.seq).or_insert(SalvagedRecord { record, needs_leaf });
+                let known = records.entry(record.seq).or_default();
+                if known.iter().all(|other| other.record != record) {
+                    known.push(SalvagedRecord { record, needs_leaf });
+                }
+            }
+            // What may be part of a body says of no record that it is lost.
+            if let (false, Ok(Some(leaves))) = (needs_leaf, block.lost_leaves()) {
+                lost_leaves = (first..).zip(leaves).collect();
             }
         }
-        records.into_values().collect()
-    }
-
-    /// Returns the leaves of the block that begins with `first`, if its records are lost.
-    pub(super) fn lost_leaves(&self, first: Seq) -> Option<Vec<Hash>> {
-        let bytes = self.block(first).ok()?;
-        self.parse(&bytes, first).ok()?.lost_leaves().ok()?
+        SalvagedBlock { records: records.into_values().flatten().collect(), lost_leaves }
     }
 
     /// Returns true if the last process that wrote to it closed it in order.
@@ -350,7 +360,7 @@ impl Blocks for RawStore {
 
 /// Takes the data folder's lock together with other readers, without writing to it. A folder
 /// without one is a copy, or no process has ever opened it.
-fn lock_for_reading(folder: &Path) -> Result<Option<File>, StoreError> {
+pub(super) fn lock_for_reading(folder: &Path) -> Result<Option<File>, StoreError> {
     let lock = match files::open(&folder.join("lock")) {
         Ok(lock) => lock,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

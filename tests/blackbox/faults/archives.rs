@@ -51,7 +51,7 @@ fn archive_of(server: &Server) -> Value {
 }
 
 /// Waits until the archive has every record.
-fn archived(server: &Server, seq: u64) -> Value {
+pub fn archived(server: &Server, seq: u64) -> Value {
     wait_for("the archive has every record", || {
         let archive = archive_of(server);
         (archive["seq"] == seq && archive["last_error"].is_null()).then_some(archive)
@@ -93,7 +93,7 @@ pub fn root(server: &Server, size: u64) -> String {
 }
 
 /// The only log's part of an archive.
-fn part(archive: &Path) -> PathBuf {
+pub fn part(archive: &Path) -> PathBuf {
     let parts: Vec<PathBuf> =
         fs::read_dir(archive).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert_eq!(parts.len(), 1, "{parts:?}");
@@ -429,6 +429,15 @@ fn an_archive_in_a_bucket_lives_through_a_server_that_fails() {
     command.envs(environment).args(["restore", "--json", "--from", "s3://backups/rollcall"]);
     let (code, restored, told) = said(&command.arg("--data").arg(&new).output().unwrap());
     assert_eq!((code, restored), (0, json!({ "seq": 10, "root": whole })), "{told}");
+    // Salvage takes from it all that a folder lacks.
+    let [lacking, out] = ["lacking", "out"].map(|name| around.path().join(name));
+    copy(&data, &lacking);
+    fs::remove_dir_all(lacking.join("store")).unwrap();
+    let mut command = Command::new(binary());
+    command.envs(environment).args(["salvage", "--json", "--from", "s3://backups/rollcall"]);
+    command.arg("--data").arg(&lacking).arg("--out").arg(&out);
+    let (code, salvaged, told) = said(&command.output().unwrap());
+    assert_eq!((code, &salvaged["recovered"]), (0, &json!(10)), "{told}");
     // A bucket that does not answer keeps a new log from being begun, and no old one from going on.
     bucket.fail(Fault::Error);
     let mut command = Command::new(binary());

@@ -1,21 +1,28 @@
 //! Backups of a running server, and what is restored of them.
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 
-use crate::faults::archives::{deliver, event, restore, root, run, said, text, write_until};
+use crate::faults::archives::{
+    deliver, event, restore, root, run, said, text, wait_for, write_until,
+};
+use crate::faults::damage::contents;
+use crate::faults::kills::copy;
 use crate::kit::keyed::{Keyed, entry};
 use crate::kit::scale::scale;
 use crate::kit::server::{API_KEY, Server, binary};
 
 const PATH: &str = "/rollcall/v1/backup";
 
-fn backup(server: &Server, out: &str, json: bool) -> Output {
+pub fn backup(server: &Server, out: &str, json: bool) -> Output {
     let mut command = Command::new(binary());
     command.args(["backup", "--out", out]).env("ROLLCALL_URL", &server.url);
     command.args(json.then_some("--json")).env("ROLLCALL_API_KEY", API_KEY);
@@ -106,6 +113,88 @@ fn a_backup_goes_to_a_new_folder_only_or_to_standard_output() {
     let (code, _, told) = restore(text(&at("copy")), &at("lacking"));
     assert!(matches!(code, 1 | 2) && told.contains("copy") && !at("lacking").exists(), "{told}");
     assert_eq!(fs::read_dir(around.path()).unwrap().count(), 5, "nothing is left over");
+}
+
+#[test]
+fn a_backup_that_was_copied_only_in_part_or_is_damaged_is_refused_and_the_file_named() {
+    let around = tempfile::tempdir().unwrap();
+    let at = |name: &str| around.path().join(name);
+    let server = Server::start(&at("data"));
+    deliver(&server, 0..5);
+    let change = server.act("post", "/rollcall/v1/log/key", Some(&json!({})));
+    assert_eq!(change.status, 200);
+    let whole = json!({ "seq": 6, "root": root(&server, 6) });
+    assert_eq!(said(&backup(&server, text(&at("copy")), false)).0, 0);
+    assert_eq!(server.stop(), 0);
+    let files = contents(&at("copy")).into_iter().filter(|(_, hash)| hash != "a folder");
+    let files: Vec<String> = files.map(|(name, _)| name).collect();
+    let segment = "00000000000000000001-00000000000000000006.ndjson.zst";
+    let handover = "checkpoint-key.handovers/00000000000000000006.checkpoint";
+    assert_eq!(files, [segment, "backup.json", handover, "checkpoint-key.pub"]);
+    for name in &files {
+        copy(&at("copy"), &at("part"));
+        let path = at("part").join(name);
+        let mut bytes = fs::read(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        let (code, _, told) = restore(text(&at("part")), &at("new"));
+        assert!(matches!(code, 1 | 2) && !at("new").exists(), "{name} is missing: {code} {told}");
+        // Without its only segment it is no backup.
+        assert!(told.contains(name) || name == segment, "{name} is missing: {told}");
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(&path, bytes).unwrap();
+        let (code, _, told) = restore(text(&at("part")), &at("new"));
+        assert!(code == 2 && !at("new").exists(), "{name} is damaged: {code} {told}");
+        // A damaged list may name another file.
+        let named = if name == "backup.json" { "part/" } else { name };
+        assert!(told.contains(named), "{name} is damaged: {told}");
+        fs::remove_dir_all(at("part")).unwrap();
+    }
+    let (code, restored, told) = restore(text(&at("copy")), &at("new"));
+    assert_eq!((code, restored), (0, whole), "{told}");
+}
+
+/// Asks for a backup and reads no more than the first line of the answer.
+fn begin_backup(server: &Server) -> (TcpStream, String) {
+    let mut stream = TcpStream::connect(server.url.strip_prefix("http://").unwrap()).unwrap();
+    let head = format!(
+        "POST {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {API_KEY}\r\n\
+         Content-Length: 0\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    let (mut line, mut byte) = (String::new(), [0]);
+    while !line.ends_with("\r\n") {
+        stream.read_exact(&mut byte).unwrap();
+        line.push(char::from(byte[0]));
+    }
+    (stream, line)
+}
+
+#[test]
+fn two_backups_are_made_at_once_and_a_third_gets_429_until_one_has_ended() {
+    let around = tempfile::tempdir().unwrap();
+    let server = Server::start(&around.path().join("data"));
+    // More than the kernel keeps of an answer that is not read, and not compressible.
+    let mut numbers = SmallRng::seed_from_u64(7);
+    for n in 0..20 {
+        let mut name = vec![0; 900_000];
+        numbers.fill(&mut name[..]);
+        server.deliver(&event(n, &hex::encode(name)));
+    }
+    let [(one, first), (_other, second)] = [begin_backup(&server), begin_backup(&server)];
+    for line in [first, second] {
+        assert!(line.starts_with("HTTP/1.1 200 "), "{line}");
+    }
+    let refused = server.act("post", PATH, None);
+    assert_eq!((refused.status, refused.code().as_str()), (429, "too_many_requests"));
+    let (code, _, told) = said(&backup(&server, text(&around.path().join("third")), true));
+    assert!(code == 1 && told.contains("ask again in"), "{code} {told}");
+    assert!(!around.path().join("third").exists(), "{told}");
+    drop(one);
+    wait_for("a turn is free", || {
+        let (_stream, line) = begin_backup(&server);
+        line.starts_with("HTTP/1.1 200 ").then_some(())
+    });
 }
 
 #[test]

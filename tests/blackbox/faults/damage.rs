@@ -14,6 +14,7 @@ use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::faults::archives::deliver;
 use crate::faults::full_disk::wait_until;
 use crate::faults::kills::copy;
 use crate::kit::exposition::Scrape;
@@ -316,6 +317,127 @@ fn what_is_salvaged_with_a_copy_is_restored_to_a_log_with_the_same_root_and_answ
     let found = run(&["verify", "--json"], &restored);
     let records = json_of(&found)["records"].clone();
     assert_eq!((found.status.code(), records), (Some(0), json!(164)));
+}
+
+/// Salvages `data` into the new folder `out`. Returns the exit code, what it prints and what it says.
+fn salvage_said(data: &Path, from: &[&Path], out: &Path) -> (i32, Value, String) {
+    let mut arguments = vec!["salvage", "--json", "--out", out.to_str().unwrap()];
+    from.iter().for_each(|from| arguments.extend(["--from", from.to_str().unwrap()]));
+    let output = run(&arguments, data);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code().unwrap(), json_of(&output), said)
+}
+
+fn remove(path: &Path) {
+    match path.is_dir() {
+        true => fs::remove_dir_all(path).unwrap(),
+        false => fs::remove_file(path).unwrap(),
+    }
+}
+
+#[test]
+fn whatever_is_missing_of_a_folder_is_filled_from_copies_of_the_same_log() {
+    let around = tempfile::tempdir().unwrap();
+    let at = |name: &str| around.path().join(name);
+    let server = Server::start(&at("data"));
+    deliver(&server, 0..5);
+    assert_eq!(server.stop(), 0);
+    copy(&at("data"), &at("copy"));
+    let verified = json_of(&run(&["verify", "--json"], &at("copy")));
+    let (root, log_id) = (verified["tree"]["root"].clone(), verified["log_id"].clone());
+    let tree = ["tree", "checkpoint-key.pub"];
+    for (removed, acknowledged, root_alone) in [
+        (&["store/db"][..], json!(5), root.clone()),
+        (&["store"], json!(5), root.clone()),
+        // Nothing vouches for a leaf any more.
+        (&["store", tree[0], tree[1]], json!(5), Value::Null),
+        (&["store/db", "checkpoint", tree[0], tree[1]], Value::Null, Value::Null),
+    ] {
+        copy(&at("copy"), &at("lacking"));
+        removed.iter().for_each(|name| remove(&at("lacking").join(name)));
+        let before = contents(&at("lacking"));
+        let (code, printed, said) = salvage_said(&at("lacking"), &[], &at("alone"));
+        if acknowledged.is_null() {
+            assert!(code == 2 && said.contains("not even its name"), "{removed:?}: {code} {said}");
+            assert!(!at("alone").exists());
+        } else {
+            let expected = json!({
+                "acknowledged": 5, "recovered": 0, "missing": [[1, 5]], "lost": [],
+                "root": root_alone,
+            });
+            assert_eq!((code, &printed), (2, &expected), "{removed:?}: {said}");
+            remove(&at("alone"));
+        }
+        let (code, printed, said) = salvage_said(&at("lacking"), &[&at("copy")], &at("out"));
+        let expected = json!({
+            "acknowledged": acknowledged, "recovered": 5, "missing": [], "lost": [], "root": root,
+        });
+        assert_eq!((code, &printed), (0, &expected), "{removed:?}: {said}");
+        assert!(contents(&at("lacking")) == before, "{removed:?}");
+        let (code, printed, said) = restore(&at("out"), &at("new"));
+        assert_eq!((code, &printed), (0, &json!({ "seq": 5, "root": root })), "{said}");
+        assert!(at("new").join("checkpoint-key.pub").exists(), "{removed:?}");
+        for name in ["lacking", "out", "new"] {
+            remove(&at(name));
+        }
+    }
+    // A wrong path, and a folder that never held a log, are mistakes of the caller.
+    fs::create_dir(at("empty")).unwrap();
+    for name in ["nowhere", "empty"] {
+        let (code, _, said) = salvage_said(&at(name), &[&at("copy")], &at("out"));
+        assert!(code == 1 && said.contains("is not a Rollcall data folder"), "{code} {said}");
+    }
+    // So is a copy of another log, in each of its forms. Both are named.
+    let server = Server::start(&at("other"));
+    deliver(&server, 0..2);
+    assert_eq!(server.stop(), 0);
+    let other_id = json_of(&run(&["verify", "--json"], &at("other")))["log_id"].clone();
+    let (code, _, said) = salvage_said(&at("other"), &[], &at("other-salvaged"));
+    assert_eq!(code, 0, "{said}");
+    for other in ["other", "other-salvaged"] {
+        let (code, _, said) = salvage_said(&at("data"), &[&at("copy"), &at(other)], &at("out"));
+        let names = |id: &Value| said.contains(id.as_str().unwrap());
+        assert!(code == 1 && names(&log_id) && names(&other_id), "{other}: {code} {said}");
+        assert!(!at("out").exists(), "{other}");
+    }
+}
+
+#[test]
+fn a_salvaged_folder_that_was_copied_only_in_part_is_refused_and_the_file_named() {
+    let around = tempfile::tempdir().unwrap();
+    let at = |name: &str| around.path().join(name);
+    let server = Server::start(&at("data"));
+    deliver(&server, 0..3);
+    assert_eq!(server.stop(), 0);
+    assert_eq!(salvage_into(&at("data"), &[], &at("out"))["missing"], json!([]));
+    for name in ["salvage.json", "checkpoint-key.pub"] {
+        let kept = fs::read(at("out").join(name)).unwrap();
+        fs::remove_file(at("out").join(name)).unwrap();
+        let (code, _, said) = restore(&at("out"), &at("new"));
+        assert!(code == 2 && said.contains(name) && !at("new").exists(), "{code} {said}");
+        fs::write(at("out").join(name), kept).unwrap();
+    }
+    let (code, printed, said) = restore(&at("out"), &at("new"));
+    assert_eq!((code, &printed["seq"]), (0, &json!(3)), "{said}");
+}
+
+#[test]
+fn a_refused_start_names_the_archive_if_there_is_one_and_no_copy_that_it_knows_nothing_of() {
+    let around = tempfile::tempdir().unwrap();
+    let [data, archive] = ["data", "archive"].map(|name| around.path().join(name));
+    let server = Server::start(&data);
+    deliver(&server, 0..3);
+    assert_eq!(server.stop(), 0);
+    fs::remove_dir_all(data.join("store")).unwrap();
+    fs::create_dir(&archive).unwrap();
+    let place = archive.to_str().unwrap();
+    let (code, said) = refusal(&data).unwrap();
+    assert!(code == 2 && said.contains("`rollcall salvage --data"), "{code} {said}");
+    assert!(!said.contains("restore") && !said.contains("backup"), "{said}");
+    let (code, said) = refused_start(&data, &["--archive", place]).unwrap();
+    let advice = format!("`rollcall restore --from {place} --data NEW`");
+    assert!(code == 2 && said.contains("`rollcall salvage --data"), "{code} {said}");
+    assert!(said.contains(&advice) && !said.contains("backup"), "{said}");
 }
 
 #[test]

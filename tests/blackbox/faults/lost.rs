@@ -4,10 +4,14 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use base64::prelude::*;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
+use crate::faults::archives::{self, archived, deliver, event, part, root, said, text};
+use crate::faults::backups::backup;
 use crate::faults::damage::{
     contents, damage, filled_with_all_kinds, json_of, run, salvage_into, written_end,
 };
@@ -132,6 +136,154 @@ fn a_log_that_is_restored_without_lost_records_keeps_its_root_and_proofs_and_goe
     assert_eq!((&outcome["missing"], &outcome["lost"]), (&cut.missing, &cut.missing));
     let outcome = salvage_into(&new, &[&whole], &complete);
     assert_eq!((&outcome["missing"], &outcome["recovered"]), (&json!([]), &json!(165)));
+    let (code, printed, said) = restore(&[], &complete, &cut.path("whole-again"));
+    let expected = json!({ "seq": 165, "root": outcome["root"] });
+    assert_eq!((code, printed), (Some(0), expected), "{said}");
+}
+
+/// The leaf of a record, computed as docs/format.md specifies it.
+fn leaf(server: &Server, seq: u64) -> String {
+    let entry = server.get(&format!("/rollcall/v1/log/entries/{seq}")).json();
+    let bytes = |name: &str| BASE64_STANDARD.decode(entry[name].as_str().unwrap()).unwrap();
+    let hash = |parts: &[&[u8]]| Sha256::digest(parts.concat());
+    let digest = hash(&[&bytes("salt"), &bytes("body")]);
+    hex::encode(hash(&[&[0], &bytes("receipt"), &digest]))
+}
+
+/// A log of six records that was archived in a segment for each, and that lost the third.
+struct WithoutThird {
+    around: tempfile::TempDir,
+    log_id: Value,
+}
+
+impl WithoutThird {
+    fn path(&self, name: &str) -> PathBuf {
+        self.around.path().join(name)
+    }
+
+    fn new() -> WithoutThird {
+        let around = tempfile::tempdir().unwrap();
+        let [before, archive, left, data] =
+            ["before", "archive", "left", "data"].map(|name| around.path().join(name));
+        fs::create_dir(&archive).unwrap();
+        let options = ["--archive", text(&archive), "--archive-records", "1"];
+        let server = Server::start_with(&before, &options);
+        for n in 0..6 {
+            deliver(&server, n..n + 1);
+            archived(&server, n + 1);
+        }
+        let (third, whole) = (leaf(&server, 3), root(&server, 6));
+        assert_eq!(server.stop(), 0);
+        copy(&part(&archive), &left);
+        fs::remove_file(left.join(format!("{0:020}-{0:020}.ndjson.zst", 3))).unwrap();
+        let (code, _, said) = archives::restore(text(&left), &data);
+        assert!(code == 2 && said.contains("record 3 is missing"), "{code} {said}");
+        let line = format!("{}\n", json!({ "seq": 3, "leaf": third }));
+        fs::write(left.join("lost-leaves.ndjson"), line).unwrap();
+        // Now it is an archive of a log that was without that record.
+        let (code, printed, said) = archives::restore(text(&left), &data);
+        assert_eq!((code, printed), (0, without_third(6, &whole)), "{said}");
+        let log_id = json_of(&run(&["verify", "--json"], &data))["log_id"].clone();
+        fs::copy(before.join("checkpoint-key"), data.join("checkpoint-key")).unwrap();
+        WithoutThird { around, log_id }
+    }
+
+    /// Restores into a new folder, and checks that it is the log, with what is lost of it.
+    fn restores(&self, from: &str, expected: &Value, lost: &Value) -> PathBuf {
+        let new = self.path(&format!("{from}-restored"));
+        let (code, printed, said) = archives::restore(text(&self.path(from)), &new);
+        assert_eq!((code, &printed), (0, expected), "{from}: {said}");
+        let verified = run(&["verify", "--json"], &new);
+        let found = json_of(&verified);
+        assert_eq!(verified.status.code(), Some(0), "{from}: {found}");
+        assert_eq!((&found["lost"], &found["log_id"]), (lost, &self.log_id), "{from}");
+        fs::copy(self.path("data/checkpoint-key"), new.join("checkpoint-key")).unwrap();
+        new
+    }
+}
+
+/// What a restore without record 3 prints.
+fn without_third(seq: u64, root: &str) -> Value {
+    json!({ "seq": seq, "root": root, "lost": [[3, 3]], "new_log_id": null })
+}
+
+#[test]
+fn a_backup_and_a_new_archive_of_a_log_with_lost_records_keep_its_name_and_its_root() {
+    let log = WithoutThird::new();
+    fs::create_dir(log.path("second")).unwrap();
+    let second = log.path("second");
+    let options = ["--archive", text(&second), "--archive-records", "1"];
+    let server = Server::start_with(&log.path("data"), &options);
+    deliver(&server, 6..8);
+    archived(&server, 8);
+    let whole = root(&server, 8);
+    let (code, copied, told) = said(&backup(&server, text(&log.path("backup")), true));
+    let expected = json!({ "seq": 8, "root": whole, "lost": [[3, 3]] });
+    assert_eq!((code, copied), (0, expected), "{told}");
+    let output = backup(&server, "-", false);
+    fs::write(log.path("tar"), output.stdout).unwrap();
+    assert_eq!(server.stop(), 0);
+    let mut restored = PathBuf::new();
+    for from in ["backup", "tar", "second"] {
+        restored = log.restores(from, &without_third(8, &whole), &json!([[3, 3]]));
+    }
+    // The restored log goes on in the same archive, also where the archive has the record.
+    let server = Server::start_with(&restored, &options);
+    deliver(&server, 8..9);
+    archived(&server, 9);
+    let whole = root(&server, 9);
+    assert_eq!(server.stop(), 0);
+    fs::remove_dir_all(&restored).unwrap();
+    log.restores("second", &without_third(9, &whole), &json!([[3, 3]]));
+}
+
+#[test]
+fn an_event_that_came_again_while_its_record_was_lost_is_a_repeat_once_that_is_back() {
+    let log = WithoutThird::new();
+    let archive = log.path("archive");
+    let options = ["--archive", text(&archive), "--archive-records", "1"];
+    let server = Server::start_with(&log.path("data"), &options);
+    // The third event: its id was free.
+    assert_eq!(server.deliver(&event(2, "a name")), 7);
+    archived(&server, 7);
+    let whole = root(&server, 7);
+    assert_eq!(server.get("/rollcall/v1/stats").json()["quarantine"]["repeated"], 0);
+    assert_eq!(server.stop(), 0);
+    // The archive has both records, and so has what is salvaged with it.
+    let expected = json!({ "seq": 7, "root": whole });
+    let restored = log.restores("archive", &expected, &json!([]));
+    let data = log.path("data");
+    let alone = salvage_into(&data, &[], &log.path("alone"));
+    assert_eq!((&alone["missing"], &alone["recovered"]), (&json!([[3, 3]]), &json!(6)));
+    let salvaged = salvage_into(&data, &[&archive], &log.path("salvaged"));
+    let complete = json!({
+        "acknowledged": 7, "recovered": 7, "missing": [], "lost": [], "root": whole,
+    });
+    assert_eq!(salvaged, complete);
+    log.restores("salvaged", &expected, &json!([]));
+
+    // Both are there, and the first counts.
+    let server = Server::start_with(&restored, &options);
+    let listed = server.get("/rollcall/v1/quarantine").json()["data"].clone();
+    assert_eq!(listed.as_array().map(Vec::len), Some(1), "{listed}");
+    let found = [&listed[0]["seq"], &listed[0]["reason"], &listed[0]["event_id"]];
+    assert_eq!(found, [&json!(7), &json!("repeated"), &json!("event_2")]);
+    assert!(listed[0]["detail"].as_str().unwrap().contains("record 3"), "{listed}");
+    let events = server.get("/events?limit=100&events=dsync.user.created").ids();
+    let once: Vec<String> = (0..6).map(|n| format!("event_{n}")).collect();
+    assert_eq!(events, once, "in the order in which they were recorded");
+    assert_eq!(server.get("/directory_users/u2?known_at=3").status, 200);
+    assert_eq!(server.get("/directory_users/u2?known_at=2").status, 404);
+    for seq in [3, 7] {
+        assert_eq!(server.get(&format!("/rollcall/v1/log/entries/{seq}")).status, 200);
+    }
+    // Once more it is a duplicate of the first.
+    assert_eq!(server.deliver(&event(2, "a name")), 3);
+    deliver(&server, 6..7);
+    archived(&server, 8);
+    assert_eq!(server.stop(), 0);
+    let verified = run(&["verify", "--json"], &restored);
+    assert_eq!(verified.status.code(), Some(0), "{}", json_of(&verified));
 }
 
 #[test]
