@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use std::thread::available_parallelism;
 
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Semaphore;
 
 use super::answer::{Code, Problem};
 
@@ -19,15 +20,41 @@ const BODY_THREADS: usize = 2;
 /// that appends, come first.
 const NICENESS: i32 = 5;
 
-static QUESTIONS: LazyLock<Option<Runtime>> = LazyLock::new(|| {
+static QUESTIONS: LazyLock<Threads> = LazyLock::new(|| {
     let cores = available_parallelism().map_or(2, usize::from);
-    threads("question", (cores * QUESTIONS_PER_CORE).min(QUESTION_THREADS_MAX))
+    Threads::new("question", (cores * QUESTIONS_PER_CORE).min(QUESTION_THREADS_MAX))
 });
 
-static BODIES: LazyLock<Option<Runtime>> = LazyLock::new(|| threads("body", BODY_THREADS));
+static BODIES: LazyLock<Threads> = LazyLock::new(|| Threads::new("body", BODY_THREADS));
 
-/// Makes threads that only run what blocks.
-fn threads(name: &str, count: usize) -> Option<Runtime> {
+/// Threads that only run what blocks.
+struct Threads {
+    /// `None` if they could not be made.
+    runtime: Option<Runtime>,
+    /// One for each thread, held until the result is taken: results that nothing counts yet must
+    /// not pile up while those that take them are busy.
+    results: Semaphore,
+}
+
+impl Threads {
+    fn new(name: &str, count: usize) -> Threads {
+        Threads { runtime: runtime(name, count), results: Semaphore::new(count) }
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Code> {
+        let _result = self.results.acquire().await.map_err(|_| Code::Internal)?;
+        let running = match &self.runtime {
+            Some(runtime) => runtime.spawn_blocking(work),
+            None => tokio::task::spawn_blocking(work),
+        };
+        running.await.map_err(|_| Code::Internal)
+    }
+}
+
+fn runtime(name: &str, count: usize) -> Option<Runtime> {
     // Without a process the calling thread is meant. A refusal only costs the order.
     let come_second = || {
         let _ = rustix::process::setpriority_process(None, NICENESS);
@@ -41,17 +68,6 @@ fn threads(name: &str, count: usize) -> Option<Runtime> {
         .ok()
 }
 
-async fn run<T: Send + 'static>(
-    threads: &Option<Runtime>,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Code> {
-    let running = match threads {
-        Some(threads) => threads.spawn_blocking(work),
-        None => tokio::task::spawn_blocking(work),
-    };
-    running.await.map_err(|_| Code::Internal)
-}
-
 /// Runs the work of a question, which may block: it reads the log, or writes a large answer.
 ///
 /// # Errors
@@ -59,12 +75,12 @@ async fn run<T: Send + 'static>(
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Problem> {
-    Ok(run(&QUESTIONS, work).await?)
+    Ok(QUESTIONS.run(work).await?)
 }
 
 /// Begins the work of a question, which goes on if its result is not awaited.
 pub(crate) fn begin(work: impl FnOnce() + Send + 'static) {
-    match &*QUESTIONS {
+    match &QUESTIONS.runtime {
         Some(threads) => drop(threads.spawn_blocking(work)),
         None => drop(tokio::task::spawn_blocking(work)),
     }
@@ -77,5 +93,5 @@ pub(crate) fn begin(work: impl FnOnce() + Send + 'static) {
 pub(crate) async fn verifying<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Code> {
-    run(&BODIES, work).await
+    BODIES.run(work).await
 }
