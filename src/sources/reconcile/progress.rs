@@ -227,10 +227,15 @@ struct Differences {
 
 /// Differences in two files: their texts, and the place of each.
 struct Rest {
-    texts: File,
-    places: File,
-    bytes: u64,
-    count: usize,
+    texts: Appended,
+    places: Appended,
+}
+
+/// A file that only grows, and what waits in memory to be written to it.
+struct Appended {
+    file: File,
+    in_file: u64,
+    waiting: Vec<u8>,
 }
 
 impl Default for Progress {
@@ -415,29 +420,59 @@ const PLACE_BYTES: u64 = 8;
 
 impl Rest {
     fn new(folder: &Path) -> io::Result<Rest> {
-        let file = || tempfile::tempfile_in(folder);
-        Ok(Rest { texts: file()?, places: file()?, bytes: 0, count: 0 })
+        Ok(Rest { texts: Appended::new(folder)?, places: Appended::new(folder)? })
     }
 
     fn add(&mut self, text: &str) -> io::Result<()> {
-        self.texts.write_all_at(text.as_bytes(), self.bytes)?;
-        self.bytes += text.len() as u64;
-        self.places.write_all_at(&self.bytes.to_le_bytes(), self.count as u64 * PLACE_BYTES)?;
-        self.count += 1;
-        Ok(())
+        self.texts.add(text.as_bytes())?;
+        self.places.add(&self.texts.len().to_le_bytes())
     }
 
     fn end_of(&self, at: usize) -> io::Result<u64> {
         let mut place = [0; PLACE_BYTES as usize];
-        self.places.read_exact_at(&mut place, at as u64 * PLACE_BYTES)?;
+        self.places.read_exact(&mut place, at as u64 * PLACE_BYTES)?;
         Ok(u64::from_le_bytes(place))
     }
 
     fn get(&self, at: usize) -> io::Result<String> {
         let begin = at.checked_sub(1).map_or(Ok(0), |before| self.end_of(before))?;
         let mut text = vec![0; self.end_of(at)?.saturating_sub(begin) as usize];
-        self.texts.read_exact_at(&mut text, begin)?;
+        self.texts.read_exact(&mut text, begin)?;
         String::from_utf8(text).map_err(io::Error::other)
+    }
+}
+
+/// The bytes that are written to a file at once.
+const WAITING_BYTES_MAX: usize = 64 << 10;
+
+impl Appended {
+    fn new(folder: &Path) -> io::Result<Appended> {
+        Ok(Appended { file: tempfile::tempfile_in(folder)?, in_file: 0, waiting: Vec::new() })
+    }
+
+    fn len(&self) -> u64 {
+        self.in_file + self.waiting.len() as u64
+    }
+
+    fn add(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.waiting.extend_from_slice(bytes);
+        if self.waiting.len() >= WAITING_BYTES_MAX {
+            self.file.write_all_at(&self.waiting, self.in_file)?;
+            self.in_file = self.len();
+            self.waiting.clear();
+        }
+        Ok(())
+    }
+
+    /// Reads bytes that were added together.
+    fn read_exact(&self, bytes: &mut [u8], at: u64) -> io::Result<()> {
+        let Some(after) = at.checked_sub(self.in_file) else {
+            return self.file.read_exact_at(bytes, at);
+        };
+        let first = usize::try_from(after).unwrap_or(usize::MAX);
+        let waiting = self.waiting.get(first..).and_then(|rest| rest.get(..bytes.len()));
+        bytes.copy_from_slice(waiting.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
     }
 }
 
@@ -464,11 +499,12 @@ mod tests {
     fn differences_are_paged_in_their_order_whether_in_memory_or_in_a_file() {
         let folder = tempfile::tempdir().unwrap();
         let progress = Progress::default();
-        let count = DIFFERENCES_KEPT + 250;
+        // More than waits in memory, so that the files are read too.
+        let count = DIFFERENCES_KEPT + 2 * WAITING_BYTES_MAX / 150;
         for id in 0..count {
             progress.add(&difference(id), folder.path()).unwrap();
         }
-        for (first, limit) in [(0, 3), (DIFFERENCES_KEPT - 2, 5), (count - 2, 10), (count, 5)] {
+        for (first, limit) in [(0, 3), (DIFFERENCES_KEPT - 2, count), (count - 2, 10), (count, 5)] {
             let (some, all) = progress.differences(first, limit).unwrap();
             assert_eq!(all, count);
             let expected: Vec<String> = (first..count.min(first + limit))
