@@ -213,7 +213,9 @@ impl Views {
         place
     }
 
-    /// Adds an event to the list of events. Its organization is fixed by what is known now.
+    /// Adds an event to the list of events. Its organization is fixed by what is known now. One that
+    /// could not be used when it was recorded is noted and not listed: a reader who has passed its
+    /// place would never find it.
     fn list_event(&mut self, entry: &Entry<'_>, listing: Listing) {
         let Listing { organization, directory, told } = listing;
         let cut = Cut { as_of: entry.occurred_at, known_at: entry.seq };
@@ -222,8 +224,13 @@ impl Views {
         } else {
             self.organization_of(directory, cut)
         };
-        self.events.list(entry.event_type, shown, directory, entry.occurred_at);
-        let own = EventLine { event_type: NO_SYM, organization: shown, directory };
+        let own = match entry.unusable_at_first {
+            None => self.events.list(entry.event_type, shown, directory, entry.occurred_at),
+            Some(reason) => {
+                self.resolved.push(Quarantined { seq: entry.seq, reason });
+                self.events.note(entry.event_type, shown, directory, entry.occurred_at)
+            }
+        };
         let others = self.others_told(entry, own, told);
         self.events.note_others(others);
         self.events.count_intake(entry.event_type, entry.occurred_at, entry.recorded_at);

@@ -39,6 +39,8 @@ pub struct Views {
     /// The first record that names each organization.
     pub(crate) organizations_named: HashMap<Sym, Seq32, FxBuildHasher>,
     pub(crate) quarantine: Vec<Quarantined>,
+    /// The records that could not be used when they were recorded, and can now.
+    pub(crate) resolved: Vec<Quarantined>,
     pub(crate) events: Events,
     pub(crate) links: Links,
     pub(crate) policies: Policies,

@@ -18,6 +18,7 @@ use super::place::{ArchivePlace, PlaceError};
 use super::{LogId, Record};
 use crate::hashes::{self, Hash};
 use crate::notary::{Receipt, ReceiptError};
+use crate::verify::Unusable;
 
 /// The ending of a segment's name.
 const SUFFIX: &str = ".ndjson.zst";
@@ -41,13 +42,20 @@ pub(crate) struct ArchivedRecord {
     pub(crate) seq: Seq,
     receipt: Vec<u8>,
     salt: [u8; 16],
+    unusable_at_first: Option<Unusable>,
     pub(crate) body: Bytes,
 }
 
 impl From<&Record> for ArchivedRecord {
     fn from(record: &Record) -> ArchivedRecord {
-        let Record { seq, salt, body, .. } = record;
-        ArchivedRecord { seq: *seq, receipt: record.receipt(), salt: *salt, body: body.clone() }
+        let Record { seq, salt, unusable_at_first, body, .. } = record;
+        ArchivedRecord {
+            seq: *seq,
+            receipt: record.receipt(),
+            salt: *salt,
+            unusable_at_first: *unusable_at_first,
+            body: body.clone(),
+        }
     }
 }
 
@@ -75,6 +83,11 @@ impl ArchivedRecord {
     pub(crate) fn salt(&self) -> [u8; 16] {
         self.salt
     }
+
+    /// Returns why it could not be used when it was recorded, if that is known. No leaf covers it.
+    pub(crate) fn unusable_at_first(&self) -> Option<Unusable> {
+        self.unusable_at_first
+    }
 }
 
 /// A line of a segment, as `GET /rollcall/v1/log/entries/{seq}` gives a record.
@@ -84,6 +97,9 @@ struct Line {
     receipt: String,
     salt: String,
     body: String,
+    /// Why it could not be used when it was recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unusable: Option<Unusable>,
 }
 
 impl Line {
@@ -93,6 +109,7 @@ impl Line {
             receipt: BASE64_STANDARD.encode(&record.receipt),
             salt: BASE64_STANDARD.encode(record.salt),
             body: BASE64_STANDARD.encode(&record.body),
+            unusable: record.unusable_at_first,
         }
     }
 
@@ -102,6 +119,7 @@ impl Line {
             seq: self.seq,
             receipt: bytes(self.receipt)?,
             salt: bytes(self.salt)?.try_into().ok()?,
+            unusable_at_first: self.unusable,
             body: bytes(self.body)?.into(),
         })
     }
@@ -538,6 +556,7 @@ mod tests {
             status: RecordStatus::Counts,
             proof: Proof::Webhook { t: 1_700_000_000_000, v1: [0xab; 32], key_id: *b"KEYKEYKE" },
             salt: *b"salt salt salt s",
+            unusable_at_first: None,
             body: Bytes::from_static(b"{}"),
         };
         ArchivedRecord::from(&record)

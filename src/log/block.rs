@@ -16,7 +16,10 @@ use zstd::bulk::Decompressor;
 
 use super::merkle::Hash;
 use super::{BATCH_EVENTS_MAX, LogId, Record};
-use crate::verify::{FACTS_VERSION, Facts, KEY_ID_BYTES, Proof, Source, Verified, extract_from};
+use crate::verify::{
+    FACTS_SINCE, FACTS_VERSION, Facts, KEY_ID_BYTES, Proof, Source, Unusable, Verified,
+    extract_from,
+};
 
 /// The version of the format, in each block and in the log's identity.
 pub(crate) const FORMAT: u8 = 1;
@@ -77,8 +80,13 @@ struct FrameSection {
     section: Section,
 }
 
-/// The number of the section that has the proofs.
+/// The number of the section that has the facts, and of the one that has the proofs.
+const FACTS: usize = 1;
 const PROOFS: usize = 2;
+
+/// The version of facts from which on a section of them begins with first verdicts. Every later
+/// version begins so too.
+const VERDICTS_SINCE: u16 = 8;
 
 /// The number of sections before the frames: index, facts, proofs.
 const FIRST_FRAME: usize = 3;
@@ -118,6 +126,15 @@ impl From<StoredStatus> for RecordStatus {
             StoredStatus::Repeat { of } => RecordStatus::Repeat { of },
         }
     }
+}
+
+/// A record that could not be used when it was recorded, at the beginning of the facts section.
+/// Later versions read the body anew, and keep this.
+#[derive(Clone, Copy, Debug, PartialEq, bincode::Encode, bincode::Decode)]
+struct FirstVerdict {
+    /// Its place in the block, from 0.
+    at: u16,
+    unusable: Unusable,
 }
 
 /// A record in the proofs section.
@@ -259,6 +276,11 @@ fn encode_block(
     frames: &[PackedFrame],
 ) -> std::io::Result<Vec<u8>> {
     let (mut index, mut facts, mut proofs) = (Vec::new(), Vec::new(), Vec::new());
+    let verdict = |(draft, at): (&Draft, u16)| {
+        Some(FirstVerdict { at, unusable: draft.event.unusable_at_first()? })
+    };
+    let verdicts: Vec<FirstVerdict> = drafts.iter().zip(0..).filter_map(verdict).collect();
+    put(&mut facts, &verdicts)?;
     for draft in drafts {
         put(&mut index, &draft.index_line())?;
         facts.extend_from_slice(draft.event.facts());
@@ -509,28 +531,62 @@ impl<'a> Block<'a> {
             seqs.for_each(|seq| each(&lost_entry(seq, self.head.recorded_at)));
             return Ok(());
         }
-        let (index, stored) = (self.section(0)?, self.section(1)?);
-        let (mut lines, mut facts) = (index.as_ref(), stored.as_ref());
-        let fresh = self.head.facts_version == FACTS_VERSION;
-        let records = if fresh { Vec::new() } else { self.records()? };
+        let (index, stored) = (self.section(0)?, self.section(FACTS)?);
+        let mut lines = index.as_ref();
+        let StoredFacts { verdicts, lines: mut facts } = self.split_facts(&stored)?;
+        let records = if facts.is_some() { Vec::new() } else { self.records()? };
+        let mut verdicts = verdicts.into_iter().peekable();
         for (at, seq) in (self.first_seq()..=self.last_seq()).enumerate() {
             let line: IndexLine<'_> = take(&mut lines)?;
-            // Stored facts are valid only for the version that wrote them.
-            let facts: Facts<'_> = match records.get(at) {
-                Some(record) => extracted_again(record),
-                None => take(&mut facts)?,
+            // Stored facts are valid only for the versions that state the same.
+            let facts: Facts<'_> = match (records.get(at), &mut facts) {
+                (Some(record), _) => extracted_again(record),
+                (None, Some(facts)) => take(facts)?,
+                (None, None) => return Err("a body is missing".into()),
             };
+            let verdict = verdicts.next_if(|verdict| usize::from(verdict.at) == at);
             if seq > after {
-                each(&facts.entry(
+                let entry = facts.entry(
                     seq,
                     self.head.recorded_at,
                     line.event_id.as_deref(),
                     line.event_type.as_deref(),
                     line.status.into(),
-                ));
+                );
+                let first = verdict.map(|verdict| verdict.unusable.reason());
+                each(&Entry { unusable_at_first: first.or(entry.unusable_at_first), ..entry });
             }
         }
         Ok(())
+    }
+
+    /// Takes the facts section apart.
+    fn split_facts<'s>(&self, stored: &'s [u8]) -> Result<StoredFacts<'s>, String> {
+        let version = self.head.facts_version;
+        let mut rest = stored;
+        let verdicts: Vec<FirstVerdict> =
+            if version >= VERDICTS_SINCE { decode(&mut rest)? } else { Vec::new() };
+        let is_in_order = verdicts.is_sorted_by(|one, next| one.at < next.at)
+            && verdicts.last().is_none_or(|last| u32::from(last.at) < self.head.count);
+        if !is_in_order {
+            return Err("the first verdicts are not in the order of the records".into());
+        }
+        let lines = (FACTS_SINCE..=FACTS_VERSION).contains(&version).then_some(rest);
+        Ok(StoredFacts { verdicts, lines })
+    }
+
+    /// Returns the records that could not be used when they were recorded, in order, as far as the
+    /// block says it.
+    fn first_verdicts(&self) -> Result<Vec<FirstVerdict>, String> {
+        let stored = self.section(FACTS)?;
+        let StoredFacts { mut verdicts, lines } = self.split_facts(&stored)?;
+        if let Some(mut lines) = lines.filter(|_| self.head.facts_version < VERDICTS_SINCE) {
+            for at in 0..self.head.count as u16 {
+                let facts: Facts<'_> = take(&mut lines)?;
+                verdicts.extend(facts.unusable().map(|unusable| FirstVerdict { at, unusable }));
+            }
+        }
+        Ok(verdicts)
     }
 
     /// Unpacks the proof of every record.
@@ -575,10 +631,13 @@ impl<'a> Block<'a> {
         }
         let (index, proofs) = (self.section(0)?, self.section(PROOFS)?);
         let (mut lines, mut proofs) = (index.as_ref(), proofs.as_ref());
+        // Damaged facts cost no record.
+        let mut verdicts = self.first_verdicts().unwrap_or_default().into_iter().peekable();
         if bodies.len() != self.head.count as usize {
             return Err("a body is missing".into());
         }
-        let records = (self.first_seq()..).zip(bodies).map(|(seq, body)| {
+        let records = (self.first_seq()..).zip(0..).zip(bodies).map(|((seq, at), body)| {
+            let verdict = verdicts.next_if(|verdict| verdict.at == at);
             let (line, Evidence { salt, proof }): (IndexLine<'_>, _) =
                 (take(&mut lines)?, decode(&mut proofs)?);
             let source = match line.source {
@@ -596,6 +655,7 @@ impl<'a> Block<'a> {
                 status: line.status.into(),
                 proof: proof.into(),
                 salt,
+                unusable_at_first: verdict.map(|verdict| verdict.unusable),
                 body,
             }))
         });
@@ -607,15 +667,23 @@ impl<'a> Block<'a> {
         }
     }
 
-    /// Shows the stored facts of each record, if this version wrote them.
+    /// Shows the stored facts of each record, if they are in the words of this version.
     pub(super) fn stored_facts(&self, mut each: impl FnMut(Seq, &Facts<'_>)) -> Result<(), String> {
-        if self.is_lost || self.head.facts_version != FACTS_VERSION {
+        if self.is_lost {
             return Ok(());
         }
-        let stored = self.section(1)?;
-        let mut lines = stored.as_ref();
-        for seq in self.first_seq()..=self.last_seq() {
-            each(seq, &take(&mut lines)?);
+        let stored = self.section(FACTS)?;
+        let StoredFacts { verdicts, lines } = self.split_facts(&stored)?;
+        let Some(mut lines) = lines else { return Ok(()) };
+        let has_verdicts = self.head.facts_version >= VERDICTS_SINCE;
+        let mut verdicts = verdicts.into_iter().peekable();
+        for (seq, at) in (self.first_seq()..=self.last_seq()).zip(0..) {
+            let facts: Facts<'_> = take(&mut lines)?;
+            let verdict = verdicts.next_if(|verdict| verdict.at == at);
+            if has_verdicts && verdict.is_none() && facts.unusable().is_some() {
+                return Err(format!("record {seq} cannot be used, and has no first verdict"));
+            }
+            each(seq, &facts);
         }
         if lines.is_empty() {
             Ok(())
@@ -647,6 +715,14 @@ impl<'a> Block<'a> {
 /// Chains the metadata digest of one block to that of all blocks before.
 pub(super) fn chain_metadata(before: &[u8; 32], own: &[u8; 32]) -> [u8; 32] {
     Sha256::new().chain_update(before).chain_update(own).finalize().into()
+}
+
+/// The facts section, taken apart.
+struct StoredFacts<'a> {
+    /// In order.
+    verdicts: Vec<FirstVerdict>,
+    /// The facts of each record; `None` if they are not those of this version.
+    lines: Option<&'a [u8]>,
 }
 
 /// Damage to some records of a block.
@@ -756,6 +832,7 @@ fn lost_entry(seq: Seq, recorded_at: Millis) -> Entry<'static> {
         status: RecordStatus::Counts,
         former_directories: &[],
         former_organizations: &[],
+        unusable_at_first: None,
         fact: Fact::Unusable(Reason::Lost),
     }
 }
@@ -802,6 +879,8 @@ pub(super) fn fix_checks(bytes: &mut [u8]) {
 pub(super) struct Parts {
     head: BlockHead,
     pub(super) recorded_at: Millis,
+    /// If it is not that of this version, the facts of each record are bytes without a meaning.
+    pub(super) facts_version: u16,
     pub(super) records: Vec<RecordParts>,
 }
 
@@ -816,6 +895,7 @@ pub(super) struct RecordParts {
     pub(super) occurred_at: Option<Millis>,
     /// The rest of its facts.
     facts: Vec<u8>,
+    pub(super) unusable_at_first: Option<Unusable>,
     pub(super) salt: [u8; 16],
     pub(super) proof: Proof,
     pub(super) body: Vec<u8>,
@@ -825,8 +905,9 @@ pub(super) struct RecordParts {
 impl Parts {
     pub(super) fn of(bytes: &[u8]) -> Parts {
         let block = Block::parse(bytes).unwrap();
-        let (index, stored) = (block.section(0).unwrap(), block.section(1).unwrap());
-        let (mut lines, mut facts) = (index.as_ref(), stored.as_ref());
+        let (index, stored) = (block.section(0).unwrap(), block.section(FACTS).unwrap());
+        let (mut lines, mut facts) =
+            (index.as_ref(), block.split_facts(&stored).unwrap().lines.unwrap());
         let parts = |record: Record| {
             let line: IndexLine<'_> = take(&mut lines).unwrap();
             let mut rest = facts;
@@ -840,18 +921,27 @@ impl Parts {
                 status: line.status.into(),
                 occurred_at,
                 facts: rest[..rest.len() - facts.len()].to_vec(),
+                unusable_at_first: record.unusable_at_first,
                 salt: record.salt,
                 proof: record.proof,
                 body: record.body.to_vec(),
             }
         };
         let records = block.records().unwrap().into_iter().map(parts).collect();
-        Parts { recorded_at: block.recorded_at(), records, head: block.head }
+        let head = block.head;
+        Parts { recorded_at: head.recorded_at, facts_version: head.facts_version, records, head }
     }
 
     /// Encodes the block as a log would, with `first_seq` and in frames of 16.
     pub(super) fn put_together(self, first_seq: Seq) -> Vec<u8> {
         let (mut index, mut facts, mut proofs) = (Vec::new(), Vec::new(), Vec::new());
+        let verdict = |(record, at): (&RecordParts, u16)| {
+            Some(FirstVerdict { at, unusable: record.unusable_at_first? })
+        };
+        let verdicts: Vec<FirstVerdict> =
+            self.records.iter().zip(0..).filter_map(verdict).collect();
+        put(&mut facts, &verdicts).unwrap();
+        let verdicts_end = facts.len();
         for record in &self.records {
             let RecordParts { source, event_id, event_type, status, .. } = record.clone();
             let line = IndexLine {
@@ -865,6 +955,9 @@ impl Parts {
             facts.extend_from_slice(&record.facts);
             put(&mut proofs, &Evidence { salt: record.salt, proof: (&record.proof).into() })
                 .unwrap();
+        }
+        if self.facts_version != FACTS_VERSION {
+            facts[verdicts_end..].fill(0xee);
         }
         let frames: Vec<PackedFrame> = self
             .records
@@ -882,6 +975,7 @@ impl Parts {
             first_seq,
             count: self.records.len() as u32,
             recorded_at: self.recorded_at,
+            facts_version: self.facts_version,
             index: index.section,
             facts: facts.section,
             proofs: proofs.section,
@@ -897,7 +991,7 @@ mod tests {
     use super::*;
     use crate::verify::Keyring;
     use rollcall_generator::sign;
-    use rollcall_projections::Fact;
+    use rollcall_projections::{Fact, Field};
 
     const NOW: Millis = 1_700_000_000_000;
     const LOG_ID: LogId = *b"0123456789abcdef";
@@ -926,7 +1020,15 @@ mod tests {
     }
 
     /// One record, short enough that nothing is compressed.
-    const GOLDEN: &str = "52013a000000303132333435363738396162636465660701fd\
+    const GOLDEN: &str = "52013a0000003031323334353637383961626364656607\
+        01fd0ad0ca9f17030000080015150afaf41a0015151910da08004242825d41de0101002727629b4fca26540fe6\
+        0101026531010d6473796e632e64656c65746564000100030001fd00d0ca9f1703000000000000080300306631\
+        6532643363346235613639373800fd00d0ca9f1703000024d55cc6c9cc10826194dac13fd311370593489385ee\
+        f799b17ed303c948979569d4009a95259fec230000007b226964223a226531222c226576656e74223a22647379\
+        6e632e64656c65746564227d";
+
+    /// The same with the facts of version 7. These bytes must stay readable for ever.
+    const GOLDEN_FACTS_7: &str = "52013a000000303132333435363738396162636465660701fd\
         0ad0ca9f17030000070015150afaf41a001111f5f7e887004242825d41de0101002727629b4fcaee6c4f6401010\
         26531010d6473796e632e64656c657465640001fd00d0ca9f170300000000000008030030663165326433633462\
         35613639373800fd00d0ca9f1703000024d55cc6c9cc10826194dac13fd311370593489385eef799b17ed303c94\
@@ -998,6 +1100,7 @@ mod tests {
             [(7, GOLDEN.to_owned())]
         );
         let older = [
+            GOLDEN_FACTS_7,
             GOLDEN_FACTS_6,
             GOLDEN_FACTS_5,
             GOLDEN_FACTS_4,
@@ -1014,6 +1117,10 @@ mod tests {
                 (7, NOW + 5, *b"0f1e2d3c4b5a6978")
             );
             assert_eq!(record.body, SHORT.as_bytes());
+            let unusable = record.unusable_at_first.map(Unusable::reason);
+            let expected = Some(Reason::MissingField(Field::Data));
+            let is_kept = [GOLDEN, GOLDEN_FACTS_7].contains(&golden);
+            assert_eq!(unusable, expected.filter(|_| is_kept));
             assert_eq!(shown(&block), [(7, NOW, "Unusable".to_owned())]);
         }
     }
@@ -1111,23 +1218,52 @@ mod tests {
     #[test]
     fn facts_of_another_version_are_extracted_from_the_bodies_again() {
         let (_, bytes) = encode(LOG_ID, 7, NOW, &two_drafts()).unwrap().remove(0);
-        let (mut head, start) = parse_head(&bytes).unwrap();
         let expected = shown(&Block::parse(&bytes).unwrap());
-        head.facts_version = FACTS_VERSION + 1;
-        // Facts of an unknown version are not even decoded.
-        let facts_at = start + head.index.stored as usize;
-        let mut sections = bytes[start..].to_vec();
-        let facts = facts_at - start..facts_at - start + head.facts.stored as usize;
-        sections[facts.clone()].fill(0xee);
-        head.facts.check = check(&sections[facts]);
-        let mut encoded = Vec::new();
-        put(&mut encoded, &head).unwrap();
-        let mut older = vec![MAGIC, FORMAT];
-        older.extend((encoded.len() as u32).to_le_bytes());
-        older.extend(encoded);
-        older.extend(check(&older));
-        older.extend(sections);
-        assert_eq!(shown(&Block::parse(&older).unwrap()), expected);
+        for version in [1, FACTS_SINCE - 1, FACTS_VERSION + 1] {
+            let mut parts = Parts::of(&bytes);
+            // Facts of a version that means something else are not even decoded.
+            parts.facts_version = version;
+            assert_eq!(shown(&Block::parse(&parts.put_together(7)).unwrap()), expected);
+        }
+    }
+
+    /// Returns why each record could not be used when it was recorded, for the fold and as kept.
+    fn first_verdicts(bytes: &[u8]) -> [Vec<Option<Reason>>; 2] {
+        let block = Block::parse(bytes).unwrap();
+        let mut folded = Vec::new();
+        block.entries(0, &mut |entry| folded.push(entry.unusable_at_first)).unwrap();
+        let records = block.records().unwrap().into_iter();
+        let kept = records.map(|record| record.unusable_at_first.map(Unusable::reason));
+        [folded, kept.collect()]
+    }
+
+    #[test]
+    fn what_could_not_be_used_when_it_was_recorded_is_known_to_every_later_version() {
+        let (_, bytes) = encode(LOG_ID, 7, NOW, &two_drafts()).unwrap().remove(0);
+        let now = vec![None, Some(Reason::NotAnEvent)];
+        assert_eq!(first_verdicts(&bytes), [now.clone(), now.clone()]);
+        let unknown = draft(r#"{"id":"e","event":"dsync.unheard_of"}"#, None);
+        // The version that wrote the block did not know the type of the first record.
+        for version in [FACTS_VERSION, FACTS_VERSION + 1] {
+            let mut parts = Parts::of(&bytes);
+            parts.facts_version = version;
+            parts.records[0].unusable_at_first = unknown.event.unusable_at_first();
+            let older = parts.put_together(7);
+            let then = vec![Some(Reason::UnknownType), Some(Reason::NotAnEvent)];
+            assert_eq!(first_verdicts(&older), [then.clone(), then], "{version}");
+            let (shown_now, shown_then) =
+                (shown(&Block::parse(&bytes).unwrap()), shown(&Block::parse(&older).unwrap()));
+            assert_eq!(shown_then, shown_now, "it is used as it is understood now");
+        }
+        // Versions before kept nothing of the kind.
+        let mut parts = Parts::of(&bytes);
+        parts.facts_version = FACTS_SINCE - 1;
+        assert_eq!(first_verdicts(&parts.put_together(7)), [now, vec![None, None]]);
+        let mut parts = Parts::of(&bytes);
+        parts.records[1].unusable_at_first = None;
+        let lacking = parts.put_together(7);
+        let read = Block::parse(&lacking).unwrap().stored_facts(|_, _| {});
+        assert!(read.is_err_and(|what| what.contains("record 8")));
     }
 
     #[test]

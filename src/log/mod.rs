@@ -68,7 +68,7 @@ pub use sled_log::SledLog;
 pub use stopped::{StoppedFolder, StoppedLog};
 pub use unfinished::UnfinishedFolder;
 
-use crate::verify::{Proof, Source, Verified};
+use crate::verify::{Proof, Source, Unusable, Verified};
 
 /// The largest number of events in one batch.
 pub const BATCH_EVENTS_MAX: usize = 512;
@@ -182,6 +182,8 @@ pub struct Record {
     pub proof: Proof,
     /// A random salt that keeps the body's digest from being guessed.
     pub salt: [u8; 16],
+    /// Why it could not be used when it was recorded, if it could not and that is known.
+    pub unusable_at_first: Option<Unusable>,
     /// The raw bytes that were signed.
     pub body: Bytes,
 }
@@ -206,6 +208,7 @@ impl Record {
             status,
             proof: event.proof().clone(),
             salt,
+            unusable_at_first: event.unusable_at_first(),
             body: event.body().clone(),
         }
     }

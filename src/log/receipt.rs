@@ -99,6 +99,7 @@ mod tests {
             status: RecordStatus::Counts,
             proof: Proof::Webhook { t: 1_700_000_000_000, v1: [0xab; 32], key_id: *b"KEYKEYKE" },
             salt: *b"salt salt salt s",
+            unusable_at_first: None,
             body: bytes::Bytes::from_static(b"{}"),
         };
         let receipt = [
@@ -164,6 +165,7 @@ mod tests {
                 status: RecordStatus::Counts,
                 proof: proof.clone(),
                 salt: *b"salt salt salt s",
+                unusable_at_first: None,
                 body: bytes::Bytes::from_static(b"{}"),
             };
             let begin = "013031323334353637383961626364656600000000000000070000018bcfe5687b";

@@ -407,7 +407,9 @@ impl Filling {
         }
         let (salt, seq, recorded_at) = (record.salt(), record.seq, receipt.recorded_at);
         let (event_id, event_type) = (receipt.event_id, receipt.event_type);
-        let event = Verified::recorded(source, receipt.proof, event_id, event_type, record.body);
+        let unusable = record.unusable_at_first();
+        let event =
+            Verified::recorded(source, receipt.proof, event_id, event_type, unusable, record.body);
         let leaf =
             Record::of(self.store.log_id(), seq, recorded_at, &event, salt, RecordStatus::Counts);
         let leaf = leaf.leaf();

@@ -6,7 +6,9 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
-use rollcall_projections::{Millis, RecordStatus, Seq};
+use rollcall_projections::{
+    Cut, EventFilter, Fact, Millis, Quarantined, Reason, RecordStatus, Seq, Sight, Start, Views,
+};
 use tempfile::TempDir;
 
 use super::acknowledgement::{Acknowledgement, AcknowledgementFile};
@@ -17,7 +19,7 @@ use super::{
     Unsigned,
 };
 use crate::keys::ApiKeys;
-use crate::verify::{Act, Keyring, Observation, Observed, Origin, Proof, Verified};
+use crate::verify::{Act, FACTS_VERSION, Keyring, Observation, Observed, Origin, Proof, Verified};
 use rollcall_generator::sign;
 
 const NOW: Millis = 1_760_000_000_000;
@@ -930,4 +932,37 @@ fn a_spoiled_file_is_reported_or_repaired_and_never_found_sound_while_a_record_d
         right["tree/0"] > 5 && right["checkpoint"] > 5 && !told.contains_key("tree/0"),
         "{told:?} {right:?}"
     );
+}
+
+#[test]
+fn what_another_version_could_not_use_is_used_and_stays_out_of_the_list_of_events() {
+    let folder = sound().copied();
+    let unknown = webhook(r#"{"id":"q","event":"dsync.unheard_of","data":{}}"#.into());
+    let (first, _) = block_of(9);
+    edit(folder.path(), 9, |parts| {
+        parts.facts_version = FACTS_VERSION + 1;
+        let record = &mut parts.records[9 - first as usize];
+        record.unusable_at_first = unknown.unusable_at_first();
+    });
+    assert_eq!(about(&audit(folder.path())), []);
+    let log = open(folder.path()).unwrap();
+    let mut views = Views::new();
+    let mut fold = |entry: &rollcall_projections::Entry<'_>| {
+        assert!(entry.seq != 9 || matches!(entry.fact, Fact::User(..)), "it is understood now");
+        views.apply(entry);
+    };
+    log.entries(0, HEAD as usize, &mut fold).unwrap();
+    let seen = views.seen_by(&Sight::All);
+    let resolved = [Quarantined { seq: 9, reason: Reason::UnknownType }];
+    assert_eq!(*seen.resolved(), resolved);
+    assert!(seen.quarantine().iter().all(|entry| entry.seq != 9));
+    let event_types = ["dsync.user.created".to_owned()];
+    let filter =
+        EventFilter { event_types: &event_types, organization: None, from: None, until: None };
+    let step = seen.events_step(&filter, Cut::LATEST, Start::After(7), 3);
+    let listed: Vec<Seq> = step.items.iter().map(|row| row.seq).collect();
+    assert_eq!(listed, [8, 10, 11]);
+    // It comes along when the log is copied.
+    let records = log.read(8, 1, 0).unwrap();
+    assert_eq!(records[0].unusable_at_first, unknown.unusable_at_first());
 }

@@ -31,8 +31,13 @@ const LEVELS_MAX: usize = 128;
 const ULID_MS: std::ops::Range<u64> = 1_420_070_400_000..4_102_444_800_000;
 
 /// The version of stored facts. Raise it whenever the result of [`extract`] for some body changes,
-/// or its encoding: older blocks are then extracted again.
-pub const FACTS_VERSION: u16 = 7;
+/// or its encoding: older blocks are then extracted again. Raise [`FACTS_SINCE`] to the same number
+/// then.
+pub const FACTS_VERSION: u16 = 8;
+
+/// The first version whose facts, record for record, are those of [`FACTS_VERSION`] in the same
+/// encoding. Version 8 only put first verdicts in front of them.
+pub const FACTS_SINCE: u16 = 7;
 
 /// The result of reading a body.
 pub struct Extracted<'a> {

@@ -87,6 +87,31 @@ pub enum Statement<'a> {
     },
 }
 
+/// Why a body cannot be used, in the codes that are stored: those of the variant of the same name.
+/// The codes never change their meaning.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    bincode::Encode,
+    bincode::Decode,
+    serde::Serialize,
+    serde::Deserialize,
+)]
+pub struct Unusable {
+    reason: u8,
+    field: u8,
+}
+
+impl Unusable {
+    /// Returns the reason.
+    pub fn reason(self) -> Reason {
+        decode_reason(self.reason, self.field)
+    }
+}
+
 /// The reasons in the order of their stored codes, as functions of the field.
 const REASONS: [fn(Field) -> Reason; 6] = [
     |_| Reason::NotAnEvent,
@@ -168,7 +193,15 @@ impl<'a> Facts<'a> {
         (read == bytes.len()).then_some(facts)
     }
 
-    /// Makes the fold's entry for a record with these facts.
+    /// Returns why the body cannot be used, if it cannot.
+    pub fn unusable(&self) -> Option<Unusable> {
+        match self.statement {
+            Statement::Unusable { reason, field } => Some(Unusable { reason, field }),
+            _ => None,
+        }
+    }
+
+    /// Makes the fold's entry for a record with these facts, which were read when it was recorded.
     pub fn entry<'e>(
         &'e self,
         seq: Seq,
@@ -191,6 +224,7 @@ impl<'a> Facts<'a> {
             status,
             former_directories: &self.former_directories,
             former_organizations: &self.former_organizations,
+            unusable_at_first: self.unusable().map(Unusable::reason),
             fact: self.statement.fact(),
         }
     }

@@ -18,9 +18,9 @@ pub(crate) use attributes::is_path;
 pub use attributes::{ATTRIBUTE_PATH_PATTERN, AttributeReader};
 use bytes::Bytes;
 pub use comparison::{compared_name, email_fingerprint};
-pub use extract::{Extracted, FACTS_VERSION, extract, extract_from, identical};
+pub use extract::{Extracted, FACTS_SINCE, FACTS_VERSION, extract, extract_from, identical};
 pub(crate) use extract::{filled, first_domain, id, is_active, is_of_another_kind, shown_email};
-pub use facts::{Facts, Statement};
+pub use facts::{Facts, Statement, Unusable};
 pub use lines::{fault_of_line, not_an_event};
 pub use mapping::{FieldCode, MappingError, mapping_json, parse_mapping};
 pub use operator::{Act, api_key_id, author_name, key_name};
@@ -123,6 +123,7 @@ pub struct Verified {
     event_id: Option<String>,
     event_type: Option<String>,
     facts: Vec<u8>,
+    unusable_at_first: Option<Unusable>,
     body: Bytes,
 }
 
@@ -146,19 +147,21 @@ impl Verified {
     /// Reads the facts of a body whose proof holds.
     fn proven(source: Source, proof: Proof, body: Bytes) -> Verified {
         let extracted = extract_from(&proof, &body);
-        let facts = extracted.facts.encode();
+        let (facts, unusable_at_first) = (extracted.facts.encode(), extracted.facts.unusable());
         let (event_id, event_type) =
             (extracted.event_id.map(Into::into), extracted.event_type.map(Into::into));
-        Verified { source, proof, event_id, event_type, facts, body }
+        Verified { source, proof, event_id, event_type, facts, unusable_at_first, body }
     }
 
     /// Makes the event of a record that a log has taken before, with the ids that it got then; empty
-    /// ones are none. The caller vouches for the record by its leaf.
+    /// ones are none. The caller vouches for the record by its leaf. `unusable_at_first` is why it
+    /// could not be used then, if that is known.
     pub(crate) fn recorded(
         source: Source,
         proof: Proof,
         event_id: String,
         event_type: String,
+        unusable_at_first: Option<Unusable>,
         body: Bytes,
     ) -> Verified {
         let mut extracted = extract_from(&proof, &body);
@@ -167,10 +170,11 @@ impl Verified {
             extracted.facts.statement = Reason::NotAnEvent.into();
         }
         let facts = extracted.facts.encode();
+        let unusable_at_first = unusable_at_first.or_else(|| extracted.facts.unusable());
         let has_empty_type = extracted.event_type.is_some_and(|own| own.is_empty());
         let event_type = Some(event_type).filter(|text| !text.is_empty() || has_empty_type);
         let event_id = Some(event_id).filter(|text| !text.is_empty());
-        Verified { source, proof, event_id, event_type, facts, body }
+        Verified { source, proof, event_id, event_type, facts, unusable_at_first, body }
     }
 
     /// Returns its origin.
@@ -196,6 +200,11 @@ impl Verified {
     /// Returns the encoded facts that the body states: see [`Facts`].
     pub fn facts(&self) -> &[u8] {
         &self.facts
+    }
+
+    /// Returns why the body could not be used when it was recorded, if it could not.
+    pub fn unusable_at_first(&self) -> Option<Unusable> {
+        self.unusable_at_first
     }
 
     /// Returns the raw bytes that were signed.

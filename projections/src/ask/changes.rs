@@ -436,6 +436,7 @@ mod tests {
                 status: RecordStatus::Counts,
                 former_directories: &[],
                 former_organizations: &[],
+                unusable_at_first: None,
                 fact,
             };
             self.touched.push(TouchedUsers::by(&entry));

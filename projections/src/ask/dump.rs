@@ -240,6 +240,9 @@ impl Views {
         if let Some(run) = self.observations.run_of(seq) {
             write!(out, " started_at={}", run.started_at)?;
         }
+        if self.resolved.binary_search_by_key(&seq, |resolved| resolved.seq).is_ok() {
+            write!(out, " unlisted")?;
+        }
         writeln!(out)?;
         Ok(true)
     }

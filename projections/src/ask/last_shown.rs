@@ -178,6 +178,7 @@ mod tests {
                 status: RecordStatus::Counts,
                 former_directories: &[],
                 former_organizations: &[],
+                unusable_at_first: None,
                 fact: fact.clone(),
             });
         }

@@ -91,6 +91,17 @@ impl Seen<'_> {
         Cow::Owned(all.filter(|entry| self.sees_event(entry.seq)).copied().collect())
     }
 
+    /// Returns the records that could not be used when they were recorded, and can now, in order of
+    /// seq, with the reason of then. They have their full effect, and are neither listed as events
+    /// nor in the feed of changes.
+    pub fn resolved(&self) -> Cow<'_, [Quarantined]> {
+        if self.own().is_none() {
+            return Cow::Borrowed(&self.views.resolved);
+        }
+        let all = self.views.resolved.iter();
+        Cow::Owned(all.filter(|entry| self.sees_event(entry.seq)).copied().collect())
+    }
+
     /// Counts what is listed in the quarantine up to record `until`, by the place of the reason in
     /// [`Reason::CODES`]: `limit` entries from number `first` on. Returns the number at which to
     /// continue, if there may be more.

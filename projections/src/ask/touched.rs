@@ -39,7 +39,8 @@ pub(super) enum TouchedSubject {
 }
 
 impl TouchedUsers {
-    /// Reads the users that a record may concern off its entry.
+    /// Reads the users that a record may concern off its entry. One that could not be used when it
+    /// was recorded concerns none: those who follow the changes have passed it.
     pub fn by(entry: &Entry<'_>) -> TouchedUsers {
         let from = match entry.fact {
             Fact::Policy { effective_from, .. } | Fact::Mapping { effective_from, .. }
@@ -70,7 +71,7 @@ impl TouchedUsers {
 
 impl TouchedSubject {
     fn of(entry: &Entry<'_>) -> TouchedSubject {
-        if entry.status != RecordStatus::Counts {
+        if entry.status != RecordStatus::Counts || entry.unusable_at_first.is_some() {
             return TouchedSubject::Nothing;
         }
         match &entry.fact {

@@ -279,6 +279,7 @@ mod tests {
             status: RecordStatus::Counts,
             former_directories: &[],
             former_organizations: &[],
+            unusable_at_first: None,
             fact,
         });
     }

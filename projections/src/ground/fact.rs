@@ -31,6 +31,9 @@ pub struct Entry<'a> {
     pub former_directories: &'a [Cow<'a, str>],
     /// The organizations that its `previous_attributes` name.
     pub former_organizations: &'a [Cow<'a, str>],
+    /// Why it could not be used when it was recorded, if it could not. If it can be used now, it has
+    /// its full effect, and is neither listed as an event nor in the feed of changes.
+    pub unusable_at_first: Option<Reason>,
     /// The body's statement.
     pub fact: Fact<'a>,
 }

@@ -157,26 +157,40 @@ impl Events {
         self.push(NOT_LISTED, occurred_at);
     }
 
-    /// Adds the next record, and lists it.
+    /// Adds the next record, and lists it. Returns its line.
     pub(crate) fn list(
         &mut self,
         event_type: &str,
         organization: Sym,
         directory: Sym,
         occurred_at: Millis,
-    ) {
-        let number = self.event_types.intern(event_type);
-        self.push(EventLine { event_type: number, organization, directory }, occurred_at);
+    ) -> EventLine {
+        let line = self.note(event_type, organization, directory, occurred_at);
         let seq = seq32(self.lines.len() as Seq);
-        if self.by_event_type.len() <= number as usize {
-            self.by_event_type.push(Vec::new());
-        }
-        if let Some(seqs) = self.by_event_type.get_mut(number as usize) {
+        if let Some(seqs) = self.by_event_type.get_mut(line.event_type as usize) {
             seqs.push(seq);
         }
         if organization != NO_SYM {
             self.by_organization.entry(organization).or_default().push(seq);
         }
+        line
+    }
+
+    /// Adds the next record, an event that no walk finds. Returns its line.
+    pub(crate) fn note(
+        &mut self,
+        event_type: &str,
+        organization: Sym,
+        directory: Sym,
+        occurred_at: Millis,
+    ) -> EventLine {
+        let event_type = self.event_types.intern(event_type);
+        if self.by_event_type.len() <= event_type as usize {
+            self.by_event_type.push(Vec::new());
+        }
+        let line = EventLine { event_type, organization, directory };
+        self.push(line, occurred_at);
+        line
     }
 
     /// Counts the newest record among the events of its directory, and among those that tell of its
@@ -478,7 +492,7 @@ mod tests {
             let occurred_at = at as Millis * step;
             match event_types.get(at % event_types.len()) {
                 Some(event_type) if *event_type != "-" => {
-                    events.list(event_type, if at % 3 == 0 { 7 } else { 8 }, 0, occurred_at)
+                    events.list(event_type, if at % 3 == 0 { 7 } else { 8 }, 0, occurred_at);
                 }
                 _ => events.skip(occurred_at),
             }
@@ -547,6 +561,26 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn an_event_that_is_noted_has_its_line_and_no_walk_finds_it() {
+        let mut events = Events::default();
+        events.note("a", 7, 3, 10);
+        events.list("b", 7, 3, 20);
+        events.list("a", 7, 3, 30);
+        let names = ["a".to_owned(), "b".to_owned()];
+        for organization in [None, Some(7)] {
+            let filter =
+                EventFilter { event_types: &names, organization: None, from: None, until: None };
+            let sight = EventSight { organization, own: None };
+            let step = events.step(&filter, sight, Cut::LATEST, Start::After(0), 9);
+            let found: Vec<Seq> = step.items.iter().map(|row| row.seq).collect();
+            assert_eq!(found, [2, 3]);
+        }
+        let (line, occurred_at) = events.get(1).unwrap();
+        assert_eq!((events.event_types.text(line.event_type), occurred_at), ("a", 10));
+        assert!(events.is_of(1, &[7]));
     }
 
     #[test]
