@@ -16,12 +16,14 @@ use super::source::SourceArgs;
 /// List records that could not be used, or were used with a remark, with the reason.
 ///
 /// They are kept in the log, and `rollcall prove SEQ` shows one in full. A record is used as soon as
-/// a version of Rollcall runs that understands it. Needs a key with the scope `audit`.
+/// a version of Rollcall runs that understands it: then `--resolved` lists it, and it stays out of
+/// `/events` and the feed of changes. Needs a key with the scope `audit`.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   rollcall quarantine
   rollcall quarantine --reason overtaken --json
+  rollcall quarantine --resolved
   rollcall quarantine --user ana@example.com --data ./rollcall-data")]
 pub(in super::super) struct QuarantineArgs {
     /// Only about this user, by id or by an email the user ever had
@@ -36,6 +38,9 @@ pub(in super::super) struct QuarantineArgs {
     /// Only with this reason, such as unknown_type
     #[arg(long, value_name = "WORD")]
     reason: Option<String>,
+    /// List instead those that could not be used when they were recorded, and are used now
+    #[arg(long)]
+    resolved: bool,
     /// Print at most N
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
@@ -87,8 +92,8 @@ fn row(object: &RawValue) -> Vec<String> {
 
 impl QuarantineArgs {
     pub(in super::super) fn run(self) -> Result<(), Failure> {
-        let QuarantineArgs { user, directory, email, reason, limit, known_at, output, source } =
-            self;
+        let QuarantineArgs { user, directory, email, reason, resolved, limit, .. } = self;
+        let QuarantineArgs { known_at, output, source, .. } = self;
         if let Some(unknown) = reason.as_deref().filter(|reason| !Reason::CODES.contains(reason)) {
             let codes = Reason::CODES.join(", ");
             let said = format!("--reason: `{unknown}` is not a reason; the reasons are {codes}");
@@ -97,7 +102,9 @@ impl QuarantineArgs {
         let names = Names { user, directory, ever: true, ..Names::default() };
         source.ask(move |client| {
             let moment = Query::moment(None, known_at);
-            let filters = names.resolve(client, &moment)?.query().with("email", email);
+            let resolved = resolved.then(|| "true".to_owned());
+            let filters = names.resolve(client, &moment)?.query();
+            let filters = filters.with("email", email).with("resolved", resolved);
             let list = QUARANTINE.list(filters, moment, limit);
             let is_wanted = |object: &RawValue| {
                 reason.is_none()

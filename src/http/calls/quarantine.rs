@@ -12,7 +12,7 @@ use crate::engine::Engine;
 use crate::http::wire::answer::{Code, Problem, list_body, respond};
 use crate::http::wire::api::{
     Access, Bound, DIRECTORY_ID, Gives, KNOWN_AT, LIMIT_OWN, Logged, ORDER_OWN, Operation,
-    Parameter, USER_ID, after, before, email,
+    Parameter, Switch, Takes, USER_ID, Word, after, before, email,
 };
 use crate::http::wire::bodies::{BODIES_AT_ONCE, Bodies};
 use crate::http::wire::paging::ItemNumber;
@@ -34,6 +34,12 @@ const OF_USER: Parameter = Parameter::text(
 );
 const OF_DIRECTORY: Parameter =
     Parameter::text("directory", DIRECTORY_ID, "About this directory itself: as `data.id`");
+const RESOLVED: Parameter = Parameter::new(
+    "resolved",
+    Takes::Words(Switch::WORDS),
+    "true",
+    "Instead, the records that could not be used when they were recorded, and can now",
+);
 const OF_EMAIL: Parameter = email(
     "About a user with this email, also where an id is missing; with `user`, only where it is \
     missing",
@@ -46,7 +52,9 @@ pub(crate) const QUARANTINE: Operation = Operation {
     about: "Records that could not be used, or were used with a remark, in order of seq. Of \
         `user`, `directory` and `email` one that fits suffices; then a page may have fewer \
         records than its limit, and `after` says whether it is the last. With `known_at` it lists \
-        the records up to that one, and uses the emails that were known by then.",
+        the records up to that one, and uses the emails that were known by then. With `resolved` \
+        it lists those that an older version could not use and this one uses: they have their full \
+        effect, and stay out of `/events` and `/rollcall/v1/changes`.",
     parameters: &[
         after::<ItemNumber>("1"),
         before::<ItemNumber>("1"),
@@ -55,6 +63,7 @@ pub(crate) const QUARANTINE: Operation = Operation {
         OF_USER,
         OF_DIRECTORY,
         OF_EMAIL,
+        RESOLVED,
         KNOWN_AT,
     ],
     access: Access::keyed(Scope::Audit, Bound::Own),
@@ -75,6 +84,7 @@ pub(crate) async fn quarantine(
     let sight = question.sight();
     let (user, directory) = (question.take("user"), question.take("directory"));
     let email = question.take("email").map(|email| email_fingerprint(&email));
+    let resolved = question.take_word("resolved") == Some(Switch::On);
     let known_at = question.take_known_at("known_at");
     let engine = question.finish()?;
     let Cut { known_at, .. } = fix(&engine, None, known_at).await?;
@@ -85,7 +95,7 @@ pub(crate) async fn quarantine(
             let emails = user.as_ref().map(|user| views.emails_of_user(user, known_at));
             let emails = emails.into_iter().flatten().chain(email).collect();
             let subject = Subject { user, directory, emails };
-            let all = views.quarantine();
+            let all = if resolved { views.resolved() } else { views.quarantine() };
             let known = all.partition_point(|entry| entry.seq <= known_at);
             let all = all.get(..known).unwrap_or_default();
             let page = paging.numbers(all.len())?;
@@ -94,7 +104,7 @@ pub(crate) async fn quarantine(
             (subject, page, entries)
         };
         let entries = subject.only_about(&engine, entries)?.into_iter();
-        let items = entries.map(|entry| describe(&engine, entry));
+        let items = entries.map(|entry| describe(&engine, entry, resolved));
         let items = items.collect::<Result<Vec<_>, Problem>>()?;
         Ok::<_, Problem>(list_body(&items, paging.cursors(&page, usize::to_string)))
     });
@@ -165,19 +175,24 @@ impl Subject {
     }
 }
 
-fn describe(engine: &Engine, entry: Quarantined) -> Result<Vec<u8>, Problem> {
+/// Describes an entry. `resolved` is true if the reason is that of an older version.
+fn describe(engine: &Engine, entry: Quarantined, resolved: bool) -> Result<Vec<u8>, Problem> {
     let record = match entry.reason {
         Reason::Lost => None,
         _ => Some(engine.record(entry.seq)?),
     };
     let record = record.as_ref();
+    let mut detail = entry.reason.detail(time::format);
+    if resolved {
+        detail.insert_str(0, "it is used now; the version that recorded it said: ");
+    }
     let entry = json!({
         "object": "quarantine_entry",
         "seq": entry.seq,
         "event_id": record.and_then(|record| record.event_id.as_deref()),
         "event": record.and_then(|record| record.event_type.as_deref()),
         "reason": entry.reason.code(),
-        "detail": entry.reason.detail(time::format),
+        "detail": detail,
         "recorded_at": record.map(|record| time::format(record.recorded_at)),
     });
     Ok(entry.to_string().into_bytes())
