@@ -16,6 +16,7 @@ use rollcall_projections::{
 };
 
 use super::Engine;
+use super::metrics::OTHER;
 use crate::hashes::fingerprint;
 use crate::log::ReadError;
 
@@ -39,9 +40,9 @@ const MASS_SHARE: u64 = 10;
 /// collect them.
 pub(super) const DIRECTORIES_MAX: usize = 500;
 
-/// The states of a directory.
-pub(super) const DIRECTORY_STATES: [&str; 5] =
-    ["linked", "unlinked", "validating", "invalid_credentials", "deleting"];
+/// The states of a directory. The last one is for what else a source says of an observed one.
+pub(super) const DIRECTORY_STATES: [&str; 6] =
+    ["linked", "unlinked", "validating", "invalid_credentials", "deleting", OTHER];
 
 /// What is counted so far.
 #[derive(Default)]
@@ -153,6 +154,8 @@ struct Follower<'e> {
     quarantined: usize,
     /// The directories that were ever named, when they were last read.
     directories: usize,
+    /// True if a record changed a directory since they were last read.
+    has_old_rows: bool,
     rows: Vec<DirectoryTally>,
     losses: HashMap<String, Losses>,
     /// True if the last look did not fail: what it found is shown.
@@ -171,6 +174,7 @@ impl<'e> Follower<'e> {
             started_at,
             quarantined: 0,
             directories: 0,
+            has_old_rows: false,
             rows: Vec::new(),
             losses: HashMap::new(),
             has_shown: false,
@@ -190,7 +194,6 @@ impl<'e> Follower<'e> {
         }
         // A look that fails is repeated.
         self.has_shown = false;
-        let mut reads_directories = false;
         while self.seq < head && !self.is_stopped() {
             let mut records = Vec::new();
             self.engine.log.entries(self.seq, RECORDS, &mut |entry| {
@@ -200,15 +203,16 @@ impl<'e> Follower<'e> {
             })?;
             let Some(last) = records.last().map(|last| last.seq) else { break };
             for record in records {
-                reads_directories |= record.is_of_directory;
+                self.has_old_rows |= record.is_of_directory;
                 self.count(record);
             }
             self.seq = last;
         }
         let named = self.engine.views().size(View::Directories);
-        if reads_directories || named != self.directories {
+        if self.has_old_rows || named != self.directories {
             self.rows = self.engine.directory_rows()?;
             self.directories = named;
+            self.has_old_rows = false;
         }
         self.judge_losses();
         self.show();
@@ -334,7 +338,9 @@ impl Engine {
         let states = self.directory_states(&rows)?;
         let tally = rows.into_iter().zip(states).map(|(row, state)| DirectoryTally {
             id: row.id,
-            state: DIRECTORY_STATES.into_iter().find(|known| *known == state),
+            state: Some(
+                DIRECTORY_STATES.into_iter().find(|known| *known == state).unwrap_or(OTHER),
+            ),
             is_mass_deprovisioned: false,
         });
         Ok(tally.collect())

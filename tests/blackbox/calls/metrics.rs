@@ -6,7 +6,14 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
+use bytes::Bytes;
+use rollcall::log::{AppendError, History, Identity, Log, MemoryLog, Outcome, ReadError, Record};
+use rollcall::verify::{Observed, Verified};
+use rollcall_projections::{Entry, Millis, Seq};
 use serde_json::{Value, json};
 
 use crate::faults::full_disk::wait_until;
@@ -14,12 +21,17 @@ use crate::kit::exposition::Scrape;
 use crate::kit::histories::percent_encoded;
 use crate::kit::keyed::{Keyed, entry};
 use crate::kit::model::rfc3339;
-use crate::kit::server::{Answer, Server, agent, get, now_ms, signature, user};
+use crate::kit::road::{engine, memory_log, observed_at};
+use crate::kit::server::{
+    Answer, Server, agent, delegate_history, delegate_log, get, now_ms, signature, user,
+};
+use crate::kit::source::pulling::{Puller, pull};
+use crate::kit::source::stand_in::StandIn;
 
 const SOME_TIME: &str = "2026-01-01T00:00:00.000Z";
 const LATER: &str = "2026-02-01T00:00:00.000Z";
 
-fn scrape(server: &Server) -> Scrape {
+pub fn scrape(server: &Server) -> Scrape {
     let answer = server.get("/metrics");
     assert_eq!(answer.status, 200);
     read(&answer)
@@ -43,7 +55,7 @@ fn event_at(created_at: &str, id: &str, kind: &str, data: &Value) -> String {
 }
 
 /// Delivers a directory with so many users, whose ids begin with its own.
-fn fill(server: &Server, directory: &str, users: usize) {
+pub fn fill(server: &Server, directory: &str, users: usize) {
     let data = json!({"id": directory, "organization_id": "org_1", "name": directory});
     server.deliver(&event(&format!("{directory}_e"), "dsync.activated", &data));
     for number in 0..users {
@@ -60,7 +72,7 @@ fn fill(server: &Server, directory: &str, users: usize) {
 }
 
 /// Deletes the first users of a directory.
-fn delete(server: &Server, directory: &str, users: std::ops::Range<usize>) {
+pub fn delete(server: &Server, directory: &str, users: std::ops::Range<usize>) {
     for number in users {
         let id = format!("{directory}_u{number}");
         let data = json!({"id": id, "directory_id": directory});
@@ -427,6 +439,144 @@ fn a_directory_shows_its_state_and_an_event_its_delay() {
     server.deliver(&dated("e3", "dsync.deactivated", 0));
     wait_until("its end is counted", || state(&scrape(&server), "unlinked") == Some(1.0));
     assert_eq!(state(&scrape(&server), "linked"), Some(0.0));
+}
+
+#[test]
+fn each_view_is_counted_and_what_is_read_is_kept_in_the_cache() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path());
+    let items = |scrape: &Scrape| {
+        let of = |(_, labels): &(String, BTreeMap<String, String>)| labels["view"].clone();
+        let samples = scrape.0["rollcall_view_items"].samples.iter();
+        samples.map(|(key, value)| (of(key), *value)).collect::<BTreeMap<String, f64>>()
+    };
+    assert!(items(&scrape(&server)).values().all(|items| *items == 0.0));
+    // Two users and a group, in which the first one is; one record that cannot be used.
+    fill(&server, "directory_1", 2);
+    let group = json!({"id": "g", "directory_id": "directory_1", "name": "Staff"});
+    server.deliver(&event("g_e", "dsync.group.created", &group));
+    let first = json!({"id": "directory_1_u0", "directory_id": "directory_1"});
+    let member = json!({"directory_id": "directory_1", "user": first, "group": group});
+    server.deliver(&event("m_e", "dsync.group.user_added", &member));
+    server.deliver("hello");
+    assert_eq!(server.put("/rollcall/v1/policy", &json!({"inactive_users": "delete"})).status, 200);
+    let mapping = json!({"mapping": {"default_roles": ["member"], "rules": []}});
+    assert_eq!(server.put("/rollcall/v1/role_mapping", &mapping).status, 200);
+    let link = json!({"app_user_id": "a", "directory_user_id": "directory_1_u0"});
+    assert_eq!(server.put("/rollcall/v1/links", &link).status, 200);
+    let counted = items(&scrape(&server));
+    // Nine records, of which one is no event; the view of events has a place for each.
+    let expected = [
+        ("directories", 1.0),
+        ("users", 2.0),
+        ("groups", 1.0),
+        ("memberships", 1.0),
+        ("quarantine", 1.0),
+        ("events", 9.0),
+        ("policies", 1.0),
+        ("role_mappings", 1.0),
+        ("links", 1.0),
+    ];
+    assert_eq!(counted, expected.map(|(view, items)| (view.to_owned(), items)).into());
+    let cached = || scrape(&server).value("rollcall_cache_bytes", &[("cache", "documents")]);
+    assert_eq!(cached(), Some(0.0), "no document was read yet");
+    assert_eq!(server.get("/directory_users/directory_1_u0").status, 200);
+    assert!(cached().unwrap() > 0.0);
+    // Half a second passes, and then a checkpoint of all records is asked for.
+    let age = || scrape(&server).value("rollcall_checkpoint_age_seconds", &[]).unwrap();
+    wait_until("time passes", || age() > 0.5);
+    let before = age();
+    wait_until("a checkpoint is young", || {
+        server.get("/rollcall/v1/log/checkpoint").status == 200 && age() < before
+    });
+}
+
+#[test]
+fn the_lag_of_a_source_ends_with_a_pull_and_grows_without_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = StandIn::start();
+    let options = ["--pull-every", "1h"];
+    let server = Puller { options: &options, ..Puller::of(folder.path(), &source.url) }.start();
+    let labels = [("source", source.url.as_str())];
+    let lag = || scrape(&server).value("rollcall_source_lag_seconds", &labels).unwrap();
+    pull(&server);
+    wait_until("time passes", || lag() > 0.5);
+    let before = lag();
+    wait_until("the lag ends", || {
+        pull(&server);
+        lag() < before
+    });
+}
+
+/// A log whose bodies cannot be read at times.
+struct Unreadable {
+    log: Arc<MemoryLog>,
+    is_unreadable: AtomicBool,
+    refused: AtomicUsize,
+}
+
+delegate_history!(Unreadable);
+
+impl Log for Unreadable {
+    fn append(
+        &self,
+        batch: Vec<Verified>,
+        recorded_at: Millis,
+    ) -> Result<Vec<Outcome>, AppendError> {
+        self.log.append(batch, recorded_at)
+    }
+
+    fn entries(
+        &self,
+        after: Seq,
+        events_max: usize,
+        each: &mut dyn FnMut(&Entry<'_>),
+    ) -> Result<Seq, ReadError> {
+        self.log.entries(after, events_max, each)
+    }
+
+    fn bodies(&self, seqs: &[Seq]) -> Result<Vec<Bytes>, ReadError> {
+        if self.is_unreadable.load(Ordering::SeqCst) {
+            self.refused.fetch_add(1, Ordering::SeqCst);
+            return Err(ReadError::Store("it does not answer".into()));
+        }
+        self.log.bodies(seqs)
+    }
+
+    delegate_log!();
+}
+
+#[test]
+fn the_state_of_a_directory_is_counted_although_its_document_could_not_be_read_at_first() {
+    let data = json!({"id": "directory_1", "organization_id": "org_1", "name": "One"});
+    let activated = event("e1", "dsync.activated", &data);
+    let log = Arc::new(Unreadable {
+        log: memory_log([activated.as_bytes()]),
+        is_unreadable: AtomicBool::new(false),
+        refused: AtomicUsize::new(0),
+    });
+    let engine = engine(log.clone());
+    let tallying = engine.begin_tally().unwrap();
+    let state = |state: &str| {
+        let scrape = Scrape::read(&rollcall::metrics::text(engine.metric_families()));
+        let labels = [("directory", "directory_1"), ("state", state)];
+        scrape.value("rollcall_directory_state", &labels)
+    };
+    wait_until("the directory is counted", || state("linked") == Some(1.0));
+    for (seq, word, shown) in [(2, "validating", "validating"), (3, "undreamt_of", "other")] {
+        log.is_unreadable.store(true, Ordering::SeqCst);
+        let refused = log.refused.load(Ordering::SeqCst);
+        let object = json!({"id": "directory_1", "organization_id": "org_1", "state": word});
+        let id = "directory_1".to_owned();
+        let observed = Observed::Directory { id, object: Some(object.to_string()) };
+        let outcome = engine.submit(observed_at(observed, now_ms())).unwrap().blocking_recv();
+        assert_eq!(outcome.unwrap().unwrap(), Outcome::New(seq));
+        wait_until("it is looked at", || log.refused.load(Ordering::SeqCst) > refused);
+        log.is_unreadable.store(false, Ordering::SeqCst);
+        wait_until("its state is counted", || state(shown) == Some(1.0));
+    }
+    tallying.finish();
+    engine.close();
 }
 
 /// A Prometheus that scrapes a server each second, with the rules. Ended when dropped.
