@@ -320,6 +320,14 @@ fn is_mass(lost: usize, left: impl FnOnce() -> u64) -> bool {
 }
 
 impl Engine {
+    /// Returns the directories of which many users lost access within the last hour, as far as the
+    /// tally has come; none if nothing is tallied.
+    pub fn mass_deprovisionings(&self) -> Vec<String> {
+        let tally = self.tally.lock();
+        let mass = tally.directories.iter().filter(|directory| directory.is_mass_deprovisioned);
+        mass.map(|directory| directory.id.clone()).collect()
+    }
+
     /// Returns the first directories that are there, with their states, in order of id. Blocks
     /// while it reads the documents of those that were observed.
     fn directory_rows(&self) -> Result<Vec<DirectoryTally>, ReadError> {

@@ -45,6 +45,8 @@ pub(super) fn concerns(
     all.extend(archive(stats));
     all.extend(sources);
     all.extend(refused_webhooks(stats));
+    all.extend(mass_deprovisionings(stats));
+    all.extend(directories(stats));
     all.extend(quarantine(stats));
     all.extend(copies(stats));
     all.extend(mappings(stats));
@@ -117,7 +119,9 @@ fn scrub(stats: &Value) -> Option<Concern> {
     if lost > 0 {
         let lost = counted(lost, "record cannot be read", "records cannot be read");
         let what = format!("{lost}, found by the scrub on {}", text_field(scrub, "found_at"));
-        return Some(Concern::new(what, "stop the server, then `rollcall verify` names them"));
+        let next = "copy the folder before the server stops: a start would refuse it; \
+            docs/operations.md, RollcallScrubDamage";
+        return Some(Concern::new(what, next));
     }
     (doubtful > 0).then(|| {
         let places = counted(doubtful, "place is damaged", "places are damaged");
@@ -166,6 +170,37 @@ fn advice(code: &str) -> &'static str {
         "body_too_large" => "raise --body-bytes-max, and the proxy's limit",
         "unsupported_encoding" => "the proxy compresses bodies: have it pass them unchanged",
         _ => "the server's log",
+    }
+}
+
+/// Names the directories of which many users lost access lately.
+fn mass_deprovisionings(stats: &Value) -> Option<Concern> {
+    let ids = stats.pointer("/condition/mass_deprovisionings").and_then(Value::as_array)?;
+    let ids: Vec<&str> = ids.iter().filter_map(Value::as_str).collect();
+    let what = format!("many users lost access within the last hour, in {}", first_of(&ids));
+    (!ids.is_empty()).then(|| Concern::new(what, "`rollcall deprovisioned --since 2h`"))
+}
+
+/// Names the directories that are not linked, so that their users have no access.
+fn directories(stats: &Value) -> Option<Concern> {
+    let states = super::status::directories(stats)
+        .map(|one| (text_field(one, "id"), text_field(one, "state")))
+        .filter(|(_, state)| *state != "linked");
+    let states: Vec<String> = states.map(|(id, state)| format!("{id} is {state}")).collect();
+    let count = counted(states.len() as u64, "directory is", "directories are");
+    let what = format!("{count} not linked ({})", first_of(&states));
+    (!states.is_empty()).then(|| Concern::new(what, "`rollcall directories`"))
+}
+
+/// The most things that a line names.
+const NAMED_MAX: usize = 3;
+
+/// Returns the first of some texts, and how many more there are.
+fn first_of(texts: &[impl AsRef<str>]) -> String {
+    let first: Vec<&str> = texts.iter().take(NAMED_MAX).map(AsRef::as_ref).collect();
+    match texts.len().saturating_sub(NAMED_MAX) {
+        0 => first.join(", "),
+        more => format!("{} and {more} more", first.join(", ")),
     }
 }
 
@@ -242,7 +277,9 @@ mod tests {
                 "last_refused_at": {"signature_mismatch": "2026-05-01T11:00:00.000Z",
                     "body_too_large": null},
                 "quarantine_last_day": {"conflict": 0, "overtaken": 3},
+                "mass_deprovisionings": [],
             },
+            "directories": {"data": [{"id": "directory_1", "state": "linked"}]},
         })
     }
 
@@ -285,6 +322,16 @@ mod tests {
                 "/condition/last_refused_at/signature_mismatch",
                 json!("2026-05-01T11:00:01.000Z"),
                 "webhooks are refused as signature_mismatch, 4 since the start, the last 59 min 59 s ago",
+            ),
+            (
+                "/condition/mass_deprovisionings",
+                json!(["d1", "d2", "d3", "d4"]),
+                "many users lost access within the last hour, in d1, d2, d3 and 1 more",
+            ),
+            (
+                "/directories/data",
+                json!([{"id": "d1", "state": "linked"}, {"id": "d2", "state": "unlinked"}]),
+                "1 directory is not linked (d2 is unlinked)",
             ),
             (
                 day,

@@ -309,7 +309,7 @@ fn initial_sync(sync: &Value, now: Option<i64>) -> String {
     )
 }
 
-fn directories(stats: &Value) -> impl Iterator<Item = &Value> {
+pub(super) fn directories(stats: &Value) -> impl Iterator<Item = &Value> {
     stats.pointer("/directories/data").and_then(Value::as_array).into_iter().flatten()
 }
 

@@ -23,6 +23,7 @@ pub(crate) fn describe_condition(engine: &Engine, refusals: &Refusals) -> Map<St
         ("disk".to_owned(), disk.into()),
         ("mappings".to_owned(), json!({ "bytes": taken, "bytes_max": max })),
         ("last_refused_at".to_owned(), last_refused.into()),
+        ("mass_deprovisionings".to_owned(), engine.mass_deprovisionings().into()),
     ]
     .into_iter()
     .collect()

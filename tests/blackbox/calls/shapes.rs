@@ -1300,6 +1300,7 @@ fn samples() -> Vec<Sample> {
                 "kind_mismatch": 0, "too_deep": 0, "conflict": 0,
                 "clock_ahead": 0, "overtaken": 0, "lost": 0, "repeated": 0,
             },
+            "mass_deprovisionings": [],
         },
         "directories": list_of(directory_stats),
     });
