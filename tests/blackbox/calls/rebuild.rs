@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use rollcall::engine::Rebuild;
+use rollcall::engine::{Engine, Rebuild};
 use rollcall::log::{AppendError, History, Identity, Log, MemoryLog, Outcome, ReadError, Record};
 use rollcall::verify::Verified;
 use rollcall_projections::{Cut, Entry, Millis, Seq, Sight};
 use serde_json::{Value, json};
 
+use crate::kit::exposition::Scrape;
 use crate::kit::road::{engine, memory_log};
 use crate::kit::server::{API_KEY, Server, delegate_history, delegate_log, user};
 
@@ -57,6 +58,12 @@ impl Log for Gate {
     delegate_log!();
 }
 
+/// What the metrics say of a rebuild.
+fn running(engine: &Engine) -> Option<f64> {
+    let text = rollcall::metrics::text(engine.metric_families());
+    Scrape::read(&text).value("rollcall_rebuild_running", &[])
+}
+
 fn finish(rebuild: &Rebuild) {
     while rebuild.finished_at().is_none() {
         std::thread::yield_now();
@@ -85,6 +92,7 @@ fn a_second_request_joins_the_first_and_reads_go_on_from_the_old_views() {
     });
     let engine = engine(gate.clone());
     assert!(engine.last_rebuild().is_none());
+    assert_eq!(running(&engine), Some(0.0));
     gate.closed.store(true, Ordering::SeqCst);
     gate.shown.store(0, Ordering::SeqCst);
     let (first, second) = (engine.rebuild(), engine.rebuild());
@@ -92,6 +100,7 @@ fn a_second_request_joins_the_first_and_reads_go_on_from_the_old_views() {
         (first.number, second.number, first.finished_at(), first.progress()),
         (1, 1, None, (0, 50))
     );
+    assert_eq!(running(&engine), Some(1.0));
     let old = engine.views().seen_by(&Sight::All).user("directory_user_07", Cut::LATEST);
     assert!(old.is_some(), "the old views serve");
     let before = engine.view_states();
@@ -103,6 +112,7 @@ fn a_second_request_joins_the_first_and_reads_go_on_from_the_old_views() {
     let third = engine.rebuild();
     assert_eq!(third.number, 2);
     finish(&third);
+    assert_eq!(running(&engine), Some(0.0));
     engine.close();
 }
 

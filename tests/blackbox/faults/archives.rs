@@ -12,6 +12,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 
+use crate::calls::metrics::scrape;
 use crate::faults::damage::{contents, refused_start};
 use crate::faults::kills::copy;
 use crate::kit::bucket::{Bucket, Fault};
@@ -134,12 +135,17 @@ fn what_is_recorded_is_archived_in_time_and_a_restored_server_goes_on_in_the_sam
     });
     assert_eq!((&four["lag_records"], &four["lag_ms"]), (&json!(0), &json!(0)));
     deliver(&server, sent..sent + 3);
+    let lag = |metric: &str| scrape(&server).value(metric, &[]).unwrap();
+    assert_eq!(lag("rollcall_archive_lag_records"), 3.0);
+    assert!(lag("rollcall_archive_lag_seconds") > 0.0);
     let seven = archive_of(&server);
     assert_eq!((&seven["seq"], &seven["lag_records"]), (&json!(sent), &json!(3)));
     let change = server.act("post", "/rollcall/v1/log/key", Some(&json!({})));
     assert_eq!(change.status, 200);
     let changed = sent + 4;
     archived(&server, changed);
+    let lags = ["rollcall_archive_lag_records", "rollcall_archive_lag_seconds"];
+    assert_eq!(lags.map(lag), [0.0; 2]);
     deliver(&server, changed..changed + 2);
     let head = changed + 2;
     let whole = root(&server, head);

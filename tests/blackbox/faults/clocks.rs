@@ -7,6 +7,7 @@ use std::process::Stdio;
 use serde_json::Value;
 
 use super::full_disk::wait_until;
+use crate::calls::metrics::scrape;
 use crate::faults::damage::contents;
 use crate::kit::machine::TestMachine;
 use crate::kit::model::rfc3339;
@@ -94,6 +95,8 @@ fn while_the_clock_has_jumped_events_are_refused_and_questions_answered() {
         let offset_ms = state["offset_ms"].as_i64().unwrap();
         assert!((offset_ms - minutes * MINUTE_MS).abs() < 1_000, "{state}");
         assert_eq!(state["is_believed"], false);
+        let offset_s = scrape(&server).value("rollcall_clock_offset_seconds", &[]).unwrap();
+        assert!((offset_s - 60.0 * minutes as f64).abs() < 1.0, "{offset_s}");
         // A jumped clock must not stamp every later record.
         let ahead = format!("/directories?known_at={}", rfc3339(now_ms() + 5 * MINUTE_MS));
         assert!([422, 503].contains(&server.get(&ahead).status));

@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::calls::metrics::scrape;
 use crate::faults::full_disk::wait_until;
 use crate::kit::machine::TestMachine;
 use crate::kit::server::{SECRET, Server, binary, signal};
@@ -33,6 +34,9 @@ fn a_data_disk_that_does_not_answer_makes_a_server_not_ready_until_it_does() {
     // Further events are refused at once, and questions are answered.
     let refused = server.post(event("refused").as_bytes());
     assert_eq!((refused.status, refused.code().as_str()), (503, "log_unavailable"));
+    let labels = [("reason", "log_unavailable")];
+    let counted = scrape(&server).value("rollcall_ingest_refused_total", &labels);
+    assert_eq!(counted, Some(2.0));
     assert_eq!(server.get("/healthz").status, 200);
     assert_eq!(server.get("/rollcall/v1/stats").json()["seq"], 1);
     machine.let_writes_hang(false);

@@ -12,6 +12,7 @@ use rollcall::verify::Verified;
 use rollcall_projections::{Entry, Millis, Seq};
 use serde_json::Value;
 
+use crate::kit::exposition::Scrape;
 use crate::kit::model::read_time;
 use crate::kit::road::{asking, engine, get, memory_log, operate, post, verified};
 use crate::kit::server::{delegate_history, delegate_log, now_ms, user};
@@ -227,6 +228,12 @@ fn when_the_log_is_closed_operators_are_told_so_and_readers_still_served() {
     });
 }
 
+/// What the metrics say of the queue.
+fn queued(engine: &Engine) -> Option<f64> {
+    let text = rollcall::metrics::text(engine.metric_families());
+    Scrape::read(&text).value("rollcall_queue_events", &[])
+}
+
 #[test]
 fn an_append_that_hangs_is_answered_within_five_seconds_and_a_full_queue_at_once() {
     let log = faulty();
@@ -248,6 +255,7 @@ fn an_append_that_hangs_is_answered_within_five_seconds_and_a_full_queue_at_once
                 assert!(waiting.len() < 100_000, "the queue is bounded");
             };
             assert!(matches!(full, IngestError::QueueFull));
+            assert_eq!(queued(&filler), Some(waiting.len() as f64));
             server.call(post(body("last").as_bytes())).await
         };
         let (first, last) = tokio::join!(server.call(post(body("first").as_bytes())), fill);
@@ -262,6 +270,7 @@ fn an_append_that_hangs_is_answered_within_five_seconds_and_a_full_queue_at_once
         for answer in waiting {
             assert!(answer.await.unwrap().is_ok());
         }
+        assert_eq!(queued(&filler), Some(0.0));
         assert_eq!(server.call(get("/directory_users/ufirst")).await.0, StatusCode::OK);
     });
 }

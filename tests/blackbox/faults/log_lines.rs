@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use crate::calls::metrics::scrape;
 use crate::faults::full_disk::wait_until;
 use crate::kit::server::{Server, binary, signal, user};
 use crate::kit::small_disk::SmallDisk;
@@ -27,6 +28,7 @@ fn check_refused(server: &Server) {
     server.deliver(&user("u", "d", "u", "2026-03-01T09:00:00.000Z", "e", "dsync.user.created"));
     assert_eq!(server.get("/directory_users/u").status, 200);
     assert!(server.get("/rollcall/v1/stats").json()["dropped_log_lines"].as_u64().unwrap() >= 1);
+    assert!(scrape(server).value("rollcall_log_lines_dropped_total", &[]).unwrap() >= 1.0);
 }
 
 #[test]

@@ -71,6 +71,11 @@ fn literal(text: &str) -> Option<&str> {
     text.strip_prefix('"')?.split('"').next()
 }
 
+/// Returns what does not vary in a message.
+fn fixed(message: &str) -> String {
+    message.split('{').map(|part| part.rsplit('}').next().unwrap_or_default()).collect()
+}
+
 #[test]
 fn each_reason_not_to_open_a_folder_or_key_and_not_to_take_settings_is_on_the_page() {
     let page = read("docs/operations.md");
@@ -79,21 +84,39 @@ fn each_reason_not_to_open_a_folder_or_key_and_not_to_take_settings_is_on_the_pa
     for (file, mark) in [
         ("src/log/open.rs", "#[error("),
         ("src/notary/key.rs", "#[error("),
+        ("src/log/fork.rs", "#[error("),
+        ("src/trust.rs", "#[error("),
+        ("src/http/mod.rs", "#[error("),
+        ("src/http/listen.rs", "Err("),
+        ("src/keys/mod.rs", "#[error("),
+        ("src/cli/running.rs", "Failure::Ours("),
+        ("src/cli/secrets.rs", "format!("),
+        ("src/cli/secrets.rs", "Err("),
         ("src/cli/config/judge.rs", "add_whole("),
+        ("src/cli/config/judge.rs", "format!("),
+        ("src/cli/config/judge.rs", "format_args!("),
+        ("src/cli/config/document.rs", "format!("),
+        ("src/cli/config/document.rs", "format_args!("),
+        ("src/cli/config/given.rs", "format!("),
+        ("src/cli/config/given.rs", "Err("),
+        ("src/cli/config/keys.rs", "format_args!("),
+        ("src/cli/config/keys.rs", "format!("),
     ] {
         let source = on_one_line(&read(file));
-        for message in literals(&source, mark) {
-            // Texts that only put others together say nothing of themselves.
-            let is_frame = message.replace("{}", "").chars().filter(|c| c.is_alphabetic()).count();
+        let source = source.split("#[cfg(test)]\nmod").next().unwrap();
+        for message in literals(source, mark) {
+            // Texts that only put others together, and ends of others, say nothing of themselves.
+            let letters = fixed(message).chars().filter(|c| c.is_alphabetic()).count();
+            let is_end = message.starts_with("did you mean") || message == "the command panicked";
             let is_shown = |parts: &Vec<String>| parts.iter().all(|part| message.contains(part));
             assert!(
-                is_frame < 10 || messages.iter().any(is_shown),
+                letters < 10 || is_end || messages.iter().any(is_shown),
                 "docs/operations.md lacks the refusal of {file}: {message}"
             );
             count += 1;
         }
     }
-    assert!(count >= 20, "{count} messages were found");
+    assert!(count >= 60, "{count} messages were found");
 }
 
 #[test]
