@@ -320,8 +320,8 @@ fn is_mass(lost: usize, left: impl FnOnce() -> u64) -> bool {
 }
 
 impl Engine {
-    /// Returns the directories of which many users lost access within the last hour, as far as the
-    /// tally has come; none if nothing is tallied.
+    /// Returns the directories whose users lost access in great number within the last hour, as far
+    /// as the tally has come; none if nothing is tallied.
     pub fn mass_deprovisionings(&self) -> Vec<String> {
         let tally = self.tally.lock();
         let mass = tally.directories.iter().filter(|directory| directory.is_mass_deprovisioned);

@@ -173,7 +173,7 @@ fn advice(code: &str) -> &'static str {
     }
 }
 
-/// Names the directories of which many users lost access lately.
+/// Names the directories whose users lost access in great number lately.
 fn mass_deprovisionings(stats: &Value) -> Option<Concern> {
     let ids = stats.pointer("/condition/mass_deprovisionings").and_then(Value::as_array)?;
     let ids: Vec<&str> = ids.iter().filter_map(Value::as_str).collect();

@@ -465,7 +465,7 @@ fn each_view_is_counted_and_what_is_read_is_kept_in_the_cache() {
     let link = json!({"app_user_id": "a", "directory_user_id": "directory_1_u0"});
     assert_eq!(server.put("/rollcall/v1/links", &link).status, 200);
     let counted = items(&scrape(&server));
-    // Nine records, of which one is no event; the view of events has a place for each.
+    // Nine records, one of them no event; the view of events has a place for each.
     let expected = [
         ("directories", 1.0),
         ("users", 2.0),
