@@ -536,7 +536,7 @@ impl Log for Unreadable {
     }
 
     fn bodies(&self, seqs: &[Seq]) -> Result<Vec<Bytes>, ReadError> {
-        if self.is_unreadable.load(Ordering::SeqCst) {
+        if !seqs.is_empty() && self.is_unreadable.load(Ordering::SeqCst) {
             self.refused.fetch_add(1, Ordering::SeqCst);
             return Err(ReadError::Store("it does not answer".into()));
         }
