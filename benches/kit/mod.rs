@@ -168,7 +168,7 @@ impl Company {
         }
     }
 
-    fn tell(&mut self, kind: &str, data: &Value) -> Vec<u8> {
+    pub fn tell(&mut self, kind: &str, data: &Value) -> Vec<u8> {
         self.number += 1;
         self.at += STEP_MS;
         event(self.number, kind, self.at, data)

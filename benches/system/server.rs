@@ -1,0 +1,91 @@
+//! The real server, as a process.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+pub(crate) const SECRET: &str = crate::kit::SECRET;
+pub(crate) const API_KEY: &str = "sk_bench_bench_bench_bench_bench";
+
+/// The server of this build.
+pub(crate) fn built() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_rollcall"))
+}
+
+/// A running `rollcall serve`. Killed when dropped.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) address: SocketAddr,
+    /// The time from its start until it answered.
+    pub(crate) start: Duration,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Server {
+    /// Starts the server, and waits until it is ready.
+    pub(crate) fn start(binary: &Path, data: &Path, options: &[&str]) -> Server {
+        let begun = Instant::now();
+        let mut command = Command::new(binary);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data).args(options);
+        command.env("ROLLCALL_WEBHOOK_SECRETS", SECRET).env("ROLLCALL_API_KEYS", API_KEY);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut url = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut url).unwrap();
+        let address = url.trim().trim_start_matches("http://").parse();
+        let address = address.unwrap_or_else(|_| panic!("the server did not start: `{url}`"));
+        let mut server = Server { child, address, start: Duration::ZERO };
+        while ureq::get(server.url("/readyz")).call().is_err() {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        server.start = begun.elapsed();
+        server
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Value {
+        let request = ureq::get(self.url(path)).header("Authorization", authorization());
+        let answer = request
+            .call()
+            .map(|mut answer| answer.body_mut().with_config().limit(64 << 20).read_json());
+        answer.unwrap_or_else(|error| panic!("{path}: {error}")).unwrap()
+    }
+
+    /// Sets a role mapping from a moment on.
+    pub(crate) fn map(&self, mapping: &Value, effective_from: &str) {
+        let request = ureq::put(self.url("/rollcall/v1/role_mapping"));
+        let request = request.header("Authorization", authorization());
+        let body = json!({ "mapping": mapping, "effective_from": effective_from });
+        request.send_json(body).unwrap();
+    }
+
+    /// Returns the resident memory in bytes.
+    pub(crate) fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+    }
+
+    /// Stops it as an operator does, and waits for its end.
+    pub(crate) fn stop(mut self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        assert!(self.child.wait().unwrap().success(), "the server did not stop cleanly");
+    }
+}
+
+fn authorization() -> String {
+    format!("Bearer {API_KEY}")
+}

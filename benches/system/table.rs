@@ -1,0 +1,279 @@
+//! The table of docs/performance.md.
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::Options;
+use crate::kit::{BUSY_GROUP, Company, DIRECTORY, Dice, build, group_id, time, user_id};
+use crate::limits::{Limits, appends_per_s};
+use crate::load::{Events, Outcome, Plan, Work};
+use crate::report::{Row, print};
+use crate::server::{Server, built};
+
+/// The records of the large log.
+const RECORDS: u64 = 3_200_000;
+const QUICK_RECORDS: u64 = 6_000;
+
+/// The time of one turn, and the turns of each work; the best counts.
+const TURN_MS: u64 = 2_000;
+const TURNS: usize = 2;
+const QUICK_TURN_MS: u64 = 200;
+
+/// The most events that one connection, and all, send in a second.
+const EVENTS_PER_S_MAX: [u64; 2] = [10_000, 60_000];
+
+/// The bytes of a webhook, for the limits.
+const WEBHOOK_BYTES: usize = 1800;
+
+/// Caches as for the measure of memory, and what is taken off: the caches themselves.
+const SMALL_CACHES: [&str; 4] = ["--store-cache-mib", "16", "--document-cache-mib", "16"];
+const SMALL_CACHES_BYTES: u64 = 32 << 20;
+
+/// A measurement in the making.
+struct Table {
+    turn_ms: u64,
+    turns: usize,
+    limits: Limits,
+    /// The number of the next event.
+    next: u64,
+    /// The events that the real server took.
+    taken: u64,
+    rows: Vec<Row>,
+}
+
+/// The share of events that are not new, in a hundred.
+#[derive(Clone, Copy, Default)]
+struct Mix {
+    duplicates: u64,
+    bad: u64,
+}
+
+/// Measures the table and prints it.
+pub(crate) fn measure(options: &Options) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut table = Table {
+        turn_ms: if options.quick { QUICK_TURN_MS } else { TURN_MS },
+        turns: if options.quick { 1 } else { TURNS },
+        limits: Limits::start(),
+        next: 1 << 32,
+        taken: 0,
+        rows: Vec::new(),
+    };
+    let records = options.records.first().copied();
+    let records = records.unwrap_or(if options.quick { QUICK_RECORDS } else { RECORDS });
+    table.small_log(&folder.path().join("small"));
+    table.large_log(&folder.path().join("large"), records);
+    print(&table.rows, options.json);
+}
+
+impl Table {
+    /// Measures what needs no long log: the intake of webhooks, and reads.
+    fn small_log(&mut self, data: &Path) {
+        std::fs::create_dir(data).unwrap();
+        let (log, company, settled) = build(data, 5_000);
+        drop(log);
+        let server = Server::start(built(), data, &[]);
+        self.ingest(&server, data);
+        self.reads(&server, &company);
+        server.stop();
+        self.past(data, &company, settled);
+    }
+
+    fn ingest(&mut self, server: &Server, data: &Path) {
+        let appends = appends_per_s(data, WEBHOOK_BYTES, Duration::from_millis(self.turn_ms));
+        let goals = [(1, 0.65), (8, 0.2), (64, 0.5), (256, 0.55)];
+        for (connections, goal) in goals {
+            let ours = self.events(server.address, connections, Mix::default());
+            let limit = if connections == 1 {
+                ("fdatasync of an appended file", appends)
+            } else {
+                let empty = self.events(self.limits.address, connections, Mix::default());
+                ("empty handler", empty.per_s)
+            };
+            let work = format!("ingest, {connections} connections");
+            self.rows.push(Row::of_load(work, &ours, limit, goal));
+        }
+        let (clean, mix) = (Mix::default(), Mix { duplicates: 20, bad: 5 });
+        let (mixed, alone) =
+            (self.events(server.address, 64, mix), self.events(server.address, 64, clean));
+        let work = "ingest, 64 connections, a quarter not new".to_owned();
+        self.rows.push(Row::of_load(work, &mixed, ("rate without them", alone.per_s), 0.95));
+    }
+
+    fn reads(&mut self, server: &Server, company: &Company) {
+        let people = company.present.iter().step_by(7);
+        let users: Vec<String> =
+            people.map(|person| format!("/directory_users/{}", user_id(*person))).collect();
+        let members = vec![format!("/directory_users?group={}&limit=100", group_id(BUSY_GROUP))];
+        for (name, paths, goal) in [("user by id", users, 0.7), ("100 members", members, 0.6)] {
+            for connections in [8, 64] {
+                let ours = self.best(server.address, connections, Work::Get(paths.clone()));
+                let fixed = Work::Get(vec![format!("/fixed/{}", ours.bytes)]);
+                let limit = self.best(self.limits.address, connections, fixed);
+                let work = format!("{name}, {} B, {connections} connections", ours.bytes);
+                let limit = ("fixed body of that size", limit.per_s);
+                self.rows.push(Row::of_load(work, &ours, limit, goal));
+            }
+        }
+    }
+
+    /// Measures the past next to the present, with the documents cached and nearly uncached.
+    fn past(&mut self, data: &Path, company: &Company, settled: i64) {
+        let mut dice = Dice(3);
+        let mut moment = || time(settled + dice.below((company.at - settled).max(1) as u64) as i64);
+        let page = format!("/directory_users?directory={DIRECTORY}&limit=100");
+        let user = format!("/directory_users/{}?", user_id(company.present[0]));
+        let asked = |path: &str, moment: &mut dyn FnMut() -> String| -> Vec<String> {
+            (0..64).map(|_| format!("{path}&as_of={}", moment())).collect()
+        };
+        let works = [
+            ("user by id", asked(&user, &mut moment), user),
+            ("page of 100", asked(&page, &mut moment), page),
+        ];
+        for (caches, mib, goal) in [("cached", "256", 1.2), ("not cached", "1", 2.0)] {
+            let server = Server::start(built(), data, &["--document-cache-mib", mib]);
+            for (name, past, now) in &works {
+                let then = self.best(server.address, 8, Work::Get(past.clone()));
+                let now = self.best(server.address, 8, Work::Get(vec![now.clone()]));
+                let work = format!("{name}, past / now, documents {caches}");
+                let ratio = now.per_s / then.per_s;
+                self.rows.push(Row::of_value(&work, ratio, "times", &format!("{goal}")));
+            }
+            server.stop();
+        }
+    }
+
+    /// Measures what a long log costs.
+    fn large_log(&mut self, data: &Path, records: u64) {
+        let events = data.with_extension("jsonl");
+        let generated_bytes = generate(&events, records);
+        let taken_before = self.taken;
+        let server = Server::start(built(), data, &SMALL_CACHES);
+        let small = self.events(server.address, 256, Mix::default());
+        send(&server, &events);
+        let large = self.events(server.address, 256, Mix::default());
+        let head = head(&server);
+        let sent_bytes = (self.taken - taken_before) * WEBHOOK_BYTES as u64;
+        server.stop();
+        let rate = Row::of_load(
+            format!("ingest at {head} records, 256 connections"),
+            &large,
+            ("rate at the beginning", small.per_s),
+            0.97,
+        );
+        let disk = disk_bytes(data) as f64 / (generated_bytes + sent_bytes) as f64;
+        self.rows.push(rate);
+        self.rows.push(Row::of_value("disk / bodies", disk, "times", "0.40"));
+        self.start(data, head);
+    }
+
+    fn start(&mut self, data: &Path, head: u64) {
+        let server = Server::start(built(), data, &SMALL_CACHES);
+        let memory = server.memory().saturating_sub(SMALL_CACHES_BYTES) as f64 / head as f64;
+        let places = [("the start", 0), ("the middle", head / 2), ("the end", head - head / 20)];
+        for (place, after) in places {
+            let work = format!("100 changes from {place}");
+            let ms = first_changes(&server, after).as_secs_f64() * 1e3;
+            self.rows.push(Row::of_value(&work, ms, "ms", "20"));
+        }
+        for call in ["stats", "projections"] {
+            let begun = Instant::now();
+            server.get(&format!("/rollcall/v1/{call}"));
+            let first = begun.elapsed().as_secs_f64() * 1e3;
+            let path = format!("/rollcall/v1/{call}");
+            let later = self.best(server.address, 1, Work::Get(vec![path])).p50_us / 1e3;
+            self.rows.push(Row::of_value(&format!("{call}, first"), first, "ms", ""));
+            self.rows.push(Row::of_value(&format!("{call}, p50"), later, "ms", "5"));
+        }
+        let start = server.start.as_secs_f64();
+        self.rows.push(Row::of_value(&format!("start with {head} records"), start, "s", "1.5"));
+        self.rows.push(Row::of_value("memory after the start", memory, "bytes an event", "160"));
+        server.stop();
+    }
+
+    /// Sends signed events in turns. Returns the best, and checks that each answer is the right
+    /// one.
+    fn events(&mut self, address: SocketAddr, connections: usize, mix: Mix) -> Outcome {
+        let Mix { duplicates, bad } = mix;
+        let per_s = EVENTS_PER_S_MAX[usize::from(connections > 1)];
+        let count = per_s * self.turn_ms * 11 / 10_000;
+        let mut best = Outcome::default();
+        for _ in 0..self.turns {
+            let events = Events { first: self.next, count, duplicates, bad };
+            self.next += count;
+            let outcome = self.run(address, connections, Work::Events(events));
+            let taken = outcome.statuses.get(&200).copied().unwrap_or(0);
+            let refused = outcome.statuses.get(&401).copied().unwrap_or(0);
+            if address != self.limits.address {
+                self.taken += taken;
+            }
+            assert_eq!(taken + refused, outcome.statuses.values().sum::<u64>(), "{outcome:?}");
+            assert_eq!(refused > 0, bad > 0, "{outcome:?}");
+            if outcome.per_s > best.per_s {
+                best = outcome;
+            }
+        }
+        best
+    }
+
+    /// Asks in turns. Returns the best.
+    fn best(&self, address: SocketAddr, connections: usize, work: Work) -> Outcome {
+        let outcomes = (0..self.turns).map(|_| self.run(address, connections, work.clone()));
+        let best = outcomes.max_by(|a, b| a.per_s.total_cmp(&b.per_s)).unwrap();
+        assert!(best.statuses.keys().eq([&200]), "{:?}", best.statuses);
+        best
+    }
+
+    fn run(&self, address: SocketAddr, connections: usize, work: Work) -> Outcome {
+        Plan { address, connections, ms: self.turn_ms, work }.run()
+    }
+}
+
+/// Generates a history of about so many events. Returns the bytes of their bodies.
+fn generate(events: &Path, records: u64) -> u64 {
+    let people = (records / 8).max(10).to_string();
+    let mut generate = Command::new(built());
+    generate.args(["generate", "--people", &people, "--directories", "3", "--duplicates", "0"]);
+    assert!(generate.stdout(File::create(events).unwrap()).status().unwrap().success());
+    std::fs::metadata(events).unwrap().len()
+}
+
+fn send(server: &Server, events: &Path) {
+    let mut command = Command::new(built());
+    command.arg("send").arg(events).arg("--url").arg(server.url("/webhooks/workos"));
+    command.env("ROLLCALL_WEBHOOK_SECRET", crate::server::SECRET);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    assert!(command.status().unwrap().success(), "`rollcall send` failed");
+}
+
+fn head(server: &Server) -> u64 {
+    server.get("/rollcall/v1/stats")["seq"].as_u64().unwrap()
+}
+
+/// Returns the time until 100 changes have come, or all there are.
+fn first_changes(server: &Server, after: u64) -> Duration {
+    let (begun, mut after, mut found) = (Instant::now(), after.to_string(), 0);
+    loop {
+        let page = server.get(&format!("/rollcall/v1/changes?limit=100&wait=0&after={after}"));
+        found += page["data"].as_array().unwrap().len();
+        let next = page["list_metadata"]["after"].as_str().unwrap().to_owned();
+        if found >= 100 || next == after {
+            return begun.elapsed();
+        }
+        after = next;
+    }
+}
+
+fn disk_bytes(folder: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    entries
+        .map(|entry| {
+            let metadata = entry.metadata().unwrap();
+            if metadata.is_dir() { disk_bytes(&entry.path()) } else { metadata.blocks() * 512 }
+        })
+        .sum()
+}
