@@ -17,6 +17,7 @@ use crate::state::directories::DirectoryVersion;
 use crate::state::entities::{Entities, Entity, EntityKind, EntityVersion, Part};
 use crate::state::events::EventLine;
 use crate::state::links::NewLink;
+use crate::state::living::LivingAs;
 use crate::state::memberships::Grant;
 use crate::state::observations::Run;
 use crate::views::Views;
@@ -557,6 +558,7 @@ impl Views {
         let steady = self.goes_on(kind, sym, &version);
         let (entities, ids) = self.entities_mut(kind);
         entities.add(sym, version, ids);
+        let living_before = self.living_as(kind, sym, Cut::LATEST);
         if let EntityKind::Group = kind {
             entities.note_turns(sym, version, ids);
         }
@@ -575,6 +577,13 @@ impl Views {
         if !steady {
             self.refresh(kind, sym);
         }
+        let living = self.living_as(kind, sym, Cut::LATEST);
+        self.living.change(living_before, living);
+    }
+
+    /// Returns the count to which an entity belongs, if it exists at the cut.
+    fn living_as(&self, kind: EntityKind, sym: Sym, cut: Cut) -> Option<LivingAs> {
+        self.exists(kind, sym, cut).map(|version| LivingAs::of(kind, version))
     }
 
     /// Tells if an entity that was alive to the end goes on in the same directory with a version
@@ -594,6 +603,9 @@ impl Views {
         for sym in listed {
             self.refresh(kind, sym);
         }
+            let living_before = self.living_as(kind, sym, before);
+            let living = self.living_as(kind, sym, Cut::LATEST);
+            self.living.change(living_before, living);
     }
 
     /// Recomputes since when an entity is gone, and its memberships with it.

@@ -52,7 +52,9 @@ pub use ask::observations::{Finding, ObservedThing, Verdict};
 pub use ask::preview::{Comparison, ComparisonStep, Proposal, RoleChange, RoleCounts};
 pub use ask::same_person::{OtherUser, SamePerson};
 pub use ask::touched::TouchedUsers;
-pub use ask::traffic::{Counted, Counts, DELIVERY_MS_MAX, Delays, Traffic, WINDOWS, WINDOWS_MS};
+pub use ask::traffic::{
+    Counted, Counts, DELIVERY_MS_MAX, Delays, ReasonCounts, Traffic, WINDOWS, WINDOWS_MS,
+};
 pub use ask::unmatched::{
     Judged, RuleWarning, Unmatched, UnmatchedGroup, UnmatchedSearch, WarningReason,
 };
@@ -75,3 +77,4 @@ pub use state::intake::{INITIAL_SYNC_PAUSE_MS, InitialSync, Intake};
 pub use state::name_matches::{GroupName, NameMatches};
 pub use state::policies::Policy;
 pub use views::Views;
+pub use state::living::Living;

@@ -13,6 +13,7 @@ use crate::state::directories::Directories;
 use crate::state::entities::{Entities, Entity, EntityKind};
 use crate::state::events::Events;
 use crate::state::links::Links;
+use crate::state::living::Living;
 use crate::state::loss_index::LossIndex;
 use crate::state::memberships::Memberships;
 use crate::state::observations::Observations;
@@ -47,6 +48,7 @@ pub struct Views {
     pub(crate) roles: Roles,
     pub(crate) loss_index: LossIndex,
     pub(crate) observations: Observations,
+    pub(crate) living: Living,
 }
 
 impl Views {

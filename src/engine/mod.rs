@@ -17,6 +17,7 @@ mod pulled;
 mod reads;
 mod rebuild;
 mod tally;
+mod traffic;
 mod writer;
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
@@ -48,6 +49,8 @@ pub use rebuild::Rebuild;
 use tally::Tally;
 pub use tally::Tallying;
 use writer::{FOLD_EVENTS, Job, Notes, QUEUE_EVENTS_MAX, Stamps, fold};
+use traffic::KeptTraffic;
+pub use traffic::TrafficNow;
 
 use crate::archive::ArchiveStatus;
 use crate::documents::Documents;
@@ -83,7 +86,8 @@ pub struct Engine {
     /// The newest folded record; sent after each fold.
     folded: watch::Sender<Seq>,
     writer: Mutex<Option<JoinHandle<()>>>,
-    digests: Mutex<Option<(Seq, Vec<ViewState>)>>,
+    digests: Mutex<Digests>,
+    traffic: KeptTraffic,
     marks: Marks,
     /// The last rebuild.
     rebuild: Mutex<Option<Arc<Rebuild>>>,
@@ -159,6 +163,7 @@ impl Engine {
             writer: Mutex::default(),
             digests: Mutex::default(),
             marks: Marks::default(),
+            traffic: KeptTraffic::default(),
             rebuild: Mutex::default(),
             mapping_bytes_max: AtomicU64::new(MAPPING_BYTES_MAX),
             acting: Mutex::default(),

@@ -120,8 +120,9 @@ impl Engine {
             if views.mapping_versions() == mappings {
                 let old = std::mem::replace(&mut *serving, views);
                 drop(serving);
-                // Kept digests are those of the old views.
-                self.digests.lock().take();
+                // Kept digests and counts are those of the old views.
+                self.digests.lock().forget();
+                self.traffic.clear();
                 // Dropping large views takes long, so it happens after the locks are released.
                 drop(old);
                 return Ok(());

@@ -98,6 +98,8 @@ impl Engine {
                     }
                     Err(_) => {}
                 }
+                // The first question after a start finds the traffic of a month counted.
+                engine.count_traffic_on();
                 thread::park_timeout(PAUSE);
             }
         })?;

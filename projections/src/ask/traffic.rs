@@ -1,14 +1,19 @@
 //! Traffic: counts of the latest records over a few windows, by directory and type, and their
 //! delays.
 
+use std::collections::BTreeMap;
+
 use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
 
+use crate::ground::fact::InactiveUsers;
 use crate::ground::order::{Cut, Millis, Seq};
+use crate::ground::quarantine::{Quarantined, Reason};
 use crate::ground::symbols::Sym;
 use crate::ground::walks::walk;
 use crate::sight::Seen;
 use crate::state::entities::EntityKind;
+use crate::state::living::{Living, LivingCounts};
 use crate::views::Views;
 
 /// The number of windows.
@@ -17,7 +22,7 @@ pub const WINDOWS: usize = 4;
 /// The length of each window in milliseconds: a minute, an hour, a day, 30 days.
 pub const WINDOWS_MS: [Millis; WINDOWS] = [60_000, 3_600_000, 86_400_000, 30 * 86_400_000];
 
-/// The longest window whose delays are kept: a day.
+/// The longest window whose delays are kept: a day. The other one is the hour before it.
 const DELAYS_WINDOW: usize = 2;
 
 /// An event that is recorded later than this after it happened was backfilled: a source gives up a
@@ -27,17 +32,96 @@ pub const DELIVERY_MS_MAX: Millis = 3 * 86_400_000;
 /// A count for each window.
 pub type Counts = [u64; WINDOWS];
 
-/// Counts of the records in each window, by Rollcall's own clock.
+/// Counts of the records in each window, by Rollcall's own clock, and of the quarantine.
+///
+/// The windows move with the clock: what leaves one is taken off, so that a count that goes on
+/// costs what came and what left since.
 pub struct Traffic {
     now: Millis,
     /// The next record to look at.
     next: Seq,
+    /// By window: the first record in it.
+    first: [Seq; WINDOWS],
     totals: Counts,
-    /// For each event of the last day that was not backfilled: when it was recorded, and how long
-    /// after it happened.
-    delays: Vec<(Millis, Millis)>,
+    /// Of the last hour and of the last day: how long after they happened events were recorded,
+    /// those left out that were backfilled.
+    delays: [DelayCounts; 2],
     backfilled: Counts,
     by_directory: HashMap<Sym, HashMap<Sym, Counts, FxBuildHasher>, FxBuildHasher>,
+    /// The number of the next entry of the quarantine to look at.
+    next_listed: usize,
+    /// The number of the first entry of the last day.
+    first_of_day: usize,
+    listed: ReasonCounts,
+    listed_of_day: ReasonCounts,
+}
+
+/// A number of delays, from which the one at a rank is found without sorting.
+#[derive(Default)]
+struct DelayCounts {
+    /// Each delay, then the same in coarser and coarser steps.
+    levels: [BTreeMap<Millis, u64>; LEVELS],
+    total: u64,
+}
+
+/// The number of levels, and the digits by which each is coarser than the one before.
+const LEVELS: usize = 3;
+const LEVEL_BITS: u32 = 9;
+
+impl DelayCounts {
+    fn add(&mut self, delay: Millis) {
+        self.total += 1;
+        for (level, bits) in self.levels.iter_mut().zip(level_bits()) {
+            *level.entry(delay >> bits).or_default() += 1;
+        }
+    }
+
+    fn remove(&mut self, delay: Millis) {
+        self.total = self.total.saturating_sub(1);
+        for (level, bits) in self.levels.iter_mut().zip(level_bits()) {
+            let step = delay >> bits;
+            let Some(count) = level.get_mut(&step) else { continue };
+            *count -= 1;
+            if *count == 0 {
+                level.remove(&step);
+            }
+        }
+    }
+
+    /// Returns the smallest delay that so many do not exceed, from 1.
+    fn at_rank(&self, mut rank: u64) -> Option<Millis> {
+        let (mut low, mut high) = (Millis::MIN, Millis::MAX);
+        let mut found = None;
+        for (level, bits) in self.levels.iter().zip(level_bits()).rev() {
+            let (step, before) = nth(level, low >> bits, high >> bits, rank)?;
+            rank -= before;
+            low = step << bits;
+            high = low | ((1 << bits) - 1);
+            found = Some(low);
+        }
+        found
+    }
+}
+
+fn level_bits() -> impl DoubleEndedIterator<Item = u32> + ExactSizeIterator {
+    (0..LEVELS as u32).map(|level| level * LEVEL_BITS)
+}
+
+/// Returns the step in which the count reaches a rank, and the count before it.
+fn nth(
+    level: &BTreeMap<Millis, u64>,
+    low: Millis,
+    high: Millis,
+    rank: u64,
+) -> Option<(Millis, u64)> {
+    let mut before = 0;
+    for (step, count) in level.range(low..=high) {
+        if before + count >= rank {
+            return Some((*step, before));
+        }
+        before += count;
+    }
+    None
 }
 
 /// The delays between events and their recording, in milliseconds; negative if the source's clock
@@ -96,35 +180,71 @@ impl Traffic {
 
     /// Returns the delays in the last hour (1) or day (2); `None` if no event came.
     pub fn delays(&self, window: usize) -> Option<Delays> {
-        let reach = WINDOWS_MS.get(window.min(DELAYS_WINDOW))?;
-        let mut delays: Vec<Millis> = self
-            .delays
-            .iter()
-            .filter(|(recorded_at, _)| self.now - recorded_at < *reach)
-            .map(|(_, delay)| *delay)
-            .collect();
-        delays.sort_unstable();
+        let delays = self.delays.get(window.clamp(1, DELAYS_WINDOW) - 1)?;
         // The smallest delay that this many of a hundred do not exceed.
-        let at = |hundredths: usize| {
-            delays.get((delays.len() * hundredths).div_ceil(100).checked_sub(1)?).copied()
-        };
+        let at = |hundredths: u64| delays.at_rank((delays.total * hundredths).div_ceil(100));
+        if delays.total == 0 {
+            return None;
+        }
         Some(Delays { p50: at(50)?, p99: at(99)?, max: at(100)? })
     }
+
+    /// Returns the counts of the quarantine, by the place of the reason in [`Reason::CODES`].
+    pub fn quarantine(&self) -> ReasonCounts {
+        self.listed
+    }
+
+    /// Returns the same of the last day.
+    pub fn quarantine_of_day(&self) -> ReasonCounts {
+        self.listed_of_day
+    }
+
+    fn count_listed(&mut self, entry: &Quarantined, number: usize) {
+        add_reason(&mut self.listed, entry.reason, 1);
+        if number >= self.first_of_day {
+            add_reason(&mut self.listed_of_day, entry.reason, 1);
+        }
+    }
+}
+
+/// Counts by the place of the reason in [`Reason::CODES`].
+pub type ReasonCounts = [u64; Reason::CODES.len()];
+
+fn add_reason(counts: &mut ReasonCounts, reason: Reason, change: i64) {
+    let of_reason = counts.iter_mut().zip(Reason::CODES).filter(|(_, code)| *code == reason.code());
+    of_reason.for_each(|(count, _)| *count = count.saturating_add_signed(change));
 }
 
 impl Views {
     /// Returns empty counts of the windows that end at `now`.
     pub fn traffic(&self, now: Millis) -> Traffic {
-        let reach = WINDOWS_MS.iter().copied().max().unwrap_or(0);
-        let next = self.known_at(now.saturating_sub(reach)) + 1;
+        let first = self.first_in_windows(now);
+        let first_of_day = self.first_listed_of_day(now);
         Traffic {
             now,
-            next,
+            next: first.iter().copied().min().unwrap_or(1),
+            first,
             totals: [0; WINDOWS],
-            delays: Vec::new(),
+            delays: Default::default(),
             backfilled: [0; WINDOWS],
             by_directory: HashMap::default(),
+            next_listed: 0,
+            first_of_day,
+            listed: ReasonCounts::default(),
+            listed_of_day: ReasonCounts::default(),
         }
+    }
+
+    /// Returns the first record of each window that ends at `now`, also if it is still to come.
+    fn first_in_windows(&self, now: Millis) -> [Seq; WINDOWS] {
+        WINDOWS_MS.map(|reach| self.known_at(now.saturating_sub(reach)) + 1)
+    }
+
+    /// Returns the number of the first entry of the quarantine in the day that ends at `now`.
+    fn first_listed_of_day(&self, now: Millis) -> usize {
+        let day = WINDOWS_MS.get(DELAYS_WINDOW).copied().unwrap_or(0);
+        let before = self.known_at(now.saturating_sub(day));
+        self.quarantine.partition_point(|entry| entry.seq <= before)
     }
 
     /// Returns the counts of a directory, by type, in order of the types' names.
@@ -138,6 +258,24 @@ impl Views {
             .collect();
         event_types.sort();
         event_types
+    }
+
+    /// Returns the counts of what exists in each directory by all that is known. Costs a copy of
+    /// them.
+    pub fn living(&self) -> Living {
+        self.living.clone()
+    }
+
+    /// Returns the users and the groups of a directory by counts that were taken before, as they
+    /// are shown under the policy in force now.
+    pub fn living_in(&self, living: &Living, directory: &str) -> [Counted; 2] {
+        let directory = self.directories.find(directory);
+        let counts = directory.map_or_else(LivingCounts::default, |sym| living.of(sym));
+        let policy = self.policies.in_force(Cut::LATEST);
+        let hides = policy.is_some_and(|policy| policy.inactive_users == InactiveUsers::Delete);
+        let inactive = if hides { 0 } else { counts.inactive_users };
+        let counted = |active, inactive| Counted { active, inactive, next: None };
+        [counted(counts.active_users, inactive), counted(counts.groups, 0)]
     }
 
     /// Counts the entities that are alive in a directory, in order of id.
@@ -195,9 +333,9 @@ impl Views {
 }
 
 impl Seen<'_> {
-    /// Counts the next records up to `known_at`, at most `limit`; true if there are more. Those
-    /// that are not seen do not count. A long count is made in such steps, so that it blocks no
-    /// other work.
+    /// Counts the next records up to `known_at`, at most `limit`, and as many entries of the
+    /// quarantine; true if there are more. Those that are not seen do not count. A long count is
+    /// made in such steps, so that it blocks no other work.
     pub fn count_traffic(&self, traffic: &mut Traffic, known_at: Seq, limit: usize) -> bool {
         let end = known_at
             .min(self.head())
@@ -205,37 +343,100 @@ impl Seen<'_> {
         for (recorded_at, seq) in
             self.recorded_from(traffic.next).take_while(|(_, seq)| *seq <= end)
         {
-            if !self.sees_event(seq) {
-                continue;
-            }
-            let age = traffic.now - recorded_at;
-            let add = |counts: &mut Counts| {
-                for (count, _) in
-                    counts.iter_mut().zip(WINDOWS_MS).filter(|(_, reach)| age < *reach)
-                {
-                    *count += 1;
-                }
-            };
-            add(&mut traffic.totals);
-            let Some((line, occurred_at)) = self.events.get(seq) else { continue };
-            add(traffic
-                .by_directory
-                .entry(line.directory)
-                .or_default()
-                .entry(line.event_type)
-                .or_default());
-            if self.is_observation(seq) {
-                continue;
-            }
-            let delay = recorded_at.saturating_sub(occurred_at);
-            if delay > DELIVERY_MS_MAX {
-                add(&mut traffic.backfilled);
-            } else if WINDOWS_MS.get(DELAYS_WINDOW).is_some_and(|reach| age < *reach) {
-                traffic.delays.push((recorded_at, delay));
-            }
+            let within = traffic.first.map(|first| seq >= first);
+            self.change_traffic(traffic, (recorded_at, seq), within, 1);
         }
         traffic.next = traffic.next.max(end + 1);
-        end < known_at
+        let listed = self.quarantine.get(traffic.next_listed..).unwrap_or_default();
+        let known = listed.iter().take_while(|entry| entry.seq <= known_at);
+        let mut counted = 0;
+        for entry in known.take(limit) {
+            if self.sees_event(entry.seq) {
+                traffic.count_listed(entry, traffic.next_listed + counted);
+            }
+            counted += 1;
+        }
+        traffic.next_listed += counted;
+        end < known_at || counted == limit
+    }
+
+    /// Moves the windows on, so that they end at `now`; takes at most `limit` records off each.
+    /// True if there is more to take off. If the clock was set back, the count begins anew.
+    pub fn move_traffic(&self, traffic: &mut Traffic, now: Millis, limit: usize) -> bool {
+        if now < traffic.now {
+            *traffic = self.traffic(now);
+            return false;
+        }
+        traffic.now = now;
+        let mut is_left = false;
+        for (window, first) in self.first_in_windows(now).into_iter().enumerate() {
+            let begun = traffic.first.get(window).copied().unwrap_or(first);
+            let end = first.min(traffic.next).min(begun.saturating_add(limit as Seq));
+            let mut within = [false; WINDOWS];
+            within.iter_mut().skip(window).take(1).for_each(|one| *one = true);
+            for record in self.recorded_from(begun).take_while(|(_, seq)| *seq < end) {
+                self.change_traffic(traffic, record, within, -1);
+            }
+            let reached = end.max(begun);
+            is_left |= reached < first.min(traffic.next);
+            let reached = if reached >= traffic.next { first.max(reached) } else { reached };
+            traffic.first.iter_mut().skip(window).take(1).for_each(|first| *first = reached);
+        }
+        // What is in no window is passed over.
+        let first = traffic.first.iter().copied().min().unwrap_or(traffic.next);
+        traffic.next = traffic.next.max(first);
+        self.move_listed(traffic, now);
+        is_left
+    }
+
+    /// Takes the entries of the quarantine off that are older than a day.
+    fn move_listed(&self, traffic: &mut Traffic, now: Millis) {
+        let first = self.first_listed_of_day(now).max(traffic.first_of_day);
+        let left = traffic.first_of_day..first.min(traffic.next_listed);
+        for entry in self.quarantine.get(left).unwrap_or_default() {
+            if self.sees_event(entry.seq) {
+                add_reason(&mut traffic.listed_of_day, entry.reason, -1);
+            }
+        }
+        traffic.first_of_day = first;
+    }
+
+    /// Adds a record to some windows, or takes it off if `change` is -1.
+    fn change_traffic(
+        &self,
+        traffic: &mut Traffic,
+        (recorded_at, seq): (Millis, Seq),
+        within: [bool; WINDOWS],
+        change: i64,
+    ) {
+        if !self.sees_event(seq) {
+            return;
+        }
+        let add = |counts: &mut Counts| {
+            for (count, _) in counts.iter_mut().zip(within).filter(|(_, within)| *within) {
+                *count = count.saturating_add_signed(change);
+            }
+        };
+        add(&mut traffic.totals);
+        let Some((line, occurred_at)) = self.events.get(seq) else { return };
+        let of_directory = traffic.by_directory.entry(line.directory).or_default();
+        let of_type = of_directory.entry(line.event_type).or_default();
+        add(of_type);
+        if *of_type == [0; WINDOWS] {
+            of_directory.remove(&line.event_type);
+        }
+        if self.is_observation(seq) {
+            return;
+        }
+        let delay = recorded_at.saturating_sub(occurred_at);
+        if delay > DELIVERY_MS_MAX {
+            add(&mut traffic.backfilled);
+            return;
+        }
+        let windows = within.into_iter().skip(1);
+        for (delays, _) in traffic.delays.iter_mut().zip(windows).filter(|(_, within)| *within) {
+            if change > 0 { delays.add(delay) } else { delays.remove(delay) }
+        }
     }
 }
 

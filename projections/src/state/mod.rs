@@ -7,6 +7,7 @@ pub(crate) mod entities;
 pub(crate) mod events;
 pub(crate) mod intake;
 pub(crate) mod links;
+pub(crate) mod living;
 pub(crate) mod loss_index;
 pub(crate) mod memberships;
 pub(crate) mod name_matches;

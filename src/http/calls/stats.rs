@@ -4,12 +4,12 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, web};
 use rollcall_projections::{
     Counted, Counts, Cut, Delays, DirectoryFilter, DirectoryRow, Intake, ListStep, Millis, Named,
-    Page, Reason, Seq, Sight, Traffic,
+    Page, Reason, ReasonCounts, Sight,
 };
 use serde_json::{Map, Value, json};
 
 use crate::archive::ArchiveReport;
-use crate::engine::{ClockState, Engine};
+use crate::engine::{ClockState, Engine, TrafficNow};
 use crate::http::wire::answer::{Code, Cursors, Problem, respond};
 use crate::http::wire::api::{
     AFTER, Access, BEFORE, Bound, Cost, Gives, IN_DIRECTORY, LIMIT_OWN, OF_ORGANIZATION,
@@ -27,19 +27,10 @@ use crate::keys::Scope;
 use crate::log::{ReadError, ScrubFinding, ScrubPass, ScrubState};
 use crate::{stderr, time};
 
-/// The number of records or users that are counted under one lock.
-const STEP: usize = 16_384;
-
 /// The windows of time. Directories show all but the first.
 const WINDOW_NAMES: [&str; 4] = ["last_minute", "last_hour", "last_day", "last_30_days"];
 const HOUR: usize = 1;
 const DAY: usize = 2;
-
-/// The period of `quarantine_last_day`.
-const DAY_MS: Millis = 86_400_000;
-
-/// Counts by the place of the reason in [`Reason::CODES`].
-type ReasonCounts = [u64; Reason::CODES.len()];
 
 const SHAPES: &str = include_str!("stats.schema.json");
 
@@ -160,7 +151,10 @@ struct Measured {
     now: Millis,
     seq: u64,
     repeated: Repeated,
-    traffic: Traffic,
+    events: Counts,
+    backfilled: Counts,
+    /// Of the last hour and the last day.
+    delays: [Option<Delays>; 2],
     quarantine: Map<String, Value>,
     /// Of the last 24 hours.
     quarantine_day: Map<String, Value>,
@@ -186,37 +180,33 @@ fn measure(
     paging: &Paging,
     turn: &Turn,
 ) -> Result<Measured, ReadError> {
-    let sight = &filter.sight;
-    let now = time::now_ms();
-    let (seq, mut traffic) = {
-        let views = engine.views();
-        (views.head(), views.traffic(now))
-    };
-    let cut = Cut { known_at: seq, ..Cut::LATEST };
-    let first_of_day = {
-        let views = engine.views();
-        let a_day_ago = views.known_at(now.saturating_sub(DAY_MS));
-        // It is in order of seq.
-        views.quarantine().partition_point(|entry| entry.seq <= a_day_ago)
-    };
-    let quarantine = by_reason(count_quarantine(engine, sight, 0, seq));
-    let quarantine_day = by_reason(count_quarantine(engine, sight, first_of_day, seq));
-    let page = directories(engine, cut, filter, paging, turn);
-    while engine.views().seen_by(sight).count_traffic(&mut traffic, seq, STEP) {}
-    let cursors = paging.cursors(&page, |row| row.id.clone());
-    let states = engine.directory_states(&page.items)?;
-    let directories = page.items.into_iter().zip(states).map(|(row, state)| {
-        // The lock on the views is released between the steps.
-        let users = Counted::whole(|after| engine.views().count_users(&row.id, cut, after, STEP));
-        let groups = Counted::whole(|after| engine.views().count_groups(&row.id, cut, after, STEP));
-        let (event_types, intake) = {
+    engine.with_traffic(&filter.sight, |counted| {
+        let TrafficNow { now, seq, traffic, .. } = *counted;
+        let cut = Cut { known_at: seq, ..Cut::LATEST };
+        let page = directories(engine, cut, filter, paging, turn);
+        let cursors = paging.cursors(&page, |row| row.id.clone());
+        let states = engine.directory_states(&page.items)?;
+        let rows = page.items.into_iter().zip(states);
+        let described = rows.map(|(row, state)| {
             let views = engine.views();
-            (views.traffic_of(&traffic, &row.id), views.seen_by(sight).intake(&row.id, cut))
-        };
-        DirectoryStats { row, state, users, groups, event_types, intake }
-    });
-    let directories = directories.collect();
-    Ok(Measured { now, seq, repeated, traffic, quarantine, quarantine_day, directories, cursors })
+            let [users, groups] = views.living_in(&counted.living, &row.id);
+            let event_types = views.traffic_of(traffic, &row.id);
+            let intake = views.seen_by(&filter.sight).intake(&row.id, cut);
+            DirectoryStats { row, state, users, groups, event_types, intake }
+        });
+        Ok(Measured {
+            now,
+            seq,
+            repeated,
+            events: traffic.totals(),
+            backfilled: traffic.backfilled(),
+            delays: [HOUR, DAY].map(|window| traffic.delays(window)),
+            quarantine: by_reason(traffic.quarantine()),
+            quarantine_day: by_reason(traffic.quarantine_of_day()),
+            directories: described.collect(),
+            cursors,
+        })
+    })
 }
 
 fn directories(
@@ -242,15 +232,6 @@ fn directories(
             Page { items: row.into_iter().collect(), ..Page::empty() }
         }
     }
-}
-
-/// Counts the records up to `seq` that are in quarantine, by reason, from number `first` on.
-fn count_quarantine(engine: &Engine, sight: &Sight, first: usize, seq: Seq) -> ReasonCounts {
-    let (mut counts, mut next) = (ReasonCounts::default(), Some(first));
-    while let Some(first) = next {
-        next = engine.views().seen_by(sight).count_quarantine(first, seq, STEP, &mut counts);
-    }
-    counts
 }
 
 fn by_reason(counts: ReasonCounts) -> Map<String, Value> {
@@ -286,14 +267,15 @@ fn describe(
         let wanted = refusals.iter().filter(|(code, _)| wanted(*code));
         wanted.map(|(code, count)| (code.name().to_owned(), (*count).into())).collect()
     };
-    let Measured { now, seq, repeated, traffic, quarantine, directories, cursors, .. } = measured;
-    let [minute, hour, ..] = traffic.totals();
-    let [_, backfilled_hour, backfilled_day, _] = traffic.backfilled();
+    let Measured { now, seq, repeated, quarantine, directories, cursors, .. } = measured;
+    let [minute, hour, ..] = measured.events;
+    let [_, backfilled_hour, backfilled_day, _] = measured.backfilled;
+    let [delays_hour, delays_day] = measured.delays;
     let directories: Vec<Value> =
         directories.iter().map(|directory| describe_directory(directory, now)).collect();
     let delays = json!({
-        "last_hour": delays(traffic.delays(HOUR)),
-        "last_day": delays(traffic.delays(DAY)),
+        "last_hour": delays(delays_hour),
+        "last_day": delays(delays_day),
     });
     json!({
         "object": "stats",
@@ -301,7 +283,7 @@ fn describe(
         "seq": seq,
         "started_at": time::format(engine.started_at()),
         "clock": clock(engine),
-        "events": windows(traffic.totals()),
+        "events": windows(measured.events),
         "rate_per_s": { "last_minute": rate(minute, 60), "last_hour": rate(hour, 3600) },
         "delay_ms": delays,
         "backfilled": { "last_hour": backfilled_hour, "last_day": backfilled_day },
