@@ -44,6 +44,7 @@ use metrics::EngineMetrics;
 pub use observations::{AwaitedOutcomes, Discovery, ObservationOutcome};
 pub use preview::{GoesOn, MappingMemory, Prepared, WorkError};
 pub use proofs::{ChangeError, KeyChange};
+use reads::Digests;
 pub use reads::ViewState;
 pub use rebuild::Rebuild;
 use tally::Tally;

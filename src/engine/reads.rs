@@ -1,6 +1,8 @@
 //! Reads for answers: documents, events and records from the log, digests of the views.
 
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rollcall_projections::{DirectoryRow, EventRow, Part, Seq, Sight, SnapshotRef, View};
@@ -26,8 +28,52 @@ pub struct ViewState {
     pub seq: Seq,
     /// The number of its items at that record.
     pub items: usize,
-    /// SHA-256 of its canonical dump.
-    pub sha256: [u8; 32],
+    /// SHA-256 of its canonical dump; `None` while it is computed.
+    pub sha256: Option<[u8; 32]>,
+}
+
+/// Views with no more items than this are digested at once: it takes some milliseconds.
+const DIGESTED_AT_ONCE: usize = 20_000;
+
+/// The time for which digests are shown although the log has gone on.
+const DIGESTS_SHOWN: Duration = Duration::from_secs(60);
+
+/// The digests that were computed last.
+#[derive(Default)]
+pub(super) struct Digests {
+    last: Option<KeptDigests>,
+    is_computing: bool,
+    /// Counts the replacements of the views.
+    generation: u64,
+}
+
+struct KeptDigests {
+    seq: Seq,
+    states: Vec<ViewState>,
+    computed: Instant,
+}
+
+impl Digests {
+    /// Returns the digests at a record, if they are those that are kept.
+    fn at(&self, seq: Seq) -> Option<&[ViewState]> {
+        self.last.as_ref().filter(|last| last.seq == seq).map(|last| &last.states[..])
+    }
+
+    /// Returns the digests that were computed a short time ago.
+    fn recent(&self) -> Option<&[ViewState]> {
+        let recent = self.last.as_ref().filter(|last| last.computed.elapsed() < DIGESTS_SHOWN);
+        recent.map(|last| &last.states[..])
+    }
+
+    fn keep(&mut self, seq: Seq, states: Vec<ViewState>) {
+        self.last = Some(KeptDigests { seq, states, computed: Instant::now() });
+    }
+
+    /// Forgets what was computed from views that were replaced.
+    pub(super) fn forget(&mut self) {
+        self.last = None;
+        self.generation += 1;
+    }
 }
 
 impl Engine {
@@ -145,15 +191,60 @@ impl Engine {
     pub fn view_states(&self) -> Vec<ViewState> {
         let mut kept = self.digests.lock();
         let seq = self.views.read().head();
-        match &*kept {
-            Some((at, states)) if *at == seq => states.clone(),
-            _ => {
-                let states: Vec<ViewState> =
-                    View::ALL.into_iter().map(|view| self.view_state(view, seq)).collect();
-                *kept = Some((seq, states.clone()));
-                states
-            }
+        if let Some(states) = kept.at(seq) {
+            return states.to_vec();
         }
+        let states = self.compute_view_states(seq);
+        kept.keep(seq, states.clone());
+        states
+    }
+
+    /// Returns every view, without a digest while that is computed in the background. Views with
+    /// few items are digested at once. Once a large log goes on, shows the digests of the record at
+    /// which they were computed, for as long as they are no older than a minute.
+    pub fn view_states_at_hand(self: &Arc<Self>) -> Vec<ViewState> {
+        let bare = self.bare_view_states();
+        if bare.iter().map(|state| state.items).sum::<usize>() <= DIGESTED_AT_ONCE {
+            return self.view_states();
+        }
+        let seq = bare.first().map_or(0, |state| state.seq);
+        let mut kept = self.digests.lock();
+        if let Some(states) = kept.at(seq) {
+            return states.to_vec();
+        }
+        if !kept.is_computing {
+            kept.is_computing = true;
+            let (engine, generation) = (self.clone(), kept.generation);
+            let thread = thread::Builder::new().name("digests".into());
+            let begun = thread.spawn(move || engine.digest(seq, generation));
+            kept.is_computing = begun.is_ok();
+        }
+        kept.recent().map_or(bare, <[ViewState]>::to_vec)
+    }
+
+    /// Computes the digests at a record and keeps them, unless the views were replaced meanwhile.
+    fn digest(&self, seq: Seq, generation: u64) {
+        let states = self.compute_view_states(seq);
+        let mut kept = self.digests.lock();
+        kept.is_computing = false;
+        if kept.generation == generation && !self.is_shutting_down() {
+            kept.keep(seq, states);
+        }
+    }
+
+    fn compute_view_states(&self, seq: Seq) -> Vec<ViewState> {
+        View::ALL.into_iter().map(|view| self.view_state(view, seq)).collect()
+    }
+
+    /// Returns every view at the head without its digest.
+    fn bare_view_states(&self) -> Vec<ViewState> {
+        let views = self.views.read();
+        let state = |view| {
+            let (seq, items) = (views.head(), views.size(view));
+            let version = if view == View::Mappings { items } else { 1 };
+            ViewState { view, version, seq, items, sha256: None }
+        };
+        View::ALL.into_iter().map(state).collect()
     }
 
     fn view_state(&self, view: View, seq: Seq) -> ViewState {
@@ -167,9 +258,10 @@ impl Engine {
             digest.update(&text);
             text.clear();
             first += DUMP_ITEMS;
-            if first >= size {
+            if first >= size || self.is_shutting_down() {
                 let version = if view == View::Mappings { items } else { 1 };
-                return ViewState { view, version, seq, items, sha256: digest.finalize().into() };
+                let sha256 = Some(digest.finalize().into());
+                return ViewState { view, version, seq, items, sha256 };
             }
         }
     }

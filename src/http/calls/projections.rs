@@ -20,7 +20,8 @@ pub(crate) const PROJECTIONS: Operation = Operation {
     path: "/rollcall/v1/projections",
     name: "listProjections",
     about: "Each view: its newest record, its number of items, the digest of its dump, and the \
-        last rebuild.",
+        last rebuild. Of a large log the digests are computed in the background: they are `null` \
+        until then.",
     access: Access::keyed(Scope::Operate, Bound::Refused),
     cost: Cost::High,
     gives: Gives::List("Projection"),
@@ -76,7 +77,7 @@ pub(crate) async fn projections(
     let body = in_turn(&state.turns, &engine, &PROJECTIONS, move |_| {
         let rebuild = asking.last_rebuild().map(|rebuild| describe_rebuild(&rebuild));
         let items: Vec<Vec<u8>> = asking
-            .view_states()
+            .view_states_at_hand()
             .into_iter()
             .map(|state| {
                 let view = json!({
@@ -85,7 +86,7 @@ pub(crate) async fn projections(
                     "version": state.version,
                     "seq": state.seq,
                     "items": state.items,
-                    "sha256": hex::encode(state.sha256),
+                    "sha256": state.sha256.map(hex::encode),
                     "rebuild": rebuild,
                 });
                 view.to_string().into_bytes()
