@@ -570,8 +570,8 @@ impl Views {
             }
         }
         if let (EntityKind::User, Some(user)) = (kind, self.users.get(sym)) {
-            let moved = directories_before > 0 && user.listed_in().len() > directories_before;
-            self.loss_index.note_user(sym, user, &version, moved);
+            let entered = user.listed_in().len() > directories_before;
+            self.loss_index.note_user(sym, user, &version, entered);
         }
         self.associate(version.organization, version.directory);
         if !steady {

@@ -8,11 +8,11 @@ use crate::ask::same_person::SamePerson;
 use crate::ground::fact::Fingerprint;
 use crate::ground::order::{Cut, Millis, Seq, around};
 use crate::ground::page::resolve;
-use crate::ground::symbols::Sym;
+use crate::ground::symbols::{NO_SYM, Sym};
 use crate::ground::walks::{IdWalk, is_beyond};
 use crate::sight::Seen;
 use crate::state::entities::{EntityKind, EntityVersion, SnapshotRef};
-use crate::state::loss_index::LossCandidate;
+use crate::state::loss_index::{LossCandidate, LossScope};
 
 /// The highest number of candidates that one call looks at.
 const CANDIDATES_MAX: usize = 2048;
@@ -69,11 +69,19 @@ struct DeprovisioningQuery<'a> {
     email: Option<Sym>,
     directory: Option<Sym>,
     organization: Option<Sym>,
+    /// The directories of the wanted users; `None` for those of all.
+    within: Option<Vec<Sym>>,
     first: Millis,
     last: Millis,
     /// The moment and the user after which to begin.
     after: Option<(Millis, &'a str)>,
     descending: bool,
+}
+
+impl DeprovisioningQuery<'_> {
+    fn scope(&self) -> LossScope<'_> {
+        self.within.as_deref().map_or(LossScope::All, LossScope::Of)
+    }
 }
 
 impl Seen<'_> {
@@ -114,17 +122,43 @@ impl Seen<'_> {
             email,
             directory: resolve(filter.directory, |id| self.directory_sym(id, cut))?,
             organization: resolve(filter.organization, |id| self.organization_sym(id))?,
+            within: None,
             first: filter.since.unwrap_or(Millis::MIN),
             last: filter.until.unwrap_or(Millis::MAX).min(cut.as_of),
             after,
             descending,
         };
+        query.within = self.loss_directories(query.directory, query.organization);
         match after {
             Some((moment, _)) if descending => query.last = query.last.min(moment),
             Some((moment, _)) => query.first = query.first.max(moment),
             None => {}
         }
         Some(query)
+    }
+
+    /// Returns the directories in which the users are whose losses may be wanted and seen; `None`
+    /// if these may be in any.
+    fn loss_directories(
+        &self,
+        directory: Option<Sym>,
+        organization: Option<Sym>,
+    ) -> Option<Vec<Sym>> {
+        if let Some(directory) = directory {
+            return Some(vec![directory]);
+        }
+        let organizations = match (&organization, self.own()) {
+            (Some(one), _) => core::slice::from_ref(one),
+            (None, own) => own?,
+        };
+        let of_one =
+            |one: &Sym| self.organizations.range((*one, 0)..=(*one, Sym::MAX)).map(|(_, sym)| *sym);
+        let mut directories: Vec<Sym> = organizations.iter().flat_map(of_one).collect();
+        // A user without a directory may show an organization all the same.
+        directories.push(NO_SYM);
+        directories.sort_unstable();
+        directories.dedup();
+        Some(directories)
     }
 
     fn deprovisionings_found(
@@ -163,7 +197,7 @@ impl Seen<'_> {
     ) -> Box<dyn Iterator<Item = Millis> + 'a> {
         let DeprovisioningQuery { first, last, descending, .. } = *query;
         let Some(users) = &query.users else {
-            return self.loss_index.moments(first, last, descending);
+            return self.loss_index.moments(query.scope(), first, last, descending);
         };
         let all = users.iter().flat_map(|user| self.access_moments(*user, cut));
         let within: BTreeSet<Millis> =
@@ -185,7 +219,7 @@ impl Seen<'_> {
         }
         let (_, before) = around(moment, cut);
         let (mut users, mut walks) = (Vec::new(), Vec::new());
-        for ending in self.loss_index.at(moment) {
+        for ending in self.loss_index.at(query.scope(), moment) {
             match ending {
                 LossCandidate::User(user)
                     if directory.is_none_or(|directory| self.was_ever_in(user, directory)) =>
@@ -220,6 +254,7 @@ impl Seen<'_> {
 
     fn was_ever_in(&self, user: Sym, directory: Sym) -> bool {
         self.users.get(user).is_some_and(|user| user.listed_in().contains(&directory))
+        users.dedup();
     }
 
     /// Returns a user's loss of access at a moment, if there is one and it is wanted.

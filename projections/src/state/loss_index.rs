@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::ground::order::Millis;
-use crate::ground::symbols::Sym;
+use crate::ground::symbols::{NO_SYM, Sym};
 use crate::state::entities::{Entity, EntityVersion};
 
 /// A user or a directory whose event may end access.
@@ -20,55 +20,131 @@ const LAST: LossCandidate = LossCandidate::Directory(Sym::MAX);
 /// Every moment at which an event may end a user's access. It only proposes: each is judged by the
 /// timelines.
 #[derive(Default)]
-pub(crate) struct LossIndex(BTreeSet<(Millis, LossCandidate)>);
+pub(crate) struct LossIndex {
+    all: BTreeSet<(Millis, LossCandidate)>,
+    /// The same by each directory in which the user ever was, or which the event is about. Under
+    /// [`NO_SYM`] are the users who were ever in none.
+    by_directory: BTreeSet<(Sym, Millis, LossCandidate)>,
+    /// The users of whom a version, no deletion, has no directory.
+    homeless: BTreeSet<Sym>,
+}
+
+/// The moments of all users, or of those who were ever in some directories.
+#[derive(Clone, Copy)]
+pub(crate) enum LossScope<'d> {
+    All,
+    Of(&'d [Sym]),
+}
 
 impl LossIndex {
     /// Notes a user's new version. A deleted or inactive one may end access; so may any version of
-    /// a user of several directories. `moved` says that the user just entered another directory.
+    /// a user of several directories. `entered` says that the user was just listed in another
+    /// directory.
     pub(crate) fn note_user(
         &mut self,
         user: Sym,
         entity: &Entity,
         version: &EntityVersion,
-        moved: bool,
+        entered: bool,
     ) {
-        let ending =
-            |version: &EntityVersion| (version.place.occurred_at, LossCandidate::User(user));
-        if moved {
+        let moved = entity.listed_in().len() > 1;
+        let is_ending = |version: &EntityVersion| moved || version.deleted || !version.active;
+        let homeless = |version: &EntityVersion| version.directory == NO_SYM && !version.deleted;
+        if entered || homeless(version) {
             // An earlier change within one directory may be a move now.
-            self.0.extend(entity.versions().map(ending));
-        } else if version.deleted || !version.active || entity.listed_in().len() > 1 {
-            self.0.insert(ending(version));
+            let endings = entity.versions().filter(|version| is_ending(version));
+            let moments: Vec<Millis> = endings.map(|version| version.place.occurred_at).collect();
+            if homeless(version) {
+                self.homeless.insert(user);
+            }
+            let was_homeless = self.homeless.contains(&user);
+            moments.into_iter().for_each(|at| self.insert(user, entity, at, was_homeless));
+        } else if is_ending(version) {
+            let was_homeless = self.homeless.contains(&user);
+            self.insert(user, entity, version.place.occurred_at, was_homeless);
+        }
+    }
+
+    fn insert(&mut self, user: Sym, entity: &Entity, moment: Millis, homeless: bool) {
+        let candidate = LossCandidate::User(user);
+        self.all.insert((moment, candidate));
+        for directory in entity.listed_in() {
+            self.by_directory.insert((*directory, moment, candidate));
+        }
+        if homeless {
+            self.by_directory.insert((NO_SYM, moment, candidate));
         }
     }
 
     /// Notes a directory's deactivation or deletion.
     pub(crate) fn note_directory(&mut self, directory: Sym, occurred_at: Millis) {
-        self.0.insert((occurred_at, LossCandidate::Directory(directory)));
+        let candidate = LossCandidate::Directory(directory);
+        self.all.insert((occurred_at, candidate));
+        self.by_directory.insert((directory, occurred_at, candidate));
     }
 
     /// Iterates over the moments from `first` to `last`, each once, the latest first if descending.
-    pub(crate) fn moments(
-        &self,
+    /// Each costs a look-up in every directory of the scope.
+    pub(crate) fn moments<'a>(
+        &'a self,
+        scope: LossScope<'_>,
         first: Millis,
         last: Millis,
         descending: bool,
-    ) -> Box<dyn Iterator<Item = Millis> + '_> {
+    ) -> Box<dyn Iterator<Item = Millis> + 'a> {
+        let directories: Option<Vec<Sym>> = match scope {
+            LossScope::All => None,
+            LossScope::Of(directories) => Some(directories.to_vec()),
+        };
         let mut next = Some(if descending { last } else { first });
         Box::new(core::iter::from_fn(move || {
             let from = next.filter(|from| (first..=last).contains(from))?;
-            let found = if descending {
-                self.0.range((first, FIRST)..=(from, LAST)).next_back()
-            } else {
-                self.0.range((from, FIRST)..=(last, LAST)).next()
-            };
-            let moment = found?.0;
+            let (low, high) = if descending { (first, from) } else { (from, last) };
+            let moment = match &directories {
+                None => self.nearest(low, high, descending),
+                Some(directories) => {
+                    let found = directories.iter();
+                    let found =
+                        found.filter_map(|sym| self.nearest_in(*sym, low, high, descending));
+                    if descending { found.max() } else { found.min() }
+                }
+            }?;
             next = if descending { moment.checked_sub(1) } else { moment.checked_add(1) };
             Some(moment)
         }))
     }
 
-    pub(crate) fn at(&self, moment: Millis) -> impl Iterator<Item = LossCandidate> + '_ {
-        self.0.range((moment, FIRST)..=(moment, LAST)).map(|(_, ending)| *ending)
+    fn nearest(&self, low: Millis, high: Millis, descending: bool) -> Option<Millis> {
+        let mut range = self.all.range((low, FIRST)..=(high, LAST));
+        let found = if descending { range.next_back() } else { range.next() };
+        found.map(|(moment, _)| *moment)
+    }
+
+    fn nearest_in(
+        &self,
+        directory: Sym,
+        low: Millis,
+        high: Millis,
+        descending: bool,
+    ) -> Option<Millis> {
+        let mut range = self.by_directory.range((directory, low, FIRST)..=(directory, high, LAST));
+        let found = if descending { range.next_back() } else { range.next() };
+        found.map(|(_, moment, _)| *moment)
+    }
+
+    /// Returns the candidates of a moment. One of several directories may be there more than once.
+    pub(crate) fn at(&self, scope: LossScope<'_>, moment: Millis) -> Vec<LossCandidate> {
+        match scope {
+            LossScope::All => {
+                let range = self.all.range((moment, FIRST)..=(moment, LAST));
+                range.map(|(_, candidate)| *candidate).collect()
+            }
+            LossScope::Of(directories) => {
+                let range = |sym: &Sym| {
+                    self.by_directory.range((*sym, moment, FIRST)..=(*sym, moment, LAST))
+                };
+                directories.iter().flat_map(range).map(|(_, _, candidate)| *candidate).collect()
+            }
+        }
     }
 }
