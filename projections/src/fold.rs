@@ -70,6 +70,8 @@ impl Views {
             }
             None => self.events.skip(entry.occurred_at),
         }
+        let turns = self.may_turn(entry);
+        self.turning.push(turns);
     }
 
     /// Notes the attributes that one snapshot of a user has, for the mappings set.

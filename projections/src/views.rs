@@ -19,6 +19,7 @@ use crate::state::memberships::Memberships;
 use crate::state::observations::Observations;
 use crate::state::policies::Policies;
 use crate::state::roles::Roles;
+use crate::state::turning_records::TurningRecords;
 
 /// All views over one log.
 #[derive(Default)]
@@ -48,6 +49,8 @@ pub struct Views {
     pub(crate) roles: Roles,
     pub(crate) loss_index: LossIndex,
     pub(crate) observations: Observations,
+    pub(crate) observations: Observations,
+    pub(crate) turning: TurningRecords,
     pub(crate) living: Living,
 }
 
@@ -68,6 +71,14 @@ impl Views {
         let until = self.recorded.partition_point(|(recorded_at, _)| *recorded_at <= moment);
         until.checked_sub(1).and_then(|last| self.recorded.get(last)).map_or(0, |(_, seq)| *seq)
     }
+    /// Returns the records after another, up to a last one, that may change access or roles, as
+    /// far as was known with them.
+    pub fn turning_between(&self, after: Seq, last: Seq) -> impl Iterator<Item = Seq> {
+        let first = self.turning.next_after(after);
+        let turning = core::iter::successors(first, |seq| self.turning.next_after(*seq));
+        turning.take_while(move |seq| *seq <= last)
+    }
+
 
     /// Returns everything listed, in order of seq.
     pub fn quarantine(&self) -> &[Quarantined] {

@@ -293,10 +293,14 @@ impl Engine {
                 page.feed.at_head = true;
                 return Ok(page.feed);
             }
-            let mut touched: Vec<TouchedUsers> = Vec::new();
-            self.log
-                .entries(behind, RECORDS, &mut |entry| touched.push(TouchedUsers::by(entry)))?;
-            for touched in touched.into_iter().filter(|touched| touched.seq <= head) {
+            let touched = match self.next_touched(behind, head)? {
+                Some(touched) => touched,
+                None => {
+                    page.feed.next = FeedPlace::after(head).into();
+                    continue;
+                }
+            };
+            for touched in touched {
                 page.feed.work += RECORD_WORK;
                 self.add_changes(sight, &touched, &mut page);
                 let is_dealt_with = page.feed.next.place == FeedPlace::after(touched.seq);
@@ -310,6 +314,25 @@ impl Engine {
     /// Adds the changes by one record, in short locks, up to the end of the answer, and moves the
     /// cursor behind them. If the answer is over before any is found, the cursor moves on inside
     /// the record.
+    /// Returns the next records up to the head that may change something, some of them; `None` if
+    /// there are no more. The others are not read.
+    fn next_touched(&self, behind: Seq, head: Seq) -> Result<Option<Vec<TouchedUsers>>, ReadError> {
+        let turning: Vec<Seq> = {
+            let views = self.views();
+            let Some(first) = views.turning_between(behind, head).next() else { return Ok(None) };
+            let last = head.min(first.saturating_add(RECORDS as Seq - 1));
+            views.turning_between(first - 1, last).collect()
+        };
+        let (Some(first), Some(last)) = (turning.first(), turning.last()) else { return Ok(None) };
+        let mut touched: Vec<TouchedUsers> = Vec::new();
+        self.log.entries(first - 1, (last + 1 - first) as usize, &mut |entry| {
+            if turning.binary_search(&entry.seq).is_ok() {
+                touched.push(TouchedUsers::by(entry));
+            }
+        })?;
+        Ok(Some(touched))
+    }
+
     fn add_changes(&self, sight: &Sight, touched: &TouchedUsers, page: &mut Page<'_>) {
         let seq = touched.seq;
         let mut place = page.feed.next.place.within(seq);

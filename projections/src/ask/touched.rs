@@ -7,7 +7,7 @@ use core::cmp::Ordering;
 
 use smallvec::SmallVec;
 
-use crate::ground::fact::{Change, DirectoryChange, Entry, Fact, RecordStatus};
+use crate::ground::fact::{Change, DirectoryChange, Entry, Fact, MembershipData, RecordStatus};
 use crate::ground::order::{Cut, Millis, Place, Seq, seq32};
 use crate::ground::roster::Roster;
 use crate::ground::symbols::Sym;
@@ -122,6 +122,11 @@ pub(super) struct RoleSources<'v> {
 }
 
 impl RoleSources<'_> {
+    /// Tells if a rule asks for an attribute.
+    fn ask_for_attributes(&self) -> bool {
+        self.mappings.iter().any(|mapping| mapping.keys().next().is_some())
+    }
+
     /// Tells if a rule asks for an organization.
     pub(super) fn ask_for_organizations(&self) -> bool {
         self.mappings.iter().any(|mapping| mapping.asks_for_organizations())
@@ -153,6 +158,51 @@ impl Candidates<'_> {
 }
 
 impl Views {
+    /// Tells if the newest record may change the access or the roles of somebody, as far as is
+    /// known with it. True if that is not known at once.
+    pub(crate) fn may_turn(&self, entry: &Entry<'_>) -> bool {
+        if entry.status != RecordStatus::Counts {
+            return false;
+        }
+        let touched = TouchedUsers {
+            seq: entry.seq,
+            from: entry.occurred_at,
+            subject: TouchedSubject::Nothing,
+        };
+        let sources = self.role_sources(&touched);
+        // The attributes of the record may be read later.
+        let asks = sources.ask_for_organizations() || sources.ask_for_attributes();
+        match &entry.fact {
+            Fact::User(Change::Set, data) => {
+                let user = self.users.find(data.id);
+                asks || user.is_none_or(|user| self.turns_user(user, &touched, &sources))
+            }
+            Fact::Group(Change::Set, data) => {
+                let group = self.groups.find(data.id);
+                let turns = |group| self.turns_members(group, &touched, &sources, false);
+                asks || group.is_none_or(turns)
+            }
+            Fact::Membership(MembershipData { user, group, .. }) => {
+                let group = self.groups.find(group.id);
+                let gives = group.is_none_or(|sym| self.gives_roles(sym, &sources.mappings));
+                let user = self.users.find(user.id);
+                asks || gives || user.is_none_or(|sym| self.presents(sym, &touched, &sources))
+            }
+            Fact::ObservedMembership { group, .. } => {
+                let group = self.groups.find(group);
+                asks || group.is_none_or(|sym| self.gives_roles(sym, &sources.mappings))
+            }
+            Fact::Policy { .. }
+            | Fact::Reconciled { .. }
+            | Fact::Link { .. }
+            | Fact::Unrelated { .. }
+            | Fact::Unusable(_) => false,
+            Fact::User(..) | Fact::Group(..) | Fact::Directory { .. } | Fact::Mapping { .. } => {
+                true
+            }
+        }
+    }
+
     /// Returns the sources of roles from a record's moment on, as known with it.
     pub(super) fn role_sources(&self, touched: &TouchedUsers) -> RoleSources<'_> {
         RoleSources {

@@ -14,3 +14,4 @@ pub(crate) mod name_matches;
 pub(crate) mod observations;
 pub(crate) mod policies;
 pub(crate) mod roles;
+pub(crate) mod turning_records;
