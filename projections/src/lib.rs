@@ -34,7 +34,9 @@ pub use ask::assignments::{Assignment, AssignmentFilter, Assignments, Because, G
 pub use ask::causes::{Cause, RolePeriod};
 pub use ask::changes::{AccessChange, AccessChanges, Effect};
 pub use ask::deprovisionings::{Deprovisioning, DeprovisioningFilter, Deprovisionings};
-pub use ask::diff::{Difference, DifferenceKind, DifferencePlace, Differences, Subject};
+pub use ask::diff::{
+    DiffCandidates, Difference, DifferenceKind, DifferencePlace, Differences, Subject,
+};
 pub use ask::dump::View;
 pub use ask::history::{EventPlace, VersionKind, VersionRef, VersionRow, Versions};
 pub use ask::holdings::{HeldDirectory, HeldKind, Holding, HoldingsStep};

@@ -4,13 +4,16 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use rollcall_projections::{AccessChange, Cut, Seq, Sight, TouchedUsers};
+use rollcall_projections::{AccessChange, Cut, DiffCandidates, Seq, Sight, TouchedUsers};
 
 use super::Engine;
 use crate::log::ReadError;
 
 /// The number of records that are read from the log at once.
 const RECORDS: usize = 256;
+
+/// The most records that are read to see which users and groups differ between two cuts.
+const RECORDS_BETWEEN: Seq = 1024;
 
 /// The cost of a record that changes nothing, in work of [`rollcall_projections::AccessChanges`].
 const RECORD_WORK: usize = 4;
@@ -396,6 +399,32 @@ impl Engine {
         let views = self.views();
         let views = views.seen_by(sight);
         counted.user.as_deref().is_none_or(|user| views.knows_user(user, Cut::LATEST))
+    }
+
+    /// Returns the users and groups that may differ between two cuts, if the cuts are of one moment
+    /// and few records lie between them. Blocks while it reads these.
+    ///
+    /// # Errors
+    /// The first record that cannot be read.
+    pub fn diff_candidates(
+        &self,
+        sight: &Sight,
+        cuts: [Cut; 2],
+    ) -> Result<Option<DiffCandidates>, ReadError> {
+        let [first, last] = cuts.map(|cut| cut.known_at);
+        let (first, last) = (first.min(last), first.max(last));
+        if last - first > RECORDS_BETWEEN {
+            return Ok(None);
+        }
+        let (mut touched, mut read): (Vec<TouchedUsers>, Seq) = (Vec::new(), first);
+        while read < last {
+            read = self.log.entries(read, (last - read) as usize, &mut |entry| {
+                if entry.seq <= last {
+                    touched.push(TouchedUsers::by(entry));
+                }
+            })?;
+        }
+        Ok(self.views().seen_by(sight).diff_candidates(cuts, &touched))
     }
 
     /// Waits until a record after `seq` is folded, the timeout is over, or shutdown begins.

@@ -3,11 +3,12 @@
 use core::ops::ControlFlow;
 use std::collections::BTreeSet;
 
+use crate::ask::touched::{TouchedSubject, TouchedUsers};
 use crate::ground::order::{Cut, Seq};
 use crate::ground::page::resolve;
 use crate::ground::roster::Roster;
 use crate::ground::symbols::Sym;
-use crate::ground::walks::{IdWalk, merge, walk_merged};
+use crate::ground::walks::{IdWalk, merge, walk_merged, walk_sorted};
 use crate::sight::Seen;
 use crate::state::entities::EntityKind;
 use crate::state::entities::{EntityVersion, Part};
@@ -69,8 +70,19 @@ pub struct DifferencePlace {
 /// Some differences, and the place after which to continue, if there may be more.
 pub type Differences = (Vec<Difference>, Option<DifferencePlace>);
 
+/// The users and groups that may differ between two cuts of one moment, by the records that only
+/// one of them knows.
+#[derive(Clone, Debug, Default)]
+pub struct DiffCandidates {
+    /// In order of id.
+    users: Vec<Sym>,
+    groups: Vec<Sym>,
+}
+
 /// A comparison of two cuts in progress, narrowed to a directory if one is given.
 struct Walker<'v> {
+    /// The only users and groups that may differ, if they are known.
+    among: Option<&'v DiffCandidates>,
     views: &'v Seen<'v>,
     cuts: [Cut; 2],
     directory: Option<Sym>,
@@ -87,10 +99,11 @@ impl Seen<'_> {
     /// At each cut a caller sees what it would see if it asked at that cut alone.
     ///
     /// Returns at most `limit`, and judges no more than about a thousand candidates, or one user's
-    /// memberships.
+    /// memberships; only those of `among`, if that is given.
     pub fn differences(
         &self,
         directory: Option<&str>,
+        among: Option<&DiffCandidates>,
         cuts: [Cut; 2],
         after: Option<&DifferencePlace>,
         limit: usize,
@@ -100,7 +113,7 @@ impl Seen<'_> {
             return (Vec::new(), None);
         };
         let mut walker =
-            Walker { views: self, cuts, directory, limit, found: Vec::new(), judged: 0 };
+            Walker { among, views: self, cuts, directory, limit, found: Vec::new(), judged: 0 };
         let begin = after.map_or(Subject::User, |after| after.subject);
         for subject in Subject::ALL.into_iter().filter(|subject| *subject >= begin) {
             let after = after
@@ -116,6 +129,58 @@ impl Seen<'_> {
             }
         }
         (walker.found, None)
+    }
+
+    /// Returns the users and groups that may differ between two cuts of one moment, if `touched`
+    /// tells of all the records that only one of the cuts knows. `None` if any may: a directory, a
+    /// mapping or the policy is among the records, or the caller does not see everything.
+    pub fn diff_candidates(
+        &self,
+        cuts: [Cut; 2],
+        touched: &[TouchedUsers],
+    ) -> Option<DiffCandidates> {
+        let [from, to] = cuts;
+        if self.own().is_some() || from.as_of != to.as_of {
+            return None;
+        }
+        let (mut users, mut groups) = (BTreeSet::new(), BTreeSet::new());
+        for record in touched {
+            match &record.subject {
+                TouchedSubject::Nothing => {}
+                TouchedSubject::Directory { .. }
+                | TouchedSubject::Mapping
+                | TouchedSubject::Policy => return None,
+                TouchedSubject::User { user, .. } => users.extend(self.users.find(user)),
+                TouchedSubject::Group { group, .. } => groups.extend(self.groups.find(group)),
+                TouchedSubject::Membership { user, group, .. } => {
+                    users.extend(self.users.find(user));
+                    groups.extend(self.groups.find(group));
+                }
+            }
+            // Those whose roles it may change.
+            users.extend(self.concerned(record, None).walk);
+        }
+        for group in groups.iter().filter(|group| self.ends_differently(**group, cuts)) {
+            let roster = self.memberships.of_group(*group).into_iter();
+            let pairs = roster.flat_map(|roster| roster.items());
+            let pairs = pairs.filter_map(|number| self.memberships.get(number));
+            users.extend(pairs.map(|pair| pair.user));
+        }
+        let (mut users, mut groups) = (Vec::from_iter(users), Vec::from_iter(groups));
+        users.sort_by_key(|user| self.users.id(*user));
+        groups.sort_by_key(|group| self.groups.id(*group));
+        Some(DiffCandidates { users, groups })
+    }
+
+    /// Tells if a group, as such, ends its memberships at one of two cuts and not at the other.
+    fn ends_differently(&self, group: Sym, cuts: [Cut; 2]) -> bool {
+        let [from, to] = cuts.map(|cut| {
+            let entity = self.groups.get(group);
+            let tombstone = entity.and_then(|entity| entity.tombstones().latest(cut));
+            let is_alive = self.alive(EntityKind::Group, group, cut).is_some();
+            (is_alive, tombstone.map(|tombstone| tombstone.seq))
+        });
+        from != to
     }
 
     fn candidates(
@@ -138,6 +203,13 @@ impl<'v> Walker<'v> {
     /// Walks over the users or groups that may be present at either cut, in order of id.
     fn candidates(&self, kind: EntityKind, start: Option<&str>) -> IdWalk<'v> {
         let views = self.views;
+        if let Some(DiffCandidates { users, groups }) = self.among {
+            let among = match kind {
+                EntityKind::User => users,
+                EntityKind::Group => groups,
+            };
+            return walk_sorted(among, start, false, move |sym| views.entities(kind).id(sym));
+        }
         let walks = self.cuts.map(|cut| views.candidates(kind, self.directory, cut, start));
         merge(walks.into(), false, move |sym| views.entities(kind).id(sym))
     }

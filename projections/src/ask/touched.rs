@@ -31,6 +31,7 @@ pub struct TouchedUsers {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum TouchedSubject {
     Nothing,
+    Policy,
     User { user: String, directory: Option<String>, ends: bool },
     Group { group: String, directory: Option<String>, ends: bool },
     Membership { user: String, group: String, directories: Vec<String> },
@@ -103,9 +104,8 @@ impl TouchedSubject {
                 ends: *change == DirectoryChange::Deleted,
             },
             Fact::Mapping { .. } => TouchedSubject::Mapping,
-            // A policy is about inactive users, who have neither access nor roles.
-            Fact::Policy { .. }
-            | Fact::Reconciled { .. }
+            Fact::Policy { .. } => TouchedSubject::Policy,
+            Fact::Reconciled { .. }
             | Fact::Link { .. }
             | Fact::Unrelated { .. }
             | Fact::Unusable(_) => TouchedSubject::Nothing,
@@ -221,7 +221,8 @@ impl Views {
         let sources = self.role_sources(touched);
         let mut walks = Vec::new();
         match &touched.subject {
-            TouchedSubject::Nothing => {}
+            // A policy is about inactive users, who have neither access nor roles.
+            TouchedSubject::Nothing | TouchedSubject::Policy => {}
             TouchedSubject::Mapping => return self.concerned_by_mapping(touched, after),
             TouchedSubject::User { user, directory, ends } => {
                 let user = self.users.find(user);

@@ -138,6 +138,7 @@ fn page(
     let named = [directory.map(Named::Directory)];
     must_be_named(engine, sight, *from, named)
         .or_else(|_| must_be_named(engine, sight, *to, named))?;
+    let among = engine.diff_candidates(sight, [*from, *to])?;
     let mut shown: Vec<(DifferencePlace, Vec<u8>)> = Vec::new();
     // One more than wanted shows whether there are more.
     while shown.len() <= limit {
@@ -145,7 +146,7 @@ fn page(
         let (found, next) = {
             let views = engine.views();
             let views = views.seen_by(sight);
-            views.differences(directory, [*from, *to], after.as_ref(), wanted)
+            views.differences(directory, among.as_ref(), [*from, *to], after.as_ref(), wanted)
         };
         describe_all(engine, scope, found, &mut shown)?;
         after = next;
