@@ -54,13 +54,23 @@ impl Seen<'_> {
     }
 
     fn last_place_of_user(&self, user: Sym, cut: Cut) -> Option<Place> {
-        let versions = self.users.get(user).into_iter().flat_map(|entity| entity.versions());
+        let is_seen = |place: &Place| cut.sees(*place) && self.sees_event(Seq::from(place.seq));
+        let of_versions = self.users.get(user).and_then(|entity| {
+            let last = entity.last_added().map(Placed::place).filter(is_seen);
+            last.or_else(|| newest_record(entity.versions().map(Placed::place).filter(is_seen)))
+        });
         let pairs = self.memberships.of_user(user).iter();
-        let grants = pairs
-            .filter_map(|number| self.memberships.get(*number))
-            .flat_map(|pair| pair.grants().iter());
-        let places = versions.map(Placed::place).chain(grants.map(Placed::place));
-        let seen = places.filter(|place| cut.sees(*place) && self.sees_event(Seq::from(place.seq)));
-        seen.max_by_key(|place| place.seq)
+        let of_pairs =
+            pairs.filter_map(|number| self.memberships.get(*number)).filter_map(|pair| {
+                let last = pair.last_added().map(Placed::place).filter(is_seen);
+                last.or_else(|| {
+                    newest_record(pair.grants().iter().map(Placed::place).filter(is_seen))
+                })
+            });
+        newest_record(of_pairs.chain(of_versions))
     }
+}
+
+fn newest_record(places: impl Iterator<Item = Place>) -> Option<Place> {
+    places.max_by_key(|place| place.seq)
 }

@@ -103,6 +103,10 @@ impl Entity {
         self.explicit.latest(cut).or_else(|| self.stand_ins.latest(cut))
     }
 
+    /// The record of the version that was added last.
+    last_seq: Seq32,
+    /// True if its versions show several ids at the identity provider.
+    has_several_idp_ids: bool,
     pub(crate) fn explicit(&self) -> &Timeline<EntityVersion> {
         &self.explicit
     }
@@ -140,6 +144,19 @@ impl Entity {
     }
 
     fn add(&mut self, version: EntityVersion, ids: &EventIds) {
+    /// Returns the version that was added last, unless a later one of its kind was there.
+    pub(crate) fn last_added(&self) -> Option<&EntityVersion> {
+        let newest = [self.explicit.newest(), self.stand_ins.newest()];
+        newest.into_iter().flatten().find(|version| version.place.seq == self.last_seq)
+    }
+
+    /// Returns the only id at the identity provider that its versions show, if there are any
+    /// versions; `None` if they show several.
+    pub(crate) fn only_idp_id(&self) -> Option<Sym> {
+        let newest = self.explicit.newest().or_else(|| self.stand_ins.newest());
+        newest.filter(|_| !self.has_several_idp_ids).map(|version| version.idp_id)
+    }
+
         if version.part.is_explicit() {
             if version.deleted {
                 self.tombstones.insert(version.place, ids);
@@ -160,6 +177,9 @@ impl Entity {
         let (before, after) = if version.part.is_explicit() {
             self.explicit.neighbours(occurred_at, Seq::from(seq))
         } else {
+        self.last_seq = version.place.seq;
+        let shown = [self.explicit.newest(), self.stand_ins.newest()].into_iter().flatten();
+        self.has_several_idp_ids |= shown.into_iter().any(|other| other.idp_id != version.idp_id);
             self.stand_ins.neighbours(occurred_at, Seq::from(seq))
         };
         let after = after.filter(|after| !after.is_like(&version)).copied();

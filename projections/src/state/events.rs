@@ -46,6 +46,8 @@ pub(crate) struct Events {
     by_event_type: Vec<Vec<Seq32>>,
     by_organization: HashMap<Sym, Vec<Seq32>, FxBuildHasher>,
     directories: HashMap<Sym, Intake, FxBuildHasher>,
+    /// The newest record of each directory.
+    newest: HashMap<Sym, Seq32, FxBuildHasher>,
     /// By directory and organization, from the events that tell of this organization alone.
     directories_of_one: HashMap<(Sym, Sym), Intake, FxBuildHasher>,
     /// The further organizations of the events that tell of things of several.
@@ -190,6 +192,9 @@ impl Events {
         }
         let line = EventLine { event_type, organization, directory };
         self.push(line, occurred_at);
+        if directory != NO_SYM {
+            self.newest.insert(directory, seq32(self.lines.len() as Seq));
+        }
         line
     }
 
@@ -263,9 +268,11 @@ impl Events {
     ) -> LastOfDirectory {
         let end = before.map_or(cut.known_at, |before| cut.known_at.min(before.saturating_sub(1)));
         let end = self.lines.len().min(usize::try_from(end).unwrap_or(usize::MAX));
-        if directory == NO_SYM {
+        let Some(newest) = self.newest.get(&directory).map(|newest| *newest as usize) else {
             return LastOfDirectory::Found(None);
-        }
+        };
+        // Behind the newest there is none.
+        let end = end.min(newest);
         let is_seen = |at: usize| {
             let of_directory = self.lines.get(at).is_some_and(|line| line.directory == directory);
             of_directory

@@ -49,9 +49,16 @@ pub(crate) struct Pair {
     pub(crate) user: Sym,
     pub(crate) group: Sym,
     grants: Timeline<Grant>,
+    /// The record of the grant that was added last.
+    last_seq: Seq32,
 }
 
 impl Pair {
+    /// Returns the grant that was added last, unless a later one was there.
+    pub(crate) fn last_added(&self) -> Option<&Grant> {
+        self.grants.newest().filter(|grant| grant.seq == self.last_seq)
+    }
+
     pub(crate) fn grants(&self) -> &Timeline<Grant> {
         &self.grants
     }
@@ -91,7 +98,10 @@ impl Memberships {
     /// Adds a grant to a pair; true if it is now the newest.
     pub(crate) fn add(&mut self, number: u32, grant: Grant, ids: &EventIds) -> bool {
         let pair = self.pairs.get_mut(number as usize);
-        pair.is_some_and(|pair| pair.grants.insert(grant, ids))
+        pair.is_some_and(|pair| {
+            pair.last_seq = grant.seq;
+            pair.grants.insert(grant, ids)
+        })
     }
 
     /// Returns the number of a pair, new if the two were never connected.
@@ -101,7 +111,7 @@ impl Memberships {
             return *number;
         }
         let number = self.pairs.len() as u32;
-        self.pairs.push(Pair { user, group, grants: Timeline::default() });
+        self.pairs.push(Pair { user, group, grants: Timeline::default(), last_seq: 0 });
         let pairs = &self.pairs;
         self.numbers.insert_unique(hashed, number, |n| {
             pairs.get(*n as usize).map_or(0, |pair| hash((pair.user, pair.group)))
