@@ -558,12 +558,10 @@ impl Views {
     fn add_version(&mut self, kind: EntityKind, sym: Sym, version: EntityVersion) {
         let Place { occurred_at, seq, .. } = version.place;
         let steady = self.goes_on(kind, sym, &version);
+        let living_before = self.living_as(kind, sym, Cut::LATEST);
         let (entities, ids) = self.entities_mut(kind);
         entities.add(sym, version, ids);
-        let living_before = self.living_as(kind, sym, Cut::LATEST);
-        if let EntityKind::Group = kind {
-            entities.note_turns(sym, version, ids);
-        }
+        entities.note_turns(kind, sym, version, ids);
         let directories_before = entities.get(sym).map_or(0, |entity| entity.listed_in().len());
         if version.directory != NO_SYM && !steady {
             entities.see(sym, version.directory, occurred_at, seq);
@@ -602,12 +600,13 @@ impl Views {
     fn refresh_listed(&mut self, kind: EntityKind, directory: Sym) {
         let roster = self.entities(kind).roster(directory);
         let listed: Vec<Sym> = roster.map_or(Vec::new(), |roster| roster.items().collect());
+        let before = Cut { known_at: self.head.saturating_sub(1), ..Cut::LATEST };
         for sym in listed {
             self.refresh(kind, sym);
-        }
             let living_before = self.living_as(kind, sym, before);
             let living = self.living_as(kind, sym, Cut::LATEST);
             self.living.change(living_before, living);
+        }
     }
 
     /// Recomputes since when an entity is gone, and its memberships with it.

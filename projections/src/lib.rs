@@ -52,6 +52,7 @@ pub use ask::membership_periods::{MembershipPeriod, MembershipPeriods};
 pub use ask::names::{NameQuestion, NameSearch, NamedBy, NamedKind, NamesFound, Namesake};
 pub use ask::observations::{Finding, ObservedThing, Verdict};
 pub use ask::preview::{Comparison, ComparisonStep, Proposal, RoleChange, RoleCounts};
+pub use ask::runs::PeriodsWindow;
 pub use ask::same_person::{OtherUser, SamePerson};
 pub use ask::touched::TouchedUsers;
 pub use ask::traffic::{
@@ -76,7 +77,7 @@ pub use state::attributes::{AttributePath, Attributes};
 pub use state::entities::{Part, SnapshotRef};
 pub use state::events::{EventFilter, EventRow, EventsStep, Start, events_in_steps};
 pub use state::intake::{INITIAL_SYNC_PAUSE_MS, InitialSync, Intake};
+pub use state::living::Living;
 pub use state::name_matches::{GroupName, NameMatches};
 pub use state::policies::Policy;
 pub use views::Views;
-pub use state::living::Living;

@@ -48,10 +48,9 @@ pub struct Views {
     pub(crate) policies: Policies,
     pub(crate) roles: Roles,
     pub(crate) loss_index: LossIndex,
-    pub(crate) observations: Observations,
+    pub(crate) living: Living,
     pub(crate) observations: Observations,
     pub(crate) turning: TurningRecords,
-    pub(crate) living: Living,
 }
 
 impl Views {
@@ -71,6 +70,7 @@ impl Views {
         let until = self.recorded.partition_point(|(recorded_at, _)| *recorded_at <= moment);
         until.checked_sub(1).and_then(|last| self.recorded.get(last)).map_or(0, |(_, seq)| *seq)
     }
+
     /// Returns the records after another, up to a last one, that may change access or roles, as
     /// far as was known with them.
     pub fn turning_between(&self, after: Seq, last: Seq) -> impl Iterator<Item = Seq> {
@@ -78,7 +78,6 @@ impl Views {
         let turning = core::iter::successors(first, |seq| self.turning.next_after(*seq));
         turning.take_while(move |seq| *seq <= last)
     }
-
 
     /// Returns everything listed, in order of seq.
     pub fn quarantine(&self) -> &[Quarantined] {

@@ -314,9 +314,6 @@ impl Engine {
         }
     }
 
-    /// Adds the changes by one record, in short locks, up to the end of the answer, and moves the
-    /// cursor behind them. If the answer is over before any is found, the cursor moves on inside
-    /// the record.
     /// Returns the next records up to the head that may change something, some of them; `None` if
     /// there are no more. The others are not read.
     fn next_touched(&self, behind: Seq, head: Seq) -> Result<Option<Vec<TouchedUsers>>, ReadError> {
@@ -336,6 +333,9 @@ impl Engine {
         Ok(Some(touched))
     }
 
+    /// Adds the changes by one record, in short locks, up to the end of the answer, and moves the
+    /// cursor behind them. If the answer is over before any is found, the cursor moves on inside
+    /// the record.
     fn add_changes(&self, sight: &Sight, touched: &TouchedUsers, page: &mut Page<'_>) {
         let seq = touched.seq;
         let mut place = page.feed.next.place.within(seq);

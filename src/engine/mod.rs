@@ -49,9 +49,9 @@ pub use reads::ViewState;
 pub use rebuild::Rebuild;
 use tally::Tally;
 pub use tally::Tallying;
-use writer::{FOLD_EVENTS, Job, Notes, QUEUE_EVENTS_MAX, Stamps, fold};
 use traffic::KeptTraffic;
 pub use traffic::TrafficNow;
+use writer::{FOLD_EVENTS, Job, Notes, QUEUE_EVENTS_MAX, Stamps, fold};
 
 use crate::archive::ArchiveStatus;
 use crate::documents::Documents;
@@ -163,8 +163,8 @@ impl Engine {
             queued_events: AtomicUsize::new(0),
             writer: Mutex::default(),
             digests: Mutex::default(),
-            marks: Marks::default(),
             traffic: KeptTraffic::default(),
+            marks: Marks::default(),
             rebuild: Mutex::default(),
             mapping_bytes_max: AtomicU64::new(MAPPING_BYTES_MAX),
             acting: Mutex::default(),

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use crate::ask::causes::{Cause, Trigger, last_moment};
+use crate::ask::runs::{Moments, PeriodsWindow, Run, RunsWindow, runs};
 use crate::ground::fact::{DirectoryChange, Fingerprint};
 use crate::ground::order::{Cut, Millis, Place, Seq, around};
 use crate::ground::symbols::Sym;
@@ -146,38 +147,32 @@ impl Views {
         let events =
             directories.into_iter().filter_map(|directory| self.directories.get(directory));
         let places = events.flat_map(|directory| directory.events().iter().map(Placed::place));
-        let places = self.places_of_entity(EntityKind::User, user).chain(places);
-        places.filter(|place| cut.sees(*place)).map(|place| place.occurred_at).collect()
+        let places = places.filter(|place| cut.sees(*place)).map(|place| place.occurred_at);
+        let mut moments: BTreeSet<Millis> = places.collect();
+        self.add_turn_moments(EntityKind::User, user, cut, &mut moments);
+        moments
+    }
+
+    /// Adds the moments, known and up to the cut, at which a user or a group may begin to mean
+    /// something else.
+    pub(crate) fn add_turn_moments(
+        &self,
+        kind: EntityKind,
+        sym: Sym,
+        cut: Cut,
+        moments: &mut BTreeSet<Millis>,
+    ) {
+        let Some(entity) = self.entity(kind, sym) else { return };
+        let walks = self.turn_walks(entity, Millis::MIN, cut);
+        let places = walks.into_iter().flatten().filter(|place| cut.sees(*place));
+        moments.extend(places.map(|place| place.occurred_at));
     }
 
     /// Returns the first moment after another, up to the cut, at which a user has access. The user
     /// must have none at `after`. Costs a look-up for each moment in between.
     pub(crate) fn next_access(&self, user: Sym, after: Millis, cut: Cut) -> Option<Millis> {
-        let entity = self.users.get(user)?;
-        let directories: Vec<&Directory> = entity
-            .listed_in()
-            .iter()
-            .filter_map(|directory| self.directories.get(*directory))
-            .collect();
-        let mut from = after.checked_add(1)?;
-        loop {
-            let first = |mut places: Box<dyn Iterator<Item = Place> + '_>| {
-                places.by_ref().find(|place| cut.sees(*place))
-            };
-            let own = [
-                first(Box::new(entity.explicit().since(from).map(Placed::place))),
-                first(Box::new(entity.stand_ins().since(from).map(Placed::place))),
-            ];
-            let events = directories.iter().filter_map(|directory| {
-                first(Box::new(directory.events().since(from).map(Placed::place)))
-            });
-            let next =
-                own.into_iter().flatten().chain(events).map(|place| place.occurred_at).min()?;
-            if self.access_basis(user, Cut { as_of: next, ..cut }).has_access() {
-                return Some(next);
-            }
-            from = next.checked_add(1)?;
-        }
+        let mut moments = self.access_walk(user, after.checked_add(1)?, false, cut);
+        moments.find(|moment| self.access_basis(user, Cut { as_of: *moment, ..cut }).has_access())
     }
 
     /// Returns the place of the event that began access at a moment.
@@ -310,36 +305,45 @@ impl Views {
         self.last_of(wanted.map(|event| event.place))
     }
 
-    pub(crate) fn periods_of_access(&self, user: Sym, cut: Cut) -> Vec<AccessPeriod> {
-        let mut periods: Vec<AccessPeriod> = Vec::new();
-        let mut has = false;
-        for moment in self.access_moments(user, cut) {
-            let had = core::mem::replace(
-                &mut has,
-                self.access_basis(user, Cut { as_of: moment, ..cut }).has_access(),
-            );
-            match (had, has) {
-                (false, true) => {
-                    let start = self
-                        .start_of_access(user, moment, cut)
-                        .map(|place| self.cause_of(Trigger::Event(place)));
-                    periods.extend(start.map(|start| AccessPeriod {
-                        from: moment,
-                        start,
-                        end: None,
-                    }));
-                }
-                (true, false) => {
-                    if let (Some(period), Some(end)) =
-                        (periods.last_mut(), self.access_end(user, moment, cut))
-                    {
-                        period.end = Some(end);
-                    }
-                }
-                _ => {}
-            }
-        }
-        periods
+    /// Iterates over the periods of a user's access that begin in a window.
+    fn periods_of_access(
+        &self,
+        user: Sym,
+        cut: Cut,
+        window: RunsWindow,
+    ) -> impl Iterator<Item = AccessPeriod> {
+        let moments = move |from, descending| self.access_walk(user, from, descending, cut);
+        let holds = move |as_of| self.access_basis(user, Cut { as_of, ..cut }).has_access();
+        runs(window, moments, holds).filter_map(move |Run { from, until }| {
+            let start = self.start_of_access(user, from, cut)?;
+            Some(AccessPeriod {
+                from,
+                start: self.cause_of(Trigger::Event(start)),
+                end: until.and_then(|until| self.access_end(user, until, cut)),
+            })
+        })
+    }
+
+    /// Walks over the moments, known and up to the cut, that a user's access depends on: from one
+    /// on, or back from one.
+    pub(crate) fn access_walk(
+        &self,
+        user: Sym,
+        from: Millis,
+        descending: bool,
+        cut: Cut,
+    ) -> Moments<'_> {
+        let Some(entity) = self.users.get(user) else {
+            return Moments::merged([], cut, descending);
+        };
+        let own = if descending {
+            self.turn_walks_back(entity, from, cut)
+        } else {
+            self.turn_walks(entity, from, cut)
+        };
+        let directories = entity.listed_in().iter().copied();
+        let events = self.directory_walks(directories, from, descending, cut);
+        Moments::merged(own.into_iter().chain(events), cut, descending)
     }
 
     /// Returns the end of access at a moment. The caller has checked that there is one.
@@ -356,14 +360,26 @@ impl Seen<'_> {
     /// Returns every time in which a user had access, up to the cut, in order. `None` for a user
     /// that no known event names.
     ///
-    /// Costs a look-up for each version of the user and each event of its directories.
+    /// Costs a look-up for each change of the user and each event of its directories.
     pub fn access_periods(&self, user: &str, cut: Cut) -> Option<Vec<AccessPeriod>> {
+        self.access_periods_in(user, cut, PeriodsWindow::ALL)
+    }
+
+    /// Returns the same for a part of the list, in which periods have no names. Costs only what
+    /// lies between the beginning of the first of them and the end of the last.
+    pub fn access_periods_in(
+        &self,
+        user: &str,
+        cut: Cut,
+        window: PeriodsWindow<'_>,
+    ) -> Option<Vec<AccessPeriod>> {
         let user = self.known_sym(EntityKind::User, user, cut)?;
-        let mut periods = self.periods_of_access(user, cut);
-        periods.retain(|period| {
+        let periods = self.periods_of_access(user, cut, window.beginnings(""));
+        let is_seen = |period: &AccessPeriod| {
             let until = period.end.as_ref().map(|end| end.at);
             self.saw(EntityKind::User, user, last_moment(until, cut), cut)
-        });
+        };
+        let mut periods: Vec<AccessPeriod> = periods.filter(is_seen).take(window.limit).collect();
         for period in &mut periods {
             self.conceal(&mut period.start);
             period.end.iter_mut().for_each(|end| self.conceal(&mut end.cause));

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::ask::causes::{Cause, held_since};
+use crate::ask::causes::Cause;
 use crate::ground::order::{Cut, Millis};
 use crate::ground::page::resolve;
 use crate::ground::symbols::{NO_SYM, Sym};
@@ -231,14 +231,12 @@ impl Seen<'_> {
         mapping: &Compiled,
         cut: Cut,
     ) -> Vec<Assignment> {
-        let roles_over_time = self.roles_over_time(user, cut);
-        let ground_since = held_since(&roles_over_time, |key| key);
-        let role_since = held_since(&roles_over_time, |key| key.role);
+        let held = self.held_since(user, cut);
         let scope = self.scope(version, cut);
         let mut assignments: BTreeMap<&str, Assignment> = BTreeMap::new();
         for ground in grounds {
             let key = mapping.key(*ground);
-            let Some(since) = ground_since.get(&key).copied() else { continue };
+            let Some(since) = held.grounds.get(&key).copied() else { continue };
             let Some(trigger) = self.trigger(user, key, since, cut) else { continue };
             let role = mapping.role(ground.role);
             let assignment = assignments.entry(role).or_insert_with(|| Assignment {
@@ -246,7 +244,7 @@ impl Seen<'_> {
                 directory: scope.directory.to_owned(),
                 organization: scope.organization.to_owned(),
                 role: role.to_owned(),
-                since: role_since.get(&key.role).copied().unwrap_or(since),
+                since: held.roles.get(&key.role).copied().unwrap_or(since),
                 because: Vec::new(),
             });
             // The role is held whether or not its group is seen.

@@ -6,13 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use smallvec::SmallVec;
 
+use crate::ask::runs::{Moments, PeriodsWindow, PlaceWalk};
 use crate::ground::event_type::EventType;
 use crate::ground::order::{Cut, IdBuffer, Millis, Place, Seq, Seq32};
 use crate::ground::symbols::{NO_SYM, Sym};
 use crate::ground::timeline::Placed;
 use crate::sight::Seen;
 use crate::state::compiled_mapping::{Compiled, GroundKey, RoleGrounds};
-use crate::state::entities::{Entity, EntityKind};
+use crate::state::entities::{Entity, EntityKind, EntityVersion};
 use crate::state::memberships::Pair;
 use crate::views::Views;
 
@@ -53,6 +54,12 @@ pub struct RolePeriod {
     pub end: Option<Cause>,
 }
 
+impl RolePeriod {
+    fn begun(role: &str, from: Millis, start: Cause) -> RolePeriod {
+        RolePeriod { role: role.to_owned(), from, until: None, start, end: None }
+    }
+}
+
 /// The grounds of a user's roles from one moment on.
 pub(crate) struct RolesAt {
     pub(crate) moment: Millis,
@@ -77,29 +84,79 @@ pub(crate) enum Trigger {
     Mapping(Seq),
 }
 
-/// Returns, for each thing that holds at the end, the moment since when it holds without a break.
-/// `of` says which thing a ground belongs to.
-pub(crate) fn held_since<K: Copy + Ord>(
-    roles_over_time: &[RolesAt],
-    of: impl Fn(GroundKey) -> K,
-) -> BTreeMap<K, Millis> {
-    let mut since: BTreeMap<K, Millis> = BTreeMap::new();
-    for RolesAt { moment, grounds } in roles_over_time {
-        let now: BTreeSet<K> = grounds.iter().map(|ground| of(*ground)).collect();
-        since.retain(|thing, _| now.contains(thing));
-        for thing in now {
-            since.entry(thing).or_insert(*moment);
+/// The moments since when the grounds and the roles that a user has hold without a break.
+#[derive(Default)]
+pub(crate) struct HeldSince {
+    pub(crate) grounds: BTreeMap<GroundKey, Millis>,
+    pub(crate) roles: BTreeMap<Sym, Millis>,
+}
+
+impl HeldSince {
+    /// Moves what still holds at an earlier moment there. Returns false if nothing does.
+    fn go_back(&mut self, earlier: &RolesAt, later: Millis) -> bool {
+        let mut goes_on = false;
+        for (ground, since) in self.grounds.iter_mut().filter(|(_, since)| **since == later) {
+            if earlier.grounds.contains(ground) {
+                (*since, goes_on) = (earlier.moment, true);
+            }
         }
+        for (role, since) in self.roles.iter_mut().filter(|(_, since)| **since == later) {
+            if earlier.has(*role) {
+                (*since, goes_on) = (earlier.moment, true);
+            }
+        }
+        goes_on
     }
-    since
+}
+
+/// Walks over those of some versions, in order, that have other keys than the one before them.
+fn turns<'a>(
+    versions: impl Iterator<Item = &'a EntityVersion> + 'a,
+    keys: impl Fn(&EntityVersion) -> &'a [u32] + 'a,
+) -> PlaceWalk<'a> {
+    let mut before = None;
+    let is_turn = move |version: &&EntityVersion| {
+        let keys = keys(version);
+        before.replace(keys) != Some(keys)
+    };
+    Box::new(versions.filter(is_turn).map(Placed::place))
+}
+
+/// Does the same for versions in the opposite order.
+fn turns_back<'a>(
+    versions: impl Iterator<Item = &'a EntityVersion> + 'a,
+    keys: impl Fn(&EntityVersion) -> &'a [u32] + 'a,
+) -> PlaceWalk<'a> {
+    let mut versions = versions.peekable();
+    Box::new(core::iter::from_fn(move || {
+        loop {
+            let version = versions.next()?;
+            if versions.peek().is_none_or(|before| keys(before) != keys(version)) {
+                return Some(version.place);
+            }
+        }
+    }))
 }
 
 impl Views {
-    /// Returns the grounds of a user's roles at each moment at which they may change, up to the
-    /// cut, in order. Moments before the first mapping are left out.
-    pub(crate) fn roles_over_time(&self, user: Sym, cut: Cut) -> Vec<RolesAt> {
-        let moments = self.moments_in(user, Millis::MIN..=Millis::MAX, cut).into_iter();
-        moments.filter_map(|moment| self.roles_at(user, moment, cut)).collect()
+    /// Returns since when the grounds and roles that a user has at the cut hold without a break.
+    /// Costs an evaluation of the user's roles for each moment back to the first of these.
+    pub(crate) fn held_since(&self, user: Sym, cut: Cut) -> HeldSince {
+        let moments = self.role_moments(user, cut.as_of, true, cut);
+        let mut earlier = moments.map_while(|moment| self.roles_at(user, moment, cut));
+        let Some(now) = earlier.next() else { return HeldSince::default() };
+        let mut later = now.moment;
+        let mut held = HeldSince {
+            grounds: now.grounds.iter().map(|ground| (*ground, later)).collect(),
+            roles: now.roles().into_iter().map(|role| (role, later)).collect(),
+        };
+        for earlier in earlier {
+            if !held.go_back(&earlier, later) {
+                break;
+            }
+            later = earlier.moment;
+        }
+        held
     }
 
     fn roles_at(&self, user: Sym, moment: Millis, cut: Cut) -> Option<RolesAt> {
@@ -121,39 +178,77 @@ impl Views {
         stretch: RangeInclusive<Millis>,
         cut: Cut,
     ) -> Vec<Millis> {
-        let (from, until) = (*stretch.start(), (*stretch.end()).min(cut.as_of));
-        let mut moments = Vec::new();
-        let mut add = |places: &mut dyn Iterator<Item = Place>| {
-            let within = places.take_while(|place| place.occurred_at <= until);
-            let seen = within.filter(|place| cut.sees(*place));
-            moments.extend(seen.map(|place| place.occurred_at));
+        let cut = Cut { as_of: cut.as_of.min(*stretch.end()), ..cut };
+        self.role_moments(user, *stretch.start(), false, cut).collect()
+    }
+
+    /// Walks over the moments that a user's access and roles depend on, known and up to the cut:
+    /// from one on, or back from one.
+    fn role_moments(&self, user: Sym, from: Millis, descending: bool, cut: Cut) -> Moments<'_> {
+        let cut = if descending { Cut { as_of: cut.as_of.min(from), ..cut } } else { cut };
+        let first = if descending { Millis::MIN } else { from };
+        let mappings = self.roles.in_force_since(first, cut.known_at);
+        let mut walks: Vec<PlaceWalk<'_>> = Vec::new();
+        let turns = |entity| {
+            if descending {
+                self.turn_walks_back(entity, from, cut)
+            } else {
+                self.turn_walks(entity, from, cut)
+            }
         };
         if let Some(entity) = self.users.get(user) {
-            add(&mut entity.explicit().since(from).map(Placed::place));
-            add(&mut entity.stand_ins().since(from).map(Placed::place));
-        }
-        let mappings = self.roles.in_force_since(from, cut.known_at);
-        for pair in self.giving_pairs(user, &mappings) {
-            add(&mut pair.grants().since(from).map(Placed::place));
-            let Some(group) = self.groups.get(pair.group) else { continue };
-            if self.may_revive(group) {
-                add(&mut group.explicit().since(from).map(Placed::place));
-                add(&mut group.stand_ins().since(from).map(Placed::place));
-            } else {
-                add(&mut group.turns().since(from).map(Placed::place));
+            walks.extend(turns(entity));
+            if mappings.iter().any(|mapping| mapping.keys().next().is_some()) {
+                walks.extend(self.attribute_walks(entity, from, descending, cut));
             }
         }
-        for sym in self.directories_concerning(user, &mappings) {
-            let Some(directory) = self.directories.get(sym) else { continue };
-            add(&mut directory.events().since(from).map(Placed::place));
-            let named = directory.first_named_with(cut);
-            add(&mut named.into_iter().filter(|place| place.occurred_at >= from));
+        for pair in self.giving_pairs(user, &mappings) {
+            walks.push(if descending {
+                Box::new(pair.grants().latest_first(cut).map(Placed::place))
+            } else {
+                Box::new(pair.grants().seen_since(from, cut).map(Placed::place))
+            });
+            walks.extend(self.groups.get(pair.group).into_iter().flat_map(turns));
         }
+        let directories = self.directories_concerning(user, &mappings);
+        let named: Vec<Millis> = directories
+            .iter()
+            .filter_map(|sym| self.directories.get(*sym)?.first_named_with(cut))
+            .map(|place| place.occurred_at)
+            .collect();
+        walks.extend(self.directory_walks(directories, from, descending, cut));
+        let mut moments = Moments::merged(walks, cut, descending);
+        let within = |at: &Millis| *at <= cut.as_of && (descending || *at >= from);
+        let mut others: Vec<Millis> =
+            self.settings(cut).chain(named).filter(|at| within(at)).collect();
+        others.sort_unstable();
+        if descending {
+            others.reverse();
+        }
+        moments.add(others);
         moments
-            .extend(self.settings(cut).filter(|effective_from| stretch.contains(effective_from)));
-        moments.sort_unstable();
-        moments.dedup();
-        moments
+    }
+
+    /// Returns walks over the versions of a user with other values of attributes than the one
+    /// before them.
+    fn attribute_walks<'a>(
+        &'a self,
+        entity: &'a Entity,
+        from: Millis,
+        descending: bool,
+        cut: Cut,
+    ) -> [PlaceWalk<'a>; 2] {
+        let keys = |version: &EntityVersion| -> &'a [u32] {
+            self.roles.attributes().of_snapshot(version.place.seq, version.part)
+        };
+        if descending {
+            let explicit = entity.explicit().latest_first(cut);
+            let stand_ins = entity.stand_ins().latest_first(cut);
+            return [turns_back(explicit, keys), turns_back(stand_ins, keys)];
+        }
+        let explicit = entity.explicit().seen_since(from, cut);
+        let stand_ins = entity.stand_ins().seen_since(from, cut);
+        [turns(explicit, keys), turns(stand_ins, keys)]
     }
 
     /// Tells if a user's access or roles may depend on anything at `from` or later that is known at
@@ -186,11 +281,11 @@ impl Views {
     }
 
     /// Iterates over the pairs of a user with groups from which any of some mappings gives a role.
-    fn giving_pairs<'a>(
+    fn giving_pairs<'a, 'm>(
         &'a self,
         user: Sym,
-        mappings: &'a [&'a Compiled],
-    ) -> impl Iterator<Item = &'a Pair> {
+        mappings: &'m [&'m Compiled],
+    ) -> impl Iterator<Item = &'a Pair> + use<'a, 'm> {
         let pairs = (!mappings.is_empty()).then(|| self.pairs_of(user));
         pairs.into_iter().flatten().filter(|pair| self.gives_roles(pair.group, mappings))
     }
@@ -242,22 +337,13 @@ impl Views {
         add_listed(self.users.get(user), &mut add);
         for pair in self.giving_pairs(user, mappings) {
             add_listed(self.groups.get(pair.group), &mut add);
-            pair.grants().iter().for_each(|grant| add(grant.directory()));
+            self.memberships.foreign_directories(pair).for_each(&mut add);
         }
         directories
     }
 
     pub(crate) fn pairs_of(&self, user: Sym) -> impl Iterator<Item = &Pair> {
         self.memberships.of_user(user).iter().filter_map(|number| self.memberships.get(*number))
-    }
-
-    pub(crate) fn places_of_entity(
-        &self,
-        kind: EntityKind,
-        sym: Sym,
-    ) -> impl Iterator<Item = Place> {
-        let entity = self.entity(kind, sym);
-        entity.into_iter().flat_map(|entity| entity.versions().map(|version| version.place))
     }
 
     /// Returns the directories in which an entity ever was.
@@ -441,39 +527,145 @@ impl Seen<'_> {
     /// Costs an evaluation of the user's roles for each moment at which anything about them may
     /// have changed.
     pub fn role_periods(&self, user: &str, cut: Cut) -> Option<Vec<RolePeriod>> {
+        self.role_periods_in(user, cut, PeriodsWindow::ALL)
+    }
+
+    /// Returns the same for a part of the list, in which a period has the name of its role. Costs
+    /// only what lies between the beginning of the first of them and the end of the last, for a
+    /// caller who sees everything.
+    pub fn role_periods_in(
+        &self,
+        user: &str,
+        cut: Cut,
+        window: PeriodsWindow<'_>,
+    ) -> Option<Vec<RolePeriod>> {
         let user = self.known_sym(EntityKind::User, user, cut)?;
-        let mut periods: Vec<RolePeriod> = Vec::new();
-        let mut open: BTreeMap<Sym, usize> = BTreeMap::new();
-        let mut before = RolesAt { moment: Millis::MIN, grounds: BTreeSet::new() };
-        for now in self.roles_over_time(user, cut) {
-            let moment = now.moment;
-            let ended: Vec<Sym> = open.keys().copied().filter(|role| !now.has(*role)).collect();
-            for role in ended {
-                if let Some(period) = open.remove(&role).and_then(|at| periods.get_mut(at)) {
-                    period.until = Some(moment);
-                    period.end = self.cause_of_role(user, role, &before, moment, cut);
-                }
-            }
-            for role in now.roles() {
-                if open.contains_key(&role) {
-                    continue;
-                }
-                let Some(start) = self.cause_of_role(user, role, &now, moment, cut) else {
-                    continue;
-                };
-                open.insert(role, periods.len());
-                let role = self.roles.role(role).to_owned();
-                periods.push(RolePeriod { role, from: moment, until: None, start, end: None });
-            }
-            before = now;
-        }
+        // What is not seen does not count, and that is known when a period is whole.
+        let limit = if self.own().is_some() { usize::MAX } else { window.limit };
+        let wanted = PeriodsWindow { limit, ..window };
+        let mut periods = if window.descending {
+            self.role_periods_back(user, cut, wanted)
+        } else {
+            self.role_periods_on(user, cut, wanted)
+        };
         periods
             .retain(|period| self.saw(EntityKind::User, user, last_moment(period.until, cut), cut));
+        periods.truncate(window.limit);
         for period in &mut periods {
             self.conceal(&mut period.start);
             period.end.iter_mut().for_each(|end| self.conceal(end));
         }
-        periods.sort_by(|a, b| (a.from, &a.role).cmp(&(b.from, &b.role)));
         Some(periods)
+    }
+}
+
+impl Views {
+    /// Returns a user's roles at a moment, none before the first mapping.
+    fn roles_or_none(&self, user: Sym, moment: Millis, cut: Cut) -> RolesAt {
+        let none = RolesAt { moment, grounds: BTreeSet::new() };
+        self.roles_at(user, moment, cut).unwrap_or(none)
+    }
+
+    fn role_periods_on(&self, user: Sym, cut: Cut, window: PeriodsWindow<'_>) -> Vec<RolePeriod> {
+        let first = window.start.map_or(Millis::MIN, |(moment, _)| moment);
+        let earlier = first.checked_sub(1).map(|moment| self.roles_or_none(user, moment, cut));
+        let mut before =
+            earlier.unwrap_or(RolesAt { moment: Millis::MIN, grounds: BTreeSet::new() });
+        let mut periods: Vec<RolePeriod> = Vec::new();
+        // The number of the period of each role that is held, if it is wanted.
+        let mut open: BTreeMap<Sym, Option<usize>> =
+            before.roles().into_iter().map(|role| (role, None)).collect();
+        for moment in self.role_moments(user, first, false, cut) {
+            let is_whole = |period: &RolePeriod| period.until.is_some();
+            if periods.len() >= window.limit && periods.iter().all(is_whole) {
+                break;
+            }
+            let Some(now) = self.roles_at(user, moment, cut) else { continue };
+            let ended: Vec<Sym> = open.keys().copied().filter(|role| !now.has(*role)).collect();
+            for role in ended {
+                let at = open.remove(&role).flatten();
+                if let Some(period) = at.and_then(|at| periods.get_mut(at)) {
+                    period.until = Some(moment);
+                    period.end = self.cause_of_role(user, role, &before, moment, cut);
+                }
+            }
+            let mut begun: Vec<Sym> =
+                now.roles().into_iter().filter(|role| !open.contains_key(role)).collect();
+            begun.sort_by_key(|role| self.roles.role(*role));
+            for role in begun {
+                let Some(start) = self.cause_of_role(user, role, &now, moment, cut) else {
+                    continue;
+                };
+                let name = self.roles.role(role);
+                let wanted = window.has(moment, name) && periods.len() < window.limit;
+                open.insert(role, wanted.then_some(periods.len()));
+                if wanted {
+                    periods.push(RolePeriod::begun(name, moment, start));
+                }
+            }
+            before = now;
+        }
+        periods
+    }
+
+    fn role_periods_back(&self, user: Sym, cut: Cut, window: PeriodsWindow<'_>) -> Vec<RolePeriod> {
+        let last = window.start.map_or(cut.as_of, |(moment, _)| moment).min(cut.as_of);
+        let mut ends = self.ends_of_roles(user, last, cut);
+        let mut periods = Vec::new();
+        let mut moments = self.role_moments(user, last, true, cut);
+        let mut now = moments.next().map(|moment| self.roles_or_none(user, moment, cut));
+        while let Some(held) = now {
+            let before = moments.next().map(|moment| self.roles_or_none(user, moment, cut));
+            let mut begun: Vec<Sym> = held.roles().into_iter().collect();
+            begun.retain(|role| before.as_ref().is_none_or(|before| !before.has(*role)));
+            begun.sort_by_key(|role| core::cmp::Reverse(self.roles.role(*role)));
+            for role in begun {
+                let name = self.roles.role(role);
+                let start = self.cause_of_role(user, role, &held, held.moment, cut);
+                let (until, end) = ends.remove(&role).unzip();
+                let Some(start) = start.filter(|_| window.has(held.moment, name)) else { continue };
+                let begun = RolePeriod::begun(name, held.moment, start);
+                periods.push(RolePeriod { until, end: end.flatten(), ..begun });
+            }
+            if periods.len() >= window.limit {
+                break;
+            }
+            if let Some(before) = &before {
+                for role in before.roles().into_iter().filter(|role| !held.has(*role)) {
+                    let end = self.cause_of_role(user, role, before, held.moment, cut);
+                    ends.insert(role, (held.moment, end));
+                }
+            }
+            now = before;
+        }
+        periods.truncate(window.limit);
+        periods
+    }
+
+    /// Returns the end of each role that is held at a moment and ends later, up to the cut.
+    fn ends_of_roles(
+        &self,
+        user: Sym,
+        moment: Millis,
+        cut: Cut,
+    ) -> BTreeMap<Sym, (Millis, Option<Cause>)> {
+        let mut ends = BTreeMap::new();
+        let Some(after) = moment.checked_add(1).filter(|after| *after <= cut.as_of) else {
+            return ends;
+        };
+        let mut before = self.roles_or_none(user, moment, cut);
+        let mut open = before.roles();
+        for moment in self.role_moments(user, after, false, cut) {
+            if open.is_empty() {
+                break;
+            }
+            let now = self.roles_or_none(user, moment, cut);
+            for role in open.iter().copied().filter(|role| !now.has(*role)) {
+                ends.insert(role, (moment, self.cause_of_role(user, role, &before, moment, cut)));
+            }
+            open.retain(|role| now.has(*role));
+            before = now;
+        }
+        ends
     }
 }

@@ -167,8 +167,10 @@ impl Views {
         }
         match &touched.subject {
             TouchedSubject::User { ends: false, .. } => {
-                let explicit = self.users.get(user).map(|user| user.explicit().since(after));
-                first_seen(explicit.into_iter().flatten(), touched)
+                let with = touched.with();
+                let user = self.users.get(user);
+                let explicit = user.map(|user| user.explicit().seen_since(after, with));
+                first_moment(explicit.into_iter().flatten())
             }
             TouchedSubject::Membership { user: named, group, .. } => {
                 let group = self.groups.find(group).filter(|_| self.users.id(user) == named);
@@ -176,22 +178,19 @@ impl Views {
                 let Some(pair) = pair else { return Millis::MAX };
                 let ends = [self.users.get(user), self.groups.get(pair.group)];
                 let presented = ends.into_iter().flatten().filter(|end| is_presented(end, touched));
+                let with = touched.with();
                 let snapshots =
-                    presented.map(|end| first_seen(end.stand_ins().since(after), touched));
-                snapshots.fold(first_seen(pair.grants().since(after), touched), Millis::max)
+                    presented.map(|end| first_moment(end.stand_ins().seen_since(after, with)));
+                snapshots.fold(first_moment(pair.grants().seen_since(after, with)), Millis::max)
             }
             _ => Millis::MAX,
         }
     }
 }
 
-/// Returns when the first of some versions happened that is known with a record.
-fn first_seen<'v, V: Placed + 'v>(
-    mut versions: impl Iterator<Item = &'v V>,
-    touched: &TouchedUsers,
-) -> Millis {
-    let first = versions.find(|version| touched.with().sees(version.place()));
-    first.map_or(Millis::MAX, |version| version.place().occurred_at)
+/// Returns when the first of some versions happened.
+fn first_moment<'v, V: Placed + 'v>(mut versions: impl Iterator<Item = &'v V>) -> Millis {
+    versions.next().map_or(Millis::MAX, |version| version.place().occurred_at)
 }
 
 /// Tells if a record's snapshot of a user or a group is kept as a stand-in.

@@ -199,6 +199,11 @@ impl Seen<'_> {
         let Some(users) = &query.users else {
             return self.loss_index.moments(query.scope(), first, last, descending);
         };
+        if let [user] = users[..] {
+            let begin = if descending { last } else { first };
+            let moments = self.access_walk(user, begin, descending, cut);
+            return Box::new(moments.take_while(move |moment| (first..=last).contains(moment)));
+        }
         let all = users.iter().flat_map(|user| self.access_moments(*user, cut));
         let within: BTreeSet<Millis> =
             all.filter(|moment| (first..=last).contains(moment)).collect();
@@ -249,12 +254,12 @@ impl Seen<'_> {
         let id = |user: Sym| self.users.id(user);
         users.retain(|user| is_beyond(id(*user), start, descending));
         users.sort_by(|a, b| if descending { id(*b).cmp(id(*a)) } else { id(*a).cmp(id(*b)) });
+        users.dedup();
         Box::new(users.into_iter())
     }
 
     fn was_ever_in(&self, user: Sym, directory: Sym) -> bool {
         self.users.get(user).is_some_and(|user| user.listed_in().contains(&directory))
-        users.dedup();
     }
 
     /// Returns a user's loss of access at a moment, if there is one and it is wanted.

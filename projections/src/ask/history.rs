@@ -5,8 +5,7 @@ use core::ops::Range;
 use crate::ask::causes::{Cause, Trigger};
 use crate::ground::order::{Cut, IdBuffer, Millis, Place, Seq, Seq32};
 use crate::sight::Seen;
-use crate::state::entities::EntityKind;
-use crate::state::entities::{EntityVersion, Part};
+use crate::state::entities::{Entity, EntityKind, EntityVersion, Part};
 
 /// An event's place in the order of events. It can be compared without knowing the record: by its
 /// fields, in their order.
@@ -62,6 +61,64 @@ pub struct VersionRow {
 /// Some versions; true if there are more after them.
 pub type Versions = (Vec<VersionRow>, bool);
 
+/// The versions of a history by their positions: the snapshots from before everything that the
+/// source says of the thing itself, then those of its own events. A position may have a version
+/// that is not known at the cut.
+struct KnownVersions<'v> {
+    entity: &'v Entity,
+    cut: Cut,
+    stand_ins: usize,
+    explicit: usize,
+}
+
+impl<'v> KnownVersions<'v> {
+    fn of(entity: &'v Entity, cut: Cut) -> KnownVersions<'v> {
+        let first = entity.explicit().iter().find(|version| cut.sees(version.place));
+        let until = first.map_or(cut.as_of, |version| version.place.occurred_at.saturating_sub(1));
+        KnownVersions {
+            entity,
+            cut,
+            stand_ins: entity.stand_ins().count_until(until.min(cut.as_of)),
+            explicit: entity.explicit().count_until(cut.as_of),
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.stand_ins + self.explicit
+    }
+
+    /// Returns the version at a position, if it is known.
+    fn get(&self, at: usize) -> Option<&'v EntityVersion> {
+        let version = match at.checked_sub(self.stand_ins) {
+            None => self.entity.stand_ins().get(at),
+            Some(at) => self.entity.explicit().get(at),
+        };
+        version.filter(|version| self.cut.sees(version.place))
+    }
+
+    /// Returns the last known version before a position.
+    fn before(&self, at: usize) -> Option<&'v EntityVersion> {
+        (0..at).rev().find_map(|before| self.get(before))
+    }
+
+    fn partition_point(&self, is_before: impl Fn(&EntityVersion) -> bool) -> usize {
+        let explicit = self.entity.explicit().partition_point(&is_before).min(self.explicit);
+        if explicit > 0 {
+            return self.stand_ins + explicit;
+        }
+        self.entity.stand_ins().partition_point(is_before).min(self.stand_ins)
+    }
+
+    /// Returns the lowest seq of the versions after a position. One that is lower than that of a
+    /// known version is known as well.
+    fn lowest_seq_after(&self, at: usize) -> Seq32 {
+        let after = at + 1;
+        let explicit = after.saturating_sub(self.stand_ins);
+        let of_explicit = self.entity.explicit().lowest_seq(explicit, self.explicit);
+        of_explicit.min(self.entity.stand_ins().lowest_seq(after, self.stand_ins))
+    }
+}
+
 /// A version that the caller sees.
 struct SeenVersion<'v> {
     version: &'v EntityVersion,
@@ -74,7 +131,8 @@ impl<'v> Seen<'v> {
     /// `descending`; true if there are more. Empty for a user that no event names: see
     /// [`Seen::knows_user`].
     ///
-    /// Looks at every version of the user, and writes out those that it returns.
+    /// Costs a look-up for each version that it returns, for a caller who sees everything; another
+    /// looks at every version of the user.
     pub fn user_history(
         &self,
         id: &str,
@@ -107,6 +165,13 @@ impl<'v> Seen<'v> {
         descending: bool,
         limit: usize,
     ) -> Versions {
+        if self.own().is_none() {
+            let entity = self.find(kind, id).and_then(|sym| self.views.entity(kind, sym));
+            let known = entity.map(|entity| KnownVersions::of(entity, cut));
+            return known.map_or((Vec::new(), false), |known| {
+                self.page_of_history(&known, start, descending, limit)
+            });
+        }
         let versions = self.versions(kind, id, cut);
         let range = self.range_from(&versions, start, descending);
         let more = range.len() > limit;
@@ -123,6 +188,46 @@ impl<'v> Seen<'v> {
             shown.filter_map(row).collect()
         };
         (rows, more)
+    }
+
+    /// Returns a page of a history of which everything is seen.
+    fn page_of_history(
+        &self,
+        known: &KnownVersions<'v>,
+        start: Option<&EventPlace>,
+        descending: bool,
+        limit: usize,
+    ) -> Versions {
+        let is_before = |version: &EntityVersion| {
+            start.is_some_and(|start| {
+                let order = self.compare_to(version.place, start);
+                if descending { order.is_lt() } else { order.is_le() }
+            })
+        };
+        let begin = match start {
+            None if descending => known.len(),
+            _ => known.partition_point(is_before),
+        };
+        let positions: Box<dyn Iterator<Item = usize>> = if descending {
+            Box::new((0..begin.min(known.len())).rev())
+        } else {
+            Box::new(begin..known.len())
+        };
+        let mut rows = Vec::new();
+        for at in positions {
+            let Some(version) = known.get(at) else { continue };
+            if rows.len() == limit {
+                return (rows, true);
+            }
+            rows.push(VersionRow {
+                version: version_ref(version),
+                previous: known.before(at).map(version_ref),
+                late: known.lowest_seq_after(at) < version.place.seq,
+                place: self.event_place(version.place),
+                cause: self.cause_of(Trigger::Event(version.place)),
+            });
+        }
+        (rows, false)
     }
 
     /// Returns the range of versions after a place in their order, or before it if descending. The

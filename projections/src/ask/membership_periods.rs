@@ -4,14 +4,14 @@
 //! A membership holds while three things do: the grant to the pair, its user, and its group. The
 //! one that changed at a moment names the cause.
 
-use std::collections::BTreeSet;
+use core::cmp::Ordering;
 
 use crate::ask::causes::{Cause, Trigger, last_moment};
+use crate::ask::runs::{Moments, PeriodsWindow, Run, RunsWindow, runs};
 use crate::ground::fact::DirectoryChange;
-use crate::ground::order::{Cut, Millis, Place, around};
+use crate::ground::order::{Cut, Millis, Place, Seq32, around};
 use crate::ground::symbols::{NO_SYM, Sym};
 use crate::ground::timeline::Placed;
-use crate::ground::walks::is_beyond;
 use crate::sight::Seen;
 use crate::state::entities::EntityKind;
 use crate::state::entities::EntityVersion;
@@ -66,56 +66,74 @@ impl Views {
         }
     }
 
-    /// Returns the moments, known and up to the cut, that a membership depends on.
-    fn membership_moments(&self, pair: &Pair, cut: Cut) -> BTreeSet<Millis> {
+    /// Walks over the moments, known and up to the cut, that a membership depends on: from one on,
+    /// or back from one.
+    fn membership_walk<'a>(
+        &'a self,
+        pair: &'a Pair,
+        from: Millis,
+        descending: bool,
+        cut: Cut,
+    ) -> Moments<'a> {
         let mut directories = self.directories_of_entity(EntityKind::User, pair.user);
         directories.extend(self.directories_of_entity(EntityKind::Group, pair.group));
-        directories.extend(pair.grants().iter().map(|grant| grant.directory()));
-        let directories =
-            directories.into_iter().filter_map(|directory| self.directories.get(directory));
-        let places = directories.flat_map(|directory| directory.events().iter().map(Placed::place));
-        let places = places.chain(pair.grants().iter().map(Placed::place));
-        let places = places
-            .chain(self.places_of_entity(EntityKind::User, pair.user))
-            .chain(self.places_of_entity(EntityKind::Group, pair.group));
-        let mut moments: BTreeSet<Millis> =
-            places.filter(|place| cut.sees(*place)).map(|place| place.occurred_at).collect();
-        let policies = self
-            .policies
-            .iter()
-            .filter(|policy| policy.seq <= cut.known_at && policy.effective_from <= cut.as_of);
-        moments.extend(policies.map(|policy| policy.effective_from));
+        directories.extend(self.memberships.foreign_directories(pair));
+        let ends = [self.users.get(pair.user), self.groups.get(pair.group)];
+        let mut walks = self.directory_walks(directories, from, descending, cut);
+        for entity in ends.into_iter().flatten() {
+            walks.extend(if descending {
+                self.turn_walks_back(entity, from, cut)
+            } else {
+                self.turn_walks(entity, from, cut)
+            });
+        }
+        let then = Cut { as_of: from.min(cut.as_of), ..cut };
+        walks.push(if descending {
+            Box::new(pair.grants().latest_first(then).map(Placed::place))
+        } else {
+            Box::new(pair.grants().seen_since(from, cut).map(Placed::place))
+        });
+        let mut moments = Moments::merged(walks, cut, descending);
+        let known = self.policies.iter().filter(|policy| policy.seq <= cut.known_at);
+        let policies = known.map(|policy| policy.effective_from).filter(|at| *at <= cut.as_of);
+        let mut policies: Vec<Millis> =
+            policies.filter(|at| if descending { *at <= from } else { *at >= from }).collect();
+        policies.sort_unstable();
+        if descending {
+            policies.reverse();
+        }
+        moments.add(policies);
         moments
     }
 
-    fn periods_of_pair(&self, pair: &Pair, cut: Cut) -> Vec<MembershipPeriod> {
-        let mut periods: Vec<MembershipPeriod> = Vec::new();
-        let mut before = MembershipBasis { granted: false, user: None, group: None };
-        for moment in self.membership_moments(pair, cut) {
-            let now = self.membership_basis(pair, Cut { as_of: moment, ..cut });
-            let (held, holds) = (before.holds(), now.holds());
-            if held != holds {
-                let cause = self
-                    .membership_trigger(pair, before, now, moment, cut)
-                    .map(|trigger| self.cause_of(trigger));
-                match (periods.last_mut(), cause) {
-                    (Some(period), end) if held => (period.until, period.end) = (Some(moment), end),
-                    (_, Some(start)) => periods.push(self.period(pair, moment, start)),
-                    _ => {}
-                }
-            }
-            before = now;
-        }
-        for period in &mut periods {
-            let last = Cut {
-                as_of: period.until.map_or(cut.as_of, |until| until.saturating_sub(1)),
-                ..cut
+    /// Iterates over the periods of a pair that begin in a window.
+    fn periods_of_pair<'a>(
+        &'a self,
+        pair: &'a Pair,
+        cut: Cut,
+        window: RunsWindow,
+    ) -> impl Iterator<Item = MembershipPeriod> + 'a {
+        let moments = move |from, descending| self.membership_walk(pair, from, descending, cut);
+        let basis = move |as_of| self.membership_basis(pair, Cut { as_of, ..cut });
+        let runs = runs(window, moments, move |as_of| basis(as_of).holds());
+        runs.filter_map(move |Run { from, until }| {
+            let cause = |moment: Millis| {
+                let before = if moment == Millis::MIN {
+                    MembershipBasis { granted: false, user: None, group: None }
+                } else {
+                    basis(moment - 1)
+                };
+                let trigger = self.membership_trigger(pair, before, basis(moment), moment, cut);
+                trigger.map(|trigger| self.cause_of(trigger))
             };
+            let mut period = self.period(pair, from, cause(from)?);
+            (period.until, period.end) = (until, until.and_then(cause));
+            let last = Cut { as_of: last_moment(until, cut), ..cut };
             let group = self.groups.get(pair.group).and_then(|group| group.version(last));
             period.group_name =
                 group.map_or("", |version| self.texts.text(version.label)).to_owned();
-        }
-        periods
+            Some(period)
+        })
     }
 
     fn period(&self, pair: &Pair, from: Millis, start: Cause) -> MembershipPeriod {
@@ -230,35 +248,45 @@ impl Views {
         group: Sym,
         after: Option<(&str, Millis)>,
         descending: bool,
-    ) -> impl Iterator<Item = u32> {
-        let id = |number: u32| self.memberships.user_id(self.users.ids(), number);
+    ) -> Box<dyn Iterator<Item = u32> + '_> {
+        let id = move |number: u32| self.memberships.user_id(self.users.ids(), number);
         let start = after.map(|(user, _)| user);
-        let roster = self.memberships.of_group(group);
-        let mut members: Vec<u32> = roster.map_or(Vec::new(), |roster| roster.items().collect());
-        if descending {
-            members.reverse();
+        let roster = self.memberships.of_group(group).into_iter();
+        if !descending {
+            let order = |number: u32| match start {
+                // The place's own member is one of them.
+                Some(start) => id(number).cmp(start).then(Ordering::Greater),
+                None => Ordering::Greater,
+            };
+            let walks: Vec<_> =
+                roster.map(|roster| roster.since(Millis::MIN, Seq32::MAX, &order)).collect();
+            return Box::new(walks.into_iter().flatten());
         }
-        members.retain(|number| {
-            start == Some(id(*number)) || is_beyond(id(*number), start, descending)
-        });
-        members.into_iter()
+        let mut members: Vec<u32> = roster.flat_map(|roster| roster.items()).collect();
+        members.reverse();
+        members.retain(|number| start.is_none_or(|start| id(*number) <= start));
+        Box::new(members.into_iter())
     }
 }
 
 impl Seen<'_> {
-    /// Returns the times of a pair at whose ends both its user and its group were seen.
-    fn seen_periods(&self, pair: &Pair, cut: Cut) -> Vec<MembershipPeriod> {
-        let mut periods = self.periods_of_pair(pair, cut);
-        periods.retain(|period| {
+    /// Iterates over the times of a pair at whose ends both its user and its group were seen.
+    fn seen_periods<'a>(
+        &'a self,
+        pair: &'a Pair,
+        cut: Cut,
+        window: RunsWindow,
+    ) -> impl Iterator<Item = MembershipPeriod> + 'a {
+        let seen = move |period: &MembershipPeriod| {
             let last = last_moment(period.until, cut);
             self.saw(EntityKind::User, pair.user, last, cut)
                 && self.saw(EntityKind::Group, pair.group, last, cut)
-        });
-        for period in &mut periods {
+        };
+        self.periods_of_pair(pair, cut, window).filter(seen).map(move |mut period| {
             self.conceal(&mut period.start);
             period.end.iter_mut().for_each(|end| self.conceal(end));
-        }
-        periods
+            period
+        })
     }
 
     /// Returns every time in which a user was in a group, up to the cut, in order of beginning and
@@ -270,10 +298,28 @@ impl Seen<'_> {
         user: &str,
         cut: Cut,
     ) -> Option<Vec<MembershipPeriod>> {
+        self.membership_periods_in(user, cut, PeriodsWindow::ALL)
+    }
+
+    /// Returns the same for a part of the list, in which a period has the name of its group's id.
+    /// Costs, of each membership, the changes between its first and its last period there.
+    pub fn membership_periods_in(
+        &self,
+        user: &str,
+        cut: Cut,
+        window: PeriodsWindow<'_>,
+    ) -> Option<Vec<MembershipPeriod>> {
         let user = self.known_sym(EntityKind::User, user, cut)?;
-        let mut periods: Vec<MembershipPeriod> =
-            self.pairs_of(user).flat_map(|pair| self.seen_periods(pair, cut)).collect();
+        let mut periods: Vec<MembershipPeriod> = Vec::new();
+        for pair in self.pairs_of(user) {
+            let beginnings = window.beginnings(self.groups.id(pair.group));
+            periods.extend(self.seen_periods(pair, cut, beginnings).take(window.limit));
+        }
         periods.sort_by(|a, b| (a.from, &a.group).cmp(&(b.from, &b.group)));
+        if window.descending {
+            periods.reverse();
+        }
+        periods.truncate(window.limit);
         Some(periods)
     }
 
@@ -302,17 +348,12 @@ impl Seen<'_> {
                 return Some((found, Some((user.to_owned(), far))));
             }
             let Some(pair) = self.memberships.get(number) else { continue };
-            let mut periods = self.seen_periods(pair, cut);
-            periods.retain(|period| {
-                let place = (period.user.as_str(), period.from);
-                after.is_none_or(|after| if descending { place < after } else { place > after })
-            });
-            if descending {
-                periods.reverse();
-            }
-            found.append(&mut periods);
+            let own = after.filter(|(user, _)| *user == self.users.id(pair.user));
+            // Periods of one pair have the name of its group, which takes no part here.
+            let start = own.map(|(_, from)| (from, ""));
+            let window = PeriodsWindow { start, descending, limit }.beginnings("");
+            found.extend(self.seen_periods(pair, cut, window).take(limit - found.len()));
             if found.len() >= limit {
-                found.truncate(limit);
                 let next = found.last().map(|last| (last.user.clone(), last.from));
                 return Some((found, next));
             }

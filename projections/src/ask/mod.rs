@@ -22,6 +22,7 @@ pub(crate) mod observations;
 pub(crate) mod overtaken;
 pub(crate) mod preview;
 pub(crate) mod roles_held;
+pub(crate) mod runs;
 pub(crate) mod same_person;
 pub(crate) mod touched;
 pub(crate) mod traffic;

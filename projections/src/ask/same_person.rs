@@ -91,7 +91,11 @@ impl Views {
     /// Returns the number of users that may be the same person as a user, itself included: a
     /// measure of the work that [`Seen::same_person_as`] does.
     pub(crate) fn namesakes_by_idp_id(&self, user: Sym) -> usize {
-        let versions = self.users.get(user).into_iter().flat_map(Entity::versions);
+        let entity = self.users.get(user);
+        if let Some(idp_id) = entity.and_then(Entity::only_idp_id) {
+            return self.idp_ids.holders(idp_id).count();
+        }
+        let versions = entity.into_iter().flat_map(Entity::turning);
         let idp_ids: BTreeSet<Sym> = versions.map(|version| version.idp_id).collect();
         idp_ids.into_iter().map(|idp_id| self.idp_ids.holders(idp_id).count()).sum()
     }
@@ -110,7 +114,12 @@ impl Views {
     /// Returns the user whose successor a user is, and the end of that one.
     fn predecessor(&self, user: Sym, cut: Cut) -> Option<(Sym, Millis)> {
         let entity = self.users.get(user)?;
-        let persons: BTreeSet<Person> = lived(entity, cut).filter_map(Person::of).collect();
+        if entity.only_idp_id().is_some_and(|idp_id| !self.has_namesakes(user, idp_id)) {
+            return None;
+        }
+        // Versions that are alike are one person.
+        let turns = lived_of(entity, entity.turning(), cut);
+        let persons: BTreeSet<Person> = turns.filter_map(Person::of).collect();
         let persons = persons.into_iter().filter(|person| self.has_others(user, *person));
         let found = persons.filter_map(|person| self.predecessor_as(person, user, cut));
         found.max_by(|a, b| self.compare_ends(*a, *b))
@@ -135,7 +144,11 @@ impl Views {
     }
 
     fn has_others(&self, user: Sym, person: Person) -> bool {
-        self.idp_ids.holders(person.idp_id).any(|other| other != user)
+        self.has_namesakes(user, person.idp_id)
+    }
+
+    fn has_namesakes(&self, user: Sym, idp_id: Sym) -> bool {
+        self.idp_ids.holders(idp_id).any(|other| other != user)
     }
 
     /// Returns the person that a user is at the cut: by its last version that is not a deletion, or
@@ -152,8 +165,8 @@ impl Views {
     fn end_of_user(&self, user: Sym, cut: Cut) -> Option<UserEnd> {
         let entity = self.users.get(user)?;
         let known = |place: &Place| cut.sees(*place);
-        let own = self.places_of_entity(EntityKind::User, user).filter(known);
-        let mut moments: BTreeSet<Millis> = own.map(|place| place.occurred_at).collect();
+        let mut moments = BTreeSet::new();
+        self.add_turn_moments(EntityKind::User, user, cut, &mut moments);
         let first = moments.first().copied()?;
         let directories = entity.listed_in().iter().filter_map(|sym| self.directories.get(*sym));
         let events = directories.flat_map(|directory| directory.events().iter().map(Placed::place));
@@ -211,13 +224,24 @@ impl Views {
 /// Iterates over the versions of a user, up to the cut, that are no deletions. A snapshot counts if
 /// it is older than everything that the source says of the user itself.
 fn lived(entity: &Entity, cut: Cut) -> impl Iterator<Item = &EntityVersion> {
-    let known = move |version: &&EntityVersion| cut.sees(version.place);
-    let explicit = || entity.explicit().iter().filter(known);
-    let first = explicit().map(|version| version.place.occurred_at).min();
-    let stand_ins = entity.stand_ins().iter().filter(known);
-    let before =
-        move |version: &&EntityVersion| first.is_none_or(|first| version.place.occurred_at < first);
-    explicit().chain(stand_ins.filter(before)).filter(|version| !version.deleted)
+    lived_of(entity, entity.versions(), cut)
+}
+
+/// Does the same for some of its versions.
+fn lived_of<'v>(
+    entity: &Entity,
+    versions: impl Iterator<Item = &'v EntityVersion>,
+    cut: Cut,
+) -> impl Iterator<Item = &'v EntityVersion> {
+    let first = entity.explicit().iter().find(|version| cut.sees(version.place));
+    let first = first.map(|version| version.place.occurred_at);
+    let counts = move |version: &&EntityVersion| {
+        version.part.is_explicit() || first.is_none_or(|first| version.place.occurred_at < first)
+    };
+    versions
+        .filter(move |version| cut.sees(version.place))
+        .filter(counts)
+        .filter(|version| !version.deleted)
 }
 
 /// Returns the first user other than `user` that appears after a moment, and when.

@@ -360,8 +360,8 @@ impl Views {
         let replaces = entity.explicit().latest(then).is_none();
         let mut later = entity
             .turns()
-            .since(touched.from)
-            .filter(|turn| !turn.part.is_explicit() && touched.with().sees(turn.place));
+            .seen_since(touched.from, touched.with())
+            .filter(|turn| !turn.part.is_explicit());
         replaces && later.any(|turn| !turn.is_like(mine))
     }
 
@@ -407,7 +407,8 @@ impl Views {
         if ends {
             return true;
         }
-        let later = directory.events().since(touched.from).map(Placed::place);
+        let later = directory.events().seen_since(touched.from, touched.with());
+        let later = later.map(Placed::place);
         let later = later.chain(directory.first_named_with(touched.without()));
         let seen = later.filter(|place| touched.with().sees(*place)).map(|place| place.occurred_at);
         let seen = seen.filter(|moment| *moment >= touched.from);

@@ -78,6 +78,11 @@ impl<V: Placed> Timeline<V> {
         self.newest.as_ref()
     }
 
+    /// Returns the number of versions.
+    pub(crate) fn len(&self) -> usize {
+        self.older.len() + usize::from(self.newest.is_some())
+    }
+
     /// Returns the latest version that `cut` sees.
     pub(crate) fn latest(&self, cut: Cut) -> Option<&V> {
         let newest = self.newest.as_ref()?;
@@ -101,8 +106,46 @@ impl<V: Placed> Timeline<V> {
 
     /// Iterates over the versions that `cut` sees, the latest first. Meant for short timelines.
     pub(crate) fn latest_first(&self, cut: Cut) -> impl Iterator<Item = &V> {
-        let older = self.older.iter().take(self.older_until(cut.as_of));
-        older.chain(&self.newest).rev().filter(move |v| cut.sees(v.place()))
+        let newest = self.newest.iter().filter(move |newest| cut.sees(newest.place()));
+        let mut end = self.older_until(cut.as_of);
+        let known_at = cut.known_at32();
+        newest.chain(core::iter::from_fn(move || {
+            loop {
+                if let (Some(index), true) = (&self.index, end.is_multiple_of(BLOCK)) {
+                    end = index.skip_back(end / BLOCK, known_at) * BLOCK;
+                }
+                end = end.checked_sub(1)?;
+                let version = self.older.get(end)?;
+                if version.place().seq <= known_at {
+                    return Some(version);
+                }
+            }
+        }))
+    }
+
+    /// Iterates over the versions from a moment on that a cut sees. What is not known at the cut is
+    /// passed over in blocks.
+    pub(crate) fn seen_since(&self, moment: Millis, cut: Cut) -> impl Iterator<Item = &V> {
+        let mut at = self.older.partition_point(|version| version.place().occurred_at < moment);
+        let known_at = cut.known_at32();
+        let is_late = move |version: &&V| version.place().occurred_at >= moment;
+        let newest =
+            self.newest.iter().filter(is_late).filter(move |newest| cut.sees(newest.place()));
+        let older = core::iter::from_fn(move || {
+            loop {
+                at = self.index.as_ref().map_or(at, |index| index.skip(at, known_at));
+                let version = self.older.get(at)?;
+                at += 1;
+                let place = version.place();
+                if place.occurred_at > cut.as_of {
+                    return None;
+                }
+                if place.seq <= known_at {
+                    return Some(version);
+                }
+            }
+        });
+        older.chain(newest)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &V> {
@@ -143,6 +186,40 @@ impl<V: Placed> Timeline<V> {
         (before, self.older.get(at + 1).or(self.newest.as_ref()).filter(|next| !is_it(next)))
     }
 
+    /// Returns the version at a position, from 0 in order.
+    pub(crate) fn get(&self, at: usize) -> Option<&V> {
+        self.older.get(at).or_else(|| self.newest.as_ref().filter(|_| at == self.older.len()))
+    }
+
+    /// Returns the number of versions up to a moment. O(log n).
+    pub(crate) fn count_until(&self, as_of: Millis) -> usize {
+        let newest = self.newest.iter().filter(|newest| newest.place().occurred_at <= as_of);
+        self.older_until(as_of) + newest.count()
+    }
+
+    /// Returns the number of versions of which `is_before` is true. It must be true of the first
+    /// ones and false of all others. O(log n).
+    pub(crate) fn partition_point(&self, is_before: impl Fn(&V) -> bool) -> usize {
+        match &self.newest {
+            Some(newest) if is_before(newest) => self.older.len() + 1,
+            _ => self.older.partition_point(is_before),
+        }
+    }
+
+    /// Returns the lowest seq among the versions from one position up to another.
+    pub(crate) fn lowest_seq(&self, first: usize, end: usize) -> Seq32 {
+        let (mut at, mut lowest) = (first, Seq32::MAX);
+        while at < end {
+            let whole = self.index.as_ref().and_then(|index| index.lowest_of_block(at, end));
+            let (seq, width) = whole.unwrap_or_else(|| {
+                (self.get(at).map_or(Seq32::MAX, |version| version.place().seq), 1)
+            });
+            lowest = lowest.min(seq);
+            at += width;
+        }
+        lowest
+    }
+
     /// Returns the number of older versions that occurred at or before `as_of`.
     fn older_until(&self, as_of: Millis) -> usize {
         if self.older.last().is_none_or(|last| last.place().occurred_at <= as_of) {
@@ -159,6 +236,33 @@ impl<V: Placed> Timeline<V> {
 }
 
 impl Index {
+    /// Returns the first position from one on that is not in a block of versions that are all
+    /// unknown.
+    fn skip(&self, mut at: usize, known_at: Seq32) -> usize {
+        let is_unknown = |lowest: &[Seq32], at: usize, width: usize| {
+            at.is_multiple_of(width) && lowest.get(at / width).is_some_and(|low| *low > known_at)
+        };
+        loop {
+            if is_unknown(&self.group_lowest, at, BLOCK * BLOCK) {
+                at += BLOCK * BLOCK;
+            } else if is_unknown(&self.lowest, at, BLOCK) {
+                at += BLOCK;
+            } else {
+                return at;
+            }
+        }
+    }
+
+    /// Returns the lowest seq of the largest block that begins at a position and ends before
+    /// another, and the number of its versions.
+    fn lowest_of_block(&self, at: usize, end: usize) -> Option<(Seq32, usize)> {
+        let of = |lowest: &[Seq32], width: usize| {
+            let fits = at.is_multiple_of(width) && at + width <= end;
+            lowest.get(at / width).filter(|_| fits).map(|lowest| (*lowest, width))
+        };
+        of(&self.group_lowest, BLOCK * BLOCK).or_else(|| of(&self.lowest, BLOCK))
+    }
+
     /// Recomputes every block from the one that holds version `at`.
     fn refresh<V: Placed>(&mut self, versions: &[V], at: usize) {
         let block = (at / BLOCK).min(self.starts.len());
@@ -214,6 +318,11 @@ impl<V: Placed> Rare<V> {
         self.0.as_ref()?.newest()
     }
 
+    /// Returns the number of versions.
+    pub(crate) fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |timeline| timeline.len())
+    }
+
     pub(crate) fn latest(&self, cut: Cut) -> Option<&V> {
         self.0.as_ref()?.latest(cut)
     }
@@ -233,6 +342,36 @@ impl<V: Placed> Rare<V> {
     /// Returns the versions right before and right after the one of record `seq` at `moment`.
     pub(crate) fn neighbours(&self, moment: Millis, seq: Seq) -> (Option<&V>, Option<&V>) {
         self.0.as_ref().map_or((None, None), |timeline| timeline.neighbours(moment, seq))
+    }
+
+    /// Iterates over the versions from a moment on that a cut sees.
+    pub(crate) fn seen_since(&self, moment: Millis, cut: Cut) -> impl Iterator<Item = &V> {
+        self.0.iter().flat_map(move |timeline| timeline.seen_since(moment, cut))
+    }
+
+    /// Returns the version at a position, from 0 in order.
+    pub(crate) fn get(&self, at: usize) -> Option<&V> {
+        self.0.as_ref()?.get(at)
+    }
+
+    /// Returns the number of versions up to a moment. O(log n).
+    pub(crate) fn count_until(&self, as_of: Millis) -> usize {
+        self.0.as_ref().map_or(0, |timeline| timeline.count_until(as_of))
+    }
+
+    /// Returns the number of versions of which `is_before` is true, as for a timeline.
+    pub(crate) fn partition_point(&self, is_before: impl Fn(&V) -> bool) -> usize {
+        self.0.as_ref().map_or(0, |timeline| timeline.partition_point(is_before))
+    }
+
+    /// Returns the lowest seq among the versions from one position up to another.
+    pub(crate) fn lowest_seq(&self, first: usize, end: usize) -> Seq32 {
+        self.0.as_ref().map_or(Seq32::MAX, |timeline| timeline.lowest_seq(first, end))
+    }
+
+    /// Iterates backward over the versions that a cut sees, from the latest on.
+    pub(crate) fn latest_first(&self, cut: Cut) -> impl Iterator<Item = &V> {
+        self.0.iter().flat_map(move |timeline| timeline.latest_first(cut))
     }
 }
 

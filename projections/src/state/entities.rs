@@ -65,11 +65,14 @@ pub(crate) struct EntityVersion {
 }
 
 impl EntityVersion {
-    /// Tells if two versions of a group mean the same for its members.
+    /// Tells if two versions mean the same for the access and the roles of a user, or for the
+    /// members of a group, the values of attributes left aside.
     pub(crate) fn is_like(&self, other: &EntityVersion) -> bool {
         self.label == other.label
             && self.directory == other.directory
             && self.deleted == other.deleted
+            && self.active == other.active
+            && self.idp_id == other.idp_id
     }
 }
 
@@ -78,6 +81,10 @@ impl Placed for EntityVersion {
         self.place
     }
 }
+
+/// The versions of a user that are looked at one by one; few in debug builds, so that the short
+/// histories of tests have turns.
+const FEW_VERSIONS: usize = if cfg!(debug_assertions) { 2 } else { 32 };
 
 /// A user or a group: all its versions.
 #[derive(Default)]
@@ -88,13 +95,18 @@ pub(crate) struct Entity {
     tombstones: Rare<Place>,
     /// Snapshots in membership events, which count while nothing explicit is seen.
     stand_ins: Rare<EntityVersion>,
-    /// Of a group: the versions unlike the one before them, and some more. Its members' roles can
-    /// change at no other version, unless its directory was deleted.
+    /// The versions unlike the one before them, and some more; of a user only if there are many
+    /// versions. What depends on it can change at no other version, unless its directory was
+    /// deleted.
     turns: Rare<EntityVersion>,
     /// The first event that names it.
     seen: Earliest<Place>,
     /// The directories whose rosters list it.
     listed_in: SmallVec<[Sym; 2]>,
+    /// The record of the version that was added last.
+    last_seq: Seq32,
+    /// True if its versions show several ids at the identity provider.
+    has_several_idp_ids: bool,
 }
 
 impl Entity {
@@ -103,10 +115,6 @@ impl Entity {
         self.explicit.latest(cut).or_else(|| self.stand_ins.latest(cut))
     }
 
-    /// The record of the version that was added last.
-    last_seq: Seq32,
-    /// True if its versions show several ids at the identity provider.
-    has_several_idp_ids: bool,
     pub(crate) fn explicit(&self) -> &Timeline<EntityVersion> {
         &self.explicit
     }
@@ -123,6 +131,11 @@ impl Entity {
         &self.turns
     }
 
+    /// Tells if its turns are noted. Those of others are all their versions.
+    pub(crate) fn has_turns(&self) -> bool {
+        self.turns.newest().is_some()
+    }
+
     pub(crate) fn seen(&self) -> &Earliest<Place> {
         &self.seen
     }
@@ -131,19 +144,6 @@ impl Entity {
         &self.listed_in
     }
 
-    /// Iterates over all versions: the explicit ones, then the stand-ins.
-    pub(crate) fn versions(&self) -> impl Iterator<Item = &EntityVersion> {
-        self.explicit.iter().chain(self.stand_ins.iter())
-    }
-
-    /// Returns the time of the last of its versions.
-    pub(crate) fn last_occurred(&self) -> Millis {
-        let newest = [self.explicit.newest(), self.stand_ins.newest()];
-        let occurred = newest.into_iter().flatten().map(|version| version.place.occurred_at);
-        occurred.max().unwrap_or(Millis::MIN)
-    }
-
-    fn add(&mut self, version: EntityVersion, ids: &EventIds) {
     /// Returns the version that was added last, unless a later one of its kind was there.
     pub(crate) fn last_added(&self) -> Option<&EntityVersion> {
         let newest = [self.explicit.newest(), self.stand_ins.newest()];
@@ -157,6 +157,29 @@ impl Entity {
         newest.filter(|_| !self.has_several_idp_ids).map(|version| version.idp_id)
     }
 
+    /// Iterates over all versions: the explicit ones, then the stand-ins.
+    pub(crate) fn versions(&self) -> impl Iterator<Item = &EntityVersion> {
+        self.explicit.iter().chain(self.stand_ins.iter())
+    }
+
+    /// Iterates over the versions at which it may begin to mean something else: its turns, or all
+    /// versions if its turns are not noted.
+    pub(crate) fn turning(&self) -> impl Iterator<Item = &EntityVersion> {
+        let all = (!self.has_turns()).then(|| self.versions());
+        self.turns.iter().chain(all.into_iter().flatten())
+    }
+
+    /// Returns the time of the last of its versions.
+    pub(crate) fn last_occurred(&self) -> Millis {
+        let newest = [self.explicit.newest(), self.stand_ins.newest()];
+        let occurred = newest.into_iter().flatten().map(|version| version.place.occurred_at);
+        occurred.max().unwrap_or(Millis::MIN)
+    }
+
+    fn add(&mut self, version: EntityVersion, ids: &EventIds) {
+        self.last_seq = version.place.seq;
+        let shown = [self.explicit.newest(), self.stand_ins.newest()].into_iter().flatten();
+        self.has_several_idp_ids |= shown.into_iter().any(|other| other.idp_id != version.idp_id);
         if version.part.is_explicit() {
             if version.deleted {
                 self.tombstones.insert(version.place, ids);
@@ -168,6 +191,17 @@ impl Entity {
         self.seen.note(version.place, ids);
     }
 
+    /// Notes a version of a user that was just added, and the one after it, where they are turns
+    /// and its versions are many. Those from before there were many are all noted.
+    fn note_turns_of_many(&mut self, version: EntityVersion, ids: &EventIds) {
+        if self.has_turns() {
+            self.note_turns(version, ids);
+        } else if self.explicit.len() + self.stand_ins.len() > FEW_VERSIONS {
+            let all: Vec<EntityVersion> = self.versions().copied().collect();
+            all.into_iter().for_each(|version| self.turns.insert(version, ids));
+        }
+    }
+
     /// Notes a version that was just added, and the one after it, where they are turns.
     ///
     /// A version whose neighbours at some `known_at` are alike may be one all the same, because of
@@ -177,9 +211,6 @@ impl Entity {
         let (before, after) = if version.part.is_explicit() {
             self.explicit.neighbours(occurred_at, Seq::from(seq))
         } else {
-        self.last_seq = version.place.seq;
-        let shown = [self.explicit.newest(), self.stand_ins.newest()].into_iter().flatten();
-        self.has_several_idp_ids |= shown.into_iter().any(|other| other.idp_id != version.idp_id);
             self.stand_ins.neighbours(occurred_at, Seq::from(seq))
         };
         let after = after.filter(|after| !after.is_like(&version)).copied();
@@ -246,10 +277,18 @@ impl Entities {
         }
     }
 
-    /// Notes the turns that a version, just added, makes of a group.
-    pub(crate) fn note_turns(&mut self, sym: Sym, version: EntityVersion, ids: &EventIds) {
-        if let Some(entity) = self.items.get_mut(sym as usize) {
-            entity.note_turns(version, ids);
+    /// Notes the turns that a version, just added, makes.
+    pub(crate) fn note_turns(
+        &mut self,
+        kind: EntityKind,
+        sym: Sym,
+        version: EntityVersion,
+        ids: &EventIds,
+    ) {
+        let Some(entity) = self.items.get_mut(sym as usize) else { return };
+        match kind {
+            EntityKind::User => entity.note_turns_of_many(version, ids),
+            EntityKind::Group => entity.note_turns(version, ids),
         }
     }
 

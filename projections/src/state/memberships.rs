@@ -75,6 +75,8 @@ pub(crate) struct Memberships {
     by_user: Vec<Vec<u32>>,
     /// Directories of events, each with a pair whose user and group were never in it then.
     foreign: BTreeSet<(Sym, u32)>,
+    /// The same by user and group.
+    foreign_of: BTreeSet<(Sym, Sym, Sym)>,
 }
 
 impl Memberships {
@@ -155,6 +157,17 @@ impl Memberships {
     /// Notes that an event of a directory in which neither end ever was speaks of the pair.
     pub(crate) fn note_foreign(&mut self, directory: Sym, number: u32) {
         self.foreign.insert((directory, number));
+        if let Some(Pair { user, group, .. }) = self.pairs.get(number as usize) {
+            self.foreign_of.insert((*user, *group, directory));
+        }
+    }
+
+    /// Iterates over the directories that [`Memberships::note_foreign`] noted for a pair. Those of
+    /// its other grants are among the directories of its user and its group.
+    pub(crate) fn foreign_directories(&self, pair: &Pair) -> impl Iterator<Item = Sym> + '_ {
+        let (user, group) = (pair.user, pair.group);
+        let noted = self.foreign_of.range((user, group, 0)..=(user, group, Sym::MAX));
+        noted.map(|(_, _, directory)| *directory)
     }
 
     /// Iterates over the pairs that [`Memberships::note_foreign`] noted for the directory.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use rollcall_projections::{
-    AccessPeriod, Cause, Cut, MembershipPeriod, Millis, RolePeriod, SamePerson, Sight,
+    AccessPeriod, Cause, Cut, MembershipPeriod, Millis, PeriodsWindow, RolePeriod, SamePerson,
+    Seen, Sight,
 };
 use serde_json::{Value, json};
 
@@ -16,7 +17,7 @@ use crate::http::wire::api::{
     before, direction,
 };
 use crate::http::wire::describe::{describe_cause, describe_predecessor, describe_successor};
-use crate::http::wire::paging::{AT_ONCE, CursorPlace, Places, in_steps, of_all};
+use crate::http::wire::paging::{AT_ONCE, Places, in_steps};
 use crate::http::wire::question::{Question, id_within_path};
 use crate::http::wire::state::State;
 use crate::http::wire::threads::blocking;
@@ -113,23 +114,34 @@ impl PeriodsQuestion {
         Ok(PeriodsQuestion { id, places, engine, sight, cut })
     }
 
-    /// Writes a page of one user's periods, which are all in memory.
-    fn page<T: Clone, P: CursorPlace + Ord>(
+    /// Writes a page of one user's periods. `list` returns those of a part of the list.
+    fn page<T>(
         self,
-        periods: Option<Vec<T>>,
-        place: impl Fn(&T) -> P,
+        list: impl Fn(&Seen<'_>, &str, PeriodsWindow<'_>) -> Option<Vec<T>>,
+        place: impl Fn(&T) -> UserPeriodPlace,
         describe: impl Fn(&str, &T) -> Value,
     ) -> Result<Vec<u8>, Problem> {
-        let periods =
-            periods.ok_or_else(|| Problem::entity_not_found("Directory User", &self.id))?;
-        let walk = |start: Option<P>, descending: bool, limit: usize| {
-            of_all(&periods, &place, start, descending, limit)
+        if !self.engine.views().seen_by(&self.sight).knows_user(&self.id, self.cut) {
+            return Err(Problem::entity_not_found("Directory User", &self.id));
+        }
+        let walk = |start: Option<UserPeriodPlace>, descending: bool, limit: usize| {
+            let start = start.as_ref().map(|(from, name)| (*from, name.as_str()));
+            // One more than wanted shows if there are more.
+            let window = PeriodsWindow { start, descending, limit: limit.saturating_add(1) };
+            let views = self.engine.views();
+            let mut found = list(&views.seen_by(&self.sight), &self.id, window).unwrap_or_default();
+            let more = found.len() > limit;
+            found.truncate(limit);
+            (found, more)
         };
         self.places.write(&place, walk, AT_ONCE, |periods| {
             Ok(write(periods, |period| describe(&self.id, period)))
         })
     }
 }
+
+/// A place in a list of periods of one user.
+type UserPeriodPlace = (Millis, String);
 
 fn write<T>(items: &[T], describe: impl Fn(&T) -> Value) -> Vec<Vec<u8>> {
     items.iter().map(|item| describe(item).to_string().into_bytes()).collect()
@@ -143,17 +155,16 @@ pub(crate) async fn access(
     let asked = PeriodsQuestion::of(&request, &state, &ACCESS).await?;
     let cut = asked.cut;
     let found = blocking(move || {
-        let (periods, holder) = {
+        let holder = {
             let views = asked.engine.views();
             let views = views.seen_by(&asked.sight);
-            let holder = Holder {
+            Holder {
                 app_user: views.app_user(&asked.id, cut).map(str::to_owned),
                 same_person: views.same_person(&asked.id, cut),
-            };
-            (views.access_periods(&asked.id, cut), holder)
+            }
         };
         asked.page(
-            periods,
+            |views, user, window| views.access_periods_in(user, cut, window),
             |period| (period.from, String::new()),
             |user, period| describe_access(user, &holder, period),
         )
@@ -169,12 +180,13 @@ pub(crate) async fn roles(
     let asked = PeriodsQuestion::of(&request, &state, &ROLES).await?;
     let cut = asked.cut;
     let found = blocking(move || {
-        let (version, periods) = {
-            let views = asked.engine.views();
-            let periods = views.seen_by(&asked.sight).role_periods(&asked.id, cut);
-            (views.mapping_version(cut), periods)
-        };
-        (version, asked.page(periods, |period| (period.from, period.role.clone()), describe_role))
+        let version = asked.engine.views().mapping_version(cut);
+        let page = asked.page(
+            |views, user, window| views.role_periods_in(user, cut, window),
+            |period| (period.from, period.role.clone()),
+            describe_role,
+        );
+        (version, page)
     });
     let (version, body) = found.await?;
     Ok(pinned_with_roles(cut, version, body))
@@ -188,12 +200,8 @@ pub(crate) async fn groups(
     let asked = PeriodsQuestion::of(&request, &state, &GROUPS).await?;
     let cut = asked.cut;
     let found = blocking(move || {
-        let periods = {
-            let views = asked.engine.views();
-            views.seen_by(&asked.sight).membership_periods_of_user(&asked.id, cut)
-        };
         asked.page(
-            periods,
+            |views, user, window| views.membership_periods_in(user, cut, window),
             |period| (period.from, period.group.clone()),
             |_, period| describe_membership(period),
         )

@@ -1,0 +1,512 @@
+//! Runs: the stretches of time in which something holds, found from the moments at which it may
+//! change, some at a time.
+//!
+//! A page of a long history costs the moments of that page, and not the whole history.
+
+use core::iter::Peekable;
+
+use smallvec::SmallVec;
+
+use crate::ground::order::{Cut, Millis, Place};
+use crate::ground::symbols::Sym;
+use crate::ground::timeline::Placed;
+use crate::state::entities::Entity;
+use crate::views::Views;
+
+/// Places in order, or in the opposite order.
+pub(crate) type PlaceWalk<'a> = Box<dyn Iterator<Item = Place> + 'a>;
+
+/// A part of a list of periods, which are in order of their beginnings.
+#[derive(Clone, Copy, Debug)]
+pub struct PeriodsWindow<'a> {
+    /// The beginning and the name of the period behind which to begin; `None` for the list's end.
+    pub start: Option<(Millis, &'a str)>,
+    /// From the last to the first.
+    pub descending: bool,
+    /// The highest number of periods.
+    pub limit: usize,
+}
+
+impl PeriodsWindow<'_> {
+    /// The whole list.
+    pub const ALL: PeriodsWindow<'static> =
+        PeriodsWindow { start: None, descending: false, limit: usize::MAX };
+
+    /// Tells if a period is behind the start.
+    pub(crate) fn has(&self, from: Millis, name: &str) -> bool {
+        self.start.is_none_or(|start| {
+            let place = (from, name);
+            if self.descending { place < start } else { place > start }
+        })
+    }
+
+    /// Returns the window in the moments at which periods begin, for those with a name.
+    pub(crate) fn beginnings(&self, name: &str) -> RunsWindow {
+        let Some((moment, _)) = self.start else {
+            let first = if self.descending { Millis::MAX } else { Millis::MIN };
+            return RunsWindow { first, descending: self.descending };
+        };
+        let first = match (self.has(moment, name), self.descending) {
+            (true, _) => moment,
+            (false, true) => moment.saturating_sub(1),
+            (false, false) => moment.saturating_add(1),
+        };
+        RunsWindow { first, descending: self.descending }
+    }
+}
+
+/// The first moment at which a wanted run may begin, and the direction from there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RunsWindow {
+    pub(crate) first: Millis,
+    pub(crate) descending: bool,
+}
+
+/// A stretch of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Run {
+    /// Its first moment.
+    pub(crate) from: Millis,
+    /// The first moment after it; `None` if it lasts.
+    pub(crate) until: Option<Millis>,
+}
+
+/// Moments of several walks in one order, each once.
+pub(crate) struct Moments<'a> {
+    walks: SmallVec<[Peekable<Box<dyn Iterator<Item = Millis> + 'a>>; 8]>,
+    descending: bool,
+}
+
+impl<'a> Moments<'a> {
+    /// Merges walks, all in the same order. Places that the cut does not see are left out.
+    pub(crate) fn merged(
+        walks: impl IntoIterator<Item = PlaceWalk<'a>>,
+        cut: Cut,
+        descending: bool,
+    ) -> Moments<'a> {
+        let seen = move |place: &Place| cut.sees(*place);
+        let moments = |walk: PlaceWalk<'a>| {
+            let until = walk.take_while(move |place| descending || place.occurred_at <= cut.as_of);
+            let moments = until.filter(seen).map(|place| place.occurred_at);
+            (Box::new(moments) as Box<dyn Iterator<Item = Millis> + 'a>).peekable()
+        };
+        Moments { walks: walks.into_iter().map(moments).collect(), descending }
+    }
+
+    /// Adds moments that are in the same order.
+    pub(crate) fn add(&mut self, moments: Vec<Millis>) {
+        let walk = Box::new(moments.into_iter()) as Box<dyn Iterator<Item = Millis> + 'a>;
+        self.walks.push(walk.peekable());
+    }
+}
+
+impl Iterator for Moments<'_> {
+    type Item = Millis;
+
+    fn next(&mut self) -> Option<Millis> {
+        let heads = self.walks.iter_mut().filter_map(|walk| walk.peek().copied());
+        let next = if self.descending { heads.max() } else { heads.min() }?;
+        for walk in &mut self.walks {
+            while walk.next_if_eq(&next).is_some() {}
+        }
+        Some(next)
+    }
+}
+
+/// Iterates over the runs in which something holds, from a window on. `moments` gives the moments
+/// at which that may change, from one on: up to the cut, or back.
+pub(crate) fn runs<'a>(
+    window: RunsWindow,
+    moments: impl Fn(Millis, bool) -> Moments<'a>,
+    holds: impl Fn(Millis) -> bool + 'a,
+) -> Box<dyn Iterator<Item = Run> + 'a> {
+    let RunsWindow { first, descending } = window;
+    if descending {
+        return runs_back(first, &moments, holds);
+    }
+    let mut moments = moments(first, false);
+    let mut held = first > Millis::MIN && holds(first - 1);
+    let mut next_turn = move |to: bool| {
+        let found = moments.find(|moment| {
+            let had = core::mem::replace(&mut held, holds(*moment));
+            had != held && held == to
+        });
+        found
+    };
+    Box::new(core::iter::from_fn(move || {
+        let from = next_turn(true)?;
+        Some(Run { from, until: next_turn(false) })
+    }))
+}
+
+/// Iterates over the runs that begin at a moment or before it, the last first.
+fn runs_back<'a>(
+    last: Millis,
+    moments: &impl Fn(Millis, bool) -> Moments<'a>,
+    holds: impl Fn(Millis) -> bool + 'a,
+) -> Box<dyn Iterator<Item = Run> + 'a> {
+    // The run at the moment may end after it.
+    let mut until = if last < Millis::MAX && holds(last) {
+        moments(last + 1, false).find(|moment| !holds(*moment))
+    } else {
+        None
+    };
+    let mut moments = moments(last, true).peekable();
+    Box::new(core::iter::from_fn(move || {
+        while let Some(moment) = moments.next() {
+            if !holds(moment) {
+                until = Some(moment);
+            } else if moments.peek().is_none_or(|before| !holds(*before)) {
+                return Some(Run { from: moment, until });
+            }
+        }
+        None
+    }))
+}
+
+impl Views {
+    /// Returns walks over the places, from a moment on, at which an entity may begin to mean
+    /// something else: its turns, and the versions that may bring it back after its directory was
+    /// deleted.
+    pub(crate) fn turn_walks<'a>(
+        &'a self,
+        entity: &'a Entity,
+        from: Millis,
+        cut: Cut,
+    ) -> SmallVec<[PlaceWalk<'a>; 3]> {
+        let mut walks: SmallVec<[PlaceWalk<'a>; 3]> = SmallVec::new();
+        if entity.has_turns() {
+            walks.push(Box::new(entity.turns().seen_since(from, cut).map(Placed::place)));
+            let mut revivals = self.revivals(entity, cut);
+            revivals.retain(|place| place.occurred_at >= from);
+            if !revivals.is_empty() {
+                walks.push(Box::new(revivals.into_iter()));
+            }
+        } else {
+            walks.push(Box::new(entity.explicit().seen_since(from, cut).map(Placed::place)));
+            walks.push(Box::new(entity.stand_ins().seen_since(from, cut).map(Placed::place)));
+        }
+        walks
+    }
+
+    /// Returns the same places back from a moment.
+    pub(crate) fn turn_walks_back<'a>(
+        &'a self,
+        entity: &'a Entity,
+        until: Millis,
+        cut: Cut,
+    ) -> SmallVec<[PlaceWalk<'a>; 3]> {
+        let then = Cut { as_of: until.min(cut.as_of), ..cut };
+        let mut walks: SmallVec<[PlaceWalk<'a>; 3]> = SmallVec::new();
+        if entity.has_turns() {
+            walks.push(Box::new(entity.turns().latest_first(then).map(Placed::place)));
+            let mut revivals = self.revivals(entity, cut);
+            revivals.retain(|place| place.occurred_at <= until);
+            if !revivals.is_empty() {
+                walks.push(Box::new(revivals.into_iter().rev()));
+            }
+        } else {
+            walks.push(Box::new(entity.explicit().latest_first(then).map(Placed::place)));
+            walks.push(Box::new(entity.stand_ins().latest_first(then).map(Placed::place)));
+        }
+        walks
+    }
+
+    /// Returns, in order of time, the first versions after each deletion of an entity's
+    /// directories.
+    fn revivals(&self, entity: &Entity, cut: Cut) -> Vec<Place> {
+        let directories = entity.listed_in().iter().filter_map(|sym| self.directories.get(*sym));
+        let deletions = directories.flat_map(|directory| directory.deletions().iter());
+        let mut revivals = Vec::new();
+        for deletion in deletions.filter(|deletion| cut.sees(**deletion)) {
+            let is_next = |place: &Place| self.ids.is_later(*place, *deletion);
+            let since = deletion.occurred_at;
+            let explicit =
+                entity.explicit().seen_since(since, cut).map(Placed::place).find(is_next);
+            let stand_in =
+                entity.stand_ins().seen_since(since, cut).map(Placed::place).find(is_next);
+            revivals.extend([explicit, stand_in].into_iter().flatten());
+        }
+        revivals.sort_by_key(|place| place.occurred_at);
+        revivals
+    }
+
+    /// Returns walks over the events of directories, from a moment on or back.
+    pub(crate) fn directory_walks<'a>(
+        &'a self,
+        directories: impl IntoIterator<Item = Sym>,
+        from: Millis,
+        descending: bool,
+        cut: Cut,
+    ) -> Vec<PlaceWalk<'a>> {
+        let then = Cut { as_of: from.min(cut.as_of), ..cut };
+        let walk = |sym: Sym| -> Option<PlaceWalk<'a>> {
+            let events = self.directories.get(sym)?.events();
+            Some(if descending {
+                Box::new(events.latest_first(then).map(Placed::place))
+            } else {
+                Box::new(events.seen_since(from, cut).map(Placed::place))
+            })
+        };
+        directories.into_iter().filter_map(walk).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::sync::Arc;
+
+    use super::*;
+    use crate::ask::touched::TouchedUsers;
+    use crate::ground::event_type::EventType;
+    use crate::ground::fact::{
+        Change, DirectoryChange, Entry, Fact, GroupData, MembershipData, RecordStatus, UserData,
+    };
+    use crate::ground::mapping::{GroupPattern, Mapping, Matches, NameText, Rule};
+    use crate::sight::{Seen, Sight};
+    use crate::state::entities::EntityKind;
+
+    /// The moments of a history are below this.
+    const MOMENTS: Millis = 40;
+
+    struct Dice(u64);
+
+    impl Dice {
+        fn below(&mut self, bound: u64) -> u64 {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (self.0 >> 33) % bound
+        }
+    }
+
+    fn user(active: bool) -> UserData<'static> {
+        UserData {
+            id: "U",
+            directory: Some("D"),
+            organization: None,
+            active,
+            roles: "",
+            email: None,
+            idp_id: None,
+        }
+    }
+
+    fn group(id: &'static str) -> GroupData<'static> {
+        GroupData { id, name: id, compared_name: None, directory: Some("D"), organization: None }
+    }
+
+    fn directory(change: DirectoryChange) -> Fact<'static> {
+        Fact::Directory { change, id: "D", organization: None, name: "", domain: None }
+    }
+
+    /// Everybody in group `G` is an admin, others are members.
+    fn mapping() -> Fact<'static> {
+        let matches = Matches::Group {
+            group: GroupPattern::Name(NameText::new("G", "G")),
+            roles: vec!["admin".to_owned()],
+        };
+        let rules = vec![Arc::new(Rule { matches, directory: None, organization: None })];
+        let defaults: Vec<String> = vec!["member".to_owned()];
+        let mapping = Mapping { rules, default_roles: defaults.into(), ..Mapping::default() };
+        Fact::Mapping { mapping, effective_from: 3 }
+    }
+
+    fn fact(dice: &mut Dice) -> (EventType, Fact<'static>) {
+        let id = if dice.below(2) == 0 { "G" } else { "H" };
+        let member = |added| {
+            let user = user(true);
+            let group = group(id);
+            Fact::Membership(MembershipData {
+                added,
+                directory: "D",
+                organization: None,
+                user,
+                group,
+            })
+        };
+        match dice.below(24) {
+            0 => (EventType::DirectoryDeleted, directory(DirectoryChange::Deleted)),
+            1 => (EventType::DirectoryDeactivated, directory(DirectoryChange::Deactivated)),
+            2 | 3 => (EventType::DirectoryActivated, directory(DirectoryChange::Activated)),
+            4 => (EventType::UserDeleted, Fact::User(Change::Deleted, user(true))),
+            5 | 6 => (EventType::UserUpdated, Fact::User(Change::Set, user(false))),
+            7 => (EventType::GroupDeleted, Fact::Group(Change::Deleted, group(id))),
+            8 | 9 => (EventType::GroupUpdated, Fact::Group(Change::Set, group(id))),
+            10..=13 => (EventType::MemberAdded, member(true)),
+            14 | 15 => (EventType::MemberRemoved, member(false)),
+            16 => (EventType::MappingSet, mapping()),
+            _ => (EventType::UserUpdated, Fact::User(Change::Set, user(true))),
+        }
+    }
+
+    /// Folds a random history of one user, in any order of time.
+    fn history(seed: u64) -> Views {
+        history_with(seed, |_, _| {})
+    }
+
+    /// Does the same, and calls `each` with each record after it was folded.
+    fn history_with(seed: u64, mut each: impl FnMut(&Views, &TouchedUsers)) -> Views {
+        let (mut views, mut dice) = (Views::new(), Dice(seed));
+        for seq in 1..=40 {
+            let occurred_at = dice.below(MOMENTS as u64) as Millis;
+            let (event_type, fact) = fact(&mut dice);
+            let entry = Entry {
+                seq,
+                recorded_at: 1000 + seq as Millis,
+                occurred_at,
+                claimed_at: None,
+                updated_at: None,
+                observed_at: None,
+                event_id: &format!("event_{seq:05}"),
+                event_type: event_type.name(),
+                status: RecordStatus::Counts,
+                former_directories: &[],
+                former_organizations: &[],
+                fact,
+            };
+            views.apply(&entry);
+            each(&views, &TouchedUsers::by(&entry));
+        }
+        views
+    }
+
+    /// Returns the runs in which something holds, by looking at each moment.
+    fn plain_runs(cut: Cut, holds: impl Fn(Millis) -> bool) -> Vec<(Millis, Option<Millis>)> {
+        let mut runs: Vec<(Millis, Option<Millis>)> = Vec::new();
+        let mut held = false;
+        for moment in 0..=cut.as_of.min(MOMENTS) {
+            match (core::mem::replace(&mut held, holds(moment)), held) {
+                (false, true) => runs.push((moment, None)),
+                (true, false) => runs.last_mut().into_iter().for_each(|run| run.1 = Some(moment)),
+                _ => {}
+            }
+        }
+        runs
+    }
+
+    /// Checks that each page of a list is a part of the whole list.
+    fn check_pages<T: PartialEq + core::fmt::Debug>(
+        list: impl Fn(PeriodsWindow<'_>) -> Vec<T>,
+        place: impl Fn(&T) -> (Millis, String),
+    ) {
+        let all = list(PeriodsWindow::ALL);
+        let mut starts: Vec<Option<(Millis, String)>> = vec![None];
+        starts.extend(all.iter().map(&place).map(Some));
+        starts.extend([0, 7, 20, 39].map(|moment| Some((moment, "H".to_owned()))));
+        for (start, limit) in starts.iter().flat_map(|start| [1, 2, 50].map(|limit| (start, limit)))
+        {
+            for descending in [false, true] {
+                let start = start.as_ref().map(|(from, name)| (*from, name.as_str()));
+                let window = PeriodsWindow { start, descending, limit };
+                let has = |item: &&T| {
+                    let (from, name) = place(item);
+                    window.has(from, &name)
+                };
+                let mut wanted: Vec<&T> = all.iter().filter(has).collect();
+                if descending {
+                    wanted.reverse();
+                }
+                wanted.truncate(limit);
+                let found = list(window);
+                assert_eq!(found.iter().collect::<Vec<_>>(), wanted, "{window:?}");
+            }
+        }
+    }
+
+    fn cuts() -> [Cut; 3] {
+        [Cut::LATEST, Cut { as_of: 25, ..Cut::LATEST }, Cut { as_of: Millis::MAX, known_at: 25 }]
+    }
+
+    fn spans<T>(
+        periods: &[T],
+        span: impl Fn(&T) -> (Millis, Option<Millis>),
+    ) -> Vec<(Millis, Option<Millis>)> {
+        periods.iter().map(span).collect()
+    }
+
+    fn check(seen: &Seen<'_>, cut: Cut) {
+        let Some(user) = seen.find(EntityKind::User, "U").filter(|_| seen.knows_user("U", cut))
+        else {
+            return;
+        };
+        let then = |as_of| Cut { as_of, ..cut };
+        let access = seen.access_periods("U", cut).unwrap();
+        assert_eq!(
+            spans(&access, |period| (period.from, period.end.as_ref().map(|end| end.at))),
+            plain_runs(cut, |as_of| seen.access_basis(user, then(as_of)).has_access())
+        );
+        check_pages(
+            |window| seen.access_periods_in("U", cut, window).unwrap(),
+            |period| (period.from, String::new()),
+        );
+        let roles = seen.role_periods("U", cut).unwrap();
+        for role in ["admin", "member"] {
+            let of_role: Vec<_> = roles.iter().filter(|period| period.role == role).collect();
+            let has = |as_of: Millis| {
+                let is_mapped = seen.roles.in_force(then(as_of)).is_some();
+                is_mapped && seen.roles_held(user, then(as_of)).iter().any(|held| held == role)
+            };
+            let found = spans(&of_role, |period| (period.from, period.until));
+            assert_eq!(found, plain_runs(cut, has), "{role}");
+        }
+        check_pages(
+            |window| seen.role_periods_in("U", cut, window).unwrap(),
+            |period| (period.from, period.role.clone()),
+        );
+        let memberships = seen.membership_periods_of_user("U", cut).unwrap();
+        for id in ["G", "H"] {
+            let of_group: Vec<_> = memberships.iter().filter(|period| period.group == id).collect();
+            let has = |as_of: Millis| seen.holds_membership("U", id, then(as_of));
+            let found = spans(&of_group, |period| (period.from, period.until));
+            assert_eq!(found, plain_runs(cut, has), "{id}");
+        }
+        check_pages(
+            |window| seen.membership_periods_in("U", cut, window).unwrap(),
+            |period| (period.from, period.group.clone()),
+        );
+    }
+
+    #[test]
+    fn pages_of_periods_are_parts_of_the_list_and_the_list_is_that_of_all_moments() {
+        for seed in 0..150 {
+            let views = history(seed);
+            for cut in cuts() {
+                check(&views.seen_by(&Sight::All), cut);
+            }
+        }
+    }
+
+    #[test]
+    fn roles_are_held_since_the_first_moment_of_an_unbroken_time() {
+        for seed in 0..150 {
+            let views = history(seed);
+            let seen = views.seen_by(&Sight::All);
+            let Some(user) = seen.find(EntityKind::User, "U") else { continue };
+            for cut in cuts() {
+                let periods = seen.role_periods("U", cut).unwrap_or_default();
+                let lasting = periods.iter().filter(|period| period.until.is_none());
+                let mut wanted: Vec<(&str, Millis)> =
+                    lasting.map(|period| (period.role.as_str(), period.from)).collect();
+                wanted.sort_unstable();
+                let held = seen.held_since(user, cut).roles;
+                let mut found: Vec<(&str, Millis)> =
+                    held.iter().map(|(role, since)| (seen.roles.role(*role), *since)).collect();
+                found.sort_unstable();
+                assert_eq!(found, wanted, "{seed} {cut:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_record_that_may_not_turn_anything_changes_nothing() {
+        let (mut turning, mut steady) = (0, 0);
+        for seed in 0..300 {
+            history_with(seed, |views, touched| {
+                let turns = views.turning_between(touched.seq - 1, touched.seq).next().is_some();
+                let changes = views.seen_by(&Sight::All).access_changes(touched, None, usize::MAX);
+                assert!(turns || changes.found.is_empty(), "{seed}: {:?}", changes.found);
+                *(if turns { &mut turning } else { &mut steady }) += 1;
+            });
+        }
+        assert!(turning > 1000 && steady > 1000, "{turning} and {steady}");
+    }
+}
