@@ -350,6 +350,7 @@ mod tests {
             let occurred_at = dice.below(MOMENTS as u64) as Millis;
             let (event_type, fact) = fact(&mut dice);
             let entry = Entry {
+                unusable_at_first: None,
                 seq,
                 recorded_at: 1000 + seq as Millis,
                 occurred_at,
