@@ -357,7 +357,7 @@ impl Seen<'_> {
             counted += 1;
         }
         traffic.next_listed += counted;
-        end < known_at || counted == limit
+        end < known_at.min(self.head()) || counted == limit
     }
 
     /// Moves the windows on, so that they end at `now`; takes at most `limit` records off each.

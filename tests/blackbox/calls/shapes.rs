@@ -1536,7 +1536,7 @@ fn samples() -> Vec<Sample> {
             ..plain("rollcall.json#/$defs/stats", stats)
         },
         Sample {
-            nullable: cursors,
+            nullable: &["/list_metadata/before", "/list_metadata/after", "/data/0/sha256"],
             ..plain(
                 "list.json#/$defs/projections",
                 json!({ "object": "list", "data": [projection],

@@ -61,7 +61,13 @@ fn mark(backup: &Path, seq: u64) {
         lines += &format!("{line}\n");
     }
     end["sha256"] = hex::encode(Sha256::digest(&lines)).into();
-    fs::write(segment, zstd::encode_all(format!("{lines}{end}\n").as_bytes(), 1).unwrap()).unwrap();
+    let marked = zstd::encode_all(format!("{lines}{end}\n").as_bytes(), 1).unwrap();
+    fs::write(segment, &marked).unwrap();
+    let [before, after] = [&packed, &marked].map(|bytes| hex::encode(Sha256::digest(bytes)));
+    let list = backup.join("backup.json");
+    let listed = fs::read_to_string(&list).unwrap();
+    assert!(listed.contains(&before), "{listed}");
+    fs::write(list, listed.replace(&before, &after)).unwrap();
 }
 
 /// The users in the feed of changes.

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::calls::metrics::scrape;
 use crate::faults::damage::{contents, refused_start};
+use crate::faults::full_disk::wait_until;
 use crate::faults::kills::copy;
 use crate::kit::bucket::{Bucket, Fault};
 use crate::kit::scale::scale;
@@ -137,7 +138,7 @@ fn what_is_recorded_is_archived_in_time_and_a_restored_server_goes_on_in_the_sam
     deliver(&server, sent..sent + 3);
     let lag = |metric: &str| scrape(&server).value(metric, &[]).unwrap();
     assert_eq!(lag("rollcall_archive_lag_records"), 3.0);
-    assert!(lag("rollcall_archive_lag_seconds") > 0.0);
+    wait_until("a millisecond has passed", || lag("rollcall_archive_lag_seconds") > 0.0);
     let seven = archive_of(&server);
     assert_eq!((&seven["seq"], &seven["lag_records"]), (&json!(sent), &json!(3)));
     let change = server.act("post", "/rollcall/v1/log/key", Some(&json!({})));
