@@ -178,6 +178,19 @@ fn what_is_recorded_is_archived_in_time_and_a_restored_server_goes_on_in_the_sam
     // A folder that is there stays as it is.
     let (code, _, told) = restore(text(&part), &again);
     assert_eq!(code, 1, "{told}");
+    // The public files are not taken on trust.
+    let handover = format!("checkpoint-key.handovers/{changed:020}.checkpoint");
+    for name in ["checkpoint-key.pub", &handover] {
+        let (path, refused) = (part.join(name), around.path().join("refused"));
+        let whole = fs::read(&path).unwrap();
+        // A digit of the key, or of the tree hash.
+        let mut damaged = whole.clone();
+        damaged[60] ^= 1;
+        fs::write(&path, damaged).unwrap();
+        let (code, _, told) = restore(text(&part), &refused);
+        assert!(code == 2 && told.contains(name) && !refused.exists(), "{name}: {code} {told}");
+        fs::write(&path, whole).unwrap();
+    }
 }
 
 #[test]

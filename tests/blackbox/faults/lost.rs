@@ -227,7 +227,16 @@ fn a_backup_and_a_new_archive_of_a_log_with_lost_records_keep_its_name_and_its_r
     for from in ["backup", "tar", "second"] {
         restored = log.restores(from, &without_third(8, &whole), &json!([[3, 3]]));
     }
-    // The restored log goes on in the same archive, also where the archive has the record.
+    // A folder without its store is salvaged from the backup in one file.
+    let lacking = log.path("lacking");
+    copy(&log.path("data"), &lacking);
+    fs::remove_dir_all(lacking.join("store")).unwrap();
+    let salvaged = salvage_into(&lacking, &[&log.path("tar")], &log.path("salvaged"));
+    let expected = json!({
+        "acknowledged": 8, "recovered": 7, "missing": [[3, 3]], "lost": [], "root": whole,
+    });
+    assert_eq!(salvaged, expected);
+    // The restored log goes on in the same archive.
     let server = Server::start_with(&restored, &options);
     deliver(&server, 8..9);
     archived(&server, 9);
