@@ -208,3 +208,20 @@ impl State {
         self.engine.get().ok_or(Code::NotReady.into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use actix_web::ResponseError;
+
+    #[test]
+    fn two_backups_have_a_turn_and_a_third_gets_429_until_one_has_ended() {
+        let backups = Backups::default();
+        let (one, _other) = (backups.begin().unwrap(), backups.begin().unwrap());
+        let refused = backups.begin().unwrap_err();
+        assert_eq!((refused.status_code().as_u16(), refused.code()), (429, Code::TooManyRequests));
+        drop(one);
+        let again = backups.begin();
+        assert!(again.is_ok() && backups.begin().is_err());
+    }
+}

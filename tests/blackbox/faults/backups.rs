@@ -1,19 +1,14 @@
 //! Backups of a running server, and what is restored of them.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rand::rngs::SmallRng;
-use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 
-use crate::faults::archives::{
-    deliver, event, restore, root, run, said, text, wait_for, write_until,
-};
+use crate::faults::archives::{deliver, event, restore, root, run, said, text, write_until};
 use crate::faults::damage::contents;
 use crate::faults::kills::copy;
 use crate::kit::keyed::{Keyed, entry};
@@ -152,49 +147,6 @@ fn a_backup_that_was_copied_only_in_part_or_is_damaged_is_refused_and_the_file_n
     }
     let (code, restored, told) = restore(text(&at("copy")), &at("new"));
     assert_eq!((code, restored), (0, whole), "{told}");
-}
-
-/// Asks for a backup and reads no more than the first line of the answer.
-fn begin_backup(server: &Server) -> (TcpStream, String) {
-    let mut stream = TcpStream::connect(server.url.strip_prefix("http://").unwrap()).unwrap();
-    let head = format!(
-        "POST {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {API_KEY}\r\n\
-         Content-Length: 0\r\n\r\n"
-    );
-    stream.write_all(head.as_bytes()).unwrap();
-    let (mut line, mut byte) = (String::new(), [0]);
-    while !line.ends_with("\r\n") {
-        stream.read_exact(&mut byte).unwrap();
-        line.push(char::from(byte[0]));
-    }
-    (stream, line)
-}
-
-#[test]
-fn two_backups_are_made_at_once_and_a_third_gets_429_until_one_has_ended() {
-    let around = tempfile::tempdir().unwrap();
-    let server = Server::start(&around.path().join("data"));
-    // More than the kernel keeps of an answer that is not read, and not compressible.
-    let mut numbers = SmallRng::seed_from_u64(7);
-    for n in 0..20 {
-        let mut name = vec![0; 900_000];
-        numbers.fill(&mut name[..]);
-        server.deliver(&event(n, &hex::encode(name)));
-    }
-    let [(one, first), (_other, second)] = [begin_backup(&server), begin_backup(&server)];
-    for line in [first, second] {
-        assert!(line.starts_with("HTTP/1.1 200 "), "{line}");
-    }
-    let refused = server.act("post", PATH, None);
-    assert_eq!((refused.status, refused.code().as_str()), (429, "too_many_requests"));
-    let (code, _, told) = said(&backup(&server, text(&around.path().join("third")), true));
-    assert!(code == 1 && told.contains("ask again in"), "{code} {told}");
-    assert!(!around.path().join("third").exists(), "{told}");
-    drop(one);
-    wait_for("a turn is free", || {
-        let (_stream, line) = begin_backup(&server);
-        line.starts_with("HTTP/1.1 200 ").then_some(())
-    });
 }
 
 #[test]
