@@ -189,24 +189,30 @@ fn ask_socket(path: &Path) -> Option<String> {
 fn data_folder(data: &Path) -> Item {
     let subject = format!("data {}", data.display());
     let Ok(found) = fs::metadata(data) else { return missing_folder(&subject, data) };
-    let user = rustix::process::geteuid().as_raw();
+    let (user, owner) = (rustix::process::geteuid(), found.uid());
     let mode = found.permissions().mode() & 0o7777;
+    let is_own = owner == user.as_raw();
+    // Root may check what another user serves.
     let (found, remedy) = if !found.is_dir() {
         ("it is not a folder".into(), "name another path")
-    } else if found.uid() != user {
+    } else if !is_own && !user.is_root() {
         (
-            format!("it belongs to the user with id {}", found.uid()),
+            format!("it belongs to the user with id {owner}"),
             "run the check and the server as its owner, or give it to their user",
         )
-    } else if !is_writable(data) {
+    } else if !is_writable(data) || (!is_own && mode & 0o700 != 0o700) {
         ("its owner cannot write to it".into(), "chmod 700")
     } else if mode & 0o077 != 0 {
         (
             format!("it has mode {mode:o}, so others may read it"),
             "chmod 700; the start of the server does so too",
         )
-    } else {
+    } else if is_own {
         return Item::ok(&subject, "it is this user's alone, and can be written");
+    } else {
+        let found =
+            format!("it is that of the user with id {owner} alone, who must run the server");
+        return Item::ok(&subject, found);
     };
     Item::wrong(&subject, found, remedy)
 }

@@ -826,6 +826,29 @@ fn a_probe_tries_addresses_folders_and_a_webhook_and_records_nothing() {
 }
 
 #[test]
+fn a_probe_of_root_judges_the_folder_of_the_user_of_the_service() {
+    use std::os::unix::fs::{PermissionsExt, chown};
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let folder = Folder::new();
+    folder.configure("listen = \"127.0.0.1:0\"\n");
+    let data = folder.path("data");
+    fs::create_dir(&data).unwrap();
+    let judged = |mode: u32| {
+        fs::set_permissions(&data, fs::Permissions::from_mode(mode)).unwrap();
+        let (_, checks) = probe(&folder, &[]);
+        result(&checks, "data").map(str::to_owned)
+    };
+    assert_eq!(judged(0o700)[1], "it is this user's alone, and can be written");
+    chown(&data, Some(12345), None).unwrap();
+    let of_other = "it is that of the user with id 12345 alone, who must run the server";
+    assert_eq!(judged(0o700), ["ok", of_other]);
+    assert_eq!(judged(0o500), ["wrong", "its owner cannot write to it"]);
+    assert_eq!(judged(0o755), ["wrong", "it has mode 755, so others may read it"]);
+}
+
+#[test]
 fn a_probe_finds_an_address_that_another_program_has() {
     let folder = Folder::new();
     folder.configure("");
