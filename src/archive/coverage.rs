@@ -1,4 +1,4 @@
-//! The records that are in an archive, as its segments promise them.
+//! A set of records: those that are in an archive.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -27,6 +27,12 @@ impl Coverage {
         self.spans.insert(first, last);
     }
 
+    /// Returns whether all of these are in it.
+    pub(super) fn has(&self, seqs: &RangeInclusive<Seq>) -> bool {
+        let before = self.spans.range(..=*seqs.start()).next_back();
+        before.is_some_and(|(_, last)| last >= seqs.end())
+    }
+
     /// Returns the record up to which none is missing.
     pub(super) fn through(&self) -> Seq {
         self.spans.get(&1).copied().unwrap_or(0)
@@ -53,6 +59,9 @@ mod tests {
             coverage.add(&seqs);
         }
         assert_eq!((coverage.through(), coverage.gap(3), coverage.gap(40)), (3, None, Some(4..=4)));
+        let asked = [1..=3, 2..=3, 20..=30, 4..=4, 3..=4, 6..=8, 31..=31];
+        let has = asked.map(|seqs| coverage.has(&seqs));
+        assert_eq!(has, [true, true, true, false, false, false, false]);
         coverage.add(&(4..=4));
         assert_eq!((coverage.through(), coverage.gap(40)), (6, Some(7..=7)));
         coverage.add(&(7..=25));

@@ -1,14 +1,13 @@
 //! Compares an archive with the log: at a start, and whenever the archive is reached again.
 
-use std::ops::RangeInclusive;
-
 use rollcall_projections::Seq;
 
 use super::part_of;
+use super::survey::DamagedSegment;
 use crate::log::{
     Archive, ArchivePlace, ArchiveSegment, ArchivedRecord, BATCH_BYTES_MAX, BATCH_EVENTS_MAX,
-    FileDamage, History, LostLeaves, PlaceError, ReadError, Record, logs_in, read_lost_leaves,
-    read_segment, segments_among, segments_in,
+    FileDamage, History, ListedSegment, LostLeaves, PlaceError, ReadError, Record, logs_in,
+    read_lost_leaves, segments_among, segments_in,
 };
 use crate::notary::is_claimed;
 
@@ -38,6 +37,19 @@ pub enum ArchiveFault {
         /// The log's part of the archive.
         place: String,
         /// The last record there.
+        last: Seq,
+        /// The last record of the log.
+        head: Seq,
+    },
+    /// A damaged segment has the name of records that the log lacks.
+    #[error(
+        "`{at}` is damaged, and by its name it held records of this log up to {last}, which has only \
+        {head}; if it never did, move it away"
+    )]
+    DamagedAhead {
+        /// The segment.
+        at: String,
+        /// The last record that its name promises.
         last: Seq,
         /// The last record of the log.
         head: Seq,
@@ -75,6 +87,7 @@ impl ArchiveFault {
     pub fn is_contradiction(&self) -> bool {
         match self {
             ArchiveFault::Ahead { .. }
+            | ArchiveFault::DamagedAhead { .. }
             | ArchiveFault::Differs { .. }
             | ArchiveFault::OtherLog { .. } => true,
             ArchiveFault::Place(_) | ArchiveFault::Read(_) | ArchiveFault::Damaged { .. } => false,
@@ -95,9 +108,9 @@ impl ArchiveFault {
 pub fn judge_start(place: &ArchivePlace, log: Option<&dyn History>) -> Result<(), ArchiveFault> {
     let own = log.map(|log| part_of(place, log.identity().log_id));
     if let (Some(log), Some(own)) = (log, &own) {
-        let names = own.files()?;
-        if !names.is_empty() {
-            judge_newest(own, &segments_among(names), log)?;
+        let files = own.list()?;
+        if !files.is_empty() {
+            judge_newest(own, &segments_among(files), log)?;
             return judge_lost(own, log).map(drop);
         }
     }
@@ -110,39 +123,53 @@ pub fn judge_start(place: &ArchivePlace, log: Option<&dyn History>) -> Result<()
     Ok(())
 }
 
-/// The newest segment of a log's part of the archive.
-pub(super) enum Newest {
-    /// There is none.
-    Nothing,
-    /// It is of this log's history.
-    Good,
-    /// It is damaged: the records that its name promises.
-    Damaged(RangeInclusive<Seq>),
+/// The newest segments of a log's part of the archive.
+#[derive(Default)]
+pub(super) struct Newest {
+    /// The name of the newest that is whole. It is of this log's history.
+    pub(super) whole: Option<String>,
+    /// Those after it, which are damaged.
+    pub(super) damaged: Vec<DamagedSegment>,
 }
 
-/// Compares the newest of the segments in a log's part of the archive with the log.
+/// Compares the newest whole one of the segments in a log's part of the archive with the log. It and
+/// those after it are read whole.
 ///
 /// # Errors
 /// A contradiction, or what cannot be read.
 pub(super) fn judge_newest(
     part: &ArchivePlace,
-    segments: &[(RangeInclusive<Seq>, String)],
+    segments: &[ListedSegment],
     log: &dyn History,
 ) -> Result<Newest, ArchiveFault> {
-    let newest = segments.iter().max_by_key(|(seqs, _)| *seqs.end());
-    let Some((seqs, name)) = newest else { return Ok(Newest::Nothing) };
-    let (last, head) = (*seqs.end(), log.head());
-    if last > head {
-        return Err(ArchiveFault::Ahead { place: part.to_string(), last, head });
-    }
-    let Some(bytes) = part.read(name)? else { return Ok(Newest::Damaged(seqs.clone())) };
-    match ArchiveSegment::decode(bytes.as_slice()) {
-        Ok(segment) => {
-            judge_segment(&segment, &part.located(name), log)?;
-            Ok(Newest::Good)
+    let (mut newest, mut ahead, head) = (Newest::default(), None, log.head());
+    let mut segments: Vec<&ListedSegment> = segments.iter().collect();
+    segments.sort_by_key(|segment| std::cmp::Reverse(*segment.seqs.end()));
+    for ListedSegment { seqs, name, .. } in segments {
+        let last = *seqs.end();
+        let bytes = part.read(name)?;
+        let read = bytes.ok_or_else(|| "it is gone".to_owned());
+        match read.and_then(|bytes| ArchiveSegment::decode(bytes.as_slice())) {
+            Ok(_) if last > head => {
+                return Err(ArchiveFault::Ahead { place: part.to_string(), last, head });
+            }
+            // A segment was whole once, so the log was longer.
+            Err(_) if last > head => {
+                let fault = ArchiveFault::DamagedAhead { at: part.located(name), last, head };
+                ahead = ahead.or(Some(fault));
+            }
+            Ok(segment) => {
+                judge_segment(&segment, &part.located(name), log)?;
+                newest.whole = Some(name.clone());
+                break;
+            }
+            Err(what) => {
+                let (seqs, name) = (seqs.clone(), name.clone());
+                newest.damaged.push(DamagedSegment { seqs, name, what });
+            }
         }
-        Err(_) => Ok(Newest::Damaged(seqs.clone())),
     }
+    ahead.map_or(Ok(newest), Err)
 }
 
 /// Compares a segment with the log: its records, and the tree up to its end.
@@ -209,21 +236,26 @@ pub(super) fn still_archived(
     Ok(lost.into_keys().take(LOST_LOOKED_FOR).find(|seq| archive.record(log_id, *seq).is_some()))
 }
 
-/// Compares a segment that is there already with one that was to be written.
+/// Compares a segment that is there already with one that was to be written. Returns what is wrong
+/// with it if it is damaged.
 ///
 /// # Errors
-/// If they differ or it cannot be read; `Ok(false)` if it is damaged.
-pub(super) fn is_there(
+/// If they differ, or it cannot be read.
+pub(super) fn damage_to(
     part: &ArchivePlace,
     name: &str,
     wanted: &ArchiveSegment,
-) -> Result<bool, ArchiveFault> {
-    let Ok(found) = read_segment(part, name) else { return Ok(false) };
+) -> Result<Option<String>, ArchiveFault> {
+    let Some(bytes) = part.read(name)? else { return Ok(Some("it is gone".into())) };
+    let found = match ArchiveSegment::decode(bytes.as_slice()) {
+        Ok(found) => found,
+        Err(what) => return Ok(Some(what)),
+    };
     let leaves = |segment: &ArchiveSegment| -> Vec<_> {
         segment.records.iter().map(|record| (record.seq, record.leaf())).collect()
     };
     match leaves(&found) == leaves(wanted) {
-        true => Ok(true),
+        true => Ok(None),
         false => Err(ArchiveFault::Differs { at: part.located(name), seq: *wanted.seqs().start() }),
     }
 }

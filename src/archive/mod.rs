@@ -8,6 +8,7 @@ mod backup;
 mod coverage;
 mod judge;
 mod status;
+mod survey;
 mod writer;
 
 pub use backup::{BackupFault, UnpackError, unpack, write_backup};

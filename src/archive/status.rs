@@ -1,11 +1,15 @@
 //! The state of the archive, for operators.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use rollcall_projections::{Millis, Seq};
 
 use crate::time;
+
+/// The most damaged files that are named.
+const DAMAGED_MAX: usize = 100;
 
 /// The state of the archive while the server runs.
 pub struct ArchiveStatus {
@@ -23,6 +27,8 @@ struct Changing {
     /// The moment since which a record waits.
     behind_since: Option<Millis>,
     last_error: Option<ArchiveError>,
+    damaged: BTreeSet<String>,
+    damaged_at: Option<Millis>,
 }
 
 /// The reason why records wait.
@@ -53,6 +59,10 @@ pub struct ArchiveReport {
     pub since: Millis,
     /// Why the last try failed; `None` after one that did not.
     pub last_error: Option<ArchiveError>,
+    /// The files that were found damaged, in order. What they should hold is written again in others.
+    pub damaged: Vec<String>,
+    /// The moment at which the first of them was found.
+    pub damaged_at: Option<Millis>,
 }
 
 impl ArchiveStatus {
@@ -66,13 +76,16 @@ impl ArchiveStatus {
                 since: time::now_ms(),
                 behind_since: None,
                 last_error: None,
+                damaged: BTreeSet::new(),
+                damaged_at: None,
             }),
         }
     }
 
     /// Returns the state. Reads no file and asks no server.
     pub fn report(&self, head: Seq) -> ArchiveReport {
-        let Changing { since, behind_since, last_error } = self.changing.lock().clone();
+        let Changing { since, behind_since, last_error, damaged, damaged_at } =
+            self.changing.lock().clone();
         let seq = self.seq.load(Ordering::Acquire);
         let lag_records = head.saturating_sub(seq);
         let behind_since = behind_since.filter(|_| lag_records > 0);
@@ -85,6 +98,8 @@ impl ArchiveStatus {
             failures: self.failures.load(Ordering::Relaxed),
             since,
             last_error,
+            damaged: damaged.into_iter().collect(),
+            damaged_at,
         }
     }
 
@@ -96,6 +111,29 @@ impl ArchiveStatus {
     pub(super) fn reached(&self, seq: Seq, behind_since: Option<Millis>) {
         self.seq.store(seq, Ordering::Release);
         self.changing.lock().behind_since = behind_since;
+    }
+
+    /// Begins anew to note damaged files, since the archive is looked at again.
+    pub(super) fn forget_damaged(&self) {
+        let mut changing = self.changing.lock();
+        changing.damaged.clear();
+    }
+
+    /// Notes a file that is damaged, and warns of it, once for each.
+    pub(super) fn found_damaged(&self, at: &str, name: &str, what: &str) {
+        let mut changing = self.changing.lock();
+        if changing.damaged.len() >= DAMAGED_MAX {
+            return;
+        }
+        changing.damaged_at.get_or_insert_with(time::now_ms);
+        if changing.damaged.insert(name.to_owned()) {
+            tracing::warn!(
+                file = at,
+                what,
+                "a file of the archive is damaged: what it should hold is written again in others; \
+                move it away"
+            );
+        }
     }
 
     pub(super) fn succeeded(&self) {

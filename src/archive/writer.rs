@@ -2,7 +2,6 @@
 //! cannot be written, the records wait in the log, and it tries again.
 
 use std::io;
-use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Weak};
@@ -11,13 +10,13 @@ use std::time::{Duration, Instant};
 
 use rollcall_projections::{Millis, Seq};
 
-use super::coverage::Coverage;
-use super::judge::{ArchiveFault, Newest, is_there, judge_lost, judge_newest, still_archived};
+use super::judge::{ArchiveFault, damage_to, judge_lost, judge_newest, still_archived};
 use super::status::ArchiveStatus;
+use super::survey::{DamagedSegment, Survey};
 use super::{SegmentBounds, first_public_key, handovers, part_of, read_records};
 use crate::engine::Engine;
 use crate::log::{
-    ArchivePlace, ArchiveSegment, HANDOVERS, LostLeaves, PUBLIC_KEY, PlaceError,
+    ArchivePlace, ArchiveSegment, HANDOVERS, LostLeaves, PUBLIC_KEY, PlaceError, ReadError,
     SEGMENT_BODY_BYTES_MAX, SEGMENT_RECORDS_MAX, encode_lost_leaves, segments_in,
 };
 use crate::time;
@@ -108,11 +107,9 @@ impl Archiving {
 /// The archive as it was found, and all that was added.
 #[derive(Default)]
 struct Reached {
-    coverage: Coverage,
+    survey: Survey,
     /// The newest handover that is there.
     handovers: Seq,
-    /// The records of a segment that is not whole, and is written again under its name.
-    damaged: Option<RangeInclusive<Seq>>,
     /// The leaves of lost records that are not there yet.
     lost: LostLeaves,
 }
@@ -187,10 +184,10 @@ impl Writer {
     fn wait_until_due(&self) -> Woken {
         let Archiver { every, records_max, .. } = &*self.archiver;
         loop {
-            let Some(Reached { coverage, .. }) = &self.reached else {
+            let Some(Reached { survey, .. }) = &self.reached else {
                 return self.rest(Duration::ZERO);
             };
-            let through = coverage.through();
+            let through = survey.coverage.through();
             let Some(engine) = self.engine.upgrade() else { return Woken::Stopped };
             // The log wakes this thread when that many records wait.
             let head = engine.log().wait(through + records_max - 1, LOOK_EVERY);
@@ -217,17 +214,12 @@ impl Writer {
         let mut stop_began = None;
         while let Some(engine) = self.engine.upgrade() {
             let head = engine.head();
-            let through = reached.coverage.through();
+            let through = reached.survey.coverage.through();
             self.archiver.status.reached(through, waiting_since(&engine, through, head));
-            let Some(gap) = reached.coverage.gap(head) else { break };
+            let Some(gap) = reached.survey.coverage.gap(head) else { break };
             // Segments end where long ones do.
             let first = *gap.start();
-            let mut last = (*gap.end()).min(first.div_ceil(LONG_RECORDS) * LONG_RECORDS);
-            if let Some(damaged) = &reached.damaged {
-                let until =
-                    if first < *damaged.start() { damaged.start() - 1 } else { *damaged.end() };
-                last = if first <= until { last.min(until) } else { last };
-            }
+            let last = (*gap.end()).min(first.div_ceil(LONG_RECORDS) * LONG_RECORDS);
             let bounds = SegmentBounds { first, last, body_bytes_max: SEGMENT_BODY_BYTES_MAX };
             self.write(engine, bounds, &mut reached)?;
             if self.is_stopping.load(Ordering::SeqCst)
@@ -246,8 +238,9 @@ impl Writer {
         let public_key = first_public_key(&engine)?;
         drop(engine);
         self.part.remove_unfinished()?;
+        self.archiver.status.forget_damaged();
         if let Some(key) = public_key {
-            self.part.create(PUBLIC_KEY, key.as_bytes())?;
+            self.keep(&self.part, PUBLIC_KEY, key.as_bytes())?;
         }
         let Some(engine) = self.engine.upgrade() else { return Ok(Reached::default()) };
         let segments = segments_in(&self.part)?;
@@ -264,20 +257,26 @@ impl Writer {
         let mut reached = Reached { lost: engine.log().lost_leaves()?, ..Reached::default() };
         drop(engine);
         reached.lost.retain(|seq, _| !archived.contains_key(seq));
-        if let Newest::Damaged(seqs) = newest {
-            reached.damaged = Some(seqs);
-        }
-        for (seqs, _) in segments {
-            if reached.damaged.as_ref() != Some(&seqs) {
-                reached.coverage.add(&seqs);
-            }
+        reached.survey = Survey::of(&self.part, segments, newest)?;
+        for DamagedSegment { name, what, .. } in &reached.survey.damaged {
+            self.archiver.status.found_damaged(&self.part.located(name), name, what);
         }
         // A kill may have come before those of the last segment.
-        let through = reached.coverage.through();
+        let through = reached.survey.coverage.through();
         self.put_lost(through, &mut reached)?;
         let place = &self.part;
         tracing::info!(%place, seq = through, "archiving the log");
         Ok(reached)
+    }
+
+    /// Makes a file that is written once. One that is there and is another is not touched.
+    fn keep(&self, place: &ArchivePlace, name: &str, bytes: &[u8]) -> Result<(), ArchiveFault> {
+        if !place.create(name, bytes)? && place.read(name)?.is_some_and(|found| found != bytes) {
+            let what =
+                "it is not what the server would write; once it is moved away, it is written";
+            self.archiver.status.found_damaged(&place.located(name), name, what);
+        }
+        Ok(())
     }
 
     /// Writes the leaves of lost records up to `last`. Later ones would bind another log that goes on
@@ -304,8 +303,8 @@ impl Writer {
         bounds: SegmentBounds,
         reached: &mut Reached,
     ) -> Result<(), ArchiveFault> {
-        let Some(segment) = read_records(&engine, bounds)? else {
-            reached.coverage.add(&(bounds.first..=bounds.last));
+        let Some(segment) = read_under_free_name(&engine, bounds, &reached.survey)? else {
+            reached.survey.coverage.add(&(bounds.first..=bounds.last));
             drop(engine);
             return self.put_lost(bounds.last, reached);
         };
@@ -313,21 +312,29 @@ impl Writer {
         let handovers = handovers(&engine, reached.handovers, last);
         drop(engine);
         for (name, note) in handovers {
-            self.part.within(HANDOVERS).create(&name, note.as_bytes())?;
+            self.keep(&self.part.within(HANDOVERS), &name, note.as_bytes())?;
         }
-        reached.handovers = last;
-        self.put(&segment)?;
-        reached.coverage.add(&(bounds.first..=last));
+        reached.handovers = reached.handovers.max(last);
+        if reached.survey.is_taken(&segment.seqs()) {
+            let what = "there is no other name for its records yet".to_owned();
+            return Err(ArchiveFault::Damaged { at: self.part.located(&segment.name()), what });
+        }
+        if !self.put(&segment, &mut reached.survey)? {
+            // The next turn finds another name.
+            return Ok(());
+        }
+        reached.survey.coverage.add(&(bounds.first.min(*segment.seqs().start())..=last));
         self.put_lost(last, reached)?;
         let long = last.saturating_sub(LONG_RECORDS) + 1;
-        if last % LONG_RECORDS == 0 && bounds.first > long && reached.coverage.through() >= last {
-            self.write_long(long, last)?;
+        let is_covered = reached.survey.coverage.through() >= last;
+        if last % LONG_RECORDS == 0 && bounds.first > long && is_covered {
+            self.write_long(long, last, &mut reached.survey)?;
         }
         Ok(())
     }
 
     /// Writes the records of many segments once more in as few as their sizes allow.
-    fn write_long(&self, first: Seq, last: Seq) -> Result<(), ArchiveFault> {
+    fn write_long(&self, first: Seq, last: Seq, survey: &mut Survey) -> Result<(), ArchiveFault> {
         let mut next = first;
         while next <= last {
             let Some(engine) = self.engine.upgrade() else { return Ok(()) };
@@ -340,28 +347,55 @@ impl Writer {
                 return Ok(());
             }
             next = segment.seqs().end() + 1;
-            self.put(&segment)?;
+            // The short ones have its records, if one of its name is damaged.
+            self.put(&segment, survey)?;
         }
         Ok(())
     }
 
-    /// Writes a segment. One that is there already, after an answer that was lost, is left alone; one
-    /// that is not whole is replaced.
-    fn put(&self, segment: &ArchiveSegment) -> Result<(), ArchiveFault> {
+    /// Writes a segment. One that is there already, after an answer that was lost, is left alone.
+    /// Returns false, and notes it, if that one is damaged.
+    fn put(&self, segment: &ArchiveSegment, survey: &mut Survey) -> Result<bool, ArchiveFault> {
         let name = segment.name();
-        let failed = |what: String| PlaceError { at: self.part.located(&name), what };
+        let at = self.part.located(&name);
+        let failed = |what: String| PlaceError { at: at.clone(), what };
         let bytes = segment.encode().map_err(|error| failed(error.to_string()))?;
-        let is_new = self.part.create(&name, &bytes)?;
-        if !is_new
-            && !is_there(&self.part, &name, segment)?
-            && !self.part.replace_damaged(&name, &bytes)?
+        if !self.part.create(&name, &bytes)?
+            && let Some(what) = damage_to(&self.part, &name, segment)?
         {
-            let what = "it is not a whole segment".to_owned();
-            return Err(ArchiveFault::Damaged { at: self.part.located(&name), what });
+            self.archiver.status.found_damaged(&at, &name, &what);
+            survey.note(segment.seqs(), name, what);
+            return Ok(false);
         }
         self.archiver.status.count_segment();
-        Ok(())
+        Ok(true)
     }
+}
+
+/// Reads the records of a segment within `bounds` whose name no damaged one has: a shorter one, or
+/// one that repeats records before or after it. Returns one with a taken name if there is none.
+fn read_under_free_name(
+    engine: &Engine,
+    bounds: SegmentBounds,
+    survey: &Survey,
+) -> Result<Option<ArchiveSegment>, ReadError> {
+    let is_taken = |segment: &ArchiveSegment| survey.is_taken(&segment.seqs());
+    let Some(widest) = read_records(engine, bounds)? else { return Ok(None) };
+    if !is_taken(&widest) {
+        return Ok(Some(widest));
+    }
+    let read = |first, last| read_records(engine, SegmentBounds { first, last, ..bounds });
+    let (first, last) = (bounds.first, *widest.seqs().end());
+    // Each of these is read only if those before it are taken, of which there are few.
+    let shorter = (first..last).rev().map(|last| (first, last));
+    let before = (1..first).rev().map(|first| (first, last));
+    let after = (last + 1..=engine.head()).map(|last| (first, last));
+    for (first, last) in shorter.chain(before).chain(after) {
+        if let Some(segment) = read(first, last)?.filter(|segment| !is_taken(segment)) {
+            return Ok(Some(segment));
+        }
+    }
+    Ok(Some(widest))
 }
 
 /// Returns the moment of the first record after `through`, if there is one.

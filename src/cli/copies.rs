@@ -104,7 +104,9 @@ fn refuse(fault: &ArchiveFault, has_log: bool, data: &Path, restore: &str) -> Re
         ArchiveFault::OtherLog { .. } => {
             format!("there is no log in `{data}` yet, and {fault}; {restore}, {FORK}")
         }
-        ArchiveFault::Ahead { .. } | ArchiveFault::Differs { .. } => {
+        ArchiveFault::Ahead { .. }
+        | ArchiveFault::DamagedAhead { .. }
+        | ArchiveFault::Differs { .. } => {
             format!("{fault}; `{data}` is an older copy, or was changed; {restore}, {FORK}")
         }
         // The log that is there goes on, and the archive is tried again.

@@ -339,10 +339,12 @@ impl Archive {
         Ok(found)
     }
 
-    fn of(place: ArchivePlace, mut names: Vec<(RangeInclusive<Seq>, String)>) -> Archive {
-        names.sort_by_key(|(seqs, _)| (*seqs.start(), std::cmp::Reverse(*seqs.end())));
+    fn of(place: ArchivePlace, mut listed: Vec<ListedSegment>) -> Archive {
+        listed.sort_by_key(|ListedSegment { seqs, .. }| {
+            (*seqs.start(), std::cmp::Reverse(*seqs.end()))
+        });
         let mut last_so_far = 0;
-        let segments = names.into_iter().map(|(seqs, name)| {
+        let segments = listed.into_iter().map(|ListedSegment { seqs, name, .. }| {
             last_so_far = last_so_far.max(*seqs.end());
             SegmentName { seqs, name, last_so_far }
         });
@@ -479,15 +481,10 @@ impl Archive {
     }
 }
 
-/// Reads and checks a segment.
+/// Reads and checks a segment, which must have this checksum if one is known.
 ///
 /// # Errors
 /// A description of what is wrong with it.
-pub(crate) fn read_segment(place: &ArchivePlace, name: &str) -> Result<ArchiveSegment, String> {
-    read_segment_as(place, name, None)
-}
-
-/// Reads and checks a segment, which must have this checksum if one is known.
 fn read_segment_as(
     place: &ArchivePlace,
     name: &str,
@@ -501,19 +498,44 @@ fn read_segment_as(
     }
 }
 
-/// Lists the segments in a place, in no order, with the records that their names promise.
+/// A segment in the listing of a place. It may be damaged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ListedSegment {
+    /// The records that its name promises.
+    pub(crate) seqs: RangeInclusive<Seq>,
+    pub(crate) name: String,
+    /// Its size, if the listing has it.
+    bytes: Option<u64>,
+}
+
+impl ListedSegment {
+    /// Returns the number of records that its name promises, at most.
+    pub(crate) fn length(&self) -> Seq {
+        self.seqs.end() - self.seqs.start() + 1
+    }
+
+    /// Returns what is wrong with it: see [`ArchivePlace::frame_fault`].
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub(crate) fn fault(&self, place: &ArchivePlace) -> Result<Option<&'static str>, PlaceError> {
+        place.frame_fault(&self.name, self.bytes)
+    }
+}
+
+/// Lists the segments in a place, in no order.
 ///
 /// # Errors
 /// If it cannot be listed.
-pub(crate) fn segments_in(
-    place: &ArchivePlace,
-) -> Result<Vec<(RangeInclusive<Seq>, String)>, PlaceError> {
-    Ok(segments_among(place.files()?))
+pub(crate) fn segments_in(place: &ArchivePlace) -> Result<Vec<ListedSegment>, PlaceError> {
+    Ok(segments_among(place.list()?))
 }
 
-/// Returns the segments among the files of a place, with the records that their names promise.
-pub(crate) fn segments_among(names: Vec<String>) -> Vec<(RangeInclusive<Seq>, String)> {
-    names.into_iter().filter_map(|name| Some((seqs_of(&name)?, name))).collect()
+/// Returns the segments among the files of a place.
+pub(crate) fn segments_among(files: Vec<(String, Option<u64>)>) -> Vec<ListedSegment> {
+    let segment =
+        |(name, bytes): (String, _)| Some(ListedSegment { seqs: seqs_of(&name)?, name, bytes });
+    files.into_iter().filter_map(segment).collect()
 }
 
 /// Lists the logs that have a part of the archive, in order.
@@ -574,7 +596,7 @@ mod tests {
         segment().write(&place).unwrap();
         let name = "00000000000000000007-00000000000000000012.ndjson.zst";
         assert_eq!(place.files(), Ok(vec![name.to_owned()]));
-        let read = read_segment(&place, name).unwrap();
+        let read = read_segment_as(&place, name, None).unwrap();
         assert_eq!(read, segment());
         // The example of docs/format.md.
         assert_eq!(
@@ -611,8 +633,10 @@ mod tests {
         assert_eq!([0, 7, 11].map(|seq| archive.record(LOG_ID, seq)), [None, None, None]);
         // Where the longer one is damaged, the shorter ones still have their records.
         let long = "00000000000000000001-00000000000000000009.ndjson.zst";
-        place.replace_damaged(long, b"x").unwrap();
+        let ArchivePlace::Folder(folder) = &place else { unreachable!() };
+        std::fs::write(folder.join(long), b"x").unwrap();
         let mut archive = Archive::open(&place).unwrap();
+        assert_eq!(archive.log_id(), Ok(LOG_ID), "another segment names the log");
         assert_eq!([3, 9].map(|seq| archive.record(LOG_ID, seq)), [Some(record(3)), None]);
         let damage = archive.checked_record(LOG_ID, 9).unwrap_err();
         assert!(damage.at.ends_with(long), "{}", damage.at);

@@ -11,6 +11,7 @@ mod disk;
 mod disk_log;
 mod entries;
 mod fork;
+mod frame;
 #[cfg(test)]
 mod fuzzing;
 mod lanes;
@@ -41,8 +42,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 pub(crate) use archive::{
-    Archive, ArchiveSegment, ArchivedRecord, FileDamage, SEGMENT_BODY_BYTES_MAX,
-    SEGMENT_RECORDS_MAX, logs_in, read_segment, segments_among, segments_in, seqs_of,
+    Archive, ArchiveSegment, ArchivedRecord, FileDamage, ListedSegment, SEGMENT_BODY_BYTES_MAX,
+    SEGMENT_RECORDS_MAX, logs_in, segments_among, segments_in, seqs_of,
 };
 pub use audit::{Acknowledged, Audit, Finding, LogPart, Signatures, Unsigned};
 pub(crate) use block::FORMAT;

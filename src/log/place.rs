@@ -7,6 +7,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use super::frame;
 pub use super::s3::S3Access;
 use super::s3::{S3_SCHEME, S3Folder};
 use crate::files;
@@ -91,15 +92,47 @@ impl ArchivePlace {
     /// # Errors
     /// If it cannot be listed.
     pub fn files(&self) -> Result<Vec<String>, PlaceError> {
+        Ok(self.list()?.into_iter().map(|(name, _)| name).collect())
+    }
+
+    /// Lists the names of the files in it, in no order, each with its size in bytes if the listing
+    /// has it, as that of a bucket does.
+    ///
+    /// # Errors
+    /// If it cannot be listed.
+    pub(crate) fn list(&self) -> Result<Vec<(String, Option<u64>)>, PlaceError> {
         match self {
             ArchivePlace::Folder(folder) => {
-                entries(folder, fs::FileType::is_file).map_err(|error| self.failed("", error))
+                let names = entries(folder, fs::FileType::is_file);
+                let names = names.map_err(|error| self.failed("", error))?;
+                Ok(names.into_iter().map(|name| (name, None)).collect())
             }
             ArchivePlace::S3(folder) => match folder.list() {
                 Ok(listed) => Ok(listed.files),
                 Err(error) => Err(self.failed("", error)),
             },
         }
+    }
+
+    /// Returns what is wrong with a file of one frame of zstd, as far as its size and its head tell.
+    /// In a bucket a file is never in part, and only one that is empty by its listing is wrong.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub(crate) fn frame_fault(
+        &self,
+        name: &str,
+        listed_bytes: Option<u64>,
+    ) -> Result<Option<&'static str>, PlaceError> {
+        let ArchivePlace::Folder(folder) = self else {
+            return Ok((listed_bytes == Some(0)).then_some(frame::EMPTY));
+        };
+        let file = match files::open_linked(&folder.join(name)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some("it is gone")),
+            Err(error) => return Err(self.failed(name, error)),
+        };
+        frame::fault(&file).map_err(|error| self.failed(name, error))
     }
 
     /// Lists the names of the folders in it, in no order. A folder that is missing has none.
@@ -138,24 +171,12 @@ impl ArchivePlace {
     /// If it cannot be written. A bucket may have it all the same.
     pub fn create(&self, name: &str, bytes: &[u8]) -> Result<bool, PlaceError> {
         match self {
-            ArchivePlace::Folder(folder) => create_file(folder, name, bytes, Existing::Stays)
-                .map_err(|error| self.failed(name, error)),
+            ArchivePlace::Folder(folder) => {
+                create_file(folder, name, bytes).map_err(|error| self.failed(name, error))
+            }
             ArchivePlace::S3(folder) => {
                 folder.create(name, bytes).map_err(|error| self.failed(name, error))
             }
-        }
-    }
-
-    /// Makes a file as [`ArchivePlace::create`] does, in place of one that was never whole. In a
-    /// bucket none is ever in part: there nothing is replaced.
-    ///
-    /// # Errors
-    /// If it cannot be written.
-    pub fn replace_damaged(&self, name: &str, bytes: &[u8]) -> Result<bool, PlaceError> {
-        match self {
-            ArchivePlace::Folder(folder) => create_file(folder, name, bytes, Existing::Goes)
-                .map_err(|error| self.failed(name, error)),
-            ArchivePlace::S3(_) => self.create(name, bytes),
         }
     }
 
@@ -181,13 +202,6 @@ impl fmt::Display for ArchivePlace {
             ArchivePlace::S3(folder) => write!(formatter, "{folder}"),
         }
     }
-}
-
-/// What happens to a file of the same name.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Existing {
-    Stays,
-    Goes,
 }
 
 fn entries(folder: &Path, is_wanted: impl Fn(&fs::FileType) -> bool) -> io::Result<Vec<String>> {
@@ -224,7 +238,7 @@ fn read_file(path: &Path) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(bytes))
 }
 
-fn create_file(folder: &Path, name: &str, bytes: &[u8], existing: Existing) -> io::Result<bool> {
+fn create_file(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<bool> {
     match fs::DirBuilder::new().mode(0o700).create(folder) {
         Ok(()) => sync_folder(folder.parent().unwrap_or(folder))?,
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -234,11 +248,7 @@ fn create_file(folder: &Path, name: &str, bytes: &[u8], existing: Existing) -> i
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
     let path = folder.join(name);
-    let kept = match existing {
-        Existing::Stays => file.persist_noclobber(path),
-        Existing::Goes => file.persist(path),
-    };
-    match kept {
+    match file.persist_noclobber(path) {
         Ok(_) => sync_folder(folder).map(|()| true),
         Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
         Err(error) => Err(error.error),
@@ -268,8 +278,6 @@ mod tests {
         assert_eq!(part.create("x", b"one"), Ok(true));
         assert_eq!(part.create("x", b"two"), Ok(false));
         assert_eq!(part.read("x"), Ok(Some(b"one".to_vec())));
-        assert_eq!(part.replace_damaged("x", b"three"), Ok(true));
-        assert_eq!(part.read("x"), Ok(Some(b"three".to_vec())));
         fs::write(root.path().join("a/.unfinished-7"), "half").unwrap();
         part.remove_unfinished().unwrap();
         assert_eq!(part.files(), Ok(vec!["x".to_owned()]));

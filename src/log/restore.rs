@@ -262,7 +262,7 @@ fn check_files(
     missing: Missing,
 ) -> Result<(), RestoreError> {
     let segments: BTreeSet<String> =
-        segments_in(place)?.into_iter().map(|(_, name)| name).collect();
+        segments_in(place)?.into_iter().map(|segment| segment.name).collect();
     for (name, expected) in files.iter().filter(|(name, _)| !segments.contains(*name)) {
         let (folder, file) = match name.split_once('/') {
             Some((folder, file)) => (place.within(folder), file),

@@ -61,7 +61,8 @@ pub struct S3Folder {
 /// The names in a folder.
 #[derive(Default)]
 pub(super) struct Listed {
-    pub(super) files: Vec<String>,
+    /// Each with its size in bytes, if the server says it.
+    pub(super) files: Vec<(String, Option<u64>)>,
     pub(super) folders: Vec<String>,
 }
 
@@ -136,7 +137,9 @@ impl S3Folder {
             let page = ListObjectsV2::parse_response(&good(answer)?.text()?)
                 .map_err(|_| S3Error::Unreadable)?;
             let name = |key: &str| key.strip_prefix(self.prefix.as_str()).map(str::to_owned);
-            listed.files.extend(page.contents.iter().filter_map(|object| name(&object.key)));
+            let files = page.contents.iter();
+            let files = files.filter_map(|object| Some((name(&object.key)?, object.size)));
+            listed.files.extend(files);
             let folders = page.common_prefixes.iter();
             let folders = folders.filter_map(|folder| name(folder.prefix.trim_end_matches('/')));
             listed.folders.extend(folders);

@@ -135,7 +135,10 @@ fn archive(stats: &Value) -> Option<Concern> {
     let error = archive.get("last_error").filter(|error| !error.is_null());
     let (records, lag_ms) = (count(archive, "/lag_records"), count(archive, "/lag_ms") as i64);
     if error.is_none() && lag_ms < ARCHIVE_LAG_MS {
-        return None;
+        let damaged = archive.get("damaged").and_then(Value::as_array).map_or(0, Vec::len);
+        let what = counted(damaged as u64, "file is damaged", "files are damaged");
+        let next = "`rollcall status --json` names them in `archive`: move them away";
+        return (damaged > 0).then(|| Concern::new(format!("in the archive {what}"), next));
     }
     let records = counted(records, "record is", "records are");
     let what = format!("{records} not in the archive, the oldest for {}", human(lag_ms));
@@ -356,6 +359,11 @@ mod tests {
         assert_eq!(archive(900_000, Value::Null), [behind]);
         let fails = "7 records are not in the archive, the oldest for 1 s";
         assert_eq!(archive(1_000, json!({"message": "no such bucket"})), [fails]);
+        let mut stats = well();
+        let damaged =
+            json!({"lag_records": 0, "lag_ms": 0, "last_error": null, "damaged": ["a", "b"]});
+        stats.as_object_mut().unwrap().insert("archive".into(), damaged);
+        assert_eq!(told(&stats, &Value::Null), ["in the archive 2 files are damaged"]);
     }
 
     #[test]

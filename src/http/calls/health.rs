@@ -7,6 +7,7 @@ use actix_web::{HttpResponse, web};
 use rollcall_projections::Millis;
 use serde_json::{Map, Value, json};
 
+use crate::archive::ArchiveReport;
 use crate::engine::{Engine, LogState, Since};
 use crate::http::wire::answer::{Code, Problem, respond};
 use crate::http::wire::api::{Access, Gives, Operation};
@@ -84,8 +85,7 @@ fn parts(state: &State, engine: Option<&Arc<Engine>>) -> Value {
         parts.insert("source".to_owned(), described);
     }
     if let Some(archive) = engine.and_then(|engine| engine.archive()) {
-        let name = if archive.last_error.is_some() { "failing" } else { "working" };
-        parts.insert("archive".to_owned(), part(name, archive.since));
+        parts.insert("archive".to_owned(), of_archive(&archive));
     }
     parts.into()
 }
@@ -103,6 +103,14 @@ fn of_engine(engine: &Engine) -> [(String, Value); 3] {
         ("fold".to_owned(), part("current", engine.started_at())),
         ("clock".to_owned(), part(if clock.state { "believed" } else { "jumped" }, clock.since)),
     ]
+}
+
+fn of_archive(archive: &ArchiveReport) -> Value {
+    match archive.damaged_at.filter(|_| !archive.damaged.is_empty()) {
+        _ if archive.last_error.is_some() => part("failing", archive.since),
+        Some(found_at) => part("damaged", found_at),
+        None => part("working", archive.since),
+    }
 }
 
 fn of_scrub(engine: &Engine, scrub: &ScrubState) -> Value {

@@ -123,8 +123,8 @@ pub(crate) async fn stats(
 }
 
 fn describe_archive(report: &ArchiveReport) -> Value {
-    let ArchiveReport { place, seq, lag_records, lag_ms, segments, failures, last_error, .. } =
-        report;
+    let ArchiveReport { place, seq, lag_records, lag_ms, segments, failures, .. } = report;
+    let ArchiveReport { last_error, damaged, .. } = report;
     json!({
         "place": place,
         "seq": seq,
@@ -136,6 +136,7 @@ fn describe_archive(report: &ArchiveReport) -> Value {
             "at": time::format(error.at),
             "message": error.message,
         })),
+        "damaged": damaged,
     })
 }
 

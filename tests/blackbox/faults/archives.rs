@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -274,6 +274,81 @@ fn kills_lose_nothing_that_was_sealed_and_the_archive_goes_on() {
     assert_eq!((code, restored), (0, json!({ "seq": next, "root": whole })), "{told}");
 }
 
+/// Starts a server that says warnings.
+fn start_and_listen(data: &Path, options: &[&str]) -> Server {
+    let mut command = Command::new(binary());
+    command.env("ROLLCALL_LOG", "warn").stderr(Stdio::piped());
+    Server::start_command(command, data, options).keep_stderr()
+}
+
+fn segment(first: u64, last: u64) -> String {
+    format!("{first:020}-{last:020}.ndjson.zst")
+}
+
+#[test]
+fn a_damaged_segment_counts_for_nothing_is_named_and_its_records_are_written_in_another() {
+    let around = tempfile::tempdir().unwrap();
+    let [data, archive, new] = ["data", "archive", "new"].map(|name| around.path().join(name));
+    fs::create_dir(&archive).unwrap();
+    let options = ["--archive", text(&archive), "--archive-records", "1"];
+    let server = Server::start_with(&data, &options);
+    for n in 0..4 {
+        deliver(&server, n..n + 1);
+        archived(&server, n + 1);
+    }
+    let whole = root(&server, 4);
+    assert_eq!(server.stop(), 0);
+    let part = part(&archive);
+    let each: Vec<String> = (1..=4).map(|seq| segment(seq, seq)).collect();
+    assert_eq!(segments(&part), each);
+    let check = |damaged: &[&String], written: &[String]| {
+        let (names, before) = (segments(&part), contents(&archive));
+        let server = start_and_listen(&data, &options);
+        let state = archived(&server, 4);
+        assert_eq!(state["damaged"], json!(damaged));
+        let ready = server.get("/readyz");
+        assert_eq!(
+            (ready.status, &ready.json()["parts"]["archive"]["state"]),
+            (200, &json!("damaged"))
+        );
+        let said = server.stop_and_say();
+        for name in damaged {
+            let told = said.lines().any(|line| line.contains("WARN") && line.contains(*name));
+            assert!(told, "{name}: {said}");
+        }
+        let after = contents(&archive);
+        assert!(
+            before.iter().all(|(name, hash)| after.get(name) == Some(hash)),
+            "none is overwritten"
+        );
+        let new: Vec<String> =
+            segments(&part).into_iter().filter(|name| !names.contains(name)).collect();
+        assert_eq!(new, written);
+    };
+    // One record has one name only, so the record before it is repeated.
+    fs::write(part.join(&each[1]), "").unwrap();
+    check(&[&each[1]], &[segment(1, 2)]);
+    // What another segment has is not needed any more.
+    let server = Server::start_with(&data, &options);
+    assert_eq!(archived(&server, 4)["damaged"], json!([]));
+    assert_eq!(server.get("/readyz").json()["parts"]["archive"]["state"], "working");
+    assert_eq!(server.stop(), 0);
+    // The first is cut off, and what replaced the second; a bit of the newest is flipped.
+    for name in [&each[0], &segment(1, 2), &each[2]] {
+        let bytes = fs::read(part.join(name)).unwrap();
+        fs::write(part.join(name), &bytes[..bytes.len() - 7]).unwrap();
+    }
+    let mut bytes = fs::read(part.join(&each[3])).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 4;
+    fs::write(part.join(&each[3]), bytes).unwrap();
+    let second = segment(1, 2);
+    let damaged = [&each[0], &second, &each[1], &each[2], &each[3]];
+    check(&damaged, &[segment(1, 4)]);
+    let (code, restored, told) = restore(text(&archive), &new);
+    assert_eq!((code, restored), (0, json!({ "seq": 4, "root": whole })), "{told}");
+}
+
 #[test]
 fn a_log_that_lacks_what_its_archive_holds_does_not_start_unless_that_is_accepted() {
     let around = tempfile::tempdir().unwrap();
@@ -458,6 +533,16 @@ fn an_archive_in_a_bucket_lives_through_a_server_that_fails() {
     command.arg("--data").arg(&lacking).arg("--out").arg(&out);
     let (code, salvaged, told) = said(&command.output().unwrap());
     assert_eq!((code, &salvaged["recovered"]), (0, &json!(10)), "{told}");
+    // An object that is empty holds nothing: its records are written in another.
+    let is_newest = |name: &&String| name.ends_with("10.ndjson.zst");
+    let newest = held.keys().find(is_newest).unwrap().clone();
+    bucket.put(&newest, b"");
+    let server = start();
+    let state = archived(&server, 10);
+    assert_eq!(state["damaged"], json!([newest.rsplit('/').next().unwrap()]));
+    assert_eq!((server.stop(), &bucket.objects()[&newest][..]), (0, &b""[..]));
+    // Its two records, one by one.
+    assert_eq!(bucket.objects().len(), held.len() + 2);
     // A bucket that does not answer keeps a new log from being begun, and no old one from going on.
     bucket.fail(Fault::Error);
     let mut command = Command::new(binary());

@@ -52,6 +52,11 @@ impl Bucket {
         self.state.lock().unwrap().fault = Some(fault);
     }
 
+    /// Replaces an object, as only its owner can.
+    pub fn put(&self, name: &str, bytes: &[u8]) {
+        self.state.lock().unwrap().objects.insert(name.to_owned(), bytes.to_vec());
+    }
+
     pub fn mend(&self) {
         self.state.lock().unwrap().fault = None;
     }
@@ -182,7 +187,10 @@ fn list(bucket: &str, query: &BTreeMap<String, String>, state: &State) -> Vec<u8
         .iter()
         .map(|name| match name.ends_with('/') {
             true => format!("<CommonPrefixes><Prefix>{name}</Prefix></CommonPrefixes>"),
-            false => format!("<Contents><Key>{name}</Key><Size>1</Size></Contents>"),
+            false => {
+                let bytes = state.objects.get(&format!("{bucket}/{name}")).map_or(0, Vec::len);
+                format!("<Contents><Key>{name}</Key><Size>{bytes}</Size></Contents>")
+            }
         })
         .collect();
     let token = match names.last().filter(|_| is_truncated) {
