@@ -8,8 +8,8 @@ use super::Failure;
 use super::publish::Publish;
 use super::running::open_failure;
 use crate::archive::{self, ArchiveFault, Archiver};
-use crate::engine::Engine;
-use crate::log::{ArchivePlace, History, Log, OpenError};
+use crate::log::{ArchivePlace, History, OpenError};
+use crate::notary::Verifier;
 
 /// The places that get copies.
 pub(super) struct Copies {
@@ -69,22 +69,23 @@ pub(super) fn judge_start(
     published.map_or(Ok(()), |says| Err(copies.refuse_published(&says, data)))
 }
 
-/// Compares the log with the checkpoints that were published.
+/// Compares the log with the checkpoints that were published and that one of `keys` has signed.
 ///
 /// # Errors
 /// Ours, if the log lacks records that were published, or has others.
 pub(super) fn judge_published(
     copies: &Copies,
-    engine: &Engine,
+    log: &dyn History,
+    keys: &[Verifier],
     data: &Path,
 ) -> Result<(), Failure> {
-    let judged = copies.publish.judge_start(engine);
+    let judged = copies.publish.judge_start(log, keys);
     judged.map_err(|says| copies.refuse_published(&says, data))
 }
 
 /// Returns true if the log contradicts what its archive or a published checkpoint says of it, so
 /// that it must become another log to go on.
-pub(super) fn contradicts(copies: &Copies, log: &dyn Log) -> bool {
+pub(super) fn contradicts(copies: &Copies, log: &dyn History) -> bool {
     let judged = copies.place().map(|place| archive::judge_start(place, Some(log)));
     let by_archive = matches!(judged, Some(Err(fault)) if fault.needs_another_id());
     by_archive || copies.publish.contradicts(log)

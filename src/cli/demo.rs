@@ -106,7 +106,7 @@ fn start(folder: &Path) -> Result<Running, Failure> {
         source: None,
     };
     let caches = Caches { documents: 16 << 20, store: 64 << 20 };
-    let signing = Signing::Own { file: None, replace_by: None, fork_by: None };
+    let signing = Signing::Own { file: None, replace_by: None };
     let copies = Copies::nowhere();
     let conditions = Conditions::default();
     let listen = Listen::loopback();

@@ -9,7 +9,7 @@ use rollcall_projections::Seq;
 use ureq::tls::RootCerts;
 
 use crate::engine::Engine;
-use crate::log::{Log, ReadError};
+use crate::log::{History, ReadError};
 use crate::notary::{Checkpoint, Note, NoteError, PublishError, PublishTarget, Verifier, origin};
 use crate::trust::authorities;
 
@@ -101,7 +101,7 @@ impl Publish {
 
     /// Returns true if a checkpoint of this log claims records that it lacks, or others. Its
     /// signature is not looked at.
-    pub(super) fn contradicts(&self, log: &dyn Log) -> bool {
+    pub(super) fn contradicts(&self, log: &dyn History) -> bool {
         let origin = origin(log.identity().log_id);
         let mut notes = self.places.iter().filter_map(|place| place.last().ok().flatten());
         notes.any(|(_, note)| {
@@ -110,21 +110,21 @@ impl Publish {
         })
     }
 
-    /// Compares the log with the checkpoint that each folder got last. One that is not believed, and
-    /// a folder that cannot be read, are left to the threads that publish.
+    /// Compares the log with the checkpoint that each folder got last. One that none of `keys` has
+    /// signed, and a folder that cannot be read, are left to the threads that publish.
     ///
     /// # Errors
     /// The end of a sentence that begins with the data folder, if it lacks records that were
     /// published, or has others.
-    pub(super) fn judge_start(&self, engine: &Engine) -> Result<(), String> {
+    pub(super) fn judge_start(&self, log: &dyn History, keys: &[Verifier]) -> Result<(), String> {
         for place in &self.places {
             let Ok(Some((path, note))) = place.last() else { continue };
-            let Ok(published) = trusted(engine, &note) else { continue };
-            if is_diverged(&published, engine.head(), |size| engine.root(size)) {
+            let Ok(published) = note.open(keys) else { continue };
+            if is_diverged(published, log.head(), |size| log.root(size)) {
                 return Err(format!(
                     "has {} records, and the checkpoint `{}` of {} is not of this log's history: it \
                      is an older copy, or was changed; keep that checkpoint as evidence",
-                    engine.head(),
+                    log.head(),
                     path.display(),
                     published.size
                 ));

@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rollcall_projections::Millis;
+use rustix::fs::Access;
 use rustix::process::{Resource, Rlimit};
 use tokio::sync::oneshot;
 
@@ -28,7 +29,7 @@ use crate::log::{
     Checked, DISK_RESERVE_BYTES, DiskLog, History, Log, OpenError, Scrub, ScrubPace, StoppedFolder,
     Unrecovered, finish_fork, fork,
 };
-use crate::notary::{KeyError, KeyFiles, KeyHistory, Notary, replace_key};
+use crate::notary::{KeyError, KeyFiles, KeyHistory, Notary, Verifier, replace_key};
 use crate::sources::{Pulling, Source};
 use crate::time::{self, Clock};
 
@@ -89,33 +90,37 @@ impl Default for Conditions {
 pub(super) enum Signing {
     /// The log's own key, in `file` or else in the data folder. If it is lost and `replace_by` is
     /// given, a new key is made and recorded as this operator's act.
-    Own {
-        file: Option<PathBuf>,
-        replace_by: Option<Operator>,
-        /// The operator whose act a new key is, if the log becomes another one.
-        fork_by: Option<Operator>,
-    },
+    Own { file: Option<PathBuf>, replace_by: Option<Operator> },
     /// The log's own key if it is there. Nothing is made or written.
     Look,
 }
 
 impl Signing {
-    /// Makes a new key for a log that became another one. The key of the log before is kept in
-    /// `kept`, or next to its file.
-    fn after_fork(&mut self, kept: &Path) -> Result<(), Failure> {
-        let Signing::Own { file, replace_by, fork_by } = self else { return Ok(()) };
-        *replace_by = replace_by.take().or(fork_by.take());
-        let Some(file) = file.as_ref().filter(|file| file.exists()) else { return Ok(()) };
+    /// Returns the file of the key, if it is not in the data folder, where it would move along when
+    /// the log becomes another one.
+    fn file_elsewhere(&self) -> Option<&Path> {
+        let Signing::Own { file, .. } = self else { return None };
+        file.as_deref().filter(|file| file.exists())
+    }
+
+    /// Checks that the key of a log that becomes another one can make room for a new one, before
+    /// anything is changed.
+    fn check_fork(&self) -> Result<(), Failure> {
+        let Some(file) = self.file_elsewhere() else { return Ok(()) };
+        let around = file.parent().filter(|around| !around.as_os_str().is_empty());
+        let access = Access::WRITE_OK | Access::EXEC_OK;
+        let writable = rustix::fs::access(around.unwrap_or(Path::new(".")), access);
+        writable.map_err(|error| not_renamed(file, error.into()))
+    }
+
+    /// Makes room for the new key of a log that became another one. The key of the log before is
+    /// kept in `kept`, or next to its file.
+    fn after_fork(&self, kept: &Path) -> Result<(), Failure> {
+        let Some(file) = self.file_elsewhere() else { return Ok(()) };
         let mut former = file.as_os_str().to_owned();
         former.push(".");
         former.push(kept.file_name().unwrap_or_default());
-        std::fs::rename(file, &former).map_err(|error| {
-            let file = file.display();
-            Failure::Caller(format!(
-                "--accept-fork makes a new key, and `{file}` cannot be renamed: {error}; name a new \
-                 file with --checkpoint-key"
-            ))
-        })
+        std::fs::rename(file, &former).map_err(|error| not_renamed(file, error))
     }
 
     /// Gives the engine its notary.
@@ -129,7 +134,7 @@ impl Signing {
                     engine.set_notary(notary);
                 }
             }
-            Signing::Own { file, replace_by, .. } => {
+            Signing::Own { file, replace_by } => {
                 let files = KeyFiles::of(data, file);
                 engine.set_notary(open_notary(engine, files, &history, replace_by)?);
             }
@@ -137,19 +142,32 @@ impl Signing {
         Ok(())
     }
 
-    /// Checks that the key of the log is there, before anything in its folder is changed.
-    fn check(&self, checked: &Checked, data: &Path) -> Result<(), Failure> {
-        let (Signing::Own { file, replace_by, .. }, Some(log_id)) = (self, checked.log_id()) else {
-            return Ok(());
-        };
-        let changes = checked.key_changes().iter().filter_map(KeyChange::of);
+    /// Checks that the key of the log is there, or can be made for a new one, before anything in its
+    /// folder is changed. Returns the public keys that have signed its checkpoints.
+    fn check(&self, checked: &Checked, data: &Path) -> Result<Vec<Verifier>, Failure> {
+        let Signing::Own { file, replace_by } = self else { return Ok(Vec::new()) };
+        // A log that is not there yet has no id, and no key.
+        let log_id = checked.log_id().unwrap_or_default();
+        let changes: Vec<KeyChange> =
+            checked.key_changes().iter().filter_map(KeyChange::of).collect();
+        let former: Vec<String> = changes.iter().map(|change| change.from.clone()).collect();
         let history = KeyChange::history(log_id, changes, |size| checked.root(size));
         let history = history.map_err(Failure::ours)?;
-        match Notary::check(&KeyFiles::of(data, file.clone()), log_id, &history) {
-            Err(KeyError::Lost { .. }) if replace_by.is_some() => Ok(()),
-            found => found.map_err(key_failure),
-        }
+        let present = match Notary::check(&KeyFiles::of(data, file.clone()), log_id, &history) {
+            Err(KeyError::Lost { expected, .. }) if replace_by.is_some() => Some(expected),
+            found => found.map_err(key_failure)?,
+        };
+        let keys = former.iter().chain(&present);
+        Ok(keys.filter_map(|key| Verifier::parse(key).ok()).collect())
     }
+}
+
+fn not_renamed(file: &Path, error: io::Error) -> Failure {
+    let file = file.display();
+    Failure::Caller(format!(
+        "--accept-fork makes a new key, and `{file}` cannot be renamed: {error}; name a new file \
+         with --checkpoint-key"
+    ))
 }
 
 fn open_notary(
@@ -189,17 +207,17 @@ fn replace_lost_key(
     Notary::open(files, engine.log_id(), &history).map_err(key_failure)
 }
 
-/// Blames the caller for a key file that is missing or is the wrong one: the caller must restore
-/// it.
+/// Blames the caller for a key file that is missing or is another key's: the right one may be at
+/// another path. One that is damaged is a fault of the data, as for `rollcall verify`.
 fn key_failure(error: KeyError) -> Failure {
     match error {
-        KeyError::Lost { .. }
-        | KeyError::Exchanged { .. }
-        | KeyError::Malformed(_)
-        | KeyError::Public { .. } => Failure::Caller(error.to_string()),
-        KeyError::Io { .. } | KeyError::Random(_) | KeyError::Unrecorded | KeyError::Pending(_) => {
-            Failure::ours(error)
-        }
+        KeyError::Lost { .. } | KeyError::Exchanged { .. } => Failure::Caller(error.to_string()),
+        KeyError::Malformed(_)
+        | KeyError::Public { .. }
+        | KeyError::Io { .. }
+        | KeyError::Random(_)
+        | KeyError::Unrecorded
+        | KeyError::Pending(_) => Failure::ours(error),
     }
 }
 
@@ -537,46 +555,6 @@ enum Folder {
     ToRead(StoppedFolder),
 }
 
-impl Folder {
-    /// Returns true if there is no log in it yet.
-    fn is_new(&self) -> bool {
-        match self {
-            Folder::ToServe(unrecovered) => unrecovered.is_new(),
-            Folder::ToRead(_) => false,
-        }
-    }
-
-    /// Checks every record, and whatever else may keep a server from starting, before anything in
-    /// the folder is changed; then opens the log.
-    fn recover(
-        self,
-        conditions: Conditions,
-        signing: &Signing,
-        data: &Path,
-        clock: &Clock,
-        copies: &Copies,
-    ) -> Result<(Arc<dyn Log>, Option<ToScrub>), Failure> {
-        Ok(match self {
-            Folder::ToServe(unrecovered) => {
-                let refused = |error| copies.open_failure(error);
-                let checked = unrecovered.check(&|_| {}).map_err(refused)?;
-                refuse_clock(checked.recorded_at(), clock.now_ms(), conditions.accept_clock)?;
-                signing.check(&checked, data)?;
-                // A folder without a log was judged before.
-                if checked.log_id().is_some() && !conditions.accept_fork {
-                    judge_start(copies, Some(&checked), data)?;
-                }
-                let opened = DiskLog::open(checked, conditions.disk_reserve_bytes);
-                let log = Arc::new(opened.map_err(refused)?);
-                (log.clone(), conditions.scrub.map(|pace| (log, pace)))
-            }
-            Folder::ToRead(stopped) => {
-                (Arc::new(stopped.recover(&|_| {}).map_err(open_failure)?), None)
-            }
-        })
-    }
-}
-
 /// A log that is to be read again while the server runs.
 type ToScrub = (Arc<DiskLog>, ScrubPace);
 
@@ -600,17 +578,13 @@ impl Opening<'_> {
     /// Folds the log and appoints the notary. A panic of the store becomes a failure.
     fn engine(
         self,
-        mut signing: Signing,
+        signing: Signing,
         on_failure: impl Fn(&str) + Send + Sync + 'static,
     ) -> Result<Opened, Failure> {
-        let Opening { data, copies, conditions: Conditions { accept_fork, .. }, .. } = self;
+        let data = self.data;
         let opened = catch_unwind(AssertUnwindSafe(|| {
-            let Opened { engine, to_scrub } = self.catch_up(&mut signing, on_failure)?;
-            let ready = signing.appoint(&engine, data).and_then(|()| match accept_fork {
-                true => Ok(()),
-                false => judge_published(copies, &engine, data),
-            });
-            ready.inspect_err(|_| engine.close())?;
+            let Opened { engine, to_scrub } = self.catch_up(&signing, on_failure)?;
+            signing.appoint(&engine, data).inspect_err(|_| engine.close())?;
             Ok(Opened { engine, to_scrub })
         }));
         opened.unwrap_or_else(|_| {
@@ -620,23 +594,23 @@ impl Opening<'_> {
 
     fn catch_up(
         self,
-        signing: &mut Signing,
+        signing: &Signing,
         on_failure: impl Fn(&str) + Send + Sync + 'static,
     ) -> Result<Opened, Failure> {
         let Opening { folder, data, copies, conditions, caches } = self;
-        // A folder that is refused is not created.
-        if folder.is_new() && !conditions.accept_fork {
-            judge_start(copies, None, data)?;
-        }
         let clock = Clock::of_this_machine();
-        let (mut log, mut to_scrub) = folder.recover(conditions, signing, data, &clock, copies)?;
-        if conditions.accept_fork && contradicts(copies, &*log) {
-            drop((log, to_scrub));
-            signing.after_fork(&begin_anew(data)?)?;
-            let folder = Unrecovered::open(data, caches.store).map_err(open_failure)?;
-            let folder = Folder::ToServe(folder);
-            (log, to_scrub) = folder.recover(conditions, signing, data, &clock, copies)?;
-        }
+        let judge = Judge { data, copies, conditions, clock: &clock, signing };
+        let (log, to_scrub): (Arc<dyn Log>, _) = match folder {
+            Folder::ToServe(unrecovered) => {
+                let checked = judge.judge(unrecovered, caches.store)?;
+                let opened = DiskLog::open(checked, conditions.disk_reserve_bytes);
+                let log = Arc::new(opened.map_err(|error| copies.open_failure(error))?);
+                (log.clone(), conditions.scrub.map(|pace| (log, pace)))
+            }
+            Folder::ToRead(stopped) => {
+                (Arc::new(stopped.recover(&|_| {}).map_err(open_failure)?), None)
+            }
+        };
         let head = log.head();
         if head > 0 {
             tracing::info!(head, "folding the log");
@@ -646,6 +620,50 @@ impl Opening<'_> {
         engine.set_mapping_bytes_max(conditions.mapping_bytes_max);
         warn_of_clock(engine.views().recorded_at(), clock.now_ms());
         Ok(Opened { engine, to_scrub })
+    }
+}
+
+/// What decides if a server may start over a data folder. Until it has decided nothing in the folder
+/// is changed.
+struct Judge<'a> {
+    data: &'a Path,
+    copies: &'a Copies,
+    conditions: Conditions,
+    clock: &'a Clock,
+    signing: &'a Signing,
+}
+
+impl Judge<'_> {
+    /// Checks every record, and whatever else may keep a server from starting. A log that lacks
+    /// records that a copy of it has becomes another one, if that is accepted.
+    fn judge(&self, unrecovered: Unrecovered, cache_bytes: u64) -> Result<Checked, Failure> {
+        let checked = self.check(unrecovered)?;
+        let is_new = checked.log_id().is_none();
+        if is_new || !self.conditions.accept_fork || !contradicts(self.copies, &checked) {
+            return Ok(checked);
+        }
+        self.signing.check_fork()?;
+        drop(checked);
+        self.signing.after_fork(&begin_anew(self.data)?)?;
+        let opened = Unrecovered::open(self.data, cache_bytes);
+        self.check(opened.map_err(|error| self.copies.open_failure(error))?)
+    }
+
+    fn check(&self, unrecovered: Unrecovered) -> Result<Checked, Failure> {
+        let Judge { data, copies, conditions, clock, signing } = *self;
+        // A folder that is refused is not created.
+        if unrecovered.is_new() && !conditions.accept_fork {
+            judge_start(copies, None, data)?;
+        }
+        let refused = |error| copies.open_failure(error);
+        let checked = unrecovered.check(&|_| {}).map_err(refused)?;
+        refuse_clock(checked.recorded_at(), clock.now_ms(), conditions.accept_clock)?;
+        let keys = signing.check(&checked, data)?;
+        if checked.log_id().is_some() && !conditions.accept_fork {
+            judge_start(copies, Some(&checked), data)?;
+            judge_published(copies, &checked, &keys, data)?;
+        }
+        Ok(checked)
     }
 }
 

@@ -76,8 +76,7 @@ impl ServeArgs {
         let first = config.reloadable.first_operator.clone();
         let signing = Signing::Own {
             file: config.checkpoint_key,
-            replace_by: first.clone().filter(|_| config.replace_checkpoint_key),
-            fork_by: first,
+            replace_by: first.filter(|_| config.replace_checkpoint_key),
         };
         let settings = settings(&config.reloadable, config.webhook_paths, config.source);
         let conditions = config.conditions;

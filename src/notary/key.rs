@@ -40,7 +40,10 @@ pub enum KeyError {
     #[error("`{0}` is not an Ed25519 key in PEM (PKCS#8); put the right file back")]
     Malformed(PathBuf),
     /// The file of the public key does not hold a public key of this log.
-    #[error("`{path}` is not a public key of this log: {what}; put the right file back")]
+    #[error(
+        "`{path}` is not a public key of this log: {what}; put the right file back, or, if the \
+        private key is this log's own, remove this file: the next start writes it anew"
+    )]
     Public {
         /// The file.
         path: PathBuf,
@@ -104,7 +107,7 @@ impl PrivateKey {
         Verifier::new(origin, self.signing.verifying_key())
     }
 
-    /// Reads a key file; `None` if there is none. Warns if others than its owner may read it.
+    /// Reads a key file; `None` if there is none.
     pub(super) fn read(path: &Path) -> Result<Option<PrivateKey>, KeyError> {
         let io_error = |error| KeyError::Io { path: path.to_owned(), error };
         let file = match files::open_linked(path) {
@@ -112,14 +115,6 @@ impl PrivateKey {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(io_error(error)),
         };
-        let mode = file.metadata().map_err(io_error)?.permissions().mode();
-        if mode & 0o077 != 0 {
-            tracing::warn!(
-                path = %path.display(),
-                mode = format!("{:o}", mode & 0o777),
-                "others may read the checkpoint key; run chmod 600 on it"
-            );
-        }
         let mut pem = Zeroizing::new(String::new());
         file.take(FILE_BYTES_MAX).read_to_string(&mut pem).map_err(|error| match error.kind() {
             io::ErrorKind::InvalidData => KeyError::Malformed(path.to_owned()),
@@ -140,6 +135,19 @@ impl PrivateKey {
             pair.to_pkcs8_pem(LineEnding::LF).map_err(|_| KeyError::Malformed(path.to_owned()));
         pair.secret_key.zeroize();
         write_synced(path, pem?.as_bytes(), 0o600).map_err(io_error)
+    }
+}
+
+/// Warns if others than its owner may read a key file. A start reads it several times, and warns once.
+pub(super) fn warn_of_readers(path: &Path) {
+    let Ok(found) = fs::metadata(path) else { return };
+    let mode = found.permissions().mode();
+    if mode & 0o077 != 0 {
+        tracing::warn!(
+            path = %path.display(),
+            mode = format!("{:o}", mode & 0o777),
+            "others may read the checkpoint key; run chmod 600 on it"
+        );
     }
 }
 

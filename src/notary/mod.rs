@@ -24,6 +24,7 @@ use parking_lot::{Mutex, MutexGuard};
 pub use publish::{PublishError, PublishTarget};
 pub(crate) use publish::{file_name, is_checkpoint};
 use rollcall_projections::Seq;
+use rustix::fs::Access;
 pub use tree::{includes, is_consistent};
 
 /// The largest number of signed notes that are cached.
@@ -79,6 +80,17 @@ impl KeyFiles {
 
     fn next(&self) -> PathBuf {
         key::with_suffix(&self.private, ".next")
+    }
+
+    /// Refuses a place in which no private key can be made. The data folder may be missing yet.
+    fn refuse_place(&self) -> Result<(), KeyError> {
+        let around = self.private.parent().unwrap_or(Path::new(""));
+        if self.public.parent() == Some(around) && !around.exists() {
+            return Ok(());
+        }
+        let around = if around.as_os_str().is_empty() { Path::new(".") } else { around };
+        let writable = rustix::fs::access(around, Access::WRITE_OK | Access::EXEC_OK);
+        writable.map_err(|error| KeyError::Io { path: self.private.clone(), error: error.into() })
     }
 }
 
@@ -168,32 +180,39 @@ impl Notary {
         };
         let handovers = handover::read_all(&files.handovers, &origin, history)?;
         let notary = Notary::signing_with(key, origin, files, handovers);
+        key::warn_of_readers(&notary.files.private);
         if !notary.files.public.exists() {
             notary.remember(history)?;
         }
         Ok(notary)
     }
 
-    /// Checks that [`Notary::open`] will find the key of the log, and changes nothing.
+    /// Checks that [`Notary::open`] will find the key of the log, or can make one, and changes nothing.
+    /// Returns the public key; `None` if one will be made.
     ///
     /// # Errors
     /// Those of [`Notary::open`].
-    pub fn check(files: &KeyFiles, log_id: [u8; 16], history: &KeyHistory) -> Result<(), KeyError> {
+    pub fn check(
+        files: &KeyFiles,
+        log_id: [u8; 16],
+        history: &KeyHistory,
+    ) -> Result<Option<String>, KeyError> {
         let origin = origin(log_id);
+        let path = &files.handovers;
+        let listed = handover::paths(path);
+        listed.map_err(|error| KeyError::Io { path: path.clone(), error })?;
         if next_is_named(files, &origin, history)? == Some(true) {
-            return Ok(());
+            return Ok(history.key().map(str::to_owned));
         }
         let expected = match damaged_public(files, history)? {
             Some(_) if history.key().is_none() => None,
             _ => expected(files, &origin, history.key())?,
         };
-        let private = read_expected(&files.private, &origin, expected.as_deref())?;
-        if let (None, Some(expected)) = (private, expected) {
-            return Err(KeyError::Lost { path: files.private.clone(), expected });
+        match (read_expected(&files.private, &origin, expected.as_deref())?, expected) {
+            (Some(key), _) => Ok(Some(key.verifier(&origin).to_string())),
+            (None, Some(expected)) => Err(KeyError::Lost { path: files.private.clone(), expected }),
+            (None, None) => files.refuse_place().map(|()| None),
         }
-        let path = &files.handovers;
-        let listed = handover::paths(path);
-        listed.map(drop).map_err(|error| KeyError::Io { path: path.clone(), error })
     }
 
     /// Looks at the files of the key of the log `log_id`, and changes nothing. `is_lost` tells of the
@@ -209,13 +228,18 @@ impl Notary {
         let mut find = |is_repaired, what| inspected.faults.push(KeyFault { what, is_repaired });
         let private = PrivateKey::read(&files.private);
         let expected = expected(files, &origin, history.key());
-        match (key::read_public(&files.public), &expected) {
-            (Err(error), _) => {
-                // A start writes the file anew, if it has the private key.
-                let is_damaged = matches!(damaged_public(files, history), Ok(Some(_)));
-                find(is_damaged, error.to_string());
+        match (damaged_public(files, history), key::read_public(&files.public), &expected) {
+            (Ok(Some(what)), ..) => {
+                find(
+                    true,
+                    format!("`checkpoint-key.pub` is not the log's first public key: {what}"),
+                );
             }
-            (Ok(_), Err(error)) => find(false, error.to_string()),
+            (_, Err(error), _) => find(false, error.to_string()),
+            (_, _, Err(error @ KeyError::Public { .. })) => find(false, error.to_string()),
+            (_, Ok(None), _) if matches!(private, Ok(Some(_))) => {
+                find(true, "`checkpoint-key.pub` is missing".to_owned());
+            }
             _ => {}
         }
         match handover::inspect(&files.handovers, &origin, history, is_lost) {
@@ -254,6 +278,7 @@ impl Notary {
         let found = [files.private.clone(), files.next()]
             .iter()
             .find_map(|path| read_expected(path, &origin, Some(&expected)).ok()?);
+        key::warn_of_readers(&files.private);
         let mut handovers =
             handover::read_all(&files.handovers, &origin, history).unwrap_or_default();
         handovers.extend(broken_off_handover(&files, &origin, history));
@@ -448,14 +473,20 @@ fn expected(
     Ok(public.map(|public| public.to_string()))
 }
 
-/// Returns what is wrong with the file of the public key if its text is no public key any more,
-/// while the private key is there, from which it is written anew.
+/// Returns what is wrong with the file of the public key if its text is not a public key any more,
+/// or not the one that the log names as its first, while the private key is there: then it is written
+/// anew.
 ///
 /// # Errors
 /// If it cannot be written anew, and the log does not name the key itself.
 fn damaged_public(files: &KeyFiles, history: &KeyHistory) -> Result<Option<String>, KeyError> {
-    let Err(KeyError::Public { path, what }) = key::read_public(&files.public) else {
-        return Ok(None);
+    let path = files.public.clone();
+    let what = match (key::read_public(&path), history.events.first()) {
+        (Ok(Some(found)), Some(first)) if found.to_string() != first.from => {
+            format!("it is `{found}`, and the log's first key was `{}`", first.from)
+        }
+        (Err(KeyError::Public { what, .. }), _) => what,
+        _ => return Ok(None),
     };
     if path.is_dir() {
         let error = io::ErrorKind::IsADirectory.into();

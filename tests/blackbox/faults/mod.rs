@@ -24,4 +24,5 @@ pub mod reconciling_model;
 pub mod reconciling_random;
 pub mod reconciling_undecided;
 pub mod source_figures;
+pub mod starts;
 pub mod verify;

@@ -156,7 +156,7 @@ fn a_start_that_fails_is_never_ready() {
     fs::create_dir(&data).unwrap();
     fs::write(data.join("checkpoint-key"), "not a key").unwrap();
     let mut server = Process::serve(&manager, &data, &[]);
-    assert_eq!(server.wait(), Some(1));
+    assert_eq!(server.wait(), Some(2));
     assert_eq!(manager.rest(), [[STARTING]]);
 }
 
