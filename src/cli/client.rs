@@ -9,6 +9,7 @@ use serde_json::Value;
 use ureq::tls::TlsConfig;
 
 use super::Failure;
+use crate::log::Damage;
 use crate::time;
 use crate::trust::authorities;
 
@@ -142,6 +143,8 @@ pub(super) struct Client {
     api_key: String,
     /// True for commands that may read a data folder instead.
     is_for_folders: bool,
+    /// The damage to the folder that is read.
+    pub(super) damage: Option<Damage>,
 }
 
 /// The answer to a request.
@@ -193,7 +196,7 @@ impl Client {
 
     fn with(agent: ureq::Agent, base: &str, api_key: &str) -> Client {
         let base = base.trim_end_matches('/').to_owned();
-        Client { agent, base, api_key: api_key.to_owned(), is_for_folders: false }
+        Client { agent, base, api_key: api_key.to_owned(), is_for_folders: false, damage: None }
     }
 
     /// Returns the client of a command that may read a data folder instead.

@@ -26,8 +26,8 @@ use crate::engine::{Engine, KeyChange, MAPPING_BYTES_MAX, Tallying};
 use crate::http::{self, ListenError, ListenOn, Settings};
 use crate::keys::Operator;
 use crate::log::{
-    Checked, DISK_RESERVE_BYTES, DiskLog, History, Log, OpenError, Scrub, ScrubPace, StoppedFolder,
-    Unrecovered, finish_fork, fork,
+    Checked, DISK_RESERVE_BYTES, Damage, DiskLog, History, Log, OpenError, Scrub, ScrubPace,
+    StoppedFolder, Unrecovered, finish_fork, fork,
 };
 use crate::notary::{KeyError, KeyFiles, KeyHistory, Notary, Verifier, replace_key};
 use crate::sources::{Pulling, Source};
@@ -125,9 +125,11 @@ impl Signing {
 
     /// Gives the engine its notary.
     fn appoint(self, engine: &Engine, data: &Path) -> Result<(), Failure> {
-        let history = engine.key_history().map_err(Failure::ours)?;
+        let history = engine.key_history();
         match self {
             Signing::Look => {
+                // The tree over what is left of a damaged log is not signed.
+                let Ok(history) = history else { return Ok(()) };
                 let file = secrets::set("ROLLCALL_CHECKPOINT_KEY").map(PathBuf::from);
                 let files = KeyFiles::of(data, file);
                 if let Some(notary) = Notary::open_read_only(files, engine.log_id(), &history) {
@@ -136,6 +138,7 @@ impl Signing {
             }
             Signing::Own { file, replace_by } => {
                 let files = KeyFiles::of(data, file);
+                let history = history.map_err(Failure::ours)?;
                 engine.set_notary(open_notary(engine, files, &history, replace_by)?);
             }
         }
@@ -295,7 +298,7 @@ impl Asking {
         tallies: bool,
     ) -> Result<Asking, Failure> {
         let Copies { publish, archive } = copies;
-        let Opened { engine, to_scrub } = opened;
+        let Opened { engine, to_scrub, .. } = opened;
         let tallying = tallies.then(|| engine.begin_tally()).transpose().map_err(Failure::ours)?;
         let scrub = to_scrub.as_ref().map(|(log, pace)| Scrub::start(log, *pace)).transpose();
         let scrub = scrub.map_err(Failure::ours)?;
@@ -327,6 +330,8 @@ pub(super) struct Running {
     service_manager: Arc<ServiceManager>,
     /// Sent at SIGTERM or SIGINT.
     stops: oneshot::Receiver<()>,
+    /// The damage to a folder that is only read. Set before the engine is.
+    damage: Arc<OnceLock<Damage>>,
 }
 
 impl Running {
@@ -377,6 +382,8 @@ impl Running {
         let (failed, failures) = mpsc::channel();
         let (begun, asking) = mpsc::channel();
         let (slot, data, pulled) = (engine.clone(), data.to_owned(), source.clone());
+        let damage: Arc<OnceLock<Damage>> = Arc::default();
+        let found = damage.clone();
         let service_manager = Arc::new(service_manager);
         let started = service_manager.clone();
         thread::spawn(move || {
@@ -387,7 +394,10 @@ impl Running {
             };
             let opening = Opening { folder, data: &data, copies: &copies, conditions, caches };
             let opened = opening.engine(signing, on_failure);
-            let opened = opened.and_then(|opened| {
+            let opened = opened.and_then(|mut opened| {
+                if let Some(damage) = opened.damage.take() {
+                    let _ = found.set(damage);
+                }
                 Ok((Asking::begin(copies, pulled.as_ref(), &opened, tallies)?, opened.engine))
             });
             match opened {
@@ -406,7 +416,7 @@ impl Running {
                 }
             }
         });
-        Ok(Running { server, engine, source, asking, failures, service_manager, stops })
+        Ok(Running { server, engine, source, asking, failures, service_manager, stops, damage })
     }
 
     /// Returns the server's secrets, which can be replaced while it serves.
@@ -429,6 +439,11 @@ impl Running {
         self.server.admin_url.as_deref()
     }
 
+    /// Returns the damage to a folder that is only read, which is known once the log is folded.
+    pub(super) fn damage(&self) -> Arc<OnceLock<Damage>> {
+        self.damage.clone()
+    }
+
     /// Serves while `work` runs on a thread of its own, which begins once the log is folded, and
     /// then stops in order. With `stays`, the server runs on until a signal, unless the work
     /// failed. Returns the work's result, or why the server failed.
@@ -438,10 +453,13 @@ impl Running {
         stays: bool,
         work: impl FnOnce(&Client) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
-        let client = Client::loopback(&self.urls().concat(), api_key);
+        let mut client = Client::loopback(&self.urls().concat(), api_key);
         let (stop, stopped) = oneshot::channel::<()>();
+        let damage = self.damage();
         let worker = thread::spawn(move || {
-            let done = wait_until_ready(&client).and_then(|()| work(&client));
+            let ready = wait_until_ready(&client);
+            client.damage = damage.get().cloned();
+            let done = ready.and_then(|()| work(&client));
             // Its connections are closed first, so that the stop does not wait for them.
             drop(client);
             // The server stops when `stop` is dropped, also if the work panics.
@@ -461,7 +479,7 @@ impl Running {
         self,
         stopped: impl Future<Output = ()> + 'static,
     ) -> Result<(), Failure> {
-        let Running { server, engine, source, asking, failures, service_manager, stops } = self;
+        let Running { server, engine, source, asking, failures, service_manager, stops, .. } = self;
         let (handle, slot) = (server.handle.clone(), engine.clone());
         let served = actix_web::rt::System::new().block_on(async move {
             let stopper = actix_web::rt::spawn(async move {
@@ -563,6 +581,8 @@ struct Opened {
     engine: Arc<Engine>,
     /// The log, if it is to be read again while the server runs.
     to_scrub: Option<ToScrub>,
+    /// The damage to a folder that is only read.
+    damage: Option<Damage>,
 }
 
 /// A data folder that is about to be served.
@@ -583,9 +603,9 @@ impl Opening<'_> {
     ) -> Result<Opened, Failure> {
         let data = self.data;
         let opened = catch_unwind(AssertUnwindSafe(|| {
-            let Opened { engine, to_scrub } = self.catch_up(&signing, on_failure)?;
-            signing.appoint(&engine, data).inspect_err(|_| engine.close())?;
-            Ok(Opened { engine, to_scrub })
+            let opened = self.catch_up(&signing, on_failure)?;
+            signing.appoint(&opened.engine, data).inspect_err(|_| opened.engine.close())?;
+            Ok(opened)
         }));
         opened.unwrap_or_else(|_| {
             Err(Failure::Ours("the store panicked while it was read; run `rollcall verify`".into()))
@@ -600,15 +620,16 @@ impl Opening<'_> {
         let Opening { folder, data, copies, conditions, caches } = self;
         let clock = Clock::of_this_machine();
         let judge = Judge { data, copies, conditions, clock: &clock, signing };
-        let (log, to_scrub): (Arc<dyn Log>, _) = match folder {
+        let (log, to_scrub, damage): (Arc<dyn Log>, _, _) = match folder {
             Folder::ToServe(unrecovered) => {
                 let checked = judge.judge(unrecovered, caches.store)?;
                 let opened = DiskLog::open(checked, conditions.disk_reserve_bytes);
                 let log = Arc::new(opened.map_err(|error| copies.open_failure(error))?);
-                (log.clone(), conditions.scrub.map(|pace| (log, pace)))
+                (log.clone(), conditions.scrub.map(|pace| (log, pace)), None)
             }
             Folder::ToRead(stopped) => {
-                (Arc::new(stopped.recover(&|_| {}).map_err(open_failure)?), None)
+                let (log, damage) = stopped.recover_remaining(&|_| {}).map_err(open_failure)?;
+                (Arc::new(log), None, damage)
             }
         };
         let head = log.head();
@@ -619,7 +640,7 @@ impl Opening<'_> {
             .map_err(Failure::ours)?;
         engine.set_mapping_bytes_max(conditions.mapping_bytes_max);
         warn_of_clock(engine.views().recorded_at(), clock.now_ms());
-        Ok(Opened { engine, to_scrub })
+        Ok(Opened { engine, to_scrub, damage })
     }
 }
 

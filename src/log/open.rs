@@ -145,6 +145,18 @@ impl OpenError {
         }
     }
 
+    /// Returns what is wrong, without what to do.
+    pub(super) fn cause(&self) -> String {
+        match self {
+            OpenError::Harmed { harm, .. } => harm.to_string(),
+            OpenError::Diverged { seq, last, what } => {
+                format!("{what}; {}", first_bad(*seq, *last))
+            }
+            OpenError::Disputed { what, .. } => what.clone(),
+            other => other.to_string(),
+        }
+    }
+
     /// Tells a disk that takes no writes apart from other errors.
     pub(super) fn io(path: PathBuf, error: io::Error) -> OpenError {
         match DiskFault::of(&error) {

@@ -363,7 +363,7 @@ pub(super) fn is_key_change(record: &Record) -> bool {
 }
 
 /// Returns the key under which a record is indexed; `None` if it repeats one that is.
-fn dedupe_key(record: &Record) -> Option<DedupeKey<'_>> {
+pub(super) fn dedupe_key(record: &Record) -> Option<DedupeKey<'_>> {
     match (&record.event_id, record.status) {
         (_, RecordStatus::Repeat { .. }) => None,
         (Some(id), RecordStatus::Counts) => Some(DedupeKey::Id(id)),
@@ -373,7 +373,10 @@ fn dedupe_key(record: &Record) -> Option<DedupeKey<'_>> {
 }
 
 /// Returns the first record whose stored facts are not those that its body states.
-fn first_other_facts(block: &Block<'_>, records: &[Record]) -> Result<Option<Seq>, String> {
+pub(super) fn first_other_facts(
+    block: &Block<'_>,
+    records: &[Record],
+) -> Result<Option<Seq>, String> {
     let mut other = None;
     let mut rest = records.iter();
     block.stored_facts(|seq, stored| {

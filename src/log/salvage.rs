@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rollcall_projections::Seq;
 
 use super::LogId;
-use super::acknowledgement::Acknowledgement;
+use super::acknowledgement::{Acknowledgement, Slots};
 use super::add_range;
 use super::archive::{
     Archive, ArchiveSegment, ArchivedRecord, SEGMENT_BODY_BYTES_MAX, SEGMENT_RECORDS_MAX,
@@ -22,7 +22,7 @@ use super::public_files::PublicFiles;
 use super::raw::SalvagedRecord;
 use super::stopped::{Remains, StoppedFolder};
 use super::store::Blocks;
-use super::tiles::Rows;
+use super::tiles::{Rows, Tiles};
 use super::unfinished::UnfinishedFolder;
 
 /// The outcome of a salvage.
@@ -210,7 +210,7 @@ fn refuse_other(place: &ArchivePlace, found: &[LogId], wanted: LogId) -> Result<
 }
 
 /// What the other files of the damaged folder know of its records.
-struct Leaves {
+pub(super) struct Leaves {
     /// The leaves in the tiles.
     kept: Vec<Hash>,
     /// The number of those for which the acknowledged root vouches.
@@ -218,10 +218,10 @@ struct Leaves {
 }
 
 impl Leaves {
-    fn of(folder: &Remains) -> Leaves {
-        let kept = folder.tiles.as_ref().and_then(|tiles| tiles.leaves(tiles.size().ok()?).ok()?);
+    pub(super) fn of(slots: &Slots, tiles: Option<&Tiles>) -> Leaves {
+        let kept = tiles.and_then(|tiles| tiles.leaves(tiles.size().ok()?).ok()?);
         let kept = kept.unwrap_or_default();
-        let vouched = folder.slots.newest.and_then(|Acknowledgement { size, root, .. }| {
+        let vouched = slots.newest.and_then(|Acknowledgement { size, root, .. }| {
             let rows = Rows::of(kept.get(..usize::try_from(size).ok()?)?.to_vec());
             (merkle::root(&rows, size) == Ok(root?)).then_some(size as usize)
         });
@@ -229,14 +229,14 @@ impl Leaves {
     }
 
     /// Returns the leaf of a record for which the acknowledged root vouches.
-    fn vouched(&self, seq: Seq) -> Option<&Hash> {
+    pub(super) fn vouched(&self, seq: Seq) -> Option<&Hash> {
         let at = usize::try_from(seq.checked_sub(1)?).ok()?;
         self.kept.get(at).filter(|_| at < self.vouched)
     }
 
     /// Returns whether a record may be the one that was written. `needs_leaf` is true if its own
     /// checks alone prove nothing.
-    fn allow(&self, record: &ArchivedRecord, needs_leaf: bool) -> bool {
+    pub(super) fn allow(&self, record: &ArchivedRecord, needs_leaf: bool) -> bool {
         let at = usize::try_from(record.seq).unwrap_or(0).wrapping_sub(1);
         match (self.vouched(record.seq), self.kept.get(at)) {
             (Some(leaf), _) => *leaf == record.leaf(),
@@ -366,7 +366,8 @@ struct Salvage<'a> {
 
 impl<'a> Salvage<'a> {
     fn begin(remains: &'a Remains, copies: Vec<OtherCopy>, output: Output<'a>) -> Salvage<'a> {
-        let (leaves, gaps) = (Leaves::of(remains), LostLeaves::new());
+        let (leaves, gaps) =
+            (Leaves::of(&remains.slots, remains.tiles.as_ref()), LostLeaves::new());
         Salvage { remains, copies, leaves, gaps, next: 1, output }
     }
 

@@ -20,6 +20,7 @@ use super::merkle;
 use super::open::OpenError;
 use super::raw::{Known, RawStore, lock_for_reading};
 use super::recovery::{self, Recovered};
+use super::remaining::{self, Damage, Gathered, RemainingBlocks};
 use super::store::{Blocks, Store, StoreError, conf_is_damaged};
 use super::tiles::{Rows, Tiles};
 use super::{
@@ -133,6 +134,12 @@ impl StoppedFolder {
         Ok(found)
     }
 
+    /// Returns why a server would not start over the folder, if that is because of the store, its
+    /// acknowledgement or its tiles. Reads every record again.
+    pub fn refusal(&self) -> Option<OpenError> {
+        self.check(&|_| {}).and_then(|_| self.refuse_harm()).err()
+    }
+
     /// Checks every record as a start does, and returns the log, which takes no events. `progress`
     /// gets the last seq seen, from time to time.
     ///
@@ -140,9 +147,44 @@ impl StoppedFolder {
     /// Those of a start.
     pub fn recover(self, progress: &dyn Fn(Seq)) -> Result<StoppedLog, OpenError> {
         let recovered = self.check(progress)?;
-        let store = self.store;
+        Ok(self.into_log(recovered))
+    }
+
+    /// Checks every record as [`StoppedFolder::recover`] does. If a server would not start, returns
+    /// the log all the same, with the damage: records that cannot be read count as lost.
+    ///
+    /// # Errors
+    /// If the disk reports an error.
+    pub fn recover_remaining(
+        self,
+        progress: &dyn Fn(Seq),
+    ) -> Result<(StoppedLog, Option<Damage>), OpenError> {
+        let harm = self.store.harm();
+        let fault = match self.check(progress) {
+            Ok(recovered) => {
+                let damage = Damage { missing: Vec::new(), cause: harm.to_string() };
+                let damage = harm.is_harmful.then_some(damage);
+                return Ok((self.into_log(recovered), damage));
+            }
+            Err(fault) => fault,
+        };
+        let folder = self.folder.clone();
+        let io_error = |error| OpenError::io(folder.clone(), error);
+        let known_size = known(&self.slots, self.tiles.as_ref()).map_err(io_error)?.size;
+        let gathered = remaining::gather(self, known_size, progress).map_err(io_error)?;
+        let Gathered { blocks, dedupe, lost, missing, rows, is_proven } = gathered;
+        let log = StoppedLog { blocks, dedupe: RwLock::new(dedupe), lost, rows, is_proven };
+        Ok((log, Some(Damage { missing, cause: fault.cause() })))
+    }
+
+    fn into_log(self, recovered: Recovered) -> StoppedLog {
         let Recovered { dedupe, lost, rows, .. } = recovered;
-        Ok(StoppedLog { store, dedupe: RwLock::new(dedupe), lost, rows })
+        let (blocks, dedupe) = (RemainingBlocks::whole(self.store), RwLock::new(dedupe));
+        StoppedLog { blocks, dedupe, lost, rows, is_proven: true }
+    }
+
+    pub(super) fn into_store(self) -> RawStore {
+        self.store
     }
 }
 
@@ -214,10 +256,20 @@ pub(super) fn was_never_used(folder: &Path) -> io::Result<bool> {
 
 /// The log of a data folder that is only read.
 pub struct StoppedLog {
-    store: RawStore,
+    blocks: RemainingBlocks,
     dedupe: RwLock<Dedupe>,
     lost: Vec<(Seq, Seq)>,
     rows: Rows,
+    /// False if the tree is not certain to be the one that was acknowledged.
+    is_proven: bool,
+}
+
+impl StoppedLog {
+    /// Refuses to prove anything by a tree that is not certain.
+    fn tree(&self) -> Result<&Rows, ReadError> {
+        let what = "records are missing, and the tree over those that are left proves nothing";
+        self.is_proven.then_some(&self.rows).ok_or_else(|| ReadError::Store(what.into()))
+    }
 }
 
 impl History for StoppedLog {
@@ -227,7 +279,7 @@ impl History for StoppedLog {
         events_max: usize,
         bytes_max: usize,
     ) -> Result<Vec<Record>, ReadError> {
-        self.store.read(after, self.head(), events_max, bytes_max)
+        self.blocks.read(after, self.head(), events_max, bytes_max)
     }
 
     fn head(&self) -> Seq {
@@ -235,12 +287,12 @@ impl History for StoppedLog {
     }
 
     fn identity(&self) -> Identity {
-        Identity { log_id: self.store.log_id(), format: u32::from(FORMAT) }
+        Identity { log_id: self.blocks.log_id(), format: u32::from(FORMAT) }
     }
 
     fn root(&self, size: Seq) -> Result<[u8; 32], ReadError> {
         check_in_tree(0, size, self.head())?;
-        merkle::root(&self.rows, size)
+        merkle::root(self.tree()?, size)
     }
 
     fn lost_leaves(&self) -> Result<LostLeaves, ReadError> {
@@ -262,16 +314,16 @@ impl Log for StoppedLog {
         events_max: usize,
         each: &mut dyn FnMut(&Entry<'_>),
     ) -> Result<Seq, ReadError> {
-        self.store.entries(after, self.head(), events_max, each)
+        self.blocks.entries(after, self.head(), events_max, each)
     }
 
     fn bodies(&self, seqs: &[Seq]) -> Result<Vec<Bytes>, ReadError> {
-        self.store.bodies(seqs, self.head())
+        self.blocks.bodies(seqs, self.head())
     }
 
     fn find(&self, event_id: &str) -> Result<Option<Seq>, ReadError> {
         let candidates = self.dedupe.read().candidates(event_id, self.head());
-        find_among(candidates, event_id, &|seq| self.store.candidate(seq))
+        find_among(candidates, event_id, &|seq| self.blocks.candidate(seq))
     }
 
     fn lost(&self) -> Vec<(Seq, Seq)> {
@@ -285,11 +337,11 @@ impl Log for StoppedLog {
 
     fn inclusion(&self, seq: Seq, size: Seq) -> Result<Vec<[u8; 32]>, ReadError> {
         check_in_tree(seq, size, self.head())?;
-        merkle::inclusion(&self.rows, seq.checked_sub(1).ok_or(ReadError::Absent { seq })?, size)
+        merkle::inclusion(self.tree()?, seq.checked_sub(1).ok_or(ReadError::Absent { seq })?, size)
     }
 
     fn consistency(&self, from: Seq, to: Seq) -> Result<Vec<[u8; 32]>, ReadError> {
         check_in_tree(from, to, self.head())?;
-        merkle::consistency(&self.rows, from, to)
+        merkle::consistency(self.tree()?, from, to)
     }
 }

@@ -7,6 +7,7 @@ use super::super::client::text_field;
 use super::super::table::harmless;
 use super::print::{counted, human};
 use super::status::{count, moment};
+use crate::log::Damage;
 
 /// The part of `mapping_memory_mib` from which on the memory of mappings is pointed out.
 const MAPPING_PERCENT: u64 = 80;
@@ -68,6 +69,12 @@ pub(super) fn lines(concerns: &[Concern], coloured: bool) -> String {
         .iter()
         .map(|Concern { what, next }| harmless(&format!("  ! {what}: {next}")) + "\n");
     format!("{style}{verdict}{style:#}\n{}", lines.collect::<String>())
+}
+
+/// Says what is damaged in a folder that is read.
+pub(super) fn damage(damage: Option<&Damage>) -> Option<Concern> {
+    let next = "`rollcall verify` names all that is wrong, `rollcall salvage` takes out the rest";
+    damage.map(|damage| Concern::new(format!("the log is damaged: {damage}"), next))
 }
 
 /// Says why events are refused.

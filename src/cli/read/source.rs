@@ -10,7 +10,7 @@ use super::super::running::{Caches, Running, StartError};
 use super::super::secrets::{first_secret, variable};
 use crate::http::Settings;
 use crate::keys::ApiKeys;
-use crate::log::{OpenError, is_data_folder};
+use crate::log::{Damage, OpenError, is_data_folder};
 use crate::verify::Keyring;
 
 const URL: &str = "http://127.0.0.1:8080";
@@ -155,7 +155,29 @@ where
     };
     let running =
         Running::start(folder, settings, CACHES).map_err(|error| unopened(folder, error))?;
-    running.run_with(&key, false, work)
+    let damage = running.damage();
+    let done = running.run_with(&key, false, work);
+    match damage.get() {
+        None => done,
+        Some(damage) => Err(damaged(done.err(), damage, folder)),
+    }
+}
+
+/// Says after the answer what may be missing in it. `failed` is why there is none, or not all of it.
+fn damaged(failed: Option<Failure>, damage: &Damage, folder: &Path) -> Failure {
+    let folder = folder.display();
+    let says = format!(
+        "the log in `{folder}` is damaged: {damage}; {}`rollcall verify --data {folder}` names all \
+         that is wrong, and `rollcall salvage --data {folder} --out NEW` takes out what can be read",
+        if damage.missing.is_empty() { "" } else { "the answer lacks what they said; " },
+    );
+    match failed {
+        None | Some(Failure::Unread) => Failure::Ours(says),
+        Some(Failure::Caller(failed) | Failure::Ours(failed)) => {
+            Failure::Ours(format!("{failed}; {says}"))
+        }
+        Some(interrupted @ Failure::Interrupted(_)) => interrupted,
+    }
 }
 
 /// Refuses any other folder, in which opening would create an empty log.

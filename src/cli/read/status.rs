@@ -9,7 +9,7 @@ use super::super::Failure;
 use super::super::client::{Answer, Client, text_field};
 use super::super::print;
 use super::super::table::{self, Column};
-use super::attention::{concerns, lines};
+use super::attention::{Concern, concerns, damage, lines};
 use super::listing::{ListPage, PAGE, Query, ask};
 use super::names::Names;
 use super::objects::parse;
@@ -69,7 +69,9 @@ impl StatusArgs {
             }
             let stats: Value = serde_json::from_str(&stats).map_err(Failure::ours)?;
             let readiness = client.get("/readyz")?.json().unwrap_or_default();
-            let concerns = concerns(&stats, &readiness, source_status::wrong_sources(&stats));
+            let mut concerns: Vec<Concern> = damage(client.damage.as_ref()).into_iter().collect();
+            let wrong_sources = source_status::wrong_sources(&stats);
+            concerns.extend(self::concerns(&stats, &readiness, wrong_sources));
             print(&lines(&concerns, coloured(&std::io::stdout())))?;
             print(&page(&stats, source_status::earlier(client, &stats), width()))?;
             let count = counted(directories(&stats).count() as u64, "directory", "directories");

@@ -280,7 +280,7 @@ impl RawStore {
     }
 
     /// Puts the block together that begins with `first`.
-    fn block(&self, first: Seq) -> Result<Vec<u8>, ReadError> {
+    pub(super) fn block(&self, first: Seq) -> Result<Vec<u8>, ReadError> {
         let places = self.places(first);
         let is_certain = places.iter().all(|place| place.found >= Found::AfterDamage);
         let mut best = self.put_together(first, places, 0);
