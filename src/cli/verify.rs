@@ -62,7 +62,7 @@ pub(super) struct VerifyArgs {
 impl VerifyArgs {
     pub(super) fn run(self) -> Result<(), Failure> {
         let held = read_held(&self.checkpoint, &self.keys)?;
-        let mut audit = audit(&self.data)?;
+        let (stopped, mut audit) = audit(&self.data)?;
         let fitting = compare(&mut audit, held);
         let key = inspect_key(&mut audit, &self.data);
         print(&if self.json {
@@ -70,7 +70,7 @@ impl VerifyArgs {
         } else {
             page(&audit, &fitting, &key)
         })?;
-        verdict(&audit, &self.data)
+        verdict(&audit, &stopped, &self.data)
     }
 }
 
@@ -157,7 +157,7 @@ fn key_line(key: &InspectedKey) -> Option<String> {
     ))
 }
 
-fn audit(folder: &Path) -> Result<Audit, Failure> {
+fn audit(folder: &Path) -> Result<(StoppedFolder, Audit), Failure> {
     check_folder(folder)?;
     let secrets = optional_secrets(&WEBHOOK_SECRETS)?;
     if secrets.len() > SECRETS_MAX {
@@ -177,7 +177,7 @@ fn audit(folder: &Path) -> Result<Audit, Failure> {
     let bar = progress_bar(stopped.last_key());
     let audit = stopped.audit(&keyring, &|seq| bar.set_position(seq));
     bar.finish_and_clear();
-    Ok(audit)
+    Ok((stopped, audit))
 }
 
 /// Checks that the folder holds a log.
@@ -195,7 +195,7 @@ pub(super) fn progress_bar(records: u64) -> ProgressBar {
     drawn(ProgressBar::new(records), template)
 }
 
-fn verdict(audit: &Audit, folder: &Path) -> Result<(), Failure> {
+fn verdict(audit: &Audit, stopped: &StoppedFolder, folder: &Path) -> Result<(), Failure> {
     let folder = folder.display();
     let findings = counted(audit.findings_count, "finding", "findings");
     let first = audit.first_bad().map(|seq| format!(", the first at record {seq}"));
@@ -204,26 +204,42 @@ fn verdict(audit: &Audit, folder: &Path) -> Result<(), Failure> {
         0 => Ok(()),
         _ => Err(Failure::Ours(format!(
             "the log in `{folder}` is damaged: {findings}{first}; {}",
-            way_out(audit, &folder.to_string())
+            way_out(audit, stopped.refusal().as_ref(), &folder.to_string())
         ))),
     }
 }
 
-/// Says which command helps.
-fn way_out(audit: &Audit, folder: &str) -> String {
-    let derived = [LogPart::Tiles, LogPart::Acknowledgement, LogPart::Derived];
-    let is_derived = |finding: &Finding| derived.contains(&finding.part) && finding.first == 0;
-    let of_files = |finding: &Finding| [LogPart::Key, LogPart::Files].contains(&finding.part);
-    match () {
-        () if audit.findings.iter().all(is_derived) => {
-            "every record can be read, and the next start repairs it".to_owned()
+/// Says what helps. `refusal` is why a start would be refused because of the records.
+fn way_out(audit: &Audit, refusal: Option<&OpenError>, folder: &str) -> String {
+    let has = |parts: &[LogPart]| audit.findings.iter().any(|found| parts.contains(&found.part));
+    let of_records = |found: &Finding| {
+        !matches!(
+            found.part,
+            LogPart::Tiles
+                | LogPart::Acknowledgement
+                | LogPart::Derived
+                | LogPart::Key
+                | LogPart::Files
+        )
+    };
+    match refusal {
+        Some(OpenError::Disputed { .. }) => {
+            "compare with a folder that `rollcall restore --from` makes of an archive or a backup, \
+             if there is one, or, if you trust the records, remove its folder `tree`"
+                .to_owned()
         }
-        () if audit.findings.iter().all(|finding| is_derived(finding) || of_files(finding)) => {
-            "every record can be read; put those files back from a copy".to_owned()
-        }
-        () => {
+        Some(_) => {
             format!("`rollcall salvage --data {folder} --out NEW` takes out what can be read")
         }
+        None if audit.findings.iter().any(of_records) => {
+            "a start does not refuse it: compare those records with a folder that `rollcall restore \
+             --from` makes of an archive or a backup, and keep this one as evidence"
+                .to_owned()
+        }
+        None if has(&[LogPart::Key, LogPart::Files]) => {
+            "every record can be read; put those files back from a copy".to_owned()
+        }
+        None => "every record can be read, and the next start repairs it".to_owned(),
     }
 }
 

@@ -648,7 +648,15 @@ impl<'a> AuditPass<'a> {
     /// Compares the tiles with the records. Returns whether they are complete. If the log is
     /// `sound`, the tiles are the ones that are wrong.
     fn compare_tiles(&mut self, rows: &Rows, sound: bool, derived: &mut Vec<Finding>) -> bool {
-        let Some(tiles) = self.tiles else { return rows.leaves().is_empty() };
+        // A kill may leave fewer leaves than records, and a version without a tree left none.
+        let has_root = self.slots.newest.is_some_and(|newest| newest.root.is_some());
+        let must_be_whole = self.store.was_closed() && has_root;
+        let Some(tiles) = self.tiles else {
+            let what = "they are missing: the next start makes them again";
+            let is_found = must_be_whole && !rows.leaves().is_empty();
+            derived.extend(is_found.then(|| Finding::general(LogPart::Tiles, what)));
+            return rows.leaves().is_empty();
+        };
         let (acknowledged, known) = (self.acknowledged(), self.kept_leaves.len() as Seq);
         let left = self.next - 1;
         // Acknowledged records that are missing are a finding already.
@@ -675,6 +683,9 @@ impl<'a> AuditPass<'a> {
             ),
             (Ok(Repair::Content), None) if self.vouched == 0 || sound => {
                 "they do not match their leaves: the next start rebuilds them".into()
+            }
+            (Ok(Repair::Length), None) if must_be_whole && known <= left => {
+                "they do not end where the records do: the next start completes them".into()
             }
             (Ok(repair), None) => return repair != Repair::Length || known > left,
         };

@@ -3,9 +3,13 @@
 use std::path::Path;
 use std::process::Command;
 
+use base64::prelude::*;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
+use crate::faults::damage::refusal;
 use crate::faults::kills::copy;
+use crate::kit::scale::check_each;
 use crate::kit::server::{SECRET, Server, binary, user};
 
 /// The answer of `rollcall verify --json`.
@@ -145,6 +149,144 @@ fn a_log_that_a_server_refuses_is_verified_and_its_damage_told() {
         "{}",
         found.errors
     );
+}
+
+/// Damage to a file that is not the store's.
+struct DamagedFile {
+    name: &'static str,
+    change: fn(&Path),
+    part: &'static str,
+    helps: &'static str,
+}
+
+const REPAIRED: &str = "the next start repairs it";
+
+fn append(file: &Path, more: &[u8]) {
+    let mut bytes = std::fs::read(file).unwrap();
+    bytes.extend(more);
+    std::fs::write(file, bytes).unwrap();
+}
+
+fn flip(file: &Path, at: usize) {
+    let mut bytes = std::fs::read(file).unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(file, bytes).unwrap();
+}
+
+fn garbage(file: &Path) {
+    std::fs::write(file, "x").unwrap();
+}
+
+/// A public key of another log. The key is that of RFC 8410, section 10.3.
+fn other_key() -> String {
+    let name = "rollcall/another";
+    let key = "19bf44096984cdfe8541bac167dc3b96c85086aa30b6b6cb0c5c38ad703166e1";
+    let key = [&[1][..], &hex::decode(key).unwrap()].concat();
+    let hash = Sha256::digest([name.as_bytes(), b"\n", &key].concat());
+    format!("{name}+{}+{}", hex::encode(&hash[..4]), BASE64_STANDARD.encode(key))
+}
+
+const DAMAGED_FILES: [DamagedFile; 13] = [
+    DamagedFile { name: "tree/0", change: |file| flip(file, 40), part: "tiles", helps: REPAIRED },
+    DamagedFile {
+        name: "tree/0",
+        change: |file| std::fs::write(file, []).unwrap(),
+        part: "tiles",
+        helps: REPAIRED,
+    },
+    DamagedFile {
+        name: "tree/0",
+        change: |file| std::fs::remove_dir_all(file.parent().unwrap()).unwrap(),
+        part: "tiles",
+        helps: REPAIRED,
+    },
+    DamagedFile {
+        name: "tree/0",
+        change: |file| append(file, &[0; 32]),
+        part: "tiles",
+        helps: REPAIRED,
+    },
+    DamagedFile {
+        name: "tree/1",
+        change: |file| append(file, &[7; 32]),
+        part: "tiles",
+        helps: REPAIRED,
+    },
+    // Leaves of records that are not there: either of the two may be wrong.
+    DamagedFile {
+        name: "tree/0",
+        change: |file| append(file, &[7; 32]),
+        part: "tiles",
+        helps: "remove its folder `tree`",
+    },
+    // Both slots: a version of neither is left.
+    DamagedFile {
+        name: "checkpoint",
+        change: |file| {
+            flip(file, 20);
+            flip(file, 4096 + 20);
+        },
+        part: "acknowledgement",
+        helps: REPAIRED,
+    },
+    DamagedFile { name: "store/conf", change: garbage, part: "derived", helps: REPAIRED },
+    DamagedFile { name: "checkpoint-key.pub", change: garbage, part: "derived", helps: REPAIRED },
+    DamagedFile {
+        name: "checkpoint-key.pub",
+        change: |file| std::fs::remove_file(file).unwrap(),
+        part: "derived",
+        helps: REPAIRED,
+    },
+    // The log names the key that it had first.
+    DamagedFile {
+        name: "checkpoint-key.pub",
+        change: |file| std::fs::write(file, format!("{}\n", other_key())).unwrap(),
+        part: "derived",
+        helps: REPAIRED,
+    },
+    DamagedFile {
+        name: "checkpoint-key",
+        change: garbage,
+        part: "key",
+        helps: "put those files back",
+    },
+    DamagedFile {
+        name: "checkpoint-key.handovers/00000000000000000005.checkpoint",
+        change: garbage,
+        part: "key",
+        helps: "put those files back",
+    },
+];
+
+#[test]
+fn each_file_that_is_damaged_is_named_with_what_helps_and_a_start_does_what_was_said() {
+    let original = log();
+    let server = Server::start(original.path());
+    assert_eq!(server.act("post", "/rollcall/v1/log/key", Some(&json!({}))).status, 200);
+    assert_eq!(server.stop(), 0);
+    assert_eq!(verify(original.path(), &[]).code, 0);
+    check_each(0..DAMAGED_FILES.len() as u64, 2, |number| {
+        let DamagedFile { name, change, part, helps } = &DAMAGED_FILES[number as usize];
+        let folder = tempfile::tempdir().unwrap();
+        copy(original.path(), folder.path());
+        change(&folder.path().join(name));
+        let found = verify(folder.path(), &[]);
+        let case = format!("{number}: {name}: {} {}", found.errors, found.json["findings"]);
+        assert_eq!((found.code, &found.json["records"]), (2, &json!(5)), "{case}");
+        let parts = found.json["findings"].as_array().unwrap();
+        assert!(!parts.is_empty() && parts.iter().all(|found| found["part"] == *part), "{case}");
+        assert!(found.errors.contains(helps), "{case}");
+        assert!(!found.errors.contains("salvage"), "every record can be read: {case}");
+        let refused = refusal(folder.path());
+        if *helps == REPAIRED {
+            assert_eq!(refused, None, "{case}");
+            let found = verify(folder.path(), &[]);
+            assert_eq!(found.code, 0, "{case} {}", found.errors);
+        } else if *part == "tiles" || *name == "checkpoint-key" {
+            // The same code as that of verify.
+            assert_eq!(refused.map(|(code, _)| code), Some(2), "{case}");
+        }
+    });
 }
 
 #[test]
