@@ -802,7 +802,8 @@ pub(super) fn extent(bytes: &[u8]) -> Result<Extent, String> {
 
 /// Returns the offset of the first bytes that look like the beginning of a block.
 pub(super) fn find_head(bytes: &[u8]) -> Option<usize> {
-    bytes.windows(2).position(|pair| matches!(pair, [MAGIC | MAGIC_LOST, FORMAT]))
+    let mut beginnings = memchr::memchr2_iter(MAGIC, MAGIC_LOST, bytes);
+    beginnings.find(|at| bytes.get(at + 1) == Some(&FORMAT))
 }
 
 impl BlockHead {

@@ -4,7 +4,10 @@
 //! in the order of writes, and continues with messages, one behind the other, each with a check.
 //! This module finds them in the bytes of one segment, and goes on after damage.
 
+use std::cell::OnceCell;
 use std::ops::Range;
+
+use crc32fast::Hasher;
 
 /// The length of a segment.
 pub(in crate::log) const SEGMENT_BYTES: usize = 8 << 20;
@@ -18,9 +21,11 @@ pub(super) const OUTSIDE_HEAD_BYTES: usize = 5;
 /// No message begins in the last bytes of a segment: a message's head may be this long.
 const MESSAGE_HEAD_BYTES_MAX: usize = 32;
 
-/// The number of bytes of a segment that may be checked in vain in the search for the next message
-/// after damage, so that no content makes the search slow.
-const CHECKED_IN_VAIN_MAX: usize = 1 << 30;
+/// The check of the segment's beginning is noted every so many bytes.
+const NOTED_EVERY: usize = 1 << 10;
+
+/// The largest byte that is a kind. The smallest is 1.
+const KIND_MAX: u8 = 11;
 
 /// A position in the order of writes, in bytes.
 pub(super) type Position = u64;
@@ -140,11 +145,15 @@ impl Message {
 
     /// Returns whether its bytes are those that were written.
     fn is_whole(&self, segment: &[u8]) -> bool {
-        let head = segment.get(self.at + 4..self.content.start).unwrap_or_default();
-        let mut check = crc32fast::Hasher::new();
+        let mut check = Hasher::new();
         check.update(segment.get(self.content.clone()).unwrap_or_default());
-        check.update(head);
-        check.finalize() == !self.check
+        self.fits(segment, check)
+    }
+
+    /// Compares the check with that of its content, to which its head is added.
+    fn fits(&self, segment: &[u8], mut content: Hasher) -> bool {
+        content.update(segment.get(self.at + 4..self.content.start).unwrap_or_default());
+        content.finalize() == !self.check
     }
 
     /// Returns whether a message of this kind ends where sled would let it end.
@@ -195,10 +204,10 @@ pub(super) fn walk(
     later: impl Fn(u64) -> bool,
     mut each: impl FnMut(Stretch),
 ) {
-    let search = Search { segment, number };
+    let search = Search::of(segment);
     let (mut at, mut resumed) = (HEAD_BYTES.min(segment.len()), false);
     while at + MESSAGE_HEAD_BYTES_MAX <= SEGMENT_BYTES {
-        if let Some(message) = search.whole_at(at) {
+        if let Some(message) = search.whole_at(at, number) {
             at = message.content.end;
             let is_last = message.kind == Kind::Cap;
             each(Stretch::Whole { message, resumed });
@@ -210,11 +219,13 @@ pub(super) fn walk(
         if is_zero(segment, at) {
             return each(Stretch::Tail { bytes: at..segment.len(), is_zero: true });
         }
-        let Some((end, message)) = search.damaged_at(at) else {
-            return each(search.end_at(at, &later));
-        };
-        each(Stretch::Damaged { bytes: at..end, message });
-        (at, resumed) = (end, true);
+        match search.damaged_at(at, number, &later) {
+            Stretch::Damaged { bytes, message } => {
+                (at, resumed) = (bytes.end, true);
+                each(Stretch::Damaged { bytes, message });
+            }
+            end => return each(end),
+        }
     }
 }
 
@@ -222,79 +233,165 @@ fn is_zero(segment: &[u8], from: usize) -> bool {
     segment.get(from..).unwrap_or_default().iter().all(|byte| *byte == 0)
 }
 
-/// The search for messages in one segment.
+/// The search for messages in one segment. It takes time in proportion to the length of the segment,
+/// whatever is in it.
 struct Search<'a> {
     segment: &'a [u8],
-    number: u64,
+    /// The checks of the first bytes of the segment, up to each multiple of [`NOTED_EVERY`].
+    checks: OnceCell<Vec<u32>>,
 }
 
 impl Search<'_> {
-    /// Returns what looks like the head of a message of this segment.
-    fn head_at(&self, at: usize) -> Option<Message> {
+    fn of(segment: &[u8]) -> Search<'_> {
+        Search { segment, checks: OnceCell::new() }
+    }
+
+    /// Returns what looks like the head of a message of the segment `number`.
+    fn head_at(&self, at: usize, number: u64) -> Option<Message> {
         Message::head(self.segment, at)
-            .filter(|message| message.segment == self.number && message.is_in_place())
+            .filter(|message| message.segment == number && message.is_in_place())
     }
 
-    fn whole_at(&self, at: usize) -> Option<Message> {
-        self.head_at(at).filter(|message| message.is_whole(self.segment))
+    fn whole_at(&self, at: usize, number: u64) -> Option<Message> {
+        self.head_at(at, number).filter(|message| message.is_whole(self.segment))
     }
 
-    /// Returns the end of the damage at `at`, where a message continues the segment, and what looks
-    /// like the damaged message. A message whose head is right tells where the next one begins; the
-    /// next one is searched only without it, since content may look like a message.
-    fn damaged_at(&self, at: usize) -> Option<(usize, Option<Message>)> {
-        let message = self.head_at(at);
+    /// Returns the damage at `at`, if a message continues the segment behind it, and what looks like
+    /// the damaged message; or else the end of the segment. A message whose head is right tells where
+    /// the next one begins; the next one is searched only without it, since content may look like a
+    /// message.
+    fn damaged_at(&self, at: usize, number: u64, later: impl Fn(u64) -> bool) -> Stretch {
+        let message = self.head_at(at, number);
         if let Some(message) = message.clone() {
             let end = message.content.end;
             let continues = end + MESSAGE_HEAD_BYTES_MAX > SEGMENT_BYTES
-                || self.whole_at(end).is_some()
+                || self.whole_at(end, number).is_some()
                 || (is_zero(self.segment, end) && end < self.segment.len());
             if continues {
-                return Some((end, Some(message)));
+                return Stretch::Damaged { bytes: at..end, message: Some(message) };
             }
         }
-        let end = self.find(at + 1, |message| message.segment == self.number)?.at;
-        Some((end, message.filter(|message| message.content.end <= end)))
+        // Without one, the rest may be of a segment that was begun later in this place.
+        let mut overwritten = None;
+        let next = self.find(at, |message| {
+            if overwritten.is_none() && later(message.segment) && self.is_whole(message) {
+                overwritten = Some(message.at);
+            }
+            message.segment == number
+        });
+        match (next, overwritten) {
+            (Some(next), _) => {
+                let message = message.filter(|message| message.content.end <= next.at);
+                Stretch::Damaged { bytes: at..next.at, message }
+            }
+            (None, Some(from)) => Stretch::Overwritten { from },
+            (None, None) => Stretch::Tail { bytes: at..self.segment.len(), is_zero: false },
+        }
     }
 
-    /// Returns the end of a segment that has no message from `at` on, but other bytes: perhaps of a
-    /// segment that was begun later in this place.
-    fn end_at(&self, at: usize, later: &impl Fn(u64) -> bool) -> Stretch {
-        match self.find(at, |message| later(message.segment)) {
-            Some(message) => Stretch::Overwritten { from: message.at },
-            None => Stretch::Tail { bytes: at..self.segment.len(), is_zero: false },
-        }
+    /// Finds the next whole message from `from` on that `belongs`.
+    fn find(&self, from: usize, mut belongs: impl FnMut(&Message) -> bool) -> Option<Message> {
+        // Most bytes are no kind, so that few places are looked at.
+        let kinds = self.segment.get(from + 4..).unwrap_or_default().iter();
+        let places = (from..).zip(kinds).filter(|(_, kind)| matches!(kind, 1..=KIND_MAX));
+        places
+            .filter_map(|(at, _)| Message::head(self.segment, at))
+            .filter(Message::is_in_place)
+            .find(|message| belongs(message) && self.is_whole(message))
     }
 
-    /// Finds the next whole message from `from` on.
-    fn find(&self, from: usize, belongs: impl Fn(&Message) -> bool) -> Option<Message> {
-        let mut in_vain = 0;
-        let last = self.segment.len().min(SEGMENT_BYTES - MESSAGE_HEAD_BYTES_MAX);
-        for at in from..=last {
-            let looks_right = |message: &Message| message.is_in_place() && belongs(message);
-            let Some(message) = Message::head(self.segment, at).filter(looks_right) else {
-                continue;
-            };
-            if message.is_whole(self.segment) {
-                return Some(message);
-            }
-            in_vain += message.content.len();
-            if in_vain > CHECKED_IN_VAIN_MAX {
-                return None;
-            }
-        }
-        None
+    /// Returns whether a message is whole. The time does not depend on its length, since what looks
+    /// like messages may overlap.
+    fn is_whole(&self, message: &Message) -> bool {
+        let Range { start, end } = message.content;
+        // The check of a row of bytes is that of the bytes before it, moved by its length, combined
+        // with that of all up to its end.
+        let mut moved = Hasher::new_with_initial(self.check_up_to(start));
+        moved.combine(&Hasher::new_with_initial_len(0, (end - start) as u64));
+        let content = moved.finalize() ^ self.check_up_to(end);
+        message.fits(self.segment, Hasher::new_with_initial(content))
+    }
+
+    /// Returns the check of the first `end` bytes of the segment.
+    fn check_up_to(&self, end: usize) -> u32 {
+        let checks = self.checks.get_or_init(|| {
+            let mut check = Hasher::new();
+            let each = self.segment.chunks(NOTED_EVERY).map(|chunk| {
+                let before = check.clone().finalize();
+                check.update(chunk);
+                before
+            });
+            each.collect()
+        });
+        let noted = end.saturating_sub(1) / NOTED_EVERY;
+        let mut check = Hasher::new_with_initial(checks.get(noted).copied().unwrap_or(0));
+        check.update(self.segment.get(noted * NOTED_EVERY..end).unwrap_or_default());
+        check.finalize()
     }
 }
 
 /// Returns whether the bytes at `at` look like the head of a message of the segment `number`.
 pub(super) fn looks_like_message(segment: &[u8], number: u64, at: usize) -> bool {
-    Search { segment, number }.head_at(at).is_some()
+    Search::of(segment).head_at(at, number).is_some()
 }
 
 /// Returns the number of a segment whose head is damaged, by the first message that is whole.
 pub(super) fn number_of(segment: &[u8], may_be: impl Fn(u64) -> bool) -> Option<u64> {
-    let search = Search { segment, number: 0 };
-    let found = search.find(HEAD_BYTES, |message| may_be(message.segment))?;
+    let found = Search::of(segment).find(HEAD_BYTES, |message| may_be(message.segment))?;
     Some(found.segment)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Writes a message of a segment at `at`, with a length of three bytes. Returns its end.
+    fn put(segment: &mut [u8], at: usize, content: &[u8]) -> usize {
+        let mut head = vec![8, 250];
+        head.extend(&(content.len() as u32).to_le_bytes()[..3]);
+        head.extend([3, 9]);
+        let mut check = Hasher::new();
+        check.update(content);
+        check.update(&head);
+        let start = at + 4 + head.len();
+        segment[at..at + 4].copy_from_slice(&(!check.finalize()).to_le_bytes());
+        segment[at + 4..start].copy_from_slice(&head);
+        segment[start..start + content.len()].copy_from_slice(content);
+        start + content.len()
+    }
+
+    #[test]
+    fn a_message_is_found_behind_any_number_of_bytes_that_look_like_heads() {
+        let mut segment = vec![0; SEGMENT_BYTES];
+        let looks_right = [0, 0, 0, 0, 8, 250, 0, 0, 0x40, 3, 9];
+        for at in (HEAD_BYTES..SEGMENT_BYTES / 2).step_by(1024) {
+            // Each claims 4 MiB, so that one check after the other would read 16 GiB.
+            segment[at..at + looks_right.len()].copy_from_slice(&looks_right);
+        }
+        let last = SEGMENT_BYTES - 5000;
+        let end = put(&mut segment, last, &[7; 3000]);
+        let mut stretches = Vec::new();
+        walk(&segment, 3, |_| false, |stretch| stretches.push(stretch));
+        let [Stretch::Damaged { bytes, .. }, Stretch::Whole { message, resumed: true }, _] =
+            &stretches[..]
+        else {
+            panic!("{stretches:?}");
+        };
+        assert_eq!((bytes, message.at), (&(HEAD_BYTES..last), last));
+        assert_eq!((message.content.end, message.page), (end, 9));
+    }
+
+    #[test]
+    fn a_check_by_parts_of_the_segment_is_that_of_the_bytes() {
+        let mut segment: Vec<u8> = (0..5000_u32).map(|n| (n * n / 7) as u8).collect();
+        for (at, length) in [(0, 0), (0, 2000), (1, 1012), (1000, 1013), (1013, 1024), (2037, 40)] {
+            let content = segment[at + 11..at + 11 + length].to_vec();
+            put(&mut segment, at, &content);
+            let search = Search::of(&segment);
+            let message = Message::head(&segment, at).unwrap();
+            assert!(message.is_whole(&segment) && search.is_whole(&message), "{at} {length}");
+            let other = Message { check: message.check ^ 1, ..message };
+            assert!(!search.is_whole(&other), "{at} {length}");
+        }
+    }
 }
