@@ -414,9 +414,7 @@ impl SledLog {
 
 /// Compares the records of a block with their leaves in the tree.
 fn compare(block: &Block<'_>, nodes: &impl Nodes) -> Result<(), String> {
-    if let Some(damage) = block.damage().into_iter().next() {
-        return Err(damage.what);
-    }
+    block.stored_facts(|_, _| {})?;
     let leaves = match block.lost_leaves()? {
         Some(leaves) => leaves,
         None => block.records()?.iter().map(Record::leaf).collect(),
