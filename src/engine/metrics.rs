@@ -264,7 +264,7 @@ fn lags(ArchiveReport { lag_records, lag_ms, .. }: ArchiveReport) -> [Family; 2]
 }
 
 /// Returns what the standing scrub has read and found.
-fn checks(state: &ScrubState) -> [Family; 2] {
+fn checks(state: &ScrubState) -> [Family; 3] {
     [
         counter(
             "rollcall_scrub_records_total",
@@ -273,8 +273,13 @@ fn checks(state: &ScrubState) -> [Family; 2] {
         ),
         gauge(
             "rollcall_scrub_damaged_records",
-            "Records that the last pass with a finding could not read.",
+            "Records that are damaged on the disk or cannot be read, by the last pass that found any.",
             [whole(state.damaged)],
+        ),
+        gauge(
+            "rollcall_scrub_damaged_places",
+            "Places of the store's file that the last pass found damaged.",
+            [whole(state.doubtful)],
         ),
     ]
 }

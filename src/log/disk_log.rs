@@ -15,10 +15,14 @@ use super::answered::AnsweredFile;
 use super::disk::{Disk, DiskFault, DiskSpace};
 use super::lost_leaves::LostLeaves;
 use super::open::{Checked, OpenError, Unrecovered};
+use super::raw::records;
 use super::scrub::{Looked, ReadThrough, ScrubFinding, ScrubState};
 use super::sled_log::SledLog;
 use super::{AppendError, DurableHead, History, Identity, Log, Outcome, ReadError, Record};
 use crate::verify::{Proof, Verified};
+
+/// The number of findings of the scrub that are logged.
+const REPORTED_MAX: usize = 20;
 
 /// A log on disk that is opened again in place after its disk took no writes.
 pub struct DiskLog {
@@ -67,6 +71,11 @@ impl DiskLog {
         self.folder.join("store").join("db")
     }
 
+    /// Returns the path of the store's folder of large messages.
+    pub(super) fn blobs(&self) -> PathBuf {
+        self.folder.join("store").join("blobs")
+    }
+
     /// Changes the state of the scrub.
     pub(super) fn keep_scrub_state(&self, change: impl FnOnce(&mut ScrubState)) {
         change(self.scrub.lock().get_or_insert_default());
@@ -74,8 +83,9 @@ impl DiskLog {
 
     /// Compares every block in a segment of the store's file with its leaves: see
     /// [`SledLog::look_at`].
-    pub(super) fn look_at(&self, segment: &[u8]) -> Looked {
-        self.current.read_recursive().as_ref().map(|log| log.look_at(segment)).unwrap_or_default()
+    pub(super) fn look_at(&self, segment: &[u8], newest: u64) -> Looked {
+        let current = self.current.read_recursive();
+        current.as_ref().map(|log| log.look_at(segment, newest)).unwrap_or_default()
     }
 
     /// Reads the next records after `after` through the log: see [`SledLog::read_through`].
@@ -87,21 +97,32 @@ impl DiskLog {
     /// Logs what a pass of the scrub found.
     pub(super) fn report(&self, findings: &[ScrubFinding], doubtful: u64) {
         let folder = self.folder.display();
-        for ScrubFinding { first, last, what } in findings {
-            tracing::error!(
-                first,
-                last,
-                what,
-                "records {first} to {last} cannot be read any more: stop the server, then `rollcall \
-                salvage --data {folder} --out NEW` takes out all others, and takes these from a copy \
-                that is given as --from"
-            );
+        for ScrubFinding { first, last, what, in_memory } in findings.iter().take(REPORTED_MAX) {
+            let named = records(&[(*first, *last)]);
+            match in_memory {
+                true => tracing::error!(
+                    first,
+                    last,
+                    what,
+                    "{named}: {what}: `rollcall backup --out NEW` saves every record that the server \
+                    has, and a start would refuse the folder"
+                ),
+                false => tracing::error!(
+                    first,
+                    last,
+                    what,
+                    "{named} cannot be read any more: stop the server, then `rollcall salvage --data \
+                    {folder} --out NEW` takes out all others, and takes these from a copy that is \
+                    given as --from"
+                ),
+            }
         }
         if findings.is_empty() && doubtful > 0 {
             tracing::warn!(
                 doubtful,
-                "the store's file is damaged in places that no record needs now; the next start may \
-                refuse it, and `rollcall salvage --data {folder} --out NEW` then takes out everything"
+                "the store's file is damaged, and no record is known that needs the damaged bytes: \
+                `rollcall backup --out NEW` saves everything now; the next start may refuse the \
+                folder, and `rollcall salvage --data {folder} --out NEW` then takes out everything"
             );
         }
     }

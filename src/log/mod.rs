@@ -23,6 +23,7 @@ mod open;
 mod place;
 mod private;
 mod public_files;
+mod ranges;
 mod raw;
 mod receipt;
 mod recovery;

@@ -1,9 +1,12 @@
 //! The standing scrub: while a server runs, the file of its store is read again and again, from the
 //! disk and not from the kernel's cache, and every block in it is compared with its leaves.
 //!
-//! sled writes to the file meanwhile. What looks damaged is therefore read again, and counts only
-//! if reading the whole log through sled finds a record that cannot be read either.
+//! sled writes to the file meanwhile, and what it has replaced may stay in it. What looks damaged is
+//! therefore read again. If it stays as it is, the whole file is read a second time, to see which
+//! records need the damaged bytes: sled may have them in its cache, which cannot be passed by through
+//! sled, but will not after its end. All records are then also read through sled.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -19,10 +22,13 @@ use rustix::fs::Advice;
 use super::block::Block;
 use super::disk_log::DiskLog;
 use super::merkle::Nodes;
-use super::raw::{SEGMENT_BYTES, look_at_segment};
+use super::ranges::Ranges;
+use super::raw::{
+    DamagedPlace, LiveHarm, LivePages, Placed, SEGMENT_BYTES, Segments, look_at_segment,
+};
 use super::sled_log::SledLog;
 use super::store::Blocks;
-use super::{ReadError, Record};
+use super::{History, ReadError, Record};
 use crate::{files, time};
 
 /// The number of bytes that are read at once.
@@ -31,6 +37,12 @@ const CHUNK_BYTES: usize = 256 << 10;
 /// How often bytes that look damaged are read again, and the pause before.
 const READ_AGAIN: u32 = 3;
 const READ_AGAIN_AFTER: Duration = Duration::from_millis(100);
+
+/// The pause before a file with damage is read a second time.
+const READ_FILE_AGAIN_AFTER: Duration = Duration::from_secs(2);
+
+/// How often the segments are read that were begun meanwhile, if there are any.
+const CATCH_UPS_MAX: usize = 5;
 
 /// The number of records that are read through the log at once.
 const THROUGH_LOG_AT_ONCE: Seq = 256;
@@ -50,7 +62,7 @@ pub struct ScrubPace {
     pub every: Duration,
 }
 
-/// Records that cannot be read any more.
+/// Records that are damaged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScrubFinding {
     /// The first.
@@ -59,6 +71,8 @@ pub struct ScrubFinding {
     pub last: Seq,
     /// A description of the damage.
     pub what: String,
+    /// True if only their bytes on the disk are damaged, and the server still has them.
+    pub in_memory: bool,
 }
 
 /// A pass over the whole file.
@@ -87,10 +101,10 @@ pub struct ScrubState {
     pub last_pass: Option<ScrubPass>,
     /// The number of records since the start that were as their leaves say.
     pub records: u64,
-    /// The number of places of the file that the last pass found damaged, although every record
-    /// could be read.
+    /// The number of places of the file that the last pass found damaged, whether or not a record
+    /// needs them.
     pub doubtful: u64,
-    /// The number of records that the last pass with a finding could not read.
+    /// The number of records that are damaged, by the last pass that found any.
     pub damaged: u64,
     /// The first findings of the last pass that had any.
     pub findings: Vec<ScrubFinding>,
@@ -169,12 +183,59 @@ struct Worker {
     pace: ScrubPace,
 }
 
-/// What a pass found.
+/// A place of the file that is damaged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Spot {
+    /// The place of its segment in the file, and the segment's number in the order of writes.
+    segment: u64,
+    number: Option<u64>,
+    place: DamagedPlace,
+}
+
+/// What reading the file found.
 #[derive(Default)]
 struct Found {
     bytes: u64,
     blocks: u64,
-    doubtful: u64,
+    spots: BTreeSet<Spot>,
+    /// The records that are not what their leaves say.
+    changed: Ranges,
+    harm: LiveHarm,
+}
+
+impl Found {
+    fn note(&mut self, segment: u64, looked: Looked) {
+        let Looked { number, damaged, changed, .. } = looked;
+        self.spots.extend(damaged.into_iter().map(|place| Spot { segment, number, place }));
+        changed.into_iter().for_each(|(first, last)| self.changed.add(first, last));
+    }
+
+    fn is_sound(&self) -> bool {
+        self.spots.is_empty() && self.changed.is_empty() && self.harm.missing.is_empty()
+    }
+
+    /// The pages whose messages are damaged.
+    fn pages(&self) -> BTreeSet<u64> {
+        self.spots.iter().filter_map(|spot| spot.place.page).collect()
+    }
+
+    /// Keeps what a second look at the file found as well, with the pages of this one.
+    fn keep_what_is_in(&mut self, second: Found) {
+        self.spots.retain(|spot| second.spots.contains(spot));
+        self.changed = self.changed.both(&second.changed);
+        self.harm.missing = self.harm.missing.both(&second.harm.missing);
+        self.harm.torn = second.harm.torn;
+    }
+
+    /// Returns the records whose bytes on the disk are damaged.
+    fn damaged(&self) -> Ranges {
+        let mut damaged = Ranges::default();
+        let LiveHarm { torn, missing } = &self.harm;
+        for (first, last) in self.changed.iter().chain(torn.iter()).chain(missing.iter()) {
+            damaged.add(first, last);
+        }
+        damaged
+    }
 }
 
 impl Worker {
@@ -207,24 +268,32 @@ impl Worker {
         }
     }
 
-    /// Reads the whole file once, and the log as well if anything in the file looks damaged.
+    /// Reads the whole file once; twice, and the log as well, if anything in the file is damaged.
     fn pass(&self) -> Result<(), Ended> {
         let started_at = time::now_ms();
         let path = self.log()?.store_file();
         let file = files::open(&path)?;
-        let found = self.read_file(&file)?;
-        let findings = match found.doubtful {
-            0 => Vec::new(),
-            _ => self.read_through_log()?,
-        };
+        let mut found = self.read_file(&file, BTreeSet::new())?;
+        let mut findings = Vec::new();
+        if !found.is_sound() {
+            if self.stop.wait(READ_FILE_AGAIN_AFTER) {
+                return Err(Ended::Stopped);
+            }
+            let second = self.read_file(&file, found.pages())?;
+            found.keep_what_is_in(second);
+        }
+        if !found.is_sound() {
+            findings = with_damaged(self.read_through_log()?, &found.damaged());
+        }
         let log = self.log()?;
-        log.report(&findings, found.doubtful);
+        let doubtful = found.spots.len() as u64;
+        log.report(&findings, doubtful);
         log.keep_scrub_state(|state| {
-            let Found { bytes, blocks, doubtful } = found;
+            let Found { bytes, blocks, .. } = found;
             let finished_at = time::now_ms();
             state.passes += 1;
             state.last_pass = Some(ScrubPass { started_at, finished_at, bytes, blocks });
-            state.doubtful = if findings.is_empty() { doubtful } else { 0 };
+            state.doubtful = doubtful;
             if !findings.is_empty() {
                 state.found_at = Some(finished_at);
                 state.damaged = findings.iter().map(|one| one.last - one.first + 1).sum();
@@ -234,39 +303,68 @@ impl Worker {
         Ok(())
     }
 
-    fn read_file(&self, file: &File) -> Result<Found, Ended> {
-        let (mut found, mut at) = (Found::default(), 0);
-        let mut buffer = vec![0; SEGMENT_BYTES];
-        loop {
-            let bytes = file.metadata()?.len();
-            self.log()?.keep_scrub_state(|state| (state.position, state.bytes) = (at, bytes));
-            if at >= bytes {
-                return Ok(found);
-            }
-            let segment = self.read_segment(file, at, &mut buffer)?;
-            found.bytes += segment.len() as u64;
-            let looked = self.log()?.look_at(segment);
-            found.blocks += looked.blocks;
-            self.log()?.keep_scrub_state(|state| state.records += looked.records);
-            if !looked.is_sound() && self.is_damaged(file, at, &mut buffer, looked)? {
-                found.doubtful += 1;
-            }
-            at += SEGMENT_BYTES as u64;
+    /// Reads the whole file, segment after segment in the order of their writes. Says of records in
+    /// the `watched` pages whether they need damaged bytes.
+    fn read_file(&self, file: &File, watched: BTreeSet<u64>) -> Result<Found, Ended> {
+        let (mut found, log) = (Found::default(), self.log()?);
+        // Later records may be in the middle of being written.
+        let (head, mut pages) = (log.head(), LivePages::new(watched, log.blobs()));
+        drop(log);
+        let mut segments = Segments::by_heads(file)?;
+        for at in &segments.lost {
+            self.read_into(&mut found, &mut pages, file, (*at, None), &segments)?;
         }
+        let mut first = 0;
+        for _ in 0..CATCH_UPS_MAX {
+            let in_order = segments.in_order.iter().filter(|placed| placed.number >= first);
+            for Placed { at, number, .. } in in_order {
+                self.read_into(&mut found, &mut pages, file, (*at, Some(*number)), &segments)?;
+            }
+            // What was moved out of a segment before it was read is in one that was begun since.
+            let now = Segments::by_heads(file)?;
+            if now.newest() == segments.newest() {
+                break;
+            }
+            (first, segments) = (segments.newest(), now);
+        }
+        let bytes = file.metadata()?.len();
+        self.log()?.keep_scrub_state(|state| (state.position, state.bytes) = (bytes, bytes));
+        Ok(Found { harm: pages.harm(head), ..found })
+    }
+
+    /// Reads a segment, whose place and number are given.
+    fn read_into(
+        &self,
+        found: &mut Found,
+        pages: &mut LivePages,
+        file: &File,
+        (at, number): (u64, Option<u64>),
+        segments: &Segments,
+    ) -> Result<(), Ended> {
+        let (bytes, mut segment) = (file.metadata()?.len(), Vec::new());
+        self.log()?.keep_scrub_state(|state| (state.position, state.bytes) = (found.bytes, bytes));
+        self.read_segment(file, at, &mut segment)?;
+        found.bytes += segment.len() as u64;
+        let looked = self.log()?.look_at(&segment, segments.newest());
+        found.blocks += looked.blocks;
+        self.log()?.keep_scrub_state(|state| state.records += looked.records);
+        if !looked.is_sound() && self.is_damaged(file, at, &mut segment, &looked)? {
+            found.note(at, looked);
+        }
+        if let Some(number) = number.or_else(|| segments.number_of(&segment)) {
+            pages.take(&segment, number);
+        }
+        Ok(())
     }
 
     /// Reads a segment from the disk, at the pace of the scrub.
-    fn read_segment<'a>(
-        &self,
-        file: &File,
-        at: u64,
-        buffer: &'a mut [u8],
-    ) -> Result<&'a [u8], Ended> {
+    fn read_segment(&self, file: &File, at: u64, segment: &mut Vec<u8>) -> Result<(), Ended> {
         // A refusal only means that the kernel's cache is read.
         let length = std::num::NonZero::new(SEGMENT_BYTES as u64);
         let _ = rustix::fs::fadvise(file, at, length, Advice::DontNeed);
+        segment.resize(SEGMENT_BYTES, 0);
         let mut read = 0;
-        while let Some(rest) = buffer.get_mut(read..).filter(|rest| !rest.is_empty()) {
+        while let Some(rest) = segment.get_mut(read..).filter(|rest| !rest.is_empty()) {
             let length = rest.len().min(CHUNK_BYTES);
             let chunk = rest.get_mut(..length).unwrap_or_default();
             match file.read_at(chunk, at + read as u64) {
@@ -279,7 +377,8 @@ impl Worker {
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(buffer.get(..read).unwrap_or_default())
+        segment.truncate(read);
+        Ok(())
     }
 
     /// Reads a segment again that does not look sound. Returns whether it stays as it is.
@@ -287,16 +386,16 @@ impl Worker {
         &self,
         file: &File,
         at: u64,
-        buffer: &mut [u8],
-        first: Looked,
+        segment: &mut Vec<u8>,
+        first: &Looked,
     ) -> Result<bool, Ended> {
         for _ in 0..READ_AGAIN {
             if self.stop.wait(READ_AGAIN_AFTER) {
                 return Err(Ended::Stopped);
             }
-            let segment = self.read_segment(file, at, buffer)?;
-            let again = self.log()?.look_at(segment);
-            if !again.shows_the_same_damage(&first) {
+            self.read_segment(file, at, segment)?;
+            let again = self.log()?.look_at(segment, first.newest);
+            if !again.shows_the_same_damage(first) {
                 return Ok(false);
             }
         }
@@ -323,17 +422,32 @@ impl Worker {
     }
 }
 
+/// Adds the records whose bytes on the disk are `damaged` to those that cannot be read.
+fn with_damaged(unreadable: Vec<ScrubFinding>, damaged: &Ranges) -> Vec<ScrubFinding> {
+    let mut named = Ranges::default();
+    unreadable.iter().for_each(|finding| named.add(finding.first, finding.last));
+    let left = damaged.without(&named);
+    let in_memory = left.iter().map(|(first, last)| {
+        let what = "damaged on the disk, and still in the memory of the server";
+        ScrubFinding { first, last, what: what.into(), in_memory: true }
+    });
+    let mut findings = unreadable;
+    findings.extend(in_memory);
+    findings
+}
+
 /// What is in a segment.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Looked {
+    /// The number of the newest segment when it was looked at.
+    newest: u64,
     number: Option<u64>,
     /// The number of blocks that are as they were written, and of the records in them.
     blocks: u64,
     records: u64,
-    /// The first bytes of stretches that are damaged.
-    damaged: Vec<usize>,
-    /// The blocks that are not what their leaves say, by their first records.
-    changed: Vec<Seq>,
+    damaged: Vec<DamagedPlace>,
+    /// The first and last records of blocks that are not what their leaves say.
+    changed: Vec<(Seq, Seq)>,
 }
 
 impl Looked {
@@ -345,7 +459,7 @@ impl Looked {
         let (damaged, changed) = (&other.damaged, &other.changed);
         self.number == other.number
             && (self.damaged.iter().any(|at| damaged.contains(at))
-                || self.changed.iter().any(|seq| changed.contains(seq)))
+                || self.changed.iter().any(|block| changed.contains(block)))
     }
 }
 
@@ -360,10 +474,10 @@ pub(super) struct ReadThrough {
 
 impl SledLog {
     /// Compares every block in a segment of the store's file with its leaves.
-    pub(super) fn look_at(&self, segment: &[u8]) -> Looked {
+    pub(super) fn look_at(&self, segment: &[u8], newest: u64) -> Looked {
         let (head, nodes) = (self.durable_head(), self.nodes());
         let (mut blocks, mut records, mut changed) = (0, 0, Vec::new());
-        let live = look_at_segment(segment, |value| {
+        let live = look_at_segment(segment, newest, |value| {
             // A part of a large block does not begin like a block.
             let Ok(block) = Block::parse(value) else { return };
             if block.log_id() != self.store().log_id || block.last_seq() > head {
@@ -374,10 +488,10 @@ impl SledLog {
                     blocks += 1;
                     records += block.last_seq() - block.first_seq() + 1;
                 }
-                Err(_) => changed.push(block.first_seq()),
+                Err(_) => changed.push((block.first_seq(), block.last_seq())),
             }
         });
-        Looked { number: live.number, blocks, records, damaged: live.damaged, changed }
+        Looked { newest, number: live.number, blocks, records, damaged: live.damaged, changed }
     }
 
     /// Reads the next records after `after`, and compares them with their leaves.
@@ -403,7 +517,8 @@ impl SledLog {
                 }
                 Err(error) => {
                     let what = error.to_string();
-                    read.findings.push(ScrubFinding { first: seq, last: seq, what });
+                    let finding = ScrubFinding { first: seq, last: seq, what, in_memory: false };
+                    read.findings.push(finding);
                     read.last = seq;
                 }
             }

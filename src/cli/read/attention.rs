@@ -116,25 +116,41 @@ fn clock(stats: &Value) -> Option<Concern> {
 }
 
 /// Says what the scrub of the store has found.
-fn scrub(stats: &Value) -> Option<Concern> {
-    let scrub = stats.get("scrub").filter(|scrub| !scrub.is_null())?;
-    let findings = scrub.get("findings").and_then(Value::as_array).into_iter().flatten();
-    let lost: u64 = findings
-        .map(|finding| (count(finding, "/last") + 1).saturating_sub(count(finding, "/first")))
-        .sum();
-    let doubtful = count(scrub, "/doubtful");
-    if lost > 0 {
-        let lost = counted(lost, "record cannot be read", "records cannot be read");
-        let what = format!("{lost}, found by the scrub on {}", text_field(scrub, "found_at"));
-        let next = "copy the folder before the server stops: a start would refuse it; \
-            docs/operations.md, RollcallScrubDamage";
-        return Some(Concern::new(what, next));
+fn scrub(stats: &Value) -> Vec<Concern> {
+    let Some(scrub) = stats.get("scrub").filter(|scrub| !scrub.is_null()) else {
+        return Vec::new();
+    };
+    let (mut lost, mut in_memory) = (0, 0);
+    for finding in scrub.get("findings").and_then(Value::as_array).into_iter().flatten() {
+        let records = (count(finding, "/last") + 1).saturating_sub(count(finding, "/first"));
+        match finding.get("in_memory") {
+            Some(Value::Bool(true)) => in_memory += records,
+            _ => lost += records,
+        }
     }
-    (doubtful > 0).then(|| {
+    let found =
+        |what: String| format!("{what}, found by the scrub on {}", text_field(scrub, "found_at"));
+    let mut concerns = Vec::new();
+    if in_memory > 0 {
+        let what =
+            counted(in_memory, "record is damaged on the disk", "records are damaged on the disk");
+        let help = "`rollcall backup --out NEW` before the server stops, which still has them";
+        concerns.push(Concern::new(found(what), help));
+    }
+    if lost > 0 {
+        let what = counted(lost, "record cannot be read", "records cannot be read");
+        let help = "copy the folder before the server stops: a start would refuse it; \
+            docs/operations.md, RollcallScrubDamage";
+        concerns.push(Concern::new(found(what), help));
+    }
+    let doubtful = count(scrub, "/doubtful");
+    if concerns.is_empty() && doubtful > 0 {
         let places = counted(doubtful, "place is damaged", "places are damaged");
         let what = format!("in the store {places}, and every record can be read");
-        Concern::new(what, "make a backup now, then stop the server: `rollcall verify`")
-    })
+        let help = "make a backup now, then stop the server: `rollcall verify`";
+        concerns.push(Concern::new(what, help));
+    }
+    concerns
 }
 
 fn archive(stats: &Value) -> Option<Concern> {
@@ -386,8 +402,13 @@ mod tests {
         let doubtful = "in the store 1 place is damaged, and every record can be read";
         assert_eq!(scrub(1, json!([])), [doubtful]);
         let lost = "4 records cannot be read, found by the scrub on 2026-05-01T11:00:00.000Z";
-        let findings = json!([{"first": 7, "last": 9}, {"first": 12, "last": 12}]);
-        assert_eq!(scrub(1, findings), [lost]);
+        let mut findings = json!([{"first": 7, "last": 9}, {"first": 12, "last": 12}]);
+        assert_eq!(scrub(1, findings.clone()), [lost]);
+        findings[1]["in_memory"] = true.into();
+        let damaged = "1 record is damaged on the disk";
+        let lost = "3 records cannot be read";
+        let by = "found by the scrub on 2026-05-01T11:00:00.000Z";
+        assert_eq!(scrub(1, findings), [format!("{damaged}, {by}"), format!("{lost}, {by}")]);
     }
 
     #[test]

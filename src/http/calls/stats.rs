@@ -342,7 +342,7 @@ fn describe_scrub(state: &ScrubState) -> Value {
             "blocks": pass.blocks,
         })
     };
-    let finding = |ScrubFinding { first, last, what }: &ScrubFinding| json!({ "first": first, "last": last, "what": what });
+    let finding = |ScrubFinding { first, last, what, in_memory }: &ScrubFinding| json!({ "first": first, "last": last, "what": what, "in_memory": in_memory });
     json!({
         "position": position,
         "bytes": bytes,

@@ -31,8 +31,9 @@ use super::{LogId, ReadError, Record};
 use crate::files;
 use scan::{Found, OUTSIDE, Scan, Sighting, is_sound, keep_best};
 
-pub(super) use live::look_at_segment;
+pub(super) use live::{DamagedPlace, LiveHarm, LivePages, look_at_segment};
 pub use scan::DamagedBytes;
+pub(super) use scan::{Placed, Segments};
 pub(super) use segment::SEGMENT_BYTES;
 
 /// The number of ways to put a block together that are tried, if the places of its parts are

@@ -88,20 +88,22 @@ struct Batch {
 }
 
 /// The segments of a file in the order of their writes.
-struct Segments {
-    /// The number of each segment in the order of writes, its place in the file, and whether its
-    /// head is whole.
-    in_order: Vec<Placed>,
+pub(in crate::log) struct Segments {
+    pub(in crate::log) in_order: Vec<Placed>,
     /// From this position on, what was written last may not have reached the disk.
     unstable: Position,
-    /// The segments that are neither empty nor have a head or a whole message.
-    lost: Vec<u64>,
+    /// The places of the segments that are neither empty nor have a head or a whole message.
+    pub(in crate::log) lost: Vec<u64>,
 }
 
+/// A segment of a file.
 #[derive(Clone, Copy)]
-struct Placed {
-    number: u64,
-    at: u64,
+pub(in crate::log) struct Placed {
+    /// Its number in the order of writes.
+    pub(in crate::log) number: u64,
+    /// Its place in the file.
+    pub(in crate::log) at: u64,
+    /// True if its head is whole.
     has_head: bool,
     /// True if the bytes of the head are zeros.
     is_emptied: bool,
@@ -158,6 +160,23 @@ fn read_at_most(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
 
 impl Segments {
     fn of(file: &File) -> io::Result<Segments> {
+        let (mut segments, headless) = Segments::heads(file)?;
+        segments.place_headless(file, headless)?;
+        segments.sort();
+        Ok(segments)
+    }
+
+    /// Reads nothing but the head of each segment. Those that are empty are among the lost as well.
+    pub(in crate::log) fn by_heads(file: &File) -> io::Result<Segments> {
+        let (mut segments, headless) = Segments::heads(file)?;
+        segments.lost = headless.into_iter().map(|(at, _)| at).collect();
+        segments.sort();
+        Ok(segments)
+    }
+
+    /// Returns the segments whose heads are whole, and where the others are: also whether the bytes
+    /// of the head are zeros.
+    fn heads(file: &File) -> io::Result<(Segments, Vec<(u64, bool)>)> {
         let places = (0..file.metadata()?.len()).step_by(SEGMENT_BYTES);
         let (mut in_order, mut headless, mut stable) = (Vec::new(), Vec::new(), 0);
         for at in places {
@@ -173,10 +192,11 @@ impl Segments {
             }
         }
         let unstable = stable - stable % SEGMENT_BYTES as u64;
-        let mut segments = Segments { in_order, unstable, lost: Vec::new() };
-        segments.place_headless(file, headless)?;
-        segments.in_order.sort_by_key(|placed| (placed.number, placed.has_head));
-        Ok(segments)
+        Ok((Segments { in_order, unstable, lost: Vec::new() }, headless))
+    }
+
+    fn sort(&mut self) {
+        self.in_order.sort_by_key(|placed| (placed.number, placed.has_head));
     }
 
     /// Finds the place in the order of writes of the segments whose heads are damaged.
@@ -188,11 +208,7 @@ impl Segments {
             if segment.iter().all(|byte| *byte == 0) {
                 continue;
             }
-            let newest = self.newest() + 2;
-            let is_free = |number| {
-                number <= newest && self.in_order.iter().all(|placed| placed.number != number)
-            };
-            match number_of(segment, is_free) {
+            match self.number_of(segment) {
                 Some(number) => {
                     self.in_order.push(Placed { number, at, has_head: false, is_emptied });
                 }
@@ -202,8 +218,16 @@ impl Segments {
         Ok(())
     }
 
+    /// Returns the number of a segment whose head is damaged, if a message in it is whole.
+    pub(in crate::log) fn number_of(&self, segment: &[u8]) -> Option<u64> {
+        let newest = self.newest() + 2;
+        number_of(segment, |number| {
+            number <= newest && self.in_order.iter().all(|placed| placed.number != number)
+        })
+    }
+
     /// Returns the number of the segment that was begun last.
-    fn newest(&self) -> u64 {
+    pub(in crate::log) fn newest(&self) -> u64 {
         self.in_order.iter().map(|placed| placed.number).max().unwrap_or(0)
     }
 }
@@ -240,7 +264,7 @@ struct Tail {
 }
 
 /// The state of the pass.
-struct Pass {
+pub(super) struct Pass {
     sightings: Vec<Sighting>,
     noted_max: usize,
     prefixes: HashMap<u64, Prefix>,
@@ -259,13 +283,13 @@ struct Pass {
 
 /// The place of a stretch of bytes.
 #[derive(Clone, Copy)]
-struct Place<'a> {
+pub(super) struct Place<'a> {
     /// The bytes of the segment.
-    segment: &'a [u8],
+    pub(super) segment: &'a [u8],
     /// The place of the segment in the file.
-    at: u64,
+    pub(super) at: u64,
     /// The position of the segment in the order of writes.
-    position: Position,
+    pub(super) position: Position,
 }
 
 impl Place<'_> {
@@ -279,7 +303,7 @@ impl Place<'_> {
 }
 
 impl Pass {
-    fn new(unstable: Position, blobs: PathBuf) -> Pass {
+    pub(super) fn new(unstable: Position, blobs: PathBuf) -> Pass {
         let expected = unstable / SEGMENT_BYTES as u64;
         Pass {
             sightings: Vec::new(),
@@ -368,7 +392,12 @@ impl Pass {
         self.damaged.push(DamagedBytes { bytes, between: (self.newest, 0), position });
     }
 
-    fn take_whole(&mut self, place: &Place<'_>, message: &Message, found: Found) {
+    /// Takes out what was found so far.
+    pub(super) fn take_sightings(&mut self) -> Vec<Sighting> {
+        std::mem::take(&mut self.sightings)
+    }
+
+    pub(super) fn take_whole(&mut self, place: &Place<'_>, message: &Message, found: Found) {
         let position = place.position + message.at as u64;
         let content = place.bytes(&message.content);
         match message.kind {

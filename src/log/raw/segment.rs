@@ -330,9 +330,9 @@ impl Search<'_> {
     }
 }
 
-/// Returns whether the bytes at `at` look like the head of a message of the segment `number`.
-pub(super) fn looks_like_message(segment: &[u8], number: u64, at: usize) -> bool {
-    Search::of(segment).head_at(at, number).is_some()
+/// Returns the page of what looks like the head of a message of the segment `number` at `at`.
+pub(super) fn page_at(segment: &[u8], number: u64, at: usize) -> Option<u64> {
+    Search::of(segment).head_at(at, number).map(|message| message.page)
 }
 
 /// Returns the number of a segment whose head is damaged, by the first message that is whole.

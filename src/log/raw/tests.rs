@@ -11,6 +11,7 @@ use rollcall_projections::{Millis, RecordStatus, Seq};
 use tempfile::TempDir;
 
 use super::super::block::{Draft, VALUE_BYTES_MAX};
+use super::super::ranges::Ranges;
 use super::super::store::{Blocks, Store, create_lock, part_key, rewrite};
 use super::super::{History, Log, Unrecovered};
 use super::*;
@@ -298,6 +299,55 @@ fn every_block_whose_own_bytes_are_whole_is_read_and_never_another() {
         }
     }
     assert!(lost > 0);
+}
+
+/// Returns what two looks at the file of a running server find.
+fn live_harm(file: &[u8], head: Seq) -> LiveHarm {
+    let segments = || file.chunks(SEGMENT_BYTES);
+    let looks: Vec<_> = segments().map(|bytes| look_at_segment(bytes, 0, |_| {})).collect();
+    let damaged = looks.iter().flat_map(|look| &look.damaged);
+    let watched = damaged.filter_map(|place| place.page).collect();
+    let mut pages = LivePages::new(watched, PathBuf::new());
+    for (bytes, look) in segments().zip(&looks) {
+        pages.take(bytes, look.number.unwrap());
+    }
+    pages.harm(head)
+}
+
+#[test]
+fn a_flip_in_a_file_in_use_is_named_if_it_is_in_the_newest_place_of_a_record_and_else_not() {
+    let (mut numbers, folder) = (Numbers(21), tempfile::tempdir().unwrap());
+    let log = open(folder.path());
+    fill(&log, &mut numbers, 900_000);
+    let head = log.head();
+    let running = killed(folder.path());
+    let blocks = by_reader(running.path(), head);
+    let file = fs::read(db(running.path())).unwrap();
+    assert!(file.len() <= SEGMENT_BYTES, "the order in one segment is that of the writes");
+    let LiveHarm { torn, missing } = live_harm(&file, head);
+    assert!(torn.is_empty() && missing.is_empty());
+    let small: Vec<_> = blocks.iter().filter(|(_, bytes)| bytes.len() <= VALUE_BYTES_MAX).collect();
+    let (mut needed, mut replaced) = (0, 0);
+    for round in 0..cases(60) {
+        let (seq, bytes) = small[numbers.below(small.len() as u64) as usize];
+        let places: Vec<usize> = memchr::memmem::find_iter(&file, bytes).collect();
+        let place = numbers.below(places.len() as u64) as usize;
+        let at = places[place] + numbers.below(bytes.len() as u64) as usize;
+        let mut damaged = file.clone();
+        damaged[at] ^= 1 << numbers.below(8);
+        let LiveHarm { torn, missing } = live_harm(&damaged, head);
+        let case = format!("round {round}: record {seq} at {at}, {place} of {places:?}");
+        let has = |ranges: &Ranges| ranges.iter().any(|(from, to)| (from..=to).contains(seq));
+        if place + 1 < places.len() {
+            assert!(torn.is_empty() && missing.is_empty(), "{case}");
+            replaced += 1;
+            continue;
+        }
+        assert!(has(&torn) || has(&missing), "{case}");
+        assert_eq!(has(&missing), places.len() == 1, "{case}");
+        needed += 1;
+    }
+    assert!(needed > 0 && replaced > 0, "{needed} {replaced}");
 }
 
 #[test]

@@ -1276,7 +1276,7 @@ fn samples() -> Vec<Sample> {
                 "started_at": MOMENT, "finished_at": MOMENT, "bytes": 2, "blocks": 1,
             },
             "doubtful": 0, "damaged": 2,
-            "findings": [{ "first": 1, "last": 2, "what": "it is damaged" }],
+            "findings": [{ "first": 1, "last": 2, "what": "it is damaged", "in_memory": true }],
             "found_at": MOMENT,
         },
         "unauthorized": 0,

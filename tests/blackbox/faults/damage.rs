@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ use crate::faults::full_disk::wait_until;
 use crate::faults::kills::copy;
 use crate::kit::exposition::Scrape;
 use crate::kit::scale::{check_each, scale};
-use crate::kit::server::{SECRET, Server, binary, signal, user};
+use crate::kit::server::{API_KEY, SECRET, Server, binary, signal, user};
 use crate::kit::small_disk::SmallDisk;
 
 /// Damages in a run at scale 1.
@@ -104,9 +104,24 @@ pub fn refused_command(
     (code != 0).then_some((code, said))
 }
 
+/// Makes a backup in the new folder `out`. Returns what it has.
+fn back_up(server: &Server, out: &Path) -> Value {
+    let mut command = Command::new(binary());
+    command.args(["backup", "--json", "--out"]).arg(out);
+    command.env("ROLLCALL_URL", &server.url).env("ROLLCALL_API_KEY", API_KEY);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    json_of(&output)
+}
+
 /// Fills a log with some hundred records, some of them larger than a value of the store.
 pub fn fill(folder: &Path) -> Server {
-    let server = Server::start(folder);
+    fill_with(folder, &[])
+}
+
+/// As [`fill`], by a server with more options.
+fn fill_with(folder: &Path, options: &[&str]) -> Server {
+    let server = Server::start_with(folder, options);
     for n in 0..160 {
         let name = match n % 40 {
             7 => "x".repeat(90_000),
@@ -552,27 +567,40 @@ fn files(folder: &Path) -> Vec<String> {
     contents(folder).into_keys().filter(is_full).collect()
 }
 
-/// A stopped folder and one that a kill left, both with `head` records and this root.
+/// A stopped folder and one that a kill left, an archive and a backup of them, all with `head`
+/// records and this root.
 struct Originals {
     whole: tempfile::TempDir,
     killed: tempfile::TempDir,
+    archive: tempfile::TempDir,
+    around: tempfile::TempDir,
     head: u64,
     root: Value,
 }
 
 impl Originals {
     fn new() -> Originals {
-        let [whole, killed] = [(); 2].map(|()| tempfile::tempdir().unwrap());
-        let server = fill(whole.path());
+        let [whole, killed, archive, around] = [(); 4].map(|()| tempfile::tempdir().unwrap());
+        let server = fill_with(whole.path(), &["--archive", archive.path().to_str().unwrap()]);
         copy(whole.path(), killed.path());
+        back_up(&server, &around.path().join("backup"));
         assert_eq!(server.stop(), 0);
         let found = json_of(&run(&["verify", "--json"], whole.path()));
         let (head, root) = (found["records"].as_u64().unwrap(), found["tree"]["root"].clone());
-        Originals { whole, killed, head, root }
+        Originals { whole, killed, archive, around, head, root }
     }
 
-    /// Damages one file of a copy, and checks that no record is lost in silence and that a copy
-    /// brings all back.
+    /// Returns a folder, an archive or a backup with all records.
+    fn copy_for(&self, round: u64) -> PathBuf {
+        match round % 3 {
+            0 => self.whole.path().to_owned(),
+            1 => self.archive.path().to_owned(),
+            _ => self.around.path().join("backup"),
+        }
+    }
+
+    /// Damages one file of a folder, and checks that no record is lost in silence and that a copy, an
+    /// archive or a backup brings all back.
     fn survive(&self, round: u64) {
         let mut numbers = SmallRng::seed_from_u64(round);
         let around = tempfile::tempdir().unwrap();
@@ -589,7 +617,7 @@ impl Originals {
         let verified = run(&["verify", "--json"], &data);
         assert!(matches!(verified.status.code(), Some(0 | 2)), "{case}");
         run(&["directories"], &data);
-        let found = salvage_into(&data, &[self.whole.path()], &new);
+        let found = salvage_into(&data, &[&self.copy_for(round)], &new);
         assert_eq!(found["missing"], json!([]), "{case} {found}");
         assert_eq!(
             (&found["recovered"], &found["root"]),
@@ -717,10 +745,13 @@ fn metric(server: &Server, name: &str) -> f64 {
     Scrape::read(std::str::from_utf8(&text).unwrap()).value(name, &[]).unwrap()
 }
 
-/// Flips a bit in each MiB of a file, but for the first bytes.
+/// The distance of the bits that are flipped: less than a value of the store can have.
+const FLIPPED_EVERY: usize = 50_000;
+
+/// Flips bits all over a file, but for the first bytes.
 fn flip_everywhere(db: &Path) {
     let file = fs::File::options().read(true).write(true).open(db).unwrap();
-    for at in (100..written_end(db)).step_by(1 << 20) {
+    for at in (100..written_end(db)).step_by(FLIPPED_EVERY) {
         let mut byte = [0];
         file.read_exact_at(&mut byte, at).unwrap();
         file.write_all_at(&[byte[0] ^ 4], at).unwrap();
@@ -728,14 +759,16 @@ fn flip_everywhere(db: &Path) {
 }
 
 #[test]
-fn a_byte_that_flips_in_the_file_of_a_running_server_is_found_while_the_server_goes_on() {
+fn a_byte_that_flips_in_the_file_of_a_running_server_is_found_and_a_backup_still_has_every_record()
+{
     let mut numbers = SmallRng::seed_from_u64(8);
-    let folder = tempfile::tempdir().unwrap();
+    let around = tempfile::tempdir().unwrap();
+    let [data, saved, restored] =
+        ["data", "saved", "restored"].map(|name| around.path().join(name));
     let pace = ["--scrub-mib-per-second", "1000", "--scrub-every", "1ms"];
-    let arguments = [&pace[..], &["--store-cache-mib", "16"]].concat();
     let mut command = Command::new(binary());
     command.stderr(Stdio::piped()).env("ROLLCALL_LOG", "warn");
-    let server = Server::start_command(command, folder.path(), &arguments).keep_stderr();
+    let server = Server::start_command(command, &data, &pace).keep_stderr();
     for n in 0..10 {
         let mut name = vec![0; 500_000];
         numbers.fill(&mut name[..]);
@@ -759,15 +792,36 @@ fn a_byte_that_flips_in_the_file_of_a_running_server_is_found_while_the_server_g
     assert!(metric(&server, "rollcall_scrub_records_total") >= blocks, "{state}");
     assert_eq!(metric(&server, "rollcall_scrub_damaged_records"), 0.0);
 
-    flip_everywhere(&folder.path().join("store/db"));
-    // What the store has in its cache can be read, so it is not lost yet.
-    let found = |state: &Value| state["doubtful"] != json!(0) || state["findings"] != json!([]);
-    scrub_when(&server, found);
-    // It serves what it can.
-    assert_eq!(server.get("/readyz").status, 200);
+    flip_everywhere(&data.join("store/db"));
+    let state = scrub_when(&server, |state| state["findings"] != json!([]));
+    // Every value of the large records is hit, wherever it is. What the store has in its cache can
+    // be read.
+    let findings = state["findings"].as_array().unwrap();
+    let is_named = |seq: u64| {
+        findings.iter().any(|finding| {
+            let [first, last] = ["first", "last"].map(|end| finding[end].as_u64().unwrap());
+            (first..=last).contains(&seq)
+        })
+    };
+    assert!((1..=10).all(is_named), "{state}");
+    assert!(findings.iter().all(|finding| finding["in_memory"] == true), "{state}");
+    assert!(state["doubtful"].as_u64() > Some(0), "{state}");
+    for (name, field) in [("records", "damaged"), ("places", "doubtful")] {
+        let value = metric(&server, &format!("rollcall_scrub_damaged_{name}"));
+        assert!(value > 0.0, "{name} {state} {}", state[field]);
+    }
+    // It serves everything, and a backup has it.
+    let ready = server.get("/readyz");
+    assert_eq!((ready.status, &ready.json()["parts"]["scrub"]["state"]), (200, &json!("damaged")));
     assert_eq!(server.get("/directories").status, 200);
+    let backup = back_up(&server, &saved);
+    assert_eq!(backup["seq"], 20);
+    let (code, printed, said) = restore(&saved, &restored);
+    assert_eq!((code, printed), (0, backup), "{said}");
     let said = server.stop_and_say();
-    let told = |line: &&str| line.contains("WARN") || line.contains("ERROR");
-    let mut told = said.lines().filter(told);
-    assert!(told.any(|line| line.contains("`rollcall salvage")), "{said}");
+    let named = |line: &str| line.contains("ERROR") && line.contains("`rollcall backup --out");
+    assert!(said.lines().any(named), "{said}");
+    // Once the server has stopped, what was in its memory is gone.
+    let (code, said) = refusal(&data).unwrap();
+    assert!(code == 2 && said.contains("`rollcall salvage"), "{code} {said}");
 }

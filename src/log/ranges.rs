@@ -1,0 +1,106 @@
+//! Sets of records.
+
+use std::collections::BTreeMap;
+
+use rollcall_projections::Seq;
+
+/// A set of records, as ranges.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Ranges {
+    /// The last record of each range by its first. Between two ranges is at least one record.
+    lasts: BTreeMap<Seq, Seq>,
+}
+
+impl Ranges {
+    /// Adds the records `first` to `last`.
+    pub(super) fn add(&mut self, mut first: Seq, mut last: Seq) {
+        // Ranges that overlap or touch become one.
+        while let Some((from, to)) = self.up_to(last.saturating_add(1)) {
+            if to.saturating_add(1) < first {
+                break;
+            }
+            self.lasts.remove(&from);
+            (first, last) = (first.min(from), last.max(to));
+        }
+        self.lasts.insert(first, last);
+    }
+
+    /// Returns the range that begins last, at `seq` or before.
+    fn up_to(&self, seq: Seq) -> Option<(Seq, Seq)> {
+        self.lasts.range(..=seq).next_back().map(|(first, last)| (*first, *last))
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Seq, Seq)> {
+        self.lasts.iter().map(|(first, last)| (*first, *last))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.lasts.is_empty()
+    }
+
+    /// Returns which of the records `first` to `last` are not in the set.
+    pub(super) fn gaps(&self, first: Seq, last: Seq) -> Vec<(Seq, Seq)> {
+        let (mut gaps, mut next) = (Vec::new(), first);
+        let later = self.lasts.range(first.saturating_add(1)..).map(|(from, to)| (*from, *to));
+        let within = later.take_while(|(from, _)| *from <= last);
+        for (from, to) in self.up_to(first).into_iter().chain(within) {
+            if from > next {
+                gaps.push((next, from - 1));
+            }
+            next = next.max(to.saturating_add(1));
+        }
+        if next <= last {
+            gaps.push((next, last));
+        }
+        gaps
+    }
+
+    /// Returns the records that are not in the other set.
+    pub(super) fn without(&self, other: &Ranges) -> Ranges {
+        let mut left = Ranges::default();
+        for (first, last) in self.iter().flat_map(|(first, last)| other.gaps(first, last)) {
+            left.add(first, last);
+        }
+        left
+    }
+
+    /// Returns the records that are in both sets.
+    pub(super) fn both(&self, other: &Ranges) -> Ranges {
+        self.without(&self.without(other))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(ranges: &[(Seq, Seq)]) -> Ranges {
+        let mut set = Ranges::default();
+        ranges.iter().for_each(|(first, last)| set.add(*first, *last));
+        set
+    }
+
+    #[test]
+    fn ranges_that_overlap_or_touch_are_one() {
+        let set = of(&[(5, 6), (1, 2), (9, 9), (3, 3), (8, 12), (20, 20)]);
+        assert_eq!(set.iter().collect::<Vec<_>>(), [(1, 3), (5, 6), (8, 12), (20, 20)]);
+        assert_eq!(of(&[(1, 20), (3, 4)]), of(&[(1, 20)]));
+        assert_eq!(of(&[(3, 4), (9, 10), (1, 20)]), of(&[(1, 20)]));
+    }
+
+    #[test]
+    fn what_is_missing_and_what_two_sets_share_is_found() {
+        let set = of(&[(3, 4), (8, 9)]);
+        assert_eq!(set.gaps(1, 10), [(1, 2), (5, 7), (10, 10)]);
+        assert_eq!(set.gaps(4, 8), [(5, 7)]);
+        assert_eq!(set.gaps(3, 4), []);
+        assert_eq!(set.gaps(5, 5), [(5, 5)]);
+        assert_eq!(set.gaps(10, 9), []);
+        let other = of(&[(4, 8), (20, 30)]);
+        assert_eq!(
+            (set.without(&other), set.both(&other)),
+            (of(&[(3, 3), (9, 9)]), of(&[(4, 4), (8, 8)]))
+        );
+        assert!(set.without(&of(&[(1, 9)])).is_empty());
+    }
+}
