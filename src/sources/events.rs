@@ -165,6 +165,11 @@ impl Source {
         pulled
     }
 
+    /// Doubts that the source is of the log's environment: the next pull looks at it again.
+    pub(super) fn doubt_environment(&self) {
+        self.pulling.lock().is_own = false;
+    }
+
     /// Keeps the reason why a pull ended early, and logs it once.
     fn note(&self, error: &PullError) {
         if self.status.note_fault(error.code(), error.to_string()) {
