@@ -27,8 +27,8 @@ const PATH: &str = "/rollcall/v1/reconciliations";
 /// the source before you let it through with --guard off.
 #[derive(Args)]
 #[command(after_help = "\
-Exit codes: 0 if all was compared and nothing is held, also in a dry run that found differences;
-1 if it could not be begun, or a difference is held; 2 if a directory could not be compared without
+Exit codes: 0 if all was compared and nothing is held but what an operator deleted here, also in a
+dry run that found differences; 1 if it could not be begun, or a difference is held; 2 if a directory could not be compared without
 doubt, or the server cannot be reached.
 
 The API key needs the scope `operate`. With `read` as well, the table shows emails, names and
@@ -245,7 +245,7 @@ fn sentence(run: &RunReport, differences: usize) -> String {
                 .into()
         }
         _ if is_in_step => {
-            format!("in step with the source{}: {compared}; {found}", of.unwrap_or_default())
+            format!("in step with the source{}: {compared}; {found}{held}", of.unwrap_or_default())
         }
         _ => format!("{compared}; {found}{held}"),
     }
@@ -315,6 +315,7 @@ mod tests {
         let completed = run("completed", 0, None);
         let dry = RunReport { dry_run: true, ..run("completed", 0, None) };
         let one = RunReport { directory: Some("d".into()), ..run("completed", 0, None) };
+        let deleted_here = run("completed", 1, None);
         let held = run("held", 2, None);
         let dry_held = RunReport { dry_run: true, ..run("held", 2, None) };
         for (run, differences, expected) in [
@@ -326,6 +327,11 @@ mod tests {
             (&one, 0, format!("in step with the source in `d`: {compared}; no difference")),
             (&dry, 0, format!("in step with the source: {compared}; no difference")),
             (&dry, 1, format!("{compared}; 1 difference, 1 would be recorded")),
+            (
+                &deleted_here,
+                4,
+                format!("in step with the source: {compared}; 4 differences, 3 recorded, 1 held"),
+            ),
             (&held, 5, format!("{compared}; 5 differences, 3 recorded, 2 held")),
             (&dry_held, 5, format!("{compared}; 5 differences, 3 would be recorded, 2 held")),
         ] {
@@ -341,6 +347,7 @@ mod tests {
     fn a_held_one_is_for_the_caller_and_a_failed_one_names_its_directories() {
         let none = Differences::default();
         assert!(verdict(&run("completed", 0, None), &none).is_ok());
+        assert!(verdict(&run("completed", 1, None), &none).is_ok(), "deleted here");
         let held = verdict(&run("held", 1, None), &none);
         assert!(
             matches!(&held, Err(Failure::Caller(says)) if says.starts_with("1 difference is held")),

@@ -284,11 +284,12 @@ impl Source {
 
 /// Names each directory in which a run held differences, with the reason and what to do.
 fn warn_of_held(run: &Run, progress: &RunProgress) {
-    for ((directory, reason), held) in progress.held_in.iter().take(HELD_LOGGED_MAX) {
+    let open = || progress.held_in.iter().filter(|((_, reason), _)| !reason.is_intended());
+    for ((directory, reason), held) in open().take(HELD_LOGGED_MAX) {
         let advice = reason.advice(directory);
         tracing::warn!(run = run.id, directory, held, "differences are held: {advice}");
     }
-    let more = progress.held_in.len().saturating_sub(HELD_LOGGED_MAX);
+    let more = open().count().saturating_sub(HELD_LOGGED_MAX);
     if more > 0 {
         tracing::warn!(run = run.id, more, "differences are held in more directories");
     }

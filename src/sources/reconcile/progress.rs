@@ -22,9 +22,9 @@ pub const DIFFERENCES_KEPT: usize = 1000;
 pub enum RunState {
     /// It has not ended.
     Running,
-    /// Everything was compared, and nothing was held.
+    /// Everything was compared, and nothing was held but what an operator deleted here.
     Completed,
-    /// Everything was compared, and some differences were held.
+    /// Everything was compared, and other differences were held.
     Held,
     /// Some directory, or all, could not be compared, or not without doubt.
     Failed,
@@ -133,6 +133,11 @@ pub enum HeldReason {
 }
 
 impl HeldReason {
+    /// Tells if an operator wanted it so: then nothing is left to do, and the run has completed.
+    pub fn is_intended(self) -> bool {
+        self == HeldReason::DeletedHere
+    }
+
     /// Returns the reason in words, and what to do about it in this directory.
     pub fn advice(self, directory: &str) -> String {
         let off = format!("`rollcall reconcile --directory {directory} --guard off` records it");
@@ -372,6 +377,11 @@ impl Progress {
         drop(now);
         let text = serde_json::to_string(difference).map_err(io::Error::other)?;
         self.differences.lock().add(text, folder)
+    }
+
+    /// Returns true if something is held that no operator wanted so.
+    pub(super) fn holds_open(&self) -> bool {
+        self.now.lock().held_in.keys().any(|(_, reason)| !reason.is_intended())
     }
 
     /// Returns the number of the differences.

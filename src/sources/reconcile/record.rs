@@ -134,9 +134,11 @@ impl<'a> Recorder<'a> {
     }
 
     /// Notes a directory that is not compared because an operator deleted it here.
-    pub(super) fn deleted_here(&mut self, id: &str) -> Result<(), Trouble> {
-        let kind = DifferentKind::Directory;
+    pub(super) fn deleted_here(&mut self, their: &TheirDirectory) -> Result<(), Trouble> {
+        let (kind, id) = (DifferentKind::Directory, their.id.as_str());
         let difference = found(kind, id, &[id], HowDifferent::MissingHere, Vec::new());
+        let details = Details::of(None, Some(&Served::their_directory(&their.object)), &[]);
+        let difference = FoundDifference { details, ..difference };
         self.decide(difference, Some(HeldReason::DeletedHere), None, Ended::default())
     }
 

@@ -80,7 +80,7 @@ struct Now {
 /// The directories of a run by id, and those that are not compared.
 struct Directories {
     works: BTreeMap<String, Work>,
-    deleted_here: Vec<String>,
+    deleted_here: Vec<TheirDirectory>,
     /// Those that the source has, as far as it is known by now.
     shown: Shown,
 }
@@ -219,9 +219,9 @@ impl Running<'_> {
         for id in ids {
             let (their, our) = (theirs.remove(&id), held.get(&id));
             if our.is_some_and(|our| our.deleted_here) {
-                if their.is_some() {
+                if let Some(their) = their {
                     self.progress.set(&id, DirectoryState::NotCompared);
-                    directories.deleted_here.push(id);
+                    directories.deleted_here.push(their);
                 }
                 continue;
             }
@@ -406,8 +406,8 @@ impl Running<'_> {
         ] {
             recorder.find_undecided(kind, candidates, answers)?;
         }
-        for id in deleted_here {
-            recorder.deleted_here(id)?;
+        for their in deleted_here {
+            recorder.deleted_here(their)?;
         }
         for (id, work) in works {
             let Some(now) = work.now.as_ref().filter(|_| !self.progress.has_failed(id)) else {
@@ -455,20 +455,22 @@ impl Running<'_> {
         let failed = self.progress.unsettled();
         let held = self.progress.now().held;
         self.source.status().add_held(held);
-        if !clean.is_empty() && !self.scope.dry {
-            self.write_record(engine, &clean, &failed, &outcome)?;
-        }
         let is_whole = failed.is_empty() && self.progress.now().error.is_none();
-        Ok(match (is_whole, held) {
+        let state = match (is_whole, self.progress.holds_open()) {
             (false, _) => RunState::Failed,
-            (true, 0) => RunState::Completed,
-            (true, _) => RunState::Held,
-        })
+            (true, false) => RunState::Completed,
+            (true, true) => RunState::Held,
+        };
+        if !clean.is_empty() && !self.scope.dry {
+            self.write_record(engine, state, &clean, &failed, &outcome)?;
+        }
+        Ok(state)
     }
 
     fn write_record(
         &self,
         engine: &Engine,
+        state: RunState,
         clean: &[&str],
         failed: &BTreeMap<String, String>,
         outcome: &Outcome,
@@ -482,6 +484,7 @@ impl Running<'_> {
         let RunProgress { compared, recorded, held, .. } = self.progress.now();
         let data = json!({
             "object": "reconciliation",
+            "state": state,
             "finished_at": time::format(finished_at),
             "duration_ms": finished_at - self.started_at,
             "source": self.source.url(),

@@ -321,7 +321,10 @@ fn what_an_operator_deleted_here_is_not_compared_until_it_is_activated_again() {
     for body in [whole(), json!({ "guard": "off" })] {
         let run = reconcile(&server, &body);
         assert_eq!(differences(&run), ["directory missing_here directory_1 [] deleted_here"]);
+        assert_eq!(run["differences"]["data"][0]["name"], "Halden");
         assert_eq!(run["directories"][0]["state"], "not_compared");
+        // An operator wanted it so: it is shown and counted, and no reason to look.
+        assert_eq!((&run["state"], &run["held"]), (&json!("completed"), &json!(1)));
         assert_eq!(run["compared"]["users"], 0);
     }
     let at = now_ms() + 5;
@@ -667,7 +670,7 @@ fn what_an_operator_deletes_while_a_run_is_under_way_is_not_recorded() {
         std::thread::sleep(std::time::Duration::from_millis(150));
         assert_eq!(server.delete("/directories/directory_1").status, 202);
         let run = ended(&server, begun["id"].as_str().unwrap());
-        assert_eq!((&run["state"], &run["recorded"]), (&json!("held"), &json!(0)), "{run}");
+        assert_eq!((&run["state"], &run["recorded"]), (&json!("completed"), &json!(0)), "{run}");
         assert!(differences(&run).iter().all(|line| line.ends_with(" deleted_here")), "{run}");
         assert_eq!(server.get("/directories").ids(), [""; 0]);
     }
