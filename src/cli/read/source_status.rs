@@ -32,9 +32,9 @@ pub(super) fn rows(
 }
 
 /// Returns what is wrong with each source.
-pub(super) fn wrong_sources(stats: &Value) -> impl Iterator<Item = Concern> + '_ {
-    sources(stats).filter_map(|source| {
-        let Verdict::Wrong { what, next } = verdict(source, Earlier::Unknown) else { return None };
+pub(super) fn wrong_sources(stats: &Value, earlier: Earlier) -> impl Iterator<Item = Concern> + '_ {
+    sources(stats).filter_map(move |source| {
+        let Verdict::Wrong { what, next } = verdict(source, earlier) else { return None };
         Some(Concern::new(format!("source {}: {what}", text_field(source, "url")), next))
     })
 }
@@ -82,17 +82,30 @@ fn verdict(source: &Value, earlier: Earlier) -> Verdict {
             Verdict::Wait("its events are being pulled")
         }
         "running" => Verdict::Wait("a reconciliation is running"),
-        "held" => Verdict::Wrong {
-            what: counted(count(run, "/held"), "difference is held", "differences are held"),
-            next: "`rollcall reconcile --dry-run` shows which, why, and what to do".into(),
-        },
-        "failed" => Verdict::Wrong {
-            what: "not all of it could be compared".into(),
-            next: "`rollcall reconcile` tries again and says why".into(),
-        },
+        "held" => wrong_as_held(count(run, "/held")),
+        "failed" => wrong_as_failed(),
         "completed" if !is_part && !is_dry => Verdict::Ok("in step"),
-        "" if earlier == Earlier::Never => Verdict::Wait("nothing is reconciled yet"),
+        "" => match earlier {
+            Earlier::Never => Verdict::Wait("nothing is reconciled yet"),
+            Earlier::At(LastRun { failed: true, .. }) => wrong_as_failed(),
+            Earlier::At(LastRun { held: held @ 1.., .. }) => wrong_as_held(held),
+            Earlier::At(_) | Earlier::Unknown => Verdict::Ok("its events are pulled"),
+        },
         _ => Verdict::Ok("its events are pulled"),
+    }
+}
+
+fn wrong_as_held(held: u64) -> Verdict {
+    Verdict::Wrong {
+        what: counted(held, "difference is held", "differences are held"),
+        next: "`rollcall reconcile --dry-run` shows which, why, and what to do".into(),
+    }
+}
+
+fn wrong_as_failed() -> Verdict {
+    Verdict::Wrong {
+        what: "not all of it could be compared".into(),
+        next: "`rollcall reconcile` tries again and says why".into(),
     }
 }
 
@@ -129,8 +142,8 @@ fn reconciliation(source: &Value, now: Option<i64>, earlier: Earlier) -> String 
         ("running", _) => format!("{dry}{of}running for {}: {found} so far", age("started_at")),
         ("completed" | "held", _) => format!("{dry}{of}{} ago: {found}", age("finished_at")),
         ("failed", _) => format!("{dry}{of}failed {} ago: {found}", age("finished_at")),
-        (_, Earlier::At(at)) => {
-            format!("none since the start; the last one began {} ago", ago(Some(at)))
+        (_, Earlier::At(LastRun { began, .. })) => {
+            format!("none since the start; the last one began {} ago", ago(Some(began)))
         }
         (_, Earlier::Never | Earlier::Unknown) => {
             "none since the start; the server begins one by --reconcile-every, `rollcall reconcile` \
@@ -172,8 +185,33 @@ pub(super) enum Earlier {
     Unknown,
     /// There is none.
     Never,
-    /// It began at this moment.
-    At(i64),
+    /// This one.
+    At(LastRun),
+}
+
+/// A reconciliation as its record tells it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct LastRun {
+    /// When it began.
+    pub(super) began: i64,
+    /// The differences that it held; zero for those alone that an operator wanted so.
+    pub(super) held: u64,
+    /// True if it could not compare something.
+    pub(super) failed: bool,
+}
+
+impl LastRun {
+    /// Reads the record of a run over all directories; `None` of another.
+    fn of(data: &Value) -> Option<LastRun> {
+        data.get("directory_id").filter(|directory| directory.is_null())?;
+        let failed = data.get("failed_directories").and_then(Value::as_array);
+        let state = text_field(data, "state");
+        Some(LastRun {
+            began: moment(data, "started_at")?,
+            held: if state == "completed" { 0 } else { count(data, "/held") },
+            failed: state == "failed" || failed.is_some_and(|failed| !failed.is_empty()),
+        })
+    }
 }
 
 /// The time in which a reconciliation before the start is looked for.
@@ -190,16 +228,16 @@ fn last_recorded(client: &Client) -> Earlier {
     let mut last = None;
     let read = list.walk(client, everything, |event| {
         let run: Value = serde_json::from_str(event.get()).unwrap_or_default();
-        let data = run.get("data").unwrap_or(&Value::Null);
-        if data.get("directory_id").is_some_and(Value::is_null) {
-            last = moment(data, "started_at").max(last);
+        let found = run.get("data").and_then(LastRun::of);
+        if found.map(|run| run.began) >= last.map(|run: LastRun| run.began) {
+            last = found;
         }
         Ok(())
     });
     match (read, last) {
         (Err(_), _) => Earlier::Unknown,
         (Ok(_), None) => Earlier::Never,
-        (Ok(_), Some(at)) => Earlier::At(at),
+        (Ok(_), Some(run)) => Earlier::At(run),
     }
 }
 
@@ -271,9 +309,31 @@ mod tests {
         }
         let failed = verdict(&source(json!({"state": "failed"})), Earlier::Unknown).to_string();
         assert!(failed.starts_with("wrong: not all of it"), "{failed}");
-        for earlier in [Earlier::Unknown, Earlier::At(0)] {
+        let last = |held, failed| Earlier::At(LastRun { began: 0, held, failed });
+        for (earlier, expected) in [
+            (Earlier::Unknown, "ok: its events are pulled"),
+            (last(0, false), "ok: its events are pulled"),
+            (last(3, false), "wrong: 3 differences are held"),
+            (last(3, true), "wrong: not all of it could be compared"),
+        ] {
             let told = verdict(&source(json!(null)), earlier).to_string();
-            assert_eq!(told, "ok: its events are pulled");
+            assert!(told.starts_with(expected), "{told}");
         }
+    }
+
+    #[test]
+    fn the_record_of_a_run_says_what_it_left_open() {
+        let record = |state: Value, directory: Value| {
+            json!({"directory_id": directory, "started_at": "1970-01-01T00:00:05.000Z",
+                "state": state, "held": 2, "failed_directories": [{"id": "d", "error": "no"}]})
+        };
+        let open = |state: Value| LastRun::of(&record(state, json!(null))).map(|run| run.held);
+        assert_eq!(open(json!("held")), Some(2));
+        // What an operator deleted here is held by a run that completed.
+        assert_eq!(open(json!("completed")), Some(0));
+        assert_eq!(open(json!(null)), Some(2), "an older record");
+        let failed = LastRun::of(&record(json!("failed"), json!(null)));
+        assert!(failed == Some(LastRun { began: 5_000, held: 2, failed: true }));
+        assert!(LastRun::of(&record(json!("held"), json!("d"))).is_none(), "of one directory");
     }
 }

@@ -70,10 +70,11 @@ impl StatusArgs {
             let stats: Value = serde_json::from_str(&stats).map_err(Failure::ours)?;
             let readiness = client.get("/readyz")?.json().unwrap_or_default();
             let mut concerns: Vec<Concern> = damage(client.damage.as_ref()).into_iter().collect();
-            let wrong_sources = source_status::wrong_sources(&stats);
+            let earlier = source_status::earlier(client, &stats);
+            let wrong_sources = source_status::wrong_sources(&stats, earlier);
             concerns.extend(self::concerns(&stats, &readiness, wrong_sources));
             print(&lines(&concerns, coloured(&std::io::stdout())))?;
-            print(&page(&stats, source_status::earlier(client, &stats), width()))?;
+            print(&page(&stats, earlier, width()))?;
             let count = counted(directories(&stats).count() as u64, "directory", "directories");
             eprintln!("{}", table::harmless(&format!("{count}, at {}", text_field(&stats, "at"))));
             Ok(())
@@ -325,6 +326,7 @@ pub(super) fn moment(object: &Value, key: &str) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::source_status::LastRun;
     use super::*;
     use serde_json::json;
 
@@ -399,7 +401,8 @@ d1         Halden  linked    5       1         3       0     3    30       3 h 1
 d2                 unlinked  0       0         0       0     0    0        -           -
 d3                           0       0         0       0     0    0        -           running for 30 s: 1 user, 0 groups, 0 memberships
 ";
-        let earlier = Earlier::At(time::parse("2026-05-01T11:00:00.000Z").unwrap());
+        let began = time::parse("2026-05-01T11:00:00.000Z").unwrap();
+        let earlier = Earlier::At(LastRun { began, held: 0, failed: false });
         assert_eq!(page(&stats, earlier, None), expected);
     }
 

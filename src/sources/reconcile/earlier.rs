@@ -97,14 +97,25 @@ fn ends_user(before: Ours<'_>, after: Ours<'_>, id: &str) -> bool {
     })
 }
 
-/// Returns when the last run over all directories began, if one was recorded since a moment.
-pub(super) fn last_whole_run(engine: &Engine, since: Millis) -> Result<Option<Millis>, Trouble> {
+/// Returns when the last run over all directories began that completed, if one was recorded since a
+/// moment. One that held something, or could not compare a directory, does not count.
+pub(super) fn last_completed_run(
+    engine: &Engine,
+    since: Millis,
+) -> Result<Option<Millis>, Trouble> {
     let mut last = None;
     each(engine, &[EventType::ReconciliationCompleted], 0, since, &mut |_, body| {
         let [data] = fields(body, ["data"]).unwrap_or_default();
-        let [started_at, only] =
-            fields_of(data, ["started_at", "directory_id"]).unwrap_or_default();
-        if present(only).is_none() {
+        let names = ["started_at", "directory_id", "state", "held", "failed_directories"];
+        let [started_at, only, state, held, failed] = fields_of(data, names).unwrap_or_default();
+        // A record of an older version has no state.
+        let has_completed = match string(state) {
+            Some(state) => state == "completed",
+            None => [(held, "0"), (failed, "[]")]
+                .iter()
+                .all(|(value, none)| value.is_none_or(|value| value.get() == *none)),
+        };
+        if present(only).is_none() && has_completed {
             last = string(started_at).and_then(|text| time::parse(&text)).or(last);
         }
         Ok(())

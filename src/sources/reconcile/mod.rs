@@ -136,12 +136,13 @@ impl Source {
         }
     }
 
-    /// Returns when the first run is due: at once, unless one completed within the interval.
+    /// Returns when the first run is due: at once, unless one completed within the interval. What a
+    /// run before the start held is found again, so that it is not forgotten.
     fn first_due(&self, engine: &Weak<Engine>, every: Duration) -> Instant {
         let now = time::now_ms();
         let every_ms = Millis::try_from(every.as_millis()).unwrap_or(Millis::MAX);
         let last = engine.upgrade().and_then(|engine| {
-            earlier::last_whole_run(&engine, now.saturating_sub(every_ms)).ok().flatten()
+            earlier::last_completed_run(&engine, now.saturating_sub(every_ms)).ok().flatten()
         });
         let wait_ms = last.map_or(0, |last| last.saturating_add(every_ms) - now);
         Instant::now() + Duration::from_millis(wait_ms.clamp(0, every_ms).unsigned_abs())

@@ -151,6 +151,34 @@ fn what_is_held_is_told_with_its_directory_and_the_command_that_helps() {
 }
 
 #[test]
+fn what_was_held_before_a_restart_is_not_forgotten() {
+    let (source, data) = (source_with_users(12), tempfile::tempdir().unwrap());
+    let server = imported(data.path(), &source.url);
+    (0..12).for_each(|number| source.contents().remove_user(&user_id(number)));
+    assert_eq!(ask(&server, &["reconcile"]).status.code(), Some(1));
+    assert_eq!(server.stop(), 0);
+    // A server that compares only when it is asked knows it by the record.
+    let server = start(data.path(), &source.url);
+    out(&ask(&server, &["pull"]));
+    let expected = ["wrong: 24 differences are held", "none since the start; the last one began"];
+    assert_says(&status(&server), &expected);
+    let concern = format!("  ! source {}: 24 differences are held: ", source.url);
+    assert_says(&out(&ask(&server, &["status"])), &[&concern]);
+    assert_eq!(server.stop(), 0);
+    // Any other compares at once, although the last run is not an hour old.
+    let options = &["--reconcile-every", "1h"];
+    let server = Puller { options, ..Puller::of(data.path(), &source.url) }.start();
+    let run = loop {
+        let run = server.get("/rollcall/v1/reconciliations").json()["data"][0].clone();
+        if !run.is_null() && run["state"] != "running" {
+            break run;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    };
+    assert_eq!((&run["state"], &run["held"]), (&"held".into(), &24.into()), "{run}");
+}
+
+#[test]
 fn a_directory_that_fails_or_stays_undecided_is_named_with_the_reason() {
     let (source, data) = (source_with_users(4), tempfile::tempdir().unwrap());
     add_directory(&source, "directory_2", 2);
