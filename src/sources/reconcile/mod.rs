@@ -122,6 +122,13 @@ impl Source {
             if Instant::now() < due || self.status().moments().caught_up_at.is_none() {
                 continue;
             }
+            // One that was asked for meanwhile spares it.
+            let spared = last_completed(&self.runs.kept.lock());
+            let spared = spared.map(|begun| due_after(begun, every));
+            if let Some(later) = spared.filter(|later| *later > Instant::now()) {
+                due = later;
+                continue;
+            }
             let Some(held) = engine.upgrade() else { return };
             let scope = Scope { directory: None, dry: false, guard: self.guard };
             let Ok(run) = self.reconcile(&held, scope) else { continue };
@@ -144,8 +151,7 @@ impl Source {
         let last = engine.upgrade().and_then(|engine| {
             earlier::last_completed_run(&engine, now.saturating_sub(every_ms)).ok().flatten()
         });
-        let wait_ms = last.map_or(0, |last| last.saturating_add(every_ms) - now);
-        Instant::now() + Duration::from_millis(wait_ms.clamp(0, every_ms).unsigned_abs())
+        last.map_or_else(Instant::now, |last| due_after(last, every))
     }
 
     /// Returns the guard that is configured.
@@ -296,7 +302,64 @@ fn warn_of_held(run: &Run, progress: &RunProgress) {
     }
 }
 
+/// Returns when the next run is due after one that began at `begun`. One that began in the future,
+/// because the clock was set back, spares none.
+fn due_after(begun: Millis, every: Duration) -> Instant {
+    let age_ms = u64::try_from(time::now_ms().saturating_sub(begun));
+    let wait =
+        age_ms.map_or(Duration::ZERO, |age| every.saturating_sub(Duration::from_millis(age)));
+    Instant::now() + wait
+}
+
+/// Returns when the newest of some runs over all directories began that completed and was not dry.
+fn last_completed(runs: &VecDeque<Arc<Run>>) -> Option<Millis> {
+    let is_whole = |run: &Run| run.scope.directory.is_none() && !run.scope.dry;
+    let mut newest = runs.iter().rev().filter(|run| is_whole(run));
+    newest.find(|run| run.progress.state() == RunState::Completed).map(|run| run.started_at)
+}
+
 /// Returns true if the newest of some runs has not ended.
 fn is_running(runs: &VecDeque<Arc<Run>>) -> bool {
     runs.back().is_some_and(|run| run.progress.state() == RunState::Running)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(started_at: Millis, directory: Option<&str>, dry: bool, state: RunState) -> Arc<Run> {
+        let scope = Scope { directory: directory.map(str::to_owned), dry, guard: Guard::Off };
+        let progress = Progress::default();
+        if state != RunState::Running {
+            progress.end(state, started_at, None);
+        }
+        Arc::new(Run { id: format!("run_{started_at}"), scope, started_at, progress })
+    }
+
+    #[test]
+    fn only_a_whole_run_that_completed_spares_the_scheduled_one() {
+        use RunState::{Completed, Failed, Held, Running};
+        let none = [
+            run(1, Some("d"), false, Completed),
+            run(2, None, true, Completed),
+            run(3, None, false, Held),
+            run(4, None, false, Failed),
+            run(5, None, false, Running),
+        ];
+        assert_eq!(last_completed(&none.clone().into()), None);
+        let whole = [run(0, None, false, Completed)];
+        assert_eq!(last_completed(&[&whole[..], &none].concat().into()), Some(0));
+        assert_eq!(
+            last_completed(&[&none[..], &[run(6, None, false, Completed)]].concat().into()),
+            Some(6)
+        );
+    }
+
+    #[test]
+    fn a_run_is_due_an_interval_after_the_last_and_at_once_if_that_is_over() {
+        let (every, now) = (Duration::from_secs(3600), Instant::now());
+        assert!(due_after(0, every) <= Instant::now());
+        assert!(due_after(time::now_ms() + 3 * 3_600_000, every) <= Instant::now() + every);
+        assert!(due_after(time::now_ms() - 1_800_000, every) > now + every / 4);
+    }
 }
