@@ -69,7 +69,7 @@ pub(super) fn advice(code: &str) -> &'static str {
         }
         "forbidden" => {
             "give the server a key that may read events and directories; of another Rollcall, one \
-             with the scopes `read` and `audit`"
+             with the scopes `read` and `audit` that is bound to no organization"
         }
         "not_found" | "refused" => {
             "look at --pull: it must be the URL of WorkOS, or of a server with its API"

@@ -64,6 +64,12 @@ pub enum PullError {
     /// The source has no list of directories, by which its environment is known.
     #[error("the source has no list of directories (404 for `/directories`): is its URL right?")]
     NoDirectories,
+    /// Another Rollcall takes the key for one that is bound to organizations.
+    #[error(
+        "the key is bound to organizations (403 for `/rollcall/v1/policy`): the source shows it only \
+         a part of its directories"
+    )]
+    Bound,
     /// The log takes no events now.
     #[error("the log takes no events now: {0}")]
     Log(#[from] IngestError),
@@ -79,6 +85,7 @@ impl PullError {
             PullError::Source(error) => error.code(),
             PullError::Mismatch => "source_mismatch",
             PullError::NoDirectories => "not_found",
+            PullError::Bound => "forbidden",
             PullError::Log(_) | PullError::Read(_) => "log_unavailable",
         }
     }
@@ -115,6 +122,8 @@ pub(super) struct Progress {
     is_own: bool,
     /// Up to this record the source has sent none.
     unsent: Seq,
+    /// True once another Rollcall is known to show all that it has.
+    shows_all: bool,
 }
 
 /// Pulls at intervals, and when the bell rings, until the server stops.
@@ -136,7 +145,11 @@ pub(super) fn run(source: &Source, engine: &Weak<Engine>) {
                 source.every
             }
             Err(PullError::Source(SourceError::Stopped)) => return,
-            Err(PullError::Source(SourceError::Unauthorized) | PullError::Mismatch) => REFUSED_REST,
+            Err(
+                PullError::Source(SourceError::Unauthorized)
+                | PullError::Mismatch
+                | PullError::Bound,
+            ) => REFUSED_REST,
             Err(_) => source.every,
         };
         if source.bell.rest(rest, heard) == Woken::Stopped {
@@ -237,6 +250,12 @@ impl Pull<'_> {
             }
             page => page?,
         };
+        if page.is_rollcall && !progress.shows_all {
+            if !self.source.client.shows_all(Tries::Endless)? {
+                return Err(PullError::Bound);
+            }
+            progress.shows_all = true;
+        }
         if let (Place::From(from), true) = (&place, page.is_rollcall) {
             progress.place = Some(Place::FirstSince(*from));
             return Ok(false);

@@ -122,20 +122,40 @@ fn archived(place: &ArchivePlace) -> Item {
     }
 }
 
-/// Asks the source for a directory, in one try.
+/// Asks the source for a directory and an event, each in one try. Another Rollcall must show all that
+/// it has.
 fn pulling(source: &Source) -> Item {
     let subject = format!("pull {}", source.url());
-    let error = match source.client().page("/directories?limit=1", Tries::AtMost(1)) {
-        Ok(_) => return Item::ok(&subject, "it answers and takes the key"),
-        Err(error) => error,
-    };
-    let remedy = match error {
-        SourceError::Unauthorized | SourceError::Forbidden => {
-            "set WORKOS_API_KEY to a key that may read the directories of the environment"
+    let (client, once) = (source.client(), Tries::AtMost(1));
+    let events = "/events?events=dsync.user.created&limit=1";
+    let is_rollcall = |path: &str| client.page(path, once).map(|page| page.is_rollcall);
+    let asked = is_rollcall("/directories?limit=1")
+        .map_err(|error| ("directories", error))
+        .and_then(|_| is_rollcall(events).map_err(|error| ("events", error)))
+        .and_then(|is_rollcall| match is_rollcall {
+            true => client.shows_all(once).map_err(|error| ("policy", error)),
+            false => Ok(true),
+        });
+    let key = "set WORKOS_API_KEY to a key that may read the directories and events of the \
+               environment; of another Rollcall, one with the scopes `read` and `audit` that is \
+               bound to no organization";
+    match asked {
+        Ok(true) => Item::ok(&subject, "it answers and takes the key"),
+        Ok(false) => {
+            let found = "the key is bound to organizations: it shows only a part of the source";
+            Item::wrong(&subject, found, key)
         }
-        _ => "check the URL, and that this machine may reach it",
-    };
-    Item::wrong(&subject, error.to_string(), remedy)
+        Err((what, SourceError::Forbidden)) => {
+            Item::wrong(&subject, format!("the key may not read its {what} (403)"), key)
+        }
+        Err((_, error @ SourceError::Unauthorized)) => {
+            Item::wrong(&subject, error.to_string(), key)
+        }
+        Err((_, error)) => {
+            let remedy = "check the URL, and that this machine may reach it";
+            Item::wrong(&subject, error.to_string(), remedy)
+        }
+    }
 }
 
 fn address(name: &str, listen: &ListenOn) -> Item {

@@ -302,7 +302,8 @@ mod tests {
             (
                 json!({"last_error": {"code": "forbidden", "message": "no"}}),
                 "wrong: forbidden: no; give the server a key that may read events and directories; \
-                 of another Rollcall, one with the scopes `read` and `audit`",
+                 of another Rollcall, one with the scopes `read` and `audit` that is bound to no \
+                 organization",
             ),
         ] {
             assert_eq!(verdict(&source, Earlier::Never).to_string(), expected);

@@ -266,8 +266,9 @@ fn the_certificate_of_a_source_is_verified() {
     };
     let head = "HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n";
     let list = r#"{"object":"list","data":[],"list_metadata":{"before":null,"after":null}}"#;
-    let page = folder.path().join("directories?limit=1");
-    std::fs::write(page, format!("{head}{list}")).unwrap();
+    for page in ["directories?limit=1", "events?events=dsync.user.created&limit=1"] {
+        std::fs::write(folder.path().join(page), format!("{head}{list}")).unwrap();
+    }
     let ca = folder.path().join("ca.pem");
     for (file, code, expected) in
         [(None, 1, "invalid peer certificate"), (Some(&ca), 0, "it answers and takes the key")]

@@ -10,9 +10,11 @@ use serde_json::Value;
 use super::config::entry;
 use super::read::{ask, err, out, rollcall};
 use crate::faults::reconciling::{add_directory, source_with_users, user_id};
-use crate::kit::server::{API_KEY, Server, agent, get};
+use crate::kit::server::{API_KEY, Server, agent, get, now_ms};
 use crate::kit::source::faulty::{Fault, Faulty};
-use crate::kit::source::pulling::Puller;
+use crate::kit::source::objects::{directory, event};
+use crate::kit::source::pulling::{Puller, until};
+use crate::kit::source::reconciling::{reconcile, whole};
 use crate::kit::source::stand_in::StandIn;
 
 const CREW: &str = "directory_group_directory_1";
@@ -268,6 +270,43 @@ fn a_source_that_refuses_ends_the_command_with_what_to_do() {
     }
     assert_says(&err(&ask(&server, &["pull"])), &["WORKOS_API_KEY"]);
     assert_says(&status(&server), &["wrong: unauthorized", "WORKOS_API_KEY"]);
+}
+
+#[test]
+fn a_key_of_another_server_reads_events_and_is_bound_to_no_organization() {
+    let [folder, other, data] = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    let config = folder.path().join("rollcall.toml");
+    let both = "\"read\", \"audit\"";
+    let entries = [
+        entry("reads", "sk_key_that_reads", "\"read\""),
+        entry("all", "sk_key_of_all_of_it", both),
+        entry("bound", "sk_key_that_is_bound", both) + "organizations = [\"org_1\"]\n",
+    ];
+    std::fs::write(&config, entries.concat()).unwrap();
+    let upstream = Server::start_with(other.path(), &["--config", config.to_str().unwrap()]);
+    let at = now_ms() - 60_000;
+    let activated = directory("directory_1", "Halden", at);
+    upstream.deliver(&event("event_0", "dsync.activated", at, &activated));
+    for (key, code, found) in [
+        ("sk_key_that_reads", 1, "the key may not read its events (403)"),
+        ("sk_key_that_is_bound", 1, "the key is bound to organizations"),
+        ("sk_key_of_all_of_it", 0, "it answers and takes the key"),
+    ] {
+        let mut command = rollcall(&["config", "check", "--probe", "--listen", "127.0.0.1:0"]);
+        command.args(["--pull", &upstream.url]).arg("--data").arg(folder.path().join("data"));
+        command.env("ROLLCALL_API_KEYS", API_KEY).env("WORKOS_API_KEY", key);
+        let output = command.env_remove("ROLLCALL_WEBHOOK_SECRETS").output().unwrap();
+        assert_says(&printed(&output), &[&format!("pull {}: {found}", upstream.url)]);
+        assert_eq!(output.status.code(), Some(code), "{key}");
+    }
+    let key = "sk_key_that_is_bound";
+    let server = Puller { key, ..Puller::of(data.path(), &upstream.url) }.start();
+    let told = until(&server, |source| !source["last_error"].is_null());
+    assert_eq!(told["last_error"]["code"], "forbidden");
+    assert_says(&status(&server), &["wrong: forbidden", "bound to organizations"]);
+    let run = reconcile(&server, &whole());
+    assert_eq!((&run["state"], &run["recorded"]), (&"failed".into(), &0.into()), "{run}");
+    assert_says(run["error"].as_str().unwrap(), &["bound to organizations"]);
 }
 
 #[test]

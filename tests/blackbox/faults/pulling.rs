@@ -502,7 +502,7 @@ fn a_start_with_an_unusable_source_is_refused() {
 }
 
 #[test]
-fn a_check_asks_the_source_for_a_directory() {
+fn a_check_asks_the_source_for_a_directory_and_an_event() {
     let (folder, source) = (tempfile::tempdir().unwrap(), StandIn::start());
     for (key, line) in [
         (SOURCE_KEY, "it answers and takes the key"),
@@ -517,7 +517,9 @@ fn a_check_asks_the_source_for_a_directory() {
         assert!(told.contains(&format!("pull {}: {line}", source.url)), "{told}");
         assert_eq!(output.status.code(), Some(i32::from(key != SOURCE_KEY)), "{told}");
     }
-    assert_eq!(source.requests().len(), 2);
+    let asked: Vec<String> = source.requests().into_iter().map(|asked| asked.target).collect();
+    let events = "/events?events=dsync.user.created&limit=1";
+    assert_eq!(asked, ["/directories?limit=1", events, "/directories?limit=1"]);
 }
 
 #[test]
