@@ -1,5 +1,7 @@
 //! The newest record that was pulled, from which pulling goes on if its cursor is lost.
 
+use std::cell::Cell;
+
 use rollcall_projections::{Cut, Millis, Seq, Sight};
 
 use super::Engine;
@@ -60,17 +62,25 @@ impl Engine {
     }
 
     /// Returns the moment of the newest record that was pulled from `url`: when it occurred or was
-    /// pulled, whichever is earlier. Looks no further back than to records from `since` on. Blocks
-    /// while it reads the log.
+    /// pulled, whichever is earlier. Another Rollcall may have listed it before older ones. Looks no
+    /// further back than to records from `since` on. Blocks while it reads the log.
     ///
     /// # Errors
     /// If the log cannot be read.
     pub fn newest_pulled(&self, url: &str, since: Millis) -> Result<Option<Millis>, ReadError> {
+        let newest = Cell::new(None);
         self.newest_of(0, since, &|record| {
-            let Proof::Pulled { url: from, pulled_at, .. } = &record.proof else { return None };
-            let occurred_at = || extract_from(&record.proof, &record.body).facts.occurred_at;
-            (**from == *url).then(|| occurred_at().unwrap_or(*pulled_at).min(*pulled_at))
-        })
+            if let Proof::Pulled { url: from, pulled_at, .. } = &record.proof
+                && **from == *url
+            {
+                let occurred_at = extract_from(&record.proof, &record.body).facts.occurred_at;
+                let moment = occurred_at.unwrap_or(*pulled_at).min(*pulled_at);
+                newest.set(newest.get().max(Some(moment)));
+            }
+            // None of those that were recorded before this one is newer.
+            (newest.get() >= Some(record.recorded_at)).then_some(())
+        })?;
+        Ok(newest.get())
     }
 
     /// Returns what `read` makes of the newest record from which it makes anything. Looks no further

@@ -354,7 +354,8 @@ impl Pull<'_> {
     fn lost_place(&self) -> Result<Place, PullError> {
         tracing::warn!(
             source = self.source.url(),
-            "the source does not know the last event that was taken: a day is pulled again"
+            "the source does not know the last event that was taken: it is pulled again from a day \
+             before the newest pulled event on"
         );
         self.source.cursor.remove();
         self.source.status.set_cursor(None);

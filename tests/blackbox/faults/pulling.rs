@@ -259,6 +259,26 @@ fn a_lost_cursor_costs_a_day_of_duplicates() {
 }
 
 #[test]
+fn a_lost_cursor_of_another_server_goes_back_from_the_newest_event_and_not_the_last() {
+    let [folder, other] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let upstream = Server::start(other.path());
+    // It learnt last of what happened first.
+    for (number, age_ms) in [10 * DAY_MS, DAY_MS / 8, 50 * DAY_MS].iter().enumerate() {
+        upstream.deliver(&created(number, *age_ms));
+    }
+    let puller = Puller { key: API_KEY, ..Puller::of(folder.path(), &upstream.url) };
+    let server = puller.start();
+    assert_eq!(pull(&server)["new"], 3);
+    assert_eq!(server.stop(), 0);
+    std::fs::remove_file(folder.path().join("pull-cursor")).unwrap();
+    let server = puller.start();
+    let told = pull(&server);
+    // The one of the last day, and what was learnt after it.
+    assert_eq!((&told["new"], &told["duplicates"]), (&0.into(), &2.into()), "{told}");
+    assert_eq!(told["cursor"], "event_2");
+}
+
+#[test]
 fn a_cursor_that_the_source_no_longer_knows_is_a_lost_one() {
     for status in [400, 404, 410, 422] {
         let folder = tempfile::tempdir().unwrap();
