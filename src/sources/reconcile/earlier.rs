@@ -97,8 +97,8 @@ fn ends_user(before: Ours<'_>, after: Ours<'_>, id: &str) -> bool {
     })
 }
 
-/// Returns when the last run over all directories began that completed, if one was recorded since a
-/// moment. One that held something, or could not compare a directory, does not count.
+/// Returns when the last run over all directories began, if one was recorded since a moment and
+/// completed. If it held something, or could not compare a directory, there is none.
 pub(super) fn last_completed_run(
     engine: &Engine,
     since: Millis,
@@ -115,8 +115,9 @@ pub(super) fn last_completed_run(
                 .iter()
                 .all(|(value, none)| value.is_none_or(|value| value.get() == *none)),
         };
-        if present(only).is_none() && has_completed {
-            last = string(started_at).and_then(|text| time::parse(&text)).or(last);
+        if present(only).is_none() {
+            let started_at = string(started_at).and_then(|text| time::parse(&text));
+            last = started_at.filter(|_| has_completed);
         }
         Ok(())
     })?;

@@ -123,7 +123,7 @@ impl Source {
                 continue;
             }
             // One that was asked for meanwhile spares it.
-            let spared = last_completed(&self.runs.kept.lock());
+            let spared = last_compared(&self.runs.kept.lock());
             let spared = spared.map(|begun| due_after(begun, every));
             if let Some(later) = spared.filter(|later| *later > Instant::now()) {
                 due = later;
@@ -143,8 +143,8 @@ impl Source {
         }
     }
 
-    /// Returns when the first run is due: at once, unless one completed within the interval. What a
-    /// run before the start held is found again, so that it is not forgotten.
+    /// Returns when the first run is due: at once, unless the last one completed within the interval.
+    /// What a run before the start held is found again, so that it is not forgotten.
     fn first_due(&self, engine: &Weak<Engine>, every: Duration) -> Instant {
         let now = time::now_ms();
         let every_ms = Millis::try_from(every.as_millis()).unwrap_or(Millis::MAX);
@@ -311,11 +311,14 @@ fn due_after(begun: Millis, every: Duration) -> Instant {
     Instant::now() + wait
 }
 
-/// Returns when the newest of some runs over all directories began that completed and was not dry.
-fn last_completed(runs: &VecDeque<Arc<Run>>) -> Option<Millis> {
+/// Returns when the newest of some runs began that was not dry and compared all directories. What it
+/// held is shown until the server stops.
+fn last_compared(runs: &VecDeque<Arc<Run>>) -> Option<Millis> {
     let is_whole = |run: &Run| run.scope.directory.is_none() && !run.scope.dry;
-    let mut newest = runs.iter().rev().filter(|run| is_whole(run));
-    newest.find(|run| run.progress.state() == RunState::Completed).map(|run| run.started_at)
+    let has_compared =
+        |run: &Run| matches!(run.progress.state(), RunState::Completed | RunState::Held);
+    let mut newest = runs.iter().rev();
+    newest.find(|run| is_whole(run) && has_compared(run)).map(|run| run.started_at)
 }
 
 /// Returns true if the newest of some runs has not ended.
@@ -337,22 +340,20 @@ mod tests {
     }
 
     #[test]
-    fn only_a_whole_run_that_completed_spares_the_scheduled_one() {
+    fn only_a_whole_run_that_compared_everything_spares_the_scheduled_one() {
         use RunState::{Completed, Failed, Held, Running};
         let none = [
             run(1, Some("d"), false, Completed),
             run(2, None, true, Completed),
-            run(3, None, false, Held),
-            run(4, None, false, Failed),
-            run(5, None, false, Running),
+            run(3, None, false, Failed),
+            run(4, None, false, Running),
         ];
-        assert_eq!(last_completed(&none.clone().into()), None);
-        let whole = [run(0, None, false, Completed)];
-        assert_eq!(last_completed(&[&whole[..], &none].concat().into()), Some(0));
-        assert_eq!(
-            last_completed(&[&none[..], &[run(6, None, false, Completed)]].concat().into()),
-            Some(6)
-        );
+        assert_eq!(last_compared(&none.clone().into()), None);
+        for state in [Completed, Held] {
+            let whole = |started_at| [run(started_at, None, false, state)];
+            assert_eq!(last_compared(&[&whole(0)[..], &none].concat().into()), Some(0));
+            assert_eq!(last_compared(&[&none[..], &whole(5)].concat().into()), Some(5));
+        }
     }
 
     #[test]
