@@ -608,7 +608,9 @@ mod tests {
             unreachable!("a search ends")
         };
         let cut = |as_of, known_at| Cut { as_of, known_at };
-        assert_eq!(search(3, cut(Millis::MAX, 1001), 2000), (Some(501), 11));
+        // The newest of all is at hand, and nothing is behind it. An older one is looked for.
+        assert_eq!(search(3, cut(Millis::MAX, 1001), 2000), (Some(501), 1));
+        assert_eq!(search(4, cut(6009, 1001), 2000), (Some(511), 10));
         assert_eq!(search(3, cut(41, 1001), 2000).0, None);
         assert_eq!(search(3, cut(42, 501), 2000), (Some(501), 1));
         assert_eq!(search(3, cut(42, 500), 2000).0, None);
