@@ -13,8 +13,8 @@ use crate::metrics::{Counters, Family, Histograms, Registry, Sample, counter, ga
 use crate::verify::{Proof, Verified};
 
 /// The type of events that this version does not know, and of webhooks that call themselves one of
-/// Rollcall's own; the state of a directory that is none of those known.
-pub(super) const OTHER: &str = "other";
+/// Rollcall's own.
+const OTHER: &str = "other";
 
 /// The outcomes of an event.
 const NEW: &str = "new";

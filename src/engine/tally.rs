@@ -16,7 +16,6 @@ use rollcall_projections::{
 };
 
 use super::Engine;
-use super::metrics::OTHER;
 use crate::hashes::fingerprint;
 use crate::log::ReadError;
 
@@ -40,9 +39,9 @@ const MASS_SHARE: u64 = 10;
 /// collect them.
 pub(super) const DIRECTORIES_MAX: usize = 500;
 
-/// The states of a directory. The last one is for what else a source says of an observed one.
-pub(super) const DIRECTORY_STATES: [&str; 6] =
-    ["linked", "unlinked", "validating", "invalid_credentials", "deleting", OTHER];
+/// The states of a directory.
+pub(super) const DIRECTORY_STATES: [&str; 5] =
+    ["linked", "unlinked", "validating", "invalid_credentials", "deleting"];
 
 /// What is counted so far.
 #[derive(Default)]
@@ -348,9 +347,7 @@ impl Engine {
         let states = self.directory_states(&rows)?;
         let tally = rows.into_iter().zip(states).map(|(row, state)| DirectoryTally {
             id: row.id,
-            state: Some(
-                DIRECTORY_STATES.into_iter().find(|known| *known == state).unwrap_or(OTHER),
-            ),
+            state: DIRECTORY_STATES.into_iter().find(|known| *known == state),
             is_mass_deprovisioned: false,
         });
         Ok(tally.collect())

@@ -563,7 +563,7 @@ fn the_state_of_a_directory_is_counted_although_its_document_could_not_be_read_a
         scrape.value("rollcall_directory_state", &labels)
     };
     wait_until("the directory is counted", || state("linked") == Some(1.0));
-    for (seq, word, shown) in [(2, "validating", "validating"), (3, "undreamt_of", "other")] {
+    for (seq, word, shown) in [(2, "validating", "validating"), (3, "undreamt_of", "linked")] {
         log.is_unreadable.store(true, Ordering::SeqCst);
         let refused = log.refused.load(Ordering::SeqCst);
         let object = json!({"id": "directory_1", "organization_id": "org_1", "state": word});
