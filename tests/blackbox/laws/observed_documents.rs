@@ -183,3 +183,33 @@ fn observations_are_listed_as_events_only_by_name_and_exactly_as_they_were_writt
     assert_eq!(*data(0), expected);
     assert_eq!((&data(1)["present"], data(1).get("object")), (&json!(false), None));
 }
+
+/// Returns the types that a loop of the page about moving asks for: what is quoted in two
+/// lines from `begin` on.
+fn types_of_loop(begin: &str, quote: char) -> String {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/migrate.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let (_, lines) = page.split_once(begin).unwrap();
+    let quoted = lines.lines().take(2).map(|line| line.split(quote).nth(1).unwrap());
+    quoted.collect()
+}
+
+#[test]
+fn the_loops_of_the_page_about_moving_meet_every_end_that_was_observed() {
+    let loops = [("const EVENTS = ", '\''), ("EVENTS = (", '"')];
+    let [node, python] = loops.map(|(begin, quote)| types_of_loop(begin, quote));
+    assert_eq!(node, python);
+    let user = Observed::User { id: "U".into(), directory: "D".into(), object: None };
+    let directory = Observed::Directory { id: "D".into(), object: None };
+    let events = vec![activated("D"), observed_at(user, NOW), observed_at(directory, NOW + 1)];
+    let paths = [format!("/events?events={node}&limit=100")];
+    let (status, body) = answers(events, &paths).remove(0);
+    let found = body["data"].as_array().unwrap().iter();
+    let found: Vec<_> = found.map(|e| (e["event"].as_str(), e["data"]["id"].as_str())).collect();
+    let expected = [
+        (Some("dsync.activated"), Some("D")),
+        (Some("rollcall.user.observed"), Some("U")),
+        (Some("rollcall.directory.observed"), Some("D")),
+    ];
+    assert_eq!((status, found.as_slice()), (200, &expected[..]), "{body}");
+}
