@@ -271,10 +271,11 @@ fn log_lines(stats: &Value) -> Option<Concern> {
     })
 }
 
-/// Says that nothing came yet.
+/// Says that nothing came yet. A server that pulls says so in the line of its source.
 fn silence(stats: &Value) -> Option<Concern> {
     let is_bound = stats.get("condition").is_none_or(Value::is_null);
-    (count(stats, "/seq") == 0 && !is_bound).then(|| {
+    let pulls = stats.get("sources").and_then(Value::as_array).is_some_and(|all| !all.is_empty());
+    (count(stats, "/seq") == 0 && !is_bound && !pulls).then(|| {
         let next = "send a test event from WorkOS; `rollcall config check --probe`";
         Concern::new("no event was received yet", next)
     })
@@ -328,6 +329,9 @@ mod tests {
         assert_eq!(lines(&[], true), "\u{1b}[32mall is well\u{1b}[0m\n");
         // What a key that is bound to organizations sees.
         assert_eq!(told(&json!({"seq": 0, "condition": null}), &ready), [""; 0]);
+        // One that pulls needs no webhook.
+        let pulling = json!({"seq": 0, "condition": {}, "sources": [{}]});
+        assert_eq!(told(&pulling, &ready), [""; 0]);
     }
 
     #[test]
