@@ -213,14 +213,8 @@ fn differences(client: &Client, run: &RunReport) -> Result<Differences, Failure>
 
 /// Says what a reconciliation found.
 fn sentence(run: &RunReport, differences: usize) -> String {
-    let RunReport { id, compared, recorded, held, .. } = run;
-    let compared = format!(
-        "compared {}, {}, {} and {}",
-        counted(compared.directories, "directory", "directories"),
-        counted(compared.groups, "group", "groups"),
-        counted(compared.users, "user", "users"),
-        counted(compared.memberships, "membership", "memberships")
-    );
+    let RunReport { id, recorded, held, .. } = run;
+    let compared = compared(run);
     let found = match differences as u64 {
         0 => "no difference".to_owned(),
         found if run.dry_run => format!(
@@ -249,6 +243,36 @@ fn sentence(run: &RunReport, differences: usize) -> String {
         }
         _ => format!("{compared}; {found}{held}"),
     }
+}
+
+/// Says what was compared, and in how many directories it failed.
+fn compared(run: &RunReport) -> String {
+    let ComparedReport { directories, groups, users, memberships } = run.compared;
+    let [failed, undecided, left_out] =
+        ["failed", "undecided", "not_compared"].map(|state| directories_in(run, state));
+    let not_settled = if run.state == "failed" { failed + undecided } else { 0 };
+    let (directories, left) = if not_settled == 0 {
+        (counted(directories, "directory", "directories"), String::new())
+    } else {
+        let all = (run.directories.len() as u64).saturating_sub(left_out);
+        let settled = all.saturating_sub(not_settled);
+        let left = [(failed, "failed"), (undecided, "undecided")]
+            .into_iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, word)| format!("; {count} {word}"));
+        (format!("{settled} of {}", counted(all, "directory", "directories")), left.collect())
+    };
+    format!(
+        "compared {directories}, {}, {} and {}{left}",
+        counted(groups, "group", "groups"),
+        counted(users, "user", "users"),
+        counted(memberships, "membership", "memberships")
+    )
+}
+
+/// Counts the directories in a state.
+fn directories_in(run: &RunReport, state: &str) -> u64 {
+    run.directories.iter().filter(|directory| directory.state == state).count() as u64
 }
 
 /// Fails if a directory could not be compared, or something is held.
@@ -282,8 +306,16 @@ fn not_compared(run: &RunReport) -> String {
         is_failed.then(|| format!("\n  {}", harmless(&format!("{id}: {state}: {error}"))))
     });
     let failed: Vec<String> = failed.collect();
+    // An undecided one did answer.
+    let next = match directories_in(run, "failed") {
+        0 => {
+            "what the source answers does not decide it; run it again, and look at the source if it \
+             stays so"
+        }
+        _ => "run it again once the source answers",
+    };
     format!(
-        "{} not be compared without doubt; run it again once the source answers:{}",
+        "{} not be compared without doubt; {next}:{}",
         counted(failed.len() as u64, "directory could", "directories could"),
         failed.concat()
     )
@@ -338,6 +370,15 @@ mod tests {
             assert_eq!(sentence(run, differences), expected);
         }
         assert_eq!(sentence(&run("failed", 0, Some("no")), 0), "reconciliation run_1 failed");
+        // One of the three directories is clean.
+        let things = "1 group, 40 users and 55 memberships; 1 failed; 1 undecided";
+        let failed = format!("compared 1 of 3 directories, {things}; no difference");
+        assert_eq!(sentence(&run("failed", 0, None), 0), failed);
+        let mut left_out = run("failed", 0, None);
+        left_out.directories[2].state = "not_compared".into();
+        let says = sentence(&left_out, 0);
+        assert!(says.starts_with("compared 1 of 2 directories, "), "{says}");
+        assert!(says.ends_with("; 1 failed; no difference"), "{says}");
         let none = ComparedReport { directories: 0, groups: 0, users: 0, memberships: 0 };
         let empty = RunReport { compared: none, ..run("completed", 0, None) };
         assert!(sentence(&empty, 0).contains("lists no directory"), "{}", sentence(&empty, 0));
@@ -361,6 +402,10 @@ mod tests {
              answers:\n  directory_2: failed: no\n  directory_3: undecided: u: 422\n2 differences \
              are held and not recorded:"
         );
+        let mut undecided = run("failed", 0, None);
+        undecided.directories[1].state = "undecided".into();
+        let says = not_compared(&undecided);
+        assert!(!says.contains("once the source answers"), "{says}");
         let failed = verdict(&run("failed", 0, Some("no Events API")), &none);
         assert!(
             matches!(&failed, Err(Failure::Ours(says)) if says.contains("failed: no Events API; ")),
