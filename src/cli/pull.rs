@@ -145,6 +145,7 @@ mod tests {
             caught_up_at: None,
             last_success_at: None,
             last_error,
+            next_try_at: None,
             new,
             duplicates,
             differs: duplicates / 3,

@@ -9,8 +9,10 @@ use serde_json::value::RawValue;
 use super::Failure;
 use super::client::Client;
 use super::read::listing::ask;
+use super::read::print::human;
 use super::table::harmless;
 use super::waiting::Report;
+use crate::time;
 
 /// The time without an answer after which the commands say so. The server itself waits longer.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -22,6 +24,7 @@ pub(super) struct SourceReport {
     pub(super) caught_up_at: Option<String>,
     pub(super) last_success_at: Option<String>,
     pub(super) last_error: Option<SourceFaultReport>,
+    pub(super) next_try_at: Option<String>,
     pub(super) new: u64,
     pub(super) duplicates: u64,
     pub(super) differs: u64,
@@ -75,7 +78,8 @@ pub(super) fn advice(code: &str) -> &'static str {
             "look at --pull: it must be the URL of WorkOS, or of a server with its API"
         }
         "rate_limited" => {
-            "the server asks again after the pause that the source wants, at most 5 minutes"
+            "the server asks again after the pause that the source wants, at most 5 minutes, which no \
+             command shortens"
         }
         "unavailable" => "the server asks again, at pauses of up to a minute, until it answers",
         "endless_list" => {
@@ -91,6 +95,12 @@ pub(super) fn complaint(url: &str, code: &str, message: &str) -> String {
     let advice = advice(code);
     let separator = if advice.is_empty() { "" } else { "; " };
     harmless(&format!("`{url}`: {message}{separator}{advice}"))
+}
+
+/// Says how long it is until a request is sent again; empty if none waits.
+pub(super) fn next_try(next_try_at: Option<&str>, now: i64) -> String {
+    let left = next_try_at.and_then(time::parse).map(|at| at - now).filter(|left| *left > 0);
+    left.map_or_else(String::new, |left| format!("; next try in {}", human(left)))
 }
 
 /// Says on standard error what a command waits for, once for each reason.
@@ -110,12 +120,13 @@ impl Waiting {
     /// in vain.
     pub(super) fn look(&mut self, source: &SourceReport, how_long: &str, bar: &ProgressBar) {
         let reason = self.reason(source, Instant::now());
-        let says = format!("waiting for the source {reason}; {how_long}");
-        if reason.is_empty() || says == self.told {
+        let told = format!("{reason}; {how_long}");
+        if reason.is_empty() || told == self.told {
             return;
         }
-        bar.suspend(|| eprintln!("rollcall: {says}"));
-        self.told = says;
+        let next = next_try(source.next_try_at.as_deref(), time::now_ms());
+        bar.suspend(|| eprintln!("rollcall: waiting for the source {reason}{next}; {how_long}"));
+        self.told = told;
     }
 
     /// Returns what keeps the source from answering; empty if it answers.
@@ -128,6 +139,9 @@ impl Waiting {
         if last != last_success_at {
             self.last_success = (last_success_at.clone(), now);
         } else if now.duration_since(*since) >= SILENCE {
+            if source.next_try_at.is_some() {
+                return harmless(&format!("`{url}`: a request to it failed and is sent again"));
+            }
             return harmless(&format!(
                 "`{url}`: it has not answered for {} s; the server waits 30 s for an answer and \
                  then asks again",
@@ -153,6 +167,7 @@ mod tests {
             caught_up_at: None,
             last_success_at: last_success_at.map(str::to_owned),
             last_error,
+            next_try_at: None,
             new: 0,
             duplicates: 0,
             differs: 0,
@@ -181,11 +196,23 @@ mod tests {
         let at = |seconds| begun + Duration::from_secs(seconds);
         assert_eq!(waiting.reason(&source(None, None), at(4)), "");
         assert!(waiting.reason(&source(None, None), at(5)).contains("not answered for 5 s"));
+        // Between two tries nothing is asked that could be answered.
+        let next_try_at = Some("1970-01-01T00:00:20.500Z".to_owned());
+        let pausing = SourceReport { next_try_at, ..source(None, None) };
+        let says = "`https://s`: a request to it failed and is sent again";
+        assert_eq!(waiting.reason(&pausing, at(5)), says);
         // Each answer begins the time anew.
         let answered = source(None, Some("1970-01-01T00:00:09.000Z"));
         assert_eq!(waiting.reason(&answered, at(9)), "");
         assert_eq!(waiting.reason(&answered, at(13)), "");
         assert!(!waiting.reason(&answered, at(14)).is_empty());
+    }
+
+    #[test]
+    fn the_next_try_is_told_while_it_is_ahead() {
+        let at = Some("1970-01-01T00:00:20.500Z");
+        assert_eq!(next_try(at, 9_400), "; next try in 11 s");
+        assert_eq!((next_try(at, 20_500), next_try(None, 0)), Default::default());
     }
 
     #[test]

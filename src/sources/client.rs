@@ -282,7 +282,7 @@ impl SourceClient {
                 Err(error)
             }
             Err(Tried::Pause(pause)) => {
-                self.bucket.pause(Instant::now() + pause.max(BACKOFF));
+                self.pause(pause.max(BACKOFF));
                 self.note_breakage(&Breakage::TooMany);
                 Err(SourceError::Unavailable(Breakage::TooMany))
             }
@@ -319,7 +319,7 @@ impl SourceClient {
                 }
                 Err(Tried::Pause(pause)) => {
                     // All questions wait, until the next turn.
-                    self.bucket.pause(Instant::now() + pause.max(backoff(failures + 1)));
+                    self.pause(pause.max(backoff(failures + 1)));
                     Breakage::TooMany
                 }
                 Err(Tried::Broken(breakage)) => breakage,
@@ -339,10 +339,23 @@ impl SourceClient {
     /// Pauses after a failure. The bell is a request for a pull: a reconciliation, whose tries are
     /// counted, sleeps through it.
     fn back_off(&self, tries: Tries, failures: u32, heard: u64) -> Woken {
-        match tries {
-            Tries::Endless => self.bell.rest(backoff(failures), heard),
-            Tries::AtMost(_) => self.bell.sleep(backoff(failures)),
-        }
+        let pause = backoff(failures);
+        let next_try_at = time::now_ms().saturating_add_unsigned(millis(pause));
+        self.status.note_next_try(next_try_at);
+        let woken = match tries {
+            Tries::Endless => self.bell.rest(pause, heard),
+            Tries::AtMost(_) => self.bell.sleep(pause),
+        };
+        self.status.end_pause(next_try_at);
+        woken
+    }
+
+    /// Lets all requests wait, at least until the pauses before are over.
+    fn pause(&self, pause: Duration) {
+        let now = Instant::now();
+        self.bucket.pause(now + pause);
+        let left = self.bucket.pause_left(now).unwrap_or_default();
+        self.status.note_next_try(time::now_ms().saturating_add_unsigned(millis(left)));
     }
 
     /// Waits until a request may be sent.
@@ -474,6 +487,10 @@ fn backoff(failures: u32) -> Duration {
     // Without randomness the pause is the longest.
     let part = getrandom::fill(&mut random).map_or(u16::MAX, |()| u16::from_le_bytes(random));
     whole / 2 + (whole / 2).mul_f64(f64::from(part) / f64::from(u16::MAX))
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn is_object(body: &[u8]) -> bool {
@@ -654,6 +671,7 @@ mod tests {
         let tried = |more: &str| {
             let client = client(&serve(vec![answer(429, more, "{}")]));
             client.object("/x", Tries::AtMost(1)).unwrap_err();
+            assert!(client.status.moments().next_try_at.is_some(), "{more}");
             client.bucket.pause_left(Instant::now()).map_or(0, |left| left.as_millis())
         };
         let huge = format!("Retry-After: {}\r\n", "9".repeat(23));
@@ -682,6 +700,7 @@ mod tests {
             let woken = client.back_off(tries, 1, heard);
             assert_eq!(woken == Woken::Rung, is_woken, "{tries:?}");
             assert_eq!(begun.elapsed() < Duration::from_millis(200), is_woken, "{tries:?}");
+            assert_eq!(client.status.moments().next_try_at, None, "{tries:?}");
         }
     }
 

@@ -29,6 +29,8 @@ pub struct SourceMoments {
     pub last_success_at: Option<Millis>,
     /// The last error.
     pub last_error: Option<SourceFault>,
+    /// When a request that failed is sent again. It may be past.
+    pub next_try_at: Option<Millis>,
 }
 
 /// The counts of a source since the start.
@@ -126,6 +128,17 @@ impl SourceStatus {
             moments.last_error = None;
         }
         self.note_state(moments.last_error.as_ref());
+    }
+
+    /// Notes when a request that failed is sent again.
+    pub(super) fn note_next_try(&self, at: Millis) {
+        self.moments.lock().next_try_at = Some(at);
+    }
+
+    /// Notes that the request which was to be sent again at this moment is sent, perhaps before it.
+    pub(super) fn end_pause(&self, at: Millis) {
+        let mut moments = self.moments.lock();
+        moments.next_try_at = moments.next_try_at.filter(|next| *next != at);
     }
 
     /// Notes a fault. Returns true if the last one was of another kind.

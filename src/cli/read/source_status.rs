@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::super::client::{Client, text_field};
 use super::super::moment::moment as moment_of;
-use super::super::source_state::advice;
+use super::super::source_state::{advice, next_try};
 use super::attention::Concern;
 use super::listing::{List, Query, everything};
 use super::print::{counted, human};
@@ -121,7 +121,9 @@ fn pulled(source: &Value, now: Option<i64>) -> String {
         0 => String::new(),
         _ => format!("; {} with another content", counted(differs, "copy", "copies")),
     };
-    format!("{age}; since the start {new} new and {duplicates} known already{differs}")
+    let at = source.get("next_try_at").and_then(Value::as_str);
+    let next_try = next_try(at, now.unwrap_or_default());
+    format!("{age}; since the start {new} new and {duplicates} known already{differs}{next_try}")
 }
 
 /// Says how old the last reconciliation with a source is, and what differed.
@@ -281,6 +283,16 @@ mod tests {
             let source = json!({ "reconciliation": run });
             assert_eq!(reconciliation(&source, now, Earlier::Never), expected);
         }
+    }
+
+    #[test]
+    fn the_next_try_is_told_with_the_events() {
+        let now = time::parse("2026-05-01T12:00:00.000Z");
+        let source = json!({"caught_up_at": null, "new": 2, "duplicates": 0, "differs": 0,
+            "next_try_at": "2026-05-01T12:04:58.500Z"});
+        let told = "not all pulled yet; since the start 2 new and 0 known already; next try in \
+                    4 min 58 s";
+        assert_eq!(pulled(&source, now), told);
     }
 
     #[test]

@@ -58,8 +58,9 @@ pub(crate) fn describe_predecessor(same_person: &SamePerson) -> Value {
 /// Describes a source. A webhook that was dropped for its pulled or imported copy is counted with
 /// the pulled copies.
 pub(crate) fn describe_source(source: &Source, engine: &Engine) -> Value {
-    let SourceMoments { cursor, caught_up_at, last_success_at, last_error } =
+    let SourceMoments { cursor, caught_up_at, last_success_at, last_error, next_try_at } =
         source.status().moments();
+    let next_try_at = next_try_at.filter(|at| *at > time::now_ms());
     let counts = source.status().counts();
     json!({
         "object": "source",
@@ -72,6 +73,7 @@ pub(crate) fn describe_source(source: &Source, engine: &Engine) -> Value {
             "message": fault.message,
             "at": time::format(fault.at),
         })),
+        "next_try_at": next_try_at.map(time::format),
         "pulled": counts.new + counts.duplicates,
         "new": counts.new,
         "duplicates": counts.duplicates,

@@ -1225,6 +1225,7 @@ fn samples() -> Vec<Sample> {
         "object": "source", "url": "https://api.workos.com", "cursor": "event_1",
         "caught_up_at": MOMENT, "last_success_at": MOMENT,
         "last_error": { "code": "unauthorized", "message": "m", "at": MOMENT },
+        "next_try_at": MOMENT,
         "pulled": 3, "new": 1, "duplicates": 2, "differs": 0, "held": 0,
         "reconciliation": { "id": RUN, "state": "held", "started_at": MOMENT,
             "finished_at": MOMENT, "directory": "directory_1", "dry_run": false,
