@@ -100,11 +100,13 @@ impl Differences {
         out
     }
 
-    /// Says for each directory why differences are held, and what to do; a line each.
-    pub(super) fn advice(&self) -> String {
+    /// Says for each directory why differences are held, and what to do; a line each. `excess` says
+    /// what the guard found to be too much in a directory.
+    pub(super) fn advice<'a>(&self, excess: impl Fn(&str) -> Option<&'a str>) -> String {
         let lines = self.held.iter().map(|((directory, reason), count)| {
             let known: Option<HeldReason> = serde_json::from_value(reason.as_str().into()).ok();
-            let advice = known.map(|reason| format!(": {}", reason.advice(directory)));
+            let advice =
+                known.map(|reason| format!(": {}", reason.advice(directory, excess(directory))));
             let line = format!("{directory}: {count} {reason}{}", advice.unwrap_or_default());
             format!("\n  {}", harmless(&line))
         });
@@ -236,12 +238,14 @@ mod tests {
             held("u3", "d2", "guard"),
             held("u4", "d2", "a_later_reason"),
         ]);
-        let advice = drawn(found, false).advice();
+        let excess = |directory: &str| (directory == "d2").then_some("2 of 2 would end");
+        let advice = drawn(found, false).advice(excess);
         let lines: Vec<&str> = advice.lines().collect();
         assert_eq!(lines.len(), 4, "{advice}");
         assert!(lines[1].starts_with("  d1: 1 newer_event: something newer is known"), "{advice}");
         assert_eq!(lines[2], "  d2: 1 a_later_reason");
-        assert!(lines[3].starts_with("  d2: 2 guard: more would end"), "{advice}");
+        let guard = "  d2: 2 guard: more would end than the guard allows (2 of 2 would end): look";
+        assert!(lines[3].starts_with(guard), "{advice}");
         assert!(lines[3].contains("`rollcall reconcile --directory d2 --guard off`"), "{advice}");
     }
 }

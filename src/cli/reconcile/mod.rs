@@ -75,6 +75,7 @@ struct DirectoryReport {
     id: String,
     state: String,
     error: Option<String>,
+    exceeds: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -285,7 +286,11 @@ fn verdict(run: &RunReport, differences: &Differences) -> Result<(), Failure> {
         0 => String::new(),
         held => {
             let held = counted(held, "difference is", "differences are");
-            format!("{held} held and not recorded:{}", differences.advice())
+            let excess = |id: &str| {
+                let found = run.directories.iter().find(|directory| directory.id == id);
+                found.and_then(|directory| directory.exceeds.as_deref())
+            };
+            format!("{held} held and not recorded:{}", differences.advice(excess))
         }
     };
     match run.state.as_str() {
@@ -300,11 +305,12 @@ fn verdict(run: &RunReport, differences: &Differences) -> Result<(), Failure> {
 
 /// Names the directories that could not be compared, with the reason of each.
 fn not_compared(run: &RunReport) -> String {
-    let failed = run.directories.iter().filter_map(|DirectoryReport { id, state, error }| {
-        let is_failed = matches!(state.as_str(), "failed" | "undecided");
-        let error = error.as_deref().unwrap_or("the source's answers do not decide it");
-        is_failed.then(|| format!("\n  {}", harmless(&format!("{id}: {state}: {error}"))))
-    });
+    let failed =
+        run.directories.iter().filter_map(|DirectoryReport { id, state, error, .. }| {
+            let is_failed = matches!(state.as_str(), "failed" | "undecided");
+            let error = error.as_deref().unwrap_or("the source's answers do not decide it");
+            is_failed.then(|| format!("\n  {}", harmless(&format!("{id}: {state}: {error}"))))
+        });
     let failed: Vec<String> = failed.collect();
     // An undecided one did answer.
     let next = match directories_in(run, "failed") {

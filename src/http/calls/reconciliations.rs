@@ -194,7 +194,12 @@ fn describe(run: &Run, engine: &Engine, page: &DifferencePage) -> Result<Value, 
         .directories
         .iter()
         .map(|(id, directory)| {
-            json!({ "id": id, "state": directory.state, "error": directory.error })
+            json!({
+                "id": id,
+                "state": directory.state,
+                "error": directory.error,
+                "exceeds": now.excess_in(id),
+            })
         })
         .collect();
     Ok(json!({

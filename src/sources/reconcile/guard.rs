@@ -80,15 +80,12 @@ impl Tally {
         self.plus(Tally { there: earlier, ending: earlier })
     }
 
-    /// Tells if more than a share of them, and more than the free number, would end.
-    fn exceeds(self, guard: Guard, free: u64) -> bool {
-        match guard {
-            Guard::Off => false,
-            Guard::Percent(percent) => {
-                self.ending > free
-                    && self.ending.saturating_mul(100) > self.there.saturating_mul(percent.into())
-            }
-        }
+    /// Says what would end if that is more than a share of them, and more than the free number.
+    fn excess(self, kind: &str, guard: Guard, free: u64) -> Option<String> {
+        let Guard::Percent(percent) = guard else { return None };
+        let may = free.max(self.there.saturating_mul(percent.into()) / 100);
+        let Tally { there, ending } = self;
+        (ending > may).then(|| format!("{ending} of {there} {kind} would end, {may} may"))
     }
 
     /// Tells if all of them would end, and they are not few.
@@ -125,27 +122,47 @@ impl Ended {
 }
 
 impl Ends {
-    /// Tells if the ends of a directory are held.
-    pub fn are_too_many(self, guard: Guard) -> bool {
-        let kinds = [self.users, self.groups, self.memberships];
-        guard != Guard::Off
-            && kinds.into_iter().any(|kind| kind.exceeds(guard, ENDS_FREE) || kind.is_all())
+    /// Says why the ends of a directory are held; `None` if they are not.
+    pub fn excess(self, guard: Guard) -> Option<String> {
+        if guard == Guard::Off {
+            return None;
+        }
+        let kinds = [
+            ("active users", self.users),
+            ("groups", self.groups),
+            ("memberships", self.memberships),
+        ];
+        kinds.into_iter().find_map(|(name, kind)| {
+            let all = || kind.is_all().then(|| format!("all {} {name} would end", kind.there));
+            kind.excess(name, guard, ENDS_FREE).or_else(all)
+        })
     }
 }
 
-/// Tells if all ends of a run are held: those of its directories and of the users in them, and
-/// those that ended in the days before.
-pub fn run_ends_too_much(
+/// Says why all ends of a run are held: those of its directories and of the users in them, and
+/// those that ended in the days before; `None` if they are not.
+pub fn run_excess(
     directories: Tally,
     ends: impl IntoIterator<Item = Ends>,
     earlier: Ended,
     guard: Guard,
-) -> bool {
+) -> Option<String> {
     let users = ends.into_iter().fold(Tally::default(), |sum, ends| sum.plus(ends.users));
+    let kinds = [
+        ("active users of all directories", users, earlier.users, ENDS_FREE),
+        ("directories", directories, earlier.directories, DIRECTORIES_FREE),
+    ];
     // A run that ends nothing has nothing to hold.
-    (users.ending > 0 && users.with_earlier(earlier.users).exceeds(guard, ENDS_FREE))
-        || (directories.ending > 0
-            && directories.with_earlier(earlier.directories).exceeds(guard, DIRECTORIES_FREE))
+    kinds.into_iter().filter(|(_, kind, ..)| kind.ending > 0).find_map(
+        |(name, kind, earlier, free)| {
+            let excess = kind.with_earlier(earlier).excess(name, guard, free)?;
+            let before = match earlier {
+                0 => String::new(),
+                _ => format!("; {earlier} of these ended in the last {WINDOW_DAYS} days"),
+            };
+            Some(excess + &before)
+        },
+    )
 }
 
 #[cfg(test)]
@@ -206,7 +223,7 @@ mod tests {
                 let mut ends = Ends::default();
                 *[&mut ends.users, &mut ends.groups, &mut ends.memberships][kind] =
                     tally(there, ending);
-                assert_eq!(ends.are_too_many(guard), held, "{ending} of {there}, {guard}");
+                assert_eq!(ends.excess(guard).is_some(), held, "{ending} of {there}, {guard}");
             }
         }
     }
@@ -215,7 +232,7 @@ mod tests {
     fn a_run_is_held_over_all_users_and_all_directories() {
         let users = |there, ending| Ends { users: tally(there, ending), ..Ends::default() };
         let run = |directories, ends: &[Ends], earlier, guard| {
-            run_ends_too_much(directories, ends.iter().copied(), earlier, guard)
+            run_excess(directories, ends.iter().copied(), earlier, guard).is_some()
         };
         let (none, ten) = (Ended::default(), Guard::Percent(10));
         let held = |ends: &[Ends]| run(tally(9, 0), ends, none, ten);
@@ -235,11 +252,30 @@ mod tests {
         let users = |there, ending| [Ends { users: tally(there, ending), ..Ends::default() }];
         let ten = Guard::Percent(10);
         let earlier = |users, directories| Ended { users, directories };
-        let held = |ends, earlier| run_ends_too_much(tally(9, 0), ends, earlier, ten);
+        let held = |ends, earlier| run_excess(tally(9, 0), ends, earlier, ten).is_some();
         assert!(!held(users(90, 1), earlier(9, 0)));
         assert!(held(users(90, 2), earlier(9, 0)));
         assert!(!held(users(90, 0), earlier(500, 0)));
-        assert!(run_ends_too_much(tally(8, 1), [], earlier(0, 2), ten));
-        assert!(!run_ends_too_much(tally(8, 1), [], earlier(0, 1), ten));
+        assert!(run_excess(tally(8, 1), [], earlier(0, 2), ten).is_some());
+        assert!(run_excess(tally(8, 1), [], earlier(0, 1), ten).is_none());
+    }
+
+    #[test]
+    fn a_guard_that_holds_says_what_would_end_and_how_much_may() {
+        let ten = Guard::Percent(10);
+        let users = |there, ending| Ends { users: tally(there, ending), ..Ends::default() };
+        let of = |ends: Ends| ends.excess(ten).unwrap_or_default();
+        assert_eq!(of(users(38, 14)), "14 of 38 active users would end, 10 may");
+        assert_eq!(of(users(5000, 501)), "501 of 5000 active users would end, 500 may");
+        assert_eq!(of(Ends { groups: tally(4, 4), ..users(38, 10) }), "all 4 groups would end");
+        let run = |directories, ends: Ends, earlier| {
+            run_excess(directories, [ends], earlier, ten).unwrap_or_default()
+        };
+        let (none, earlier) = (Ended::default(), Ended { users: 0, directories: 2 });
+        let all = "11 of 100 active users of all directories would end, 10 may";
+        assert_eq!(run(tally(9, 0), users(100, 11), none), all);
+        // Ten are there and two were.
+        let before = "3 of 12 directories would end, 2 may; 2 of these ended in the last 7 days";
+        assert_eq!(run(tally(10, 1), Ends::default(), earlier), before);
     }
 }

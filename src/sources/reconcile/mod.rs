@@ -30,7 +30,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use details::{Details, FieldChange, Label, label_of};
-pub use guard::{Ended, Ends, Guard, Tally, run_ends_too_much};
+pub use guard::{Ended, Ends, Guard, Tally, run_excess};
 use parking_lot::Mutex;
 pub use progress::{
     Compared, DIFFERENCES_KEPT, DifferentKind, DirectoryState, FoundDifference, HeldReason,
@@ -293,7 +293,7 @@ impl Source {
 fn warn_of_held(run: &Run, progress: &RunProgress) {
     let open = || progress.held_in.iter().filter(|((_, reason), _)| !reason.is_intended());
     for ((directory, reason), held) in open().take(HELD_LOGGED_MAX) {
-        let advice = reason.advice(directory);
+        let advice = reason.advice(directory, progress.excess_in(directory));
         tracing::warn!(run = run.id, directory, held, "differences are held: {advice}");
     }
     let more = open().count().saturating_sub(HELD_LOGGED_MAX);

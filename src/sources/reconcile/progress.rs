@@ -138,13 +138,18 @@ impl HeldReason {
         self == HeldReason::DeletedHere
     }
 
-    /// Returns the reason in words, and what to do about it in this directory.
-    pub fn advice(self, directory: &str) -> String {
+    /// Returns the reason in words, and what to do about it in this directory. `excess` says what
+    /// the guard found to be too much there, if that is known.
+    pub fn advice(self, directory: &str, excess: Option<&str>) -> String {
         let off = format!("`rollcall reconcile --directory {directory} --guard off` records it");
         match self {
-            HeldReason::Guard => format!(
-                "more would end than the guard allows: look at the source, and if it is right, {off}"
-            ),
+            HeldReason::Guard => {
+                let excess = excess.map(|excess| format!(" ({excess})")).unwrap_or_default();
+                format!(
+                    "more would end than the guard allows{excess}: look at the source, and if it \
+                     is right, {off}"
+                )
+            }
             HeldReason::NewerEvent => {
                 "something newer is known of it: the next reconciliation decides".into()
             }
@@ -210,6 +215,8 @@ pub struct RunProgress {
     pub held: u64,
     /// The same by directory and reason.
     pub held_in: BTreeMap<(String, HeldReason), u64>,
+    /// What the guard found to be too much, by directory, also where nothing was held for it.
+    pub excess: BTreeMap<String, String>,
     /// The reason why the whole run failed, or why something of no known directory is undecided.
     pub error: Option<String>,
     /// True if it ended before everything was compared.
@@ -243,6 +250,14 @@ struct Appended {
     waiting: Vec<u8>,
 }
 
+impl RunProgress {
+    /// Returns what the guard found to be too much in a directory in which it held something.
+    pub fn excess_in(&self, directory: &str) -> Option<&str> {
+        let is_held = self.held_in.contains_key(&(directory.to_owned(), HeldReason::Guard));
+        self.excess.get(directory).filter(|_| is_held).map(String::as_str)
+    }
+}
+
 impl Default for Progress {
     fn default() -> Progress {
         Progress {
@@ -255,6 +270,7 @@ impl Default for Progress {
                 recorded: 0,
                 held: 0,
                 held_in: BTreeMap::new(),
+                excess: BTreeMap::new(),
                 error: None,
                 broke_off: false,
             }),
@@ -355,6 +371,11 @@ impl Progress {
         let unsettled = now.directories.iter().filter(|(_, known)| is_unsettled(known.state));
         let reason = |known: &RunDirectory| known.error.clone().unwrap_or_default();
         unsettled.map(|(id, known)| (id.clone(), reason(known))).collect()
+    }
+
+    /// Keeps what the guard found to be too much in a directory.
+    pub(super) fn note_excess(&self, directory: &str, excess: String) {
+        self.now.lock().excess.insert(directory.to_owned(), excess);
     }
 
     pub(super) fn end(&self, state: RunState, finished_at: Millis, error: Option<String>) {

@@ -11,7 +11,7 @@ use super::again::{SINGLY_MAX, SecondLook};
 use super::compare::Served;
 use super::earlier::earlier_ends;
 use super::ending::{Answered, Ending};
-use super::guard::{Ended, Ends, Guard, Tally, run_ends_too_much};
+use super::guard::{Ended, Ends, Guard, Tally, run_excess};
 use super::listing::{Listed, Lister, Lists, Look, TheirDirectory, engine_of};
 use super::ours::Ours;
 use super::plan::{
@@ -295,9 +295,13 @@ impl Running<'_> {
             directories.count(work.end != DirectoryEnd::Stays);
         }
         let ends: Vec<Ends> = compared().map(|(_, work)| work.plan.ends).collect();
-        let all = run_ends_too_much(directories, ends, earlier, guard);
-        let too_many = |work: &Work| all || work.plan.ends.are_too_many(guard);
-        compared().filter(|(_, work)| too_many(work)).map(|(id, _)| id.clone()).collect()
+        let all = run_excess(directories, ends, earlier, guard);
+        let excess = |work: &Work| work.plan.ends.excess(guard).or_else(|| all.clone());
+        let held = compared().filter_map(|(id, work)| {
+            self.progress.note_excess(id, excess(work)?);
+            Some(id.clone())
+        });
+        held.collect()
     }
 
     /// Asks again about what differs. The first cut is that before the lists, the other that with

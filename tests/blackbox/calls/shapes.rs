@@ -1235,7 +1235,8 @@ fn samples() -> Vec<Sample> {
         "object": "reconciliation", "id": RUN, "state": "held", "step": "ended",
         "started_at": MOMENT, "finished_at": MOMENT, "directory": "directory_1",
         "dry_run": false, "guard": "10%", "error": "it failed",
-        "directories": [{ "id": "directory_1", "state": "clean", "error": "it failed" }],
+        "directories": [{ "id": "directory_1", "state": "clean", "error": "it failed",
+            "exceeds": "all 3 groups would end" }],
         "compared": { "directories": 1, "groups": 0, "users": 2, "memberships": 3 },
         "recorded": 1, "held": 1,
         "differences": {

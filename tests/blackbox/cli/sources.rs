@@ -129,7 +129,8 @@ fn what_is_held_is_told_with_its_directory_and_the_command_that_helps() {
         assert_eq!(held.status.code(), Some(1), "{arguments:?}");
         let told = err(&held);
         assert_says(&told, &["24 differences are held and not recorded:\n", advice]);
-        assert_says(&told, &["\n  directory_1: 24 guard: more would end"]);
+        let excess = "(12 of 12 active users would end, 10 may)";
+        assert_says(&told, &["\n  directory_1: 24 guard: more would end", excess]);
         assert!(!told.contains("directory_2"), "{told}");
         if arguments.contains(&"--json") {
             json = serde_json::from_slice(&held.stdout).unwrap();
@@ -148,7 +149,7 @@ fn what_is_held_is_told_with_its_directory_and_the_command_that_helps() {
         warnings.iter().filter(|line| line.contains("directory=\"directory_1\"")).collect();
     // Two runs that were not dry.
     assert_eq!(of_directory.len(), 2, "{log}");
-    assert_says(of_directory[0], &["held=24", advice]);
+    assert_says(of_directory[0], &["held=24", advice, "12 of 12 active users would end, 10 may"]);
     assert_says(&warnings.join("\n"), &["compared with the source: some differences are held"]);
 }
 

@@ -66,7 +66,8 @@ fn an_import_is_the_first_reconciliation_and_a_second_records_nothing() {
         json!({ "directories": 2, "groups": 2, "users": 253, "memberships": 253 })
     );
     assert_eq!(run["recorded"], 2 + 2 + 253 + 253);
-    assert_eq!(run["directories"][0], json!({ "id": D, "state": "clean", "error": null }));
+    let expected = json!({ "id": D, "state": "clean", "error": null, "exceeds": null });
+    assert_eq!(run["directories"][0], expected);
     assert_in_step(&server, &source.url, SOURCE_KEY);
     let observed = observations(&server);
     let kinds: Vec<&str> = observed.iter().map(|event| event["event"].as_str().unwrap()).collect();

@@ -92,8 +92,8 @@ fn an_undecided_directory_names_what_was_undecided_wherever_it_is_told() {
         let run = reconcile(&server, &whole());
         assert_eq!(run["state"], "failed", "{run}");
         let expected = json!([
-            { "id": D, "state": "undecided", "error": told },
-            { "id": "directory_2", "state": "clean", "error": null },
+            { "id": D, "state": "undecided", "error": told, "exceeds": null },
+            { "id": "directory_2", "state": "clean", "error": null, "exceeds": null },
         ]);
         assert_eq!(run["directories"], expected);
         let ends = server.get("/events?events=rollcall.reconciliation.completed").json();
@@ -139,7 +139,8 @@ fn a_failed_directory_names_the_list_that_failed() {
     let server = start(data.path(), &source.url);
     let run = reconcile(&server, &whole());
     let told = "the list of its groups: the key may not ask the source for this (403)";
-    assert_eq!(run["directories"], json!([{ "id": D, "state": "failed", "error": told }]));
+    let failed = json!({ "id": D, "state": "failed", "error": told, "exceeds": null });
+    assert_eq!(run["directories"], json!([failed]));
     let (code, said) = command(&server, &[]);
     assert!(code == Some(2) && said.contains(told), "{code:?} {said}");
 }
@@ -203,7 +204,8 @@ fn a_membership_of_a_user_who_is_not_known_is_held() {
 #[track_caller]
 fn assert_undecided(server: &Server, run: &Value, told: &str, clean: &Value) {
     assert_eq!((&run["state"], &run["recorded"]), (&json!("failed"), &json!(0)), "{run}");
-    assert_eq!(run["directories"][0], json!({ "id": D, "state": "undecided", "error": told }));
+    let undecided = json!({ "id": D, "state": "undecided", "error": told, "exceeds": null });
+    assert_eq!(run["directories"][0], undecided);
     assert_eq!(differences(run), [""; 0]);
     let ends = server.get("/events?events=rollcall.reconciliation.completed").json();
     let records = ends["data"].as_array().unwrap();
