@@ -18,7 +18,9 @@ use crate::time;
 /// What is said about how long the server goes on asking a source that does not answer.
 const HOW_LONG: &str = "Ctrl-C ends this command, and not the pull";
 
-/// Pull new events from the source now, and wait until none is left.
+/// Pull new events from the source now, and wait until all are taken.
+///
+/// If the server takes webhooks as well, events younger than 20 seconds are left to their webhooks.
 ///
 /// The server must run with --pull. It pulls by itself every 30 seconds, or as --pull-every says:
 /// this command only spares the wait. While the source does not answer it says why, and goes on
@@ -121,8 +123,14 @@ fn sentence(before: &SourceReport, after: &SourceReport) -> String {
             format!("; {copies} with another content than the log has")
         }
     };
+    let left = match after.left_to_webhooks {
+        0 => String::new(),
+        1 => "; 1 event younger than 20 s is left to its webhook".to_owned(),
+        left => format!("; {left} events younger than 20 s are left to their webhooks"),
+    };
+    let every = if left.is_empty() { "every event" } else { "every older event" };
     format!(
-        "pulled every event that `{}` has: {}, {}{differing}",
+        "pulled {every} that `{}` has: {}, {}{differing}{left}",
         after.url,
         counted(new, "new event", "new events"),
         counted(duplicates, "duplicate", "duplicates")
@@ -149,6 +157,7 @@ mod tests {
             new,
             duplicates,
             differs: duplicates / 3,
+            left_to_webhooks: 0,
         }
     }
 
@@ -159,6 +168,15 @@ mod tests {
         let told = sentence(&report(5, 2, ""), &report(5, 5, ""));
         let differing = "0 new events, 3 duplicates; 1 copy with another content than the log has";
         assert!(told.ends_with(differing), "{told}");
+        for (left_to_webhooks, expected) in [
+            (1, "0 duplicates; 1 event younger than 20 s is left to its webhook"),
+            (2, "0 duplicates; 2 events younger than 20 s are left to their webhooks"),
+        ] {
+            let after = SourceReport { left_to_webhooks, ..report(5, 0, "") };
+            let told = sentence(&report(5, 0, ""), &after);
+            let says = told.starts_with("pulled every older event that ");
+            assert!(says && told.ends_with(expected), "{told}");
+        }
         let restarted = sentence(&report(5, 9, ""), &report(3, 1, ""));
         assert!(restarted.ends_with("3 new events, 1 duplicate"), "{restarted}");
     }

@@ -28,6 +28,7 @@ pub(super) struct SourceReport {
     pub(super) new: u64,
     pub(super) duplicates: u64,
     pub(super) differs: u64,
+    pub(super) left_to_webhooks: u64,
 }
 
 /// The last error of a source, until what failed has succeeded.
@@ -171,6 +172,7 @@ mod tests {
             new: 0,
             duplicates: 0,
             differs: 0,
+            left_to_webhooks: 0,
         }
     }
 

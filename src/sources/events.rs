@@ -168,10 +168,11 @@ impl Source {
         let mut progress = self.pulling.lock();
         let started_at = time::now_ms();
         let circle = Circle::default();
-        let pull = Pull { source: self, engine, take, started_at, has_lost: false, circle };
+        let mut pull =
+            Pull { source: self, engine, take, started_at, has_lost: false, circle, left: 0 };
         let pulled = pull.run(&mut progress);
         match &pulled {
-            Ok(()) => self.status.set_caught_up(started_at),
+            Ok(()) => self.status.set_caught_up(started_at, pull.left),
             Err(PullError::Source(SourceError::Stopped)) => {}
             Err(error) => self.note(error),
         }
@@ -205,6 +206,8 @@ struct Pull<'a> {
     has_lost: bool,
     /// The cursors of this pull.
     circle: Circle,
+    /// The events that are left to their webhooks.
+    left: u64,
 }
 
 /// The part of a page that is taken.
@@ -215,10 +218,12 @@ struct Taken {
     last: Option<String>,
     /// True if nothing behind them is wanted.
     is_end: bool,
+    /// The number of those behind them that are left to their webhooks.
+    left: u64,
 }
 
 impl Pull<'_> {
-    fn run(mut self, progress: &mut Progress) -> Result<(), PullError> {
+    fn run(&mut self, progress: &mut Progress) -> Result<(), PullError> {
         if progress.place.is_none() {
             self.find_place(progress)?;
         }
@@ -260,8 +265,9 @@ impl Pull<'_> {
             progress.place = Some(Place::FirstSince(*from));
             return Ok(false);
         }
-        let Taken { events, last, is_end } = self.choose(&page, &place);
+        let Taken { events, last, is_end, left } = self.choose(&page, &place);
         self.record(events)?;
+        self.left = left;
         let is_placeless = last.is_none();
         if let Some(id) = last {
             self.keep(&id)?;
@@ -388,13 +394,14 @@ impl Pull<'_> {
         let leaves_young = self.take == Take::Settled && self.source.signs_webhooks;
         let origin = self.source.client.origin();
         let mut taken = Taken::default();
-        for item in &page.items {
+        for (at, item) in page.items.iter().enumerate() {
             if taken.last.is_some() && !matches!(place, Place::After(_)) {
                 break;
             }
             let created_at = created_at(item);
             if leaves_young && created_at.is_some_and(|at| is_young(at, now)) {
                 taken.is_end = true;
+                taken.left = page.items.len().saturating_sub(at) as u64;
                 break;
             }
             let is_newer = created_at.is_some_and(|at| at >= self.started_at);

@@ -44,6 +44,8 @@ pub struct SourceCounts {
     pub differs: u64,
     /// The differences that reconciliations held.
     pub held: u64,
+    /// The young events that the last pull which reached the end left to their webhooks.
+    pub left: u64,
 }
 
 /// Tells whether a source answers.
@@ -65,6 +67,7 @@ pub struct SourceStatus {
     duplicates: AtomicU64,
     differs: AtomicU64,
     held: AtomicU64,
+    left: AtomicU64,
 }
 
 impl SourceStatus {
@@ -95,6 +98,7 @@ impl SourceStatus {
             duplicates: read(&self.duplicates),
             differs: read(&self.differs),
             held: read(&self.held),
+            left: read(&self.left),
         }
     }
 
@@ -113,8 +117,11 @@ impl SourceStatus {
         self.moments.lock().cursor = cursor;
     }
 
-    pub(super) fn set_caught_up(&self, started_at: Millis) {
+    /// Notes a pull that reached the end, and the number of young events that it left to their
+    /// webhooks.
+    pub(super) fn set_caught_up(&self, started_at: Millis, left: u64) {
         let mut moments = self.moments.lock();
+        self.left.store(left, Ordering::Relaxed);
         moments.caught_up_at = Some(started_at);
         moments.last_error = None;
         self.note_state(None);

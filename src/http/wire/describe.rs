@@ -79,6 +79,7 @@ pub(crate) fn describe_source(source: &Source, engine: &Engine) -> Value {
         "duplicates": counts.duplicates,
         "differs": counts.differs + engine.differing_webhooks(),
         "held": counts.held,
+        "left_to_webhooks": counts.left,
         "reconciliation": source.reconciliations().first().map(|run| outline(run)),
     })
 }

@@ -1227,6 +1227,7 @@ fn samples() -> Vec<Sample> {
         "last_error": { "code": "unauthorized", "message": "m", "at": MOMENT },
         "next_try_at": MOMENT,
         "pulled": 3, "new": 1, "duplicates": 2, "differs": 0, "held": 0,
+        "left_to_webhooks": 1,
         "reconciliation": { "id": RUN, "state": "held", "started_at": MOMENT,
             "finished_at": MOMENT, "directory": "directory_1", "dry_run": false,
             "differences": 2, "recorded": 1, "held": 1 },

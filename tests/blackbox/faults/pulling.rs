@@ -208,6 +208,8 @@ fn young_events_are_left_to_their_webhooks_where_there_are_any() {
         let server = Puller { takes_webhooks, ..Puller::of(folder.path(), &source.url) }.start();
         let told = pull(&server);
         assert_eq!(event_ids(&server), expected);
+        // What is behind the young one is left with it.
+        assert_eq!(told["left_to_webhooks"], if takes_webhooks { 2 } else { 0 });
         assert_eq!(told["last_error"], Value::Null);
         assert_eq!(server.get("/readyz").json()["parts"]["source"]["state"], "answering");
         let webhook = server.post(created(1, 0).as_bytes());
