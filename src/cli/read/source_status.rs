@@ -141,7 +141,10 @@ fn reconciliation(source: &Value, now: Option<i64>, earlier: Earlier) -> String 
     let found = differences(run);
     let age = |name| ago(moment(run, name));
     match (text_field(run, "state"), earlier) {
-        ("running", _) => format!("{dry}{of}running for {}: {found} so far", age("started_at")),
+        ("running", _) => {
+            let step = step(run);
+            format!("{dry}{of}running for {}: {step}{found} so far", age("started_at"))
+        }
         ("completed" | "held", _) => format!("{dry}{of}{} ago: {found}", age("finished_at")),
         ("failed", _) => format!("{dry}{of}failed {} ago: {found}", age("finished_at")),
         (_, Earlier::At(LastRun { began, .. })) => {
@@ -152,6 +155,23 @@ fn reconciliation(source: &Value, now: Option<i64>, earlier: Earlier) -> String 
              at once"
                 .into()
         }
+    }
+}
+
+/// Says what a running reconciliation does, and how far it is.
+fn step(run: &Value) -> String {
+    let [begun, groups, users, memberships] = ["directories", "groups", "users", "memberships"]
+        .map(|kind| count(run, &format!("/compared/{kind}")));
+    match text_field(run, "step") {
+        "" => String::new(),
+        "listing" => format!(
+            "listing directory {begun} of {} ({}, {} and {} so far); ",
+            count(run, "/directories"),
+            counted(groups, "group", "groups"),
+            counted(users, "user", "users"),
+            counted(memberships, "membership", "memberships")
+        ),
+        step => format!("{}; ", step.replace('_', " ")),
     }
 }
 
@@ -268,6 +288,18 @@ mod tests {
                 json!({"state": "running", "started_at": "2026-05-01T11:59:48.000Z",
                     "directory": "d1"}),
                 "of d1 running for 12 s: no difference so far",
+            ),
+            (
+                json!({"state": "running", "started_at": "2026-05-01T11:59:48.000Z",
+                    "step": "listing", "directories": 3, "compared": {"directories": 2,
+                    "groups": 5, "users": 1, "memberships": 90}}),
+                "running for 12 s: listing directory 2 of 3 (5 groups, 1 user and 90 memberships \
+                 so far); no difference so far",
+            ),
+            (
+                json!({"state": "running", "started_at": "2026-05-01T11:59:48.000Z",
+                    "step": "looking_again", "differences": 0}),
+                "running for 12 s: looking again; no difference so far",
             ),
             (
                 json!({"state": "completed", "finished_at": minute_ago, "dry_run": true,

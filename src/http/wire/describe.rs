@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::answer::Problem;
 use crate::engine::Engine;
-use crate::sources::reconcile::Run;
+use crate::sources::reconcile::{DirectoryState, Run, RunDirectory};
 use crate::sources::{Source, SourceMoments};
 use crate::time;
 use crate::verify::{Proof, author_name};
@@ -84,12 +84,16 @@ pub(crate) fn describe_source(source: &Source, engine: &Engine) -> Value {
     })
 }
 
-/// Describes a reconciliation without its directories and differences.
+/// Describes a reconciliation without its differences, and its directories by their number.
 fn outline(run: &Run) -> Value {
     let now = run.progress.now();
+    let compares = |directory: &&RunDirectory| directory.state != DirectoryState::NotCompared;
     json!({
         "id": run.id,
         "state": now.state,
+        "step": now.step,
+        "directories": now.directories.values().filter(compares).count(),
+        "compared": now.compared,
         "started_at": time::format(run.started_at),
         "finished_at": now.finished_at.map(time::format),
         "directory": run.scope.directory,

@@ -1228,7 +1228,9 @@ fn samples() -> Vec<Sample> {
         "next_try_at": MOMENT,
         "pulled": 3, "new": 1, "duplicates": 2, "differs": 0, "held": 0,
         "left_to_webhooks": 1,
-        "reconciliation": { "id": RUN, "state": "held", "started_at": MOMENT,
+        "reconciliation": { "id": RUN, "state": "held", "step": "ended", "directories": 2,
+            "compared": { "directories": 1, "groups": 0, "users": 2, "memberships": 3 },
+            "started_at": MOMENT,
             "finished_at": MOMENT, "directory": "directory_1", "dry_run": false,
             "differences": 2, "recorded": 1, "held": 1 },
     });
