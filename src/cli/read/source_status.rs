@@ -150,9 +150,13 @@ fn reconciliation(source: &Value, now: Option<i64>, earlier: Earlier) -> String 
         (_, Earlier::At(LastRun { began, .. })) => {
             format!("none since the start; the last one began {} ago", ago(Some(began)))
         }
-        (_, Earlier::Never | Earlier::Unknown) => {
-            "none since the start; the server begins one by --reconcile-every, `rollcall reconcile` \
-             at once"
+        (_, Earlier::Never) => {
+            "none yet; the first begins once all events are pulled, unless --reconcile-every is 0"
+                .into()
+        }
+        (_, Earlier::Unknown) => {
+            "none since the start; the next begins when --reconcile-every says so, or at once with \
+             `rollcall reconcile`"
                 .into()
         }
     }
@@ -277,8 +281,8 @@ mod tests {
         for (run, expected) in [
             (
                 json!(null),
-                "none since the start; the server begins one by --reconcile-every, `rollcall \
-                 reconcile` at once",
+                "none yet; the first begins once all events are pulled, unless --reconcile-every \
+                 is 0",
             ),
             (
                 json!({"state": "completed", "finished_at": minute_ago}),
