@@ -283,7 +283,7 @@ impl SourceClient {
             }
             Err(Tried::Pause(pause)) => {
                 self.pause(pause.max(BACKOFF));
-                self.note_breakage(&Breakage::TooMany);
+                self.note_breakage(&Breakage::TooMany, "");
                 Err(SourceError::Unavailable(Breakage::TooMany))
             }
             // A question that waits so shortly tells little of the source.
@@ -305,9 +305,13 @@ impl SourceClient {
         loop {
             self.await_turn()?;
             let heard = self.bell.rings();
-            let tried = self
-                .try_once(path, self.within)
-                .and_then(|answer| read(&answer).ok_or(Tried::Broken(Breakage::Unreadable)));
+            let mut detail = String::new();
+            let tried = self.try_once(path, self.within).and_then(|answer| {
+                read(&answer).ok_or_else(|| {
+                    detail = unreadable(path, &answer.body);
+                    Tried::Broken(Breakage::Unreadable)
+                })
+            });
             let breakage = match tried {
                 Ok(read) => {
                     self.status.note_success();
@@ -324,7 +328,7 @@ impl SourceClient {
                 }
                 Err(Tried::Broken(breakage)) => breakage,
             };
-            self.note_breakage(&breakage);
+            self.note_breakage(&breakage, &detail);
             failures += 1;
             if matches!(tries, Tries::AtMost(tries_max) if failures >= tries_max) {
                 return Err(SourceError::Unavailable(breakage));
@@ -409,10 +413,11 @@ impl SourceClient {
         }
     }
 
-    fn note_breakage(&self, breakage: &Breakage) {
+    /// Notes a failure after which the source is asked again; `detail` follows its sentence.
+    fn note_breakage(&self, breakage: &Breakage, detail: &str) {
         let code = SourceError::Unavailable(breakage.clone()).code();
-        if self.status.note_fault(code, breakage.to_string()) {
-            tracing::warn!(source = self.origin.url(), "{breakage}; it is asked again");
+        if self.status.note_fault(code, format!("{breakage}{detail}")) {
+            tracing::warn!(source = self.origin.url(), "{breakage}{detail}; it is asked again");
         }
     }
 }
@@ -487,6 +492,18 @@ fn backoff(failures: u32) -> Duration {
     // Without randomness the pause is the longest.
     let part = getrandom::fill(&mut random).map_or(u16::MAX, |()| u16::from_le_bytes(random));
     whole / 2 + (whole / 2).mul_f64(f64::from(part) / f64::from(u16::MAX))
+}
+
+/// Says what came instead of what was asked for, without a word of the answer itself.
+fn unreadable(path: &str, body: &[u8]) -> String {
+    let path = path.split('?').next().unwrap_or_default();
+    let what = match body.trim_ascii_start().first() {
+        None => "without a body",
+        Some(b'<') => "with HTML or XML",
+        Some(b'{' | b'[') => "with JSON that is cut off or has another form",
+        Some(_) => "with something else than JSON",
+    };
+    format!(": `{path}` was answered {what}; if it stays so, look at --pull")
 }
 
 fn millis(time: Duration) -> u64 {
@@ -701,6 +718,25 @@ mod tests {
             assert_eq!(woken == Woken::Rung, is_woken, "{tries:?}");
             assert_eq!(begun.elapsed() < Duration::from_millis(200), is_woken, "{tries:?}");
             assert_eq!(client.status.moments().next_try_at, None, "{tries:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_of_another_form_is_described_without_its_words() {
+        for (body, expected) in [
+            ("", "without a body"),
+            ("\n<html>sk_secret", "with HTML or XML"),
+            ("{\"message\":\"sk_secret\"}", "with JSON that is cut off or has another form"),
+            ("sk_secret", "with something else than JSON"),
+        ] {
+            let client = client(&serve(vec![answer(200, "", body)]));
+            client.page("/events?limit=100", Tries::AtMost(1)).unwrap_err();
+            let message = client.status.moments().last_error.unwrap().message;
+            let told = format!(
+                "the answer of the source is not what was asked for: `/events` was answered \
+                 {expected}; if it stays so, look at --pull"
+            );
+            assert_eq!(message, told);
         }
     }
 

@@ -148,13 +148,14 @@ impl SourceStatus {
         moments.next_try_at = moments.next_try_at.filter(|next| *next != at);
     }
 
-    /// Notes a fault. Returns true if the last one was of another kind.
+    /// Notes a fault. Returns true if the last one was another.
     pub(super) fn note_fault(&self, code: &'static str, message: String) -> bool {
-        let fault = SourceFault { code, message, at: time::now_ms() };
         let mut moments = self.moments.lock();
-        let before = moments.last_error.replace(fault);
+        let before = moments.last_error.as_ref();
+        let is_new = before.is_none_or(|before| before.code != code || before.message != message);
+        moments.last_error = Some(SourceFault { code, message, at: time::now_ms() });
         self.note_state(moments.last_error.as_ref());
-        before.is_none_or(|before| before.code != code)
+        is_new
     }
 }
 

@@ -33,9 +33,17 @@ pub(super) fn rows(
 
 /// Returns what is wrong with each source.
 pub(super) fn wrong_sources(stats: &Value, earlier: Earlier) -> impl Iterator<Item = Concern> + '_ {
-    sources(stats).filter_map(move |source| {
-        let Verdict::Wrong { what, next } = verdict(source, earlier) else { return None };
-        Some(Concern::new(format!("source {}: {what}", text_field(source, "url")), next))
+    sources(stats).flat_map(move |source| {
+        let mut sound = source.clone();
+        let error = sound.as_object_mut().and_then(|fields| fields.remove("last_error"));
+        let fails = error.is_some_and(|error| !error.is_null());
+        let failure = fails.then(|| verdict(source, earlier));
+        // What the last reconciliation found is told also while the source fails.
+        let verdicts = failure.into_iter().chain([verdict(&sound, earlier)]);
+        verdicts.filter_map(move |verdict| {
+            let Verdict::Wrong { what, next } = verdict else { return None };
+            Some(Concern::new(format!("source {}: {what}", text_field(source, "url")), next))
+        })
     })
 }
 
@@ -271,6 +279,7 @@ fn last_recorded(client: &Client) -> Earlier {
 mod tests {
     use serde_json::json;
 
+    use super::super::attention::lines;
     use super::*;
     use crate::time;
 
@@ -329,6 +338,17 @@ mod tests {
         let told = "not all pulled yet; since the start 2 new and 0 known already; next try in \
                     4 min 58 s";
         assert_eq!(pulled(&source, now), told);
+    }
+
+    #[test]
+    fn what_is_held_needs_attention_also_while_the_source_fails() {
+        let source = json!({"url": "https://s", "caught_up_at": "2026-05-01T12:00:00.000Z",
+            "last_error": {"code": "unavailable", "message": "no"},
+            "reconciliation": {"state": "held", "held": 2}});
+        let stats = json!({ "sources": [source] });
+        let told = lines(&wrong_sources(&stats, Earlier::Unknown).collect::<Vec<_>>(), false);
+        assert!(told.contains("source https://s: unavailable: no"), "{told}");
+        assert!(told.contains("source https://s: 2 differences are held"), "{told}");
     }
 
     #[test]
