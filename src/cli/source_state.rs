@@ -75,9 +75,7 @@ pub(super) fn advice(code: &str) -> &'static str {
             "give the server a key that may read events and directories; of another Rollcall, one \
              with the scopes `read` and `audit` that is bound to no organization"
         }
-        "not_found" | "refused" => {
-            "look at --pull: it must be the URL of WorkOS, or of a server with its API"
-        }
+        "not_found" | "refused" => "--pull must be the URL of WorkOS, or of a server with its API",
         "rate_limited" => {
             "the server asks again after the pause that the source wants, at most 5 minutes, which no \
              command shortens"
@@ -86,6 +84,7 @@ pub(super) fn advice(code: &str) -> &'static str {
         "endless_list" => {
             "the server begins again with the next pull; tell those who run the source"
         }
+        "source_mismatch" => "the server looks again every 5 minutes",
         "log_unavailable" => "the server tries again with the next pull",
         _ => "",
     }
@@ -187,7 +186,7 @@ mod tests {
         );
         assert_eq!(
             complaint("https://s", "source_mismatch", "another one"),
-            "`https://s`: another one"
+            "`https://s`: another one; the server looks again every 5 minutes"
         );
     }
 

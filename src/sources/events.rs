@@ -57,12 +57,12 @@ pub enum PullError {
     Source(#[from] SourceError),
     /// The log knows directories, and the source lists none of them.
     #[error(
-        "the log knows directories, and the source lists none of them: it is another environment; \
-         give the key of this one, or another data folder"
+        "the source lists none of the directories that the log knows, so it is another environment; \
+         start the server with the key of the right one, or with another data folder"
     )]
     Mismatch,
     /// The source has no list of directories, by which its environment is known.
-    #[error("the source has no list of directories (404 for `/directories`): is its URL right?")]
+    #[error("the source has no list of directories (404 for `/directories`)")]
     NoDirectories,
     /// Another Rollcall takes the key for one that is bound to organizations.
     #[error(

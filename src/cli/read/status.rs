@@ -392,7 +392,7 @@ differing copies  2 dropped since the start; the server's log names the types
 source            https://api.workos.com: wrong: 2 differences are held; `rollcall reconcile --dry-run` shows which, why, and what to do
   events          all pulled up to 12 s ago; since the start 3 new and 7 known already; 1 copy with another content
   reconciliation  3 min 0 s ago: 14 differences, 12 recorded, 2 held
-source            https://other: wrong: source_mismatch: another environment; `rollcall pull` tries again at once
+source            https://other: wrong: source_mismatch: another environment; the server looks again every 5 minutes
   events          not all pulled yet; since the start 0 new and 0 known already
   reconciliation  none since the start; the last one began 1 h 0 min ago
 
