@@ -1,6 +1,7 @@
 //! The newest records: the last of a user, and the last of its directory.
 
 use crate::ask::causes::Cause;
+use crate::ground::event_type::EventType;
 use crate::ground::order::{Cut, Place, Seq};
 use crate::ground::symbols::{NO_SYM, Sym};
 use crate::ground::timeline::Placed;
@@ -16,7 +17,8 @@ pub struct LastHeard {
     pub user: Option<Cause>,
     /// The user's last directory; empty if no record names one.
     pub directory: String,
-    /// The newest record of anything in that directory, or of the directory itself.
+    /// The newest record of anything in that directory, or of the directory itself, that is no
+    /// operator's act.
     pub of_directory: Option<Cause>,
 }
 
@@ -40,7 +42,9 @@ impl Seen<'_> {
         let placed = self.placed_version(EntityKind::User, user, cut);
         let placed = placed.filter(|version| self.sees(version.directory, cut));
         let directory = placed.map_or(NO_SYM, |version| version.directory);
-        let sees = |seq| self.sees_event(seq);
+        // What an operator did hides the silence of the source.
+        let is_told = |seq| !self.known_type(seq).is_some_and(EventType::is_operator_act);
+        let sees = |seq| self.sees_event(seq) && is_told(seq);
         let of_directory = match self.events.last_of_directory(directory, cut, before, sees) {
             LastOfDirectory::Before(seq) => return Some(LastHeardStep::Before(seq)),
             LastOfDirectory::Found(found) => found,

@@ -11,9 +11,13 @@ use crate::views::Views;
 impl Views {
     /// Tells if a record is an observation.
     pub(crate) fn is_observation(&self, seq: Seq) -> bool {
-        let event = self.events.get(seq);
-        let name = event.map(|(line, _)| self.events.event_types.text(line.event_type));
-        name.and_then(EventType::parse).is_some_and(EventType::is_observation)
+        self.known_type(seq).is_some_and(EventType::is_observation)
+    }
+
+    /// Returns the type of a record, if the record is listed and the type is known.
+    pub(crate) fn known_type(&self, seq: Seq) -> Option<EventType> {
+        let (line, _) = self.events.get(seq)?;
+        EventType::parse(self.events.event_types.text(line.event_type))
     }
 
     /// Returns the latest moment before another at which the source showed a user, as far as the

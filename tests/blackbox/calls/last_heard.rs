@@ -84,6 +84,19 @@ fn the_newest_records_about_a_user_and_its_directory_are_named() {
 }
 
 #[test]
+fn an_operators_act_does_not_hide_the_silence_of_the_source() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = with_quarantine(folder.path());
+    let link = json!({ "app_user_id": "app_1", "directory_user_id": "u2" });
+    assert_eq!(server.put("/rollcall/v1/links", &link).status, 200);
+    assert_eq!(server.delete("/rollcall/v1/links?directory_user_id=u2").status, 200);
+    for (user, expected) in [("u1", [9, 10]), ("u2", [2, 10])] {
+        let found = server.get(&format!("/rollcall/v1/users/{user}/last_heard")).json();
+        assert_eq!([&found["user"]["seq"], &found["directory"]["seq"]], expected, "{found}");
+    }
+}
+
+#[test]
 fn the_quarantine_is_narrowed_to_a_user_an_email_or_a_directory() {
     let folder = tempfile::tempdir().unwrap();
     let server = with_quarantine(folder.path());
