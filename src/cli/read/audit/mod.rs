@@ -91,18 +91,12 @@ enum Verdict {
         since: String,
         cause: EventCause,
         /// The end of the period before, if there was one.
-        before: Option<EarlierEnd>,
+        before: Option<LostAccess>,
     },
     Lost(LostAccess),
 }
 
-/// The end of an earlier period of access.
-struct EarlierEnd {
-    at: String,
-    reason: String,
-}
-
-/// The end of the last period of access.
+/// The end of a period of access.
 struct LostAccess {
     at: String,
     /// The reason, in the API's word for it.
@@ -119,15 +113,9 @@ impl Verdict {
             [before @ .., ApiAccess { from, until: None, start, .. }] => Verdict::Has {
                 since: from.clone(),
                 cause: start.clone(),
-                before: before.last().and_then(EarlierEnd::of),
+                before: before.last().and_then(LostAccess::of),
             },
-            [.., last @ ApiAccess { end, .. }] => match (EarlierEnd::of(last), end) {
-                (Some(EarlierEnd { at, reason }), Some(cause)) => {
-                    let last_seen = last.not_before.clone();
-                    Verdict::Lost(LostAccess { at, reason, cause: cause.clone(), last_seen })
-                }
-                _ => Verdict::Never,
-            },
+            [.., last] => LostAccess::of(last).map_or(Verdict::Never, Verdict::Lost),
         }
     }
 
@@ -154,9 +142,15 @@ impl Verdict {
     }
 }
 
-impl EarlierEnd {
-    fn of(period: &ApiAccess) -> Option<EarlierEnd> {
-        Some(EarlierEnd { at: period.until.clone()?, reason: period.reason.clone()? })
+impl LostAccess {
+    fn of(period: &ApiAccess) -> Option<LostAccess> {
+        let ApiAccess { until, reason, end, not_before, .. } = period;
+        Some(LostAccess {
+            at: until.clone()?,
+            reason: reason.clone()?,
+            cause: end.clone()?,
+            last_seen: not_before.clone(),
+        })
     }
 }
 

@@ -120,7 +120,7 @@ fn push_verdict(timeline: &UserTimeline, lines: &mut Vec<StyledLine>) {
             let text = format!("{has} since {}, {}", utc(since), by_event(cause));
             push(GREEN.bold(), text);
             if let Some(before) = before {
-                push(YELLOW, format!("had lost it on {}: {}", utc(&before.at), before.reason));
+                push(YELLOW, format!("{}: {}", had_lost_when(before), before.reason));
             }
         }
         (Verdict::Lost(lost), ending) => {
@@ -163,6 +163,14 @@ fn lost_when(lost: &LostAccess) -> String {
         Some(last_seen) => format!("gone by {}; last seen {}", utc(at), utc(last_seen)),
         None if is_observed(cause) => format!("gone by {}", utc(at)),
         None => format!("lost access on {}", utc(at)),
+    }
+}
+
+/// Returns the moment of an end of access that is over again, in words.
+fn had_lost_when(lost: &LostAccess) -> String {
+    match (lost_when(lost), is_observed(&lost.cause)) {
+        (when, true) => format!("was {when}"),
+        (_, false) => format!("had lost it on {}", utc(&lost.at)),
     }
 }
 
@@ -616,11 +624,13 @@ proof of record 7, of the directory: rollcall prove 7
     fn an_end_that_was_observed_lies_between_two_moments() {
         let mut timeline = timeline();
         let Verdict::Lost(lost) = &mut timeline.verdict else { unreachable!() };
+        assert_eq!(had_lost_when(lost), "had lost it on 2026-03-04 09:00:00.000 UTC");
         lost.cause.event = "rollcall.user.observed".into();
         assert_eq!(lost_when(lost), "gone by 2026-03-04 09:00:00.000 UTC");
         lost.last_seen = Some("2026-03-03T09:00:00.000Z".into());
         let expected = "gone by 2026-03-04 09:00:00.000 UTC; last seen 2026-03-03 09:00:00.000 UTC";
         assert_eq!(lost_when(lost), expected);
+        assert_eq!(had_lost_when(lost), format!("was {expected}"));
         let field = |from: &str| ChangedField {
             name: "email".into(),
             from: from.into(),
