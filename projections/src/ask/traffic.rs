@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
 
+use crate::ground::event_type::EventType;
 use crate::ground::fact::InactiveUsers;
 use crate::ground::order::{Cut, Millis, Seq};
 use crate::ground::quarantine::{Quarantined, Reason};
@@ -173,7 +174,7 @@ impl Traffic {
     }
 
     /// Returns the counts of events whose delay is not that of a delivery: they are left out of the
-    /// delays. Observations are in neither: nothing delivered them.
+    /// delays. What Rollcall writes itself is in neither: nothing delivered it.
     pub fn backfilled(&self) -> Counts {
         self.backfilled
     }
@@ -425,7 +426,7 @@ impl Seen<'_> {
         if *of_type == [0; WINDOWS] {
             of_directory.remove(&line.event_type);
         }
-        if self.is_observation(seq) {
+        if self.known_type(seq).is_some_and(EventType::is_own) {
             return;
         }
         let delay = recorded_at.saturating_sub(occurred_at);
@@ -528,6 +529,18 @@ mod tests {
         while views.seen_by(&Sight::All).count_traffic(&mut traffic, views.head(), 100) {}
         let delays = Delays { p50: 60, p99: DELIVERY_MS_MAX, max: DELIVERY_MS_MAX };
         assert_eq!((traffic.delays(1), traffic.backfilled()), (Some(delays), [0, 2, 2, 2]));
+    }
+
+    #[test]
+    fn what_rollcall_writes_itself_has_no_delay() {
+        let mut views = Views::new();
+        for event_type in ["rollcall.user.observed", "rollcall.link.set", "dsync.user.updated"] {
+            record(&mut views, Some((event_type, "u1", true)), 60, 7);
+        }
+        let mut traffic = views.traffic(NOW);
+        while views.seen_by(&Sight::All).count_traffic(&mut traffic, views.head(), 100) {}
+        assert_eq!(traffic.delays(1), Some(Delays { p50: 7, p99: 7, max: 7 }));
+        assert_eq!((traffic.delays[0].total, traffic.totals()[0]), (1, 3));
     }
 
     #[test]
