@@ -54,6 +54,9 @@ pub(super) struct MatchArgs {
     source: SourceArgs,
 }
 
+/// The most rows of users without a match that people are shown.
+const UNMATCHED_SHOWN: usize = 20;
+
 const EMAIL: Header = Header { name: "email", alias: "email", form: Form::Text };
 
 /// A user of a directory.
@@ -383,15 +386,20 @@ fn report(matches: &[Match]) -> String {
         Column::whole("directory"),
         Column::whole("would end"),
     ];
-    for class in classes.into_keys().filter(|class| *class > Class::Linked) {
+    for (class, count) in classes.into_iter().filter(|(class, _)| *class > Class::Linked) {
         let ends_links = matches!(class, Class::LinkedOtherwise | Class::Conflict);
         let width = columns.len() - usize::from(!ends_links);
         let columns = columns.get(..width).unwrap_or(&columns);
-        let rows = matches.iter().filter(|one| one.class == class).map(row);
+        let is_unmatched = matches!(class, Class::UnmatchedInFile | Class::UnmatchedInDirectories);
+        let shown = if is_unmatched { UNMATCHED_SHOWN } else { usize::MAX };
+        let rows = matches.iter().filter(|one| one.class == class).take(shown).map(row);
         let rows: Vec<Vec<String>> =
             rows.map(|row| row.into_iter().take(width).collect()).collect();
-        text.push_str(&format!("\n{}: {}\n", class.title(), rows.len()));
+        text.push_str(&format!("\n{}: {count}\n", class.title()));
         text.push_str(&table::draw_within(None, columns, true, &rows));
+        if let Some(more @ 1..) = count.checked_sub(rows.len() as u64) {
+            text.push_str(&format!("and {more} more, which --json lists\n"));
+        }
     }
     text
 }
@@ -537,6 +545,24 @@ mod tests {
         let found = compare(&file, &directories, &linked(&[["1", "a", "d"]]));
         let expected = ["proposed 2=c", "proposed 1=e", "linked 1=a", "conflict 1=b"];
         assert_eq!(shown(&found), expected);
+    }
+
+    #[test]
+    fn of_users_without_a_match_20_are_shown_and_the_rest_is_counted() {
+        let count = |number: usize| {
+            let user = |at: usize| DirectoryUser {
+                id: format!("u{at:02}"),
+                directory: "d".into(),
+                email: format!("u{at:02}@x"),
+            };
+            report(&compare(&[], &(0..number).map(user).collect::<Vec<_>>(), &Linked::default()))
+        };
+        let all = count(20);
+        assert!(all.contains("only in a directory: 20\n") && all.contains("u19@x"), "{all}");
+        assert!(!all.contains("more"), "{all}");
+        let cut = count(23);
+        assert!(cut.contains("only in a directory: 23\n") && !cut.contains("u20@x"), "{cut}");
+        assert!(cut.ends_with("and 3 more, which --json lists\n"), "{cut}");
     }
 
     #[test]
