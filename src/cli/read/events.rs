@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use clap::Args;
 use rollcall_projections::{EventSubject, EventType, Millis};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::super::Failure;
@@ -17,7 +19,7 @@ use super::following::Backoff;
 use super::listing::{ListPage, Moment, Output, PAGE, Query, Resource, ask};
 use super::names::{Kind, Names, find_id};
 use super::objects::{joined, nested, person_name};
-use super::print::{print_object, texts, width};
+use super::print::{counted, print_object, texts, width};
 use super::source::SourceArgs;
 use crate::time;
 
@@ -125,9 +127,39 @@ fn row(event: &RawValue) -> Vec<String> {
     row
 }
 
-/// Returns the id and the email or name of the event's subject, or of the user and the group.
+/// What the record of a reconciliation says of it.
+#[derive(Deserialize)]
+struct ApiCompleted {
+    directory_id: Option<String>,
+    clean_directories: Vec<IgnoredAny>,
+    failed_directories: Vec<IgnoredAny>,
+    differences: u64,
+    recorded: u64,
+    held: u64,
+}
+
+impl ApiCompleted {
+    /// Returns the directories that were compared, and what came of it.
+    fn label(&self) -> String {
+        let scope = self.directory_id.as_deref().unwrap_or("all directories");
+        format!(
+            "{scope}: {} clean, {} failed; {}, {} recorded, {} held",
+            self.clean_directories.len(),
+            self.failed_directories.len(),
+            counted(self.differences, "difference", "differences"),
+            self.recorded,
+            self.held
+        )
+    }
+}
+
+/// Returns the id and the email or name of the event's subject, or of the user and the group; of a
+/// reconciliation what came of it.
 fn subject(event: &RawValue) -> String {
     let Some(data) = nested(event, "data") else { return String::new() };
+    if let Ok(completed) = serde_json::from_str::<ApiCompleted>(data.get()) {
+        return completed.label();
+    }
     match (nested(data, "user"), nested(data, "group")) {
         (Some(user), Some(group)) => format!("{}, {}", label(user), label(group)),
         _ => label(data),
@@ -409,6 +441,17 @@ mod tests {
                 "u a@x, g Sales",
             ),
             (json!({"other": 1}), ""),
+            (
+                json!({"directory_id": null, "clean_directories": ["d", "e"],
+                    "failed_directories": [{"id": "f", "error": "no"}], "differences": 4,
+                    "recorded": 1, "held": 3}),
+                "all directories: 2 clean, 1 failed; 4 differences, 1 recorded, 3 held",
+            ),
+            (
+                json!({"directory_id": "d", "clean_directories": ["d"], "failed_directories": [],
+                    "differences": 0, "recorded": 0, "held": 0}),
+                "d: 1 clean, 0 failed; 0 differences, 0 recorded, 0 held",
+            ),
         ] {
             let event = RawValue::from_string(json!({"data": data}).to_string()).unwrap();
             assert_eq!(subject(&event), expected);
