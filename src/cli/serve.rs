@@ -42,9 +42,12 @@ Environment:
                             histories and the past, refused ones included, except those
                             without a known key
 
-Example:
+Examples:
   ROLLCALL_WEBHOOK_SECRETS=whsec_… ROLLCALL_API_KEYS=sk_… \\
       rollcall serve --listen 0.0.0.0:8080 --data /var/lib/rollcall
+
+  WORKOS_API_KEY=sk_… ROLLCALL_API_KEYS=sk_your_own_choice \\
+      rollcall serve --pull https://api.workos.com --data /var/lib/rollcall
 
   rollcall config example > rollcall.toml
   rollcall serve --config rollcall.toml")]

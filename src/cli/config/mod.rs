@@ -54,8 +54,8 @@ came through unchanged. The refusal is counted in `rollcall status`.
 Example:
   rollcall config check --config /etc/rollcall.toml --probe")]
 struct CheckArgs {
-    /// Also try addresses, folders, places of checkpoints, the archive, and a webhook through
-    /// --public-url
+    /// Also try addresses, folders, the source of --pull, places of checkpoints, the archive, and a
+    /// webhook through --public-url
     #[arg(long)]
     probe: bool,
     /// Print one JSON object

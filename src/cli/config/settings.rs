@@ -485,8 +485,9 @@ pub(in crate::cli) const SETTINGS: &[Setting] = &[
         flag: Some("guard"),
         variable: "ROLLCALL_GUARD",
         value_name: "PERCENT",
-        about: "The part of a directory, from 0% to 100%, that a reconciliation may end; if more \
-                would end, all of it waits for an operator. `off` holds nothing",
+        about: "The part of a directory, and of all users, from 0% to 100%, that a reconciliation \
+                may end; ten of a kind always may. If more would end, all of it waits for an \
+                operator. `off` holds nothing",
         holds: Holds::Share,
         default: "10%",
         example: r#""10%""#,

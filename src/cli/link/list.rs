@@ -15,6 +15,8 @@ use super::PATH;
 /// List links, in order of the id of the directory user.
 #[derive(Args)]
 #[command(after_help = "\
+The API key needs the scope `read`.
+
 Examples:
   rollcall link list --directory \"Halden Robotics\"
   rollcall link list --user ana@example.com --known-at 2026-03-01

@@ -34,6 +34,8 @@ use crate::verify::email_fingerprint;
 /// proposed again, and a directory user who has one is not without a match.
 #[derive(Args)]
 #[command(after_help = "\
+The API key needs the scope `read`.
+
 Examples:
   rollcall link match users.csv > links.csv
   rollcall link match users.csv --directory \"Halden Robotics\" --json")]

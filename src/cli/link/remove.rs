@@ -19,6 +19,8 @@ use super::PATH;
 /// Earlier answers stay on record: `--known-at` asks for them.
 #[derive(Args)]
 #[command(after_help = "\
+The API key needs the scope `operate`, and `read` as well to find a user by email.
+
 Examples:
   rollcall link remove ana@example.com
   rollcall link remove directory_user_…")]
