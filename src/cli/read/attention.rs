@@ -250,7 +250,9 @@ fn copies(stats: &Value) -> Option<Concern> {
     (copies > 0).then(|| {
         let what =
             counted(copies, "copy differs from its record", "copies differ from their records");
-        Concern::new(format!("{what} since the start"), "the server's log names the types")
+        let next = "the records count; the server's standard error names one of each type, which \
+                    `rollcall prove` shows";
+        Concern::new(format!("{what} since the start"), next)
     })
 }
 

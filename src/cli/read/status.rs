@@ -199,8 +199,7 @@ fn mappings(stats: &Value) -> Option<String> {
 /// Returns the number of duplicates that say something else than the log, if there are any.
 fn differing(stats: &Value) -> Option<String> {
     let copies = Some(count(stats, "/differs")).filter(|copies| *copies > 0);
-    copies
-        .map(|copies| format!("{copies} dropped since the start; the server's log names the types"))
+    copies.map(|copies| format!("{copies} dropped since the start; standard error names the types"))
 }
 
 /// Returns what is wrong with the server's clock.
@@ -388,7 +387,7 @@ quarantine        0
 last event        3 h 12 min ago, at 2026-05-01T08:48:00.000Z
 disk              63 MiB free; below 16 MiB events are refused
 role mappings     2 of 256 MiB of memory
-differing copies  2 dropped since the start; the server's log names the types
+differing copies  2 dropped since the start; standard error names the types
 source            https://api.workos.com: wrong: 2 differences are held; `rollcall reconcile --dry-run` shows which, why, and what to do
   events          all pulled up to 12 s ago; since the start 3 new and 7 known already; 1 copy with another content
   reconciliation  3 min 0 s ago: 14 differences, 12 recorded, 2 held
