@@ -130,6 +130,8 @@ fn row(event: &RawValue) -> Vec<String> {
 /// What the record of a reconciliation says of it.
 #[derive(Deserialize)]
 struct ApiCompleted {
+    /// Records of earlier versions have none.
+    state: Option<String>,
     directory_id: Option<String>,
     clean_directories: Vec<IgnoredAny>,
     failed_directories: Vec<IgnoredAny>,
@@ -142,8 +144,9 @@ impl ApiCompleted {
     /// Returns the directories that were compared, and what came of it.
     fn label(&self) -> String {
         let scope = self.directory_id.as_deref().unwrap_or("all directories");
+        let state = self.state.as_ref().map(|state| format!(", {state}")).unwrap_or_default();
         format!(
-            "{scope}: {} clean, {} failed; {}, {} recorded, {} held",
+            "{scope}{state}: {} clean, {} failed; {}, {} recorded, {} held",
             self.clean_directories.len(),
             self.failed_directories.len(),
             counted(self.differences, "difference", "differences"),
@@ -449,8 +452,8 @@ mod tests {
             ),
             (
                 json!({"directory_id": "d", "clean_directories": ["d"], "failed_directories": [],
-                    "differences": 0, "recorded": 0, "held": 0}),
-                "d: 1 clean, 0 failed; 0 differences, 0 recorded, 0 held",
+                    "differences": 0, "recorded": 0, "held": 0, "state": "completed"}),
+                "d, completed: 1 clean, 0 failed; 0 differences, 0 recorded, 0 held",
             ),
         ] {
             let event = RawValue::from_string(json!({"data": data}).to_string()).unwrap();
