@@ -77,8 +77,8 @@ pub(super) fn advice(code: &str) -> &'static str {
         }
         "not_found" | "refused" => "--pull must be the URL of WorkOS, or of a server with its API",
         "rate_limited" => {
-            "the server asks again after the pause that the source wants, at most 5 minutes, which no \
-             command shortens"
+            "the server asks again after the pause that the source wants, at most 5 minutes; no \
+             command shortens it"
         }
         "unavailable" => "the server asks again, at pauses of up to a minute, until it answers",
         "endless_list" => {
