@@ -118,7 +118,7 @@ pub(in super::super) fn value(json: &str) -> String {
 
 /// Returns a duration in its two largest units. A negative one, from clocks that differ, counts as
 /// zero.
-pub(super) fn human(duration_ms: i64) -> String {
+pub(in super::super) fn human(duration_ms: i64) -> String {
     let ms = duration_ms.max(0);
     let (s, min, h) = (ms / 1000, ms / 60_000, ms / 3_600_000);
     match ms {
