@@ -17,6 +17,7 @@ pub(crate) mod lists;
 pub(crate) mod lookups;
 pub(crate) mod mappings;
 pub(crate) mod membership_periods;
+pub(crate) mod memory;
 pub(crate) mod names;
 pub(crate) mod observations;
 pub(crate) mod overtaken;

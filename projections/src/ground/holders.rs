@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use rustc_hash::FxBuildHasher;
 
 use crate::ground::fact::Fingerprint;
+use crate::ground::memory;
 use crate::ground::symbols::{NO_SYM, Sym};
 
 /// Fingerprints, numbered in order of first appearance, and the items that ever had each.
@@ -51,5 +52,13 @@ impl HolderIndex {
     /// Iterates over the items from `first` on that ever had it.
     pub(crate) fn holders_from(&self, sym: Sym, first: u32) -> impl Iterator<Item = u32> {
         self.holders.range((sym, first)..=(sym, u32::MAX)).map(|(_, item)| *item)
+    }
+
+    /// Returns about the bytes of memory that it takes outside of itself.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let slots = (self.numbers.capacity() * 8).div_ceil(7);
+        slots * (size_of::<(Fingerprint, Sym)>() + 1)
+            + memory::of_vec(&self.fingerprints)
+            + memory::of_set(&self.holders)
     }
 }

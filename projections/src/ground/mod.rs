@@ -6,6 +6,7 @@ pub(crate) mod glob;
 pub(crate) mod holders;
 pub(crate) mod likeness;
 pub(crate) mod mapping;
+pub(crate) mod memory;
 pub(crate) mod order;
 pub(crate) mod page;
 pub(crate) mod quarantine;

@@ -2,6 +2,8 @@
 
 use core::cmp::Ordering;
 
+use crate::ground::memory;
+
 /// Milliseconds since 1970-01-01T00:00:00Z; negative before.
 pub type Millis = i64;
 
@@ -112,6 +114,15 @@ impl EventIds {
         });
         self.forms.push(form);
         self.payloads.push(payload);
+    }
+
+    /// Returns about the bytes of memory that they take.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let others = self.others.iter().map(|id| memory::of_allocation(id.len()));
+        memory::of_vec(&self.forms)
+            + memory::of_vec(&self.payloads)
+            + memory::of_vec(&self.others)
+            + others.sum::<usize>()
     }
 
     /// Writes the id of record `seq` into `buffer` and returns it; empty when there is none.

@@ -2,6 +2,7 @@
 
 use core::cmp::Ordering;
 
+use crate::ground::memory;
 use crate::ground::order::{Cut, Millis, Seq32};
 
 /// Bounds on the cuts at which a thing can be seen. Conservative: outside them it is certainly
@@ -239,6 +240,12 @@ impl Roster {
             .chain(tail)
             .filter(move |(_, span)| span.may_hold(cut))
             .map(|(item, _)| *item)
+    }
+
+    /// Returns about the bytes of memory that it takes outside of itself.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let of_entries = self.chunks.iter().map(|chunk| memory::of_vec(&chunk.entries));
+        memory::of_vec(&self.chunks) + of_entries.sum::<usize>()
     }
 
     /// Iterates over all items, in ascending order of id.

@@ -5,6 +5,8 @@ use core::hash::{BuildHasher, Hash};
 use hashbrown::HashTable;
 use rustc_hash::FxBuildHasher;
 
+use crate::ground::memory;
+
 /// The number of a text in its [`Symbols`].
 pub(crate) type Sym = u32;
 
@@ -31,6 +33,11 @@ impl Symbols {
         let Symbols { text: all, ends, table } = self;
         table.insert_unique(hash(text), name, |name| hash(slice(all, ends, *name)));
         name
+    }
+
+    /// Returns about the bytes of memory that they take.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        memory::of_text(&self.text) + memory::of_vec(&self.ends) + self.table.allocation_size()
     }
 
     /// Returns the number of texts.

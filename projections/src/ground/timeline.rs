@@ -3,6 +3,7 @@
 
 use smallvec::SmallVec;
 
+use crate::ground::memory;
 use crate::ground::order::{Cut, EventIds, Millis, Place, Seq, Seq32};
 
 /// A thing with a place in the order of events.
@@ -72,6 +73,17 @@ impl<V: Placed> Timeline<V> {
             self.index.get_or_insert_default().refresh(&self.older, at);
         }
         self.newest.is_some_and(|newest| newest.place().seq == place.seq)
+    }
+
+    /// Returns about the bytes of memory that it takes outside of itself.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let of_index = |index: &Index| {
+            memory::of_box::<Index>()
+                + memory::of_vec(&index.starts)
+                + memory::of_vec(&index.lowest)
+                + memory::of_vec(&index.group_lowest)
+        };
+        memory::of_vec(&self.older) + self.index.as_deref().map_or(0, of_index)
     }
 
     pub(crate) fn newest(&self) -> Option<&V> {
@@ -314,6 +326,13 @@ impl<V: Placed> Rare<V> {
         self.0.get_or_insert_default().insert(version, ids);
     }
 
+    /// Returns about the bytes of memory that it takes outside of itself.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let of_timeline =
+            |timeline: &Timeline<V>| memory::of_box::<Timeline<V>>() + timeline.heap_bytes();
+        self.0.as_deref().map_or(0, of_timeline)
+    }
+
     pub(crate) fn newest(&self) -> Option<&V> {
         self.0.as_ref()?.newest()
     }
@@ -393,6 +412,11 @@ impl<V: Placed> Earliest<V> {
             self.0.push(version);
         }
         earlier
+    }
+
+    /// Returns about the bytes of memory that it takes outside of itself.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        memory::of_small_vec(&self.0)
     }
 
     /// Tells if record `seq` was earlier than all before it. O(log n).

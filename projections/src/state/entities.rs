@@ -2,6 +2,7 @@
 
 use smallvec::SmallVec;
 
+use crate::ground::memory;
 use crate::ground::order::{Cut, EventIds, Millis, Place, Seq, Seq32};
 use crate::ground::roster::{Gone, Roster};
 use crate::ground::symbols::{Sym, Symbols};
@@ -176,6 +177,16 @@ impl Entity {
         occurred.max().unwrap_or(Millis::MIN)
     }
 
+    /// Returns about the bytes of memory that it takes outside of itself.
+    fn heap_bytes(&self) -> usize {
+        self.explicit.heap_bytes()
+            + self.tombstones.heap_bytes()
+            + self.stand_ins.heap_bytes()
+            + self.turns.heap_bytes()
+            + self.seen.heap_bytes()
+            + memory::of_small_vec(&self.listed_in)
+    }
+
     fn add(&mut self, version: EntityVersion, ids: &EventIds) {
         self.last_seq = version.place.seq;
         let shown = [self.explicit.newest(), self.stand_ins.newest()].into_iter().flatten();
@@ -259,6 +270,17 @@ impl Entities {
 
     pub(crate) fn len(&self) -> usize {
         self.items.len()
+    }
+
+    /// Returns about the bytes of memory that their ids, their versions and the rosters take.
+    pub(crate) fn heap_bytes(&self) -> [usize; 3] {
+        let of_items = self.items.iter().map(Entity::heap_bytes);
+        let of_rosters = self.rosters.iter().map(Roster::heap_bytes);
+        [
+            self.ids.heap_bytes(),
+            memory::of_vec(&self.items) + of_items.sum::<usize>(),
+            memory::of_vec(&self.rosters) + of_rosters.sum::<usize>(),
+        ]
     }
 
     /// Iterates over all of them, in order of symbol.

@@ -4,6 +4,7 @@ use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
 use smallvec::SmallVec;
 
+use crate::ground::memory;
 use crate::ground::order::{Cut, Millis, Seq, Seq32, seq32};
 use crate::ground::page::Page;
 use crate::ground::symbols::{NO_SYM, Sym, Symbols};
@@ -288,6 +289,20 @@ impl Events {
 
     pub(crate) fn len(&self) -> usize {
         self.lines.len()
+    }
+
+    /// Returns about the bytes of memory that the lines, their times and the lists of seqs take,
+    /// and all others.
+    pub(crate) fn heap_bytes(&self) -> [usize; 4] {
+        let lists = self.by_event_type.iter().chain(self.by_organization.values());
+        [
+            memory::of_vec(&self.lines),
+            memory::of_vec(&self.occurred) + memory::of_vec(&self.bounds),
+            lists.map(memory::of_vec).sum(),
+            self.others.allocation_size()
+                + self.directories.allocation_size()
+                + self.directories_of_one.allocation_size(),
+        ]
     }
 
     /// Returns a record's entry in the list, if it is listed, and its time.

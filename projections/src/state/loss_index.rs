@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::ground::memory;
 use crate::ground::order::Millis;
 use crate::ground::symbols::{NO_SYM, Sym};
 use crate::state::entities::{Entity, EntityVersion};
@@ -81,6 +82,13 @@ impl LossIndex {
         let candidate = LossCandidate::Directory(directory);
         self.all.insert((occurred_at, candidate));
         self.by_directory.insert((directory, occurred_at, candidate));
+    }
+
+    /// Returns about the bytes of memory that it takes.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        memory::of_set(&self.all)
+            + memory::of_set(&self.by_directory)
+            + memory::of_set(&self.homeless)
     }
 
     /// Iterates over the moments from `first` to `last`, each once, the latest first if descending.

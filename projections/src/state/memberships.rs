@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use hashbrown::HashTable;
 
+use crate::ground::memory;
 use crate::ground::order::{EventIds, Millis, NO_UPDATED_AT, Place, Seq32};
 use crate::ground::roster::{Gone, Roster};
 use crate::ground::symbols::{Sym, Symbols, hash};
@@ -95,6 +96,22 @@ impl Memberships {
 
     pub(crate) fn len(&self) -> usize {
         self.pairs.len()
+    }
+
+    /// Returns about the bytes of memory that the pairs with their grants, the table of their
+    /// numbers, the lists by group and those by user take.
+    pub(crate) fn heap_bytes(&self) -> [usize; 4] {
+        let of_grants = self.pairs.iter().map(|pair| pair.grants.heap_bytes());
+        let of_groups = self.by_group.iter().map(Roster::heap_bytes);
+        let of_users = self.by_user.iter().map(memory::of_vec);
+        [
+            memory::of_vec(&self.pairs) + of_grants.sum::<usize>(),
+            self.numbers.allocation_size(),
+            memory::of_vec(&self.by_group)
+                + of_groups.sum::<usize>()
+                + memory::of_set(&self.foreign),
+            memory::of_vec(&self.by_user) + of_users.sum::<usize>(),
+        ]
     }
 
     /// Adds a grant to a pair; true if it is now the newest.
