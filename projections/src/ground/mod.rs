@@ -12,5 +12,6 @@ pub(crate) mod page;
 pub(crate) mod quarantine;
 pub(crate) mod roster;
 pub(crate) mod symbols;
+pub(crate) mod table;
 pub(crate) mod timeline;
 pub(crate) mod walks;

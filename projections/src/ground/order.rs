@@ -3,6 +3,7 @@
 use core::cmp::Ordering;
 
 use crate::ground::memory;
+use crate::ground::table::Table;
 
 /// Milliseconds since 1970-01-01T00:00:00Z; negative before.
 pub type Millis = i64;
@@ -80,8 +81,8 @@ impl Place {
 /// bytes; any other is kept as text.
 #[derive(Default)]
 pub(crate) struct EventIds {
-    forms: Vec<Form>,
-    payloads: Vec<[u8; 16]>,
+    forms: Table<Form>,
+    payloads: Table<[u8; 16]>,
     others: Vec<Box<str>>,
 }
 
@@ -119,8 +120,8 @@ impl EventIds {
     /// Returns about the bytes of memory that they take.
     pub(crate) fn heap_bytes(&self) -> usize {
         let others = self.others.iter().map(|id| memory::of_allocation(id.len()));
-        memory::of_vec(&self.forms)
-            + memory::of_vec(&self.payloads)
+        self.forms.heap_bytes()
+            + self.payloads.heap_bytes()
             + memory::of_vec(&self.others)
             + others.sum::<usize>()
     }

@@ -6,6 +6,7 @@ use hashbrown::HashTable;
 use rustc_hash::FxBuildHasher;
 
 use crate::ground::memory;
+use crate::ground::table::Table;
 
 /// The number of a text in its [`Symbols`].
 pub(crate) type Sym = u32;
@@ -16,9 +17,56 @@ pub(crate) const NO_SYM: Sym = Sym::MAX;
 /// Texts, numbered from 0 in order of first appearance.
 #[derive(Default)]
 pub(crate) struct Symbols {
-    text: String,
-    ends: Vec<usize>,
+    texts: Texts,
     table: HashTable<Sym>,
+}
+
+/// The texts one after the other, in chunks that are never copied.
+#[derive(Default)]
+struct Texts {
+    chunks: Vec<String>,
+    starts: Table<Start>,
+}
+
+/// The place at which a text begins.
+#[derive(Clone, Copy)]
+struct Start {
+    chunk: u32,
+    offset: u32,
+}
+
+/// A chunk is full when another text would make it longer than this.
+const CHUNK_BYTES: usize = 32 << 10;
+
+impl Texts {
+    fn push(&mut self, text: &str) {
+        match self.chunks.last_mut() {
+            Some(last) if last.len() + text.len() <= CHUNK_BYTES => last.push_str(text),
+            None => self.chunks.push(text.to_owned()),
+            Some(_) => {
+                let mut chunk = String::with_capacity(CHUNK_BYTES.max(text.len()));
+                chunk.push_str(text);
+                self.chunks.push(chunk);
+            }
+        }
+        let offset = self.chunks.last().map_or(0, |last| last.len() - text.len());
+        let chunk = self.chunks.len() as u32 - 1;
+        self.starts.push(Start { chunk, offset: offset as u32 });
+    }
+
+    fn get(&self, sym: Sym) -> &str {
+        let Some(Start { chunk, offset }) = self.starts.get(sym as usize).copied() else {
+            return "";
+        };
+        let next = self.starts.get(sym as usize + 1).filter(|next| next.chunk == chunk);
+        let Some(text) = self.chunks.get(chunk as usize) else { return "" };
+        let end = next.map_or(text.len(), |next| next.offset as usize);
+        text.get(offset as usize..end).unwrap_or("")
+    }
+
+    fn len(&self) -> usize {
+        self.starts.len()
+    }
 }
 
 impl Symbols {
@@ -27,22 +75,25 @@ impl Symbols {
         if let Some(name) = self.find(text) {
             return name;
         }
-        let name = self.ends.len() as Sym;
-        self.text.push_str(text);
-        self.ends.push(self.text.len());
-        let Symbols { text: all, ends, table } = self;
-        table.insert_unique(hash(text), name, |name| hash(slice(all, ends, *name)));
+        let name = self.texts.len() as Sym;
+        self.texts.push(text);
+        let Symbols { texts, table } = self;
+        table.insert_unique(hash(text), name, |name| hash(texts.get(*name)));
         name
     }
 
     /// Returns about the bytes of memory that they take.
     pub(crate) fn heap_bytes(&self) -> usize {
-        memory::of_text(&self.text) + memory::of_vec(&self.ends) + self.table.allocation_size()
+        let Texts { chunks, starts } = &self.texts;
+        memory::of_vec(chunks)
+            + chunks.iter().map(memory::of_text).sum::<usize>()
+            + starts.heap_bytes()
+            + self.table.allocation_size()
     }
 
     /// Returns the number of texts.
     pub(crate) fn len(&self) -> usize {
-        self.ends.len()
+        self.texts.len()
     }
 
     /// Returns the symbol of `text`, if it was ever seen.
@@ -52,14 +103,8 @@ impl Symbols {
 
     /// Returns the text of `sym`; empty for [`NO_SYM`].
     pub(crate) fn text(&self, sym: Sym) -> &str {
-        slice(&self.text, &self.ends, sym)
+        self.texts.get(sym)
     }
-}
-
-fn slice<'a>(text: &'a str, ends: &[usize], sym: Sym) -> &'a str {
-    let index = sym as usize;
-    let start = index.checked_sub(1).and_then(|before| ends.get(before)).copied().unwrap_or(0);
-    ends.get(index).and_then(|end| text.get(start..*end)).unwrap_or("")
 }
 
 pub(crate) fn hash(value: impl Hash) -> u64 {
@@ -81,5 +126,26 @@ mod tests {
             ["a", "", "bé", ""]
         );
         assert_eq!((names.find("bé"), names.find("c")), (Some(2), None));
+    }
+
+    #[test]
+    fn texts_of_any_length_come_back_by_their_symbols() {
+        let mut symbols = Symbols::default();
+        let mut texts: Vec<String> = (0..5000).map(|n| format!("text {n} é")).collect();
+        texts.insert(0, String::new());
+        texts.insert(700, "x".repeat(CHUNK_BYTES - 1));
+        texts.insert(701, "y".repeat(3 * CHUNK_BYTES));
+        texts.insert(702, "é".to_owned());
+        texts.push("z".repeat(CHUNK_BYTES));
+        for (sym, text) in (0..).zip(&texts) {
+            assert_eq!(symbols.find(text), None);
+            assert_eq!(symbols.intern(text), sym);
+        }
+        for (sym, text) in (0..).zip(&texts) {
+            assert_eq!(symbols.text(sym), text);
+            assert_eq!(symbols.intern(text), sym);
+        }
+        assert_eq!(symbols.len(), texts.len());
+        assert_eq!((symbols.text(NO_SYM), symbols.text(texts.len() as Sym)), ("", ""));
     }
 }
