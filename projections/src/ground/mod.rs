@@ -10,6 +10,7 @@ pub(crate) mod memory;
 pub(crate) mod order;
 pub(crate) mod page;
 pub(crate) mod quarantine;
+pub(crate) mod room;
 pub(crate) mod roster;
 pub(crate) mod symbols;
 pub(crate) mod table;

@@ -4,15 +4,40 @@ use core::cmp::Ordering;
 
 use crate::ground::memory;
 use crate::ground::order::{Cut, Millis, Seq32};
+use crate::ground::room;
 
-/// Bounds on the cuts at which a thing can be seen. Conservative: outside them it is certainly
-/// absent, inside it may be there.
+/// A moment in six bytes. One that lies more than 4459 years from 1970 counts as the nearest that
+/// does not. Of two moments the later one is never the smaller, which is all that a span needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Short {
+    high: i16,
+    middle: u16,
+    low: u16,
+}
+
+/// The end of a span whose thing is there: later than any other moment.
+const LASTING: Short = Short { high: i16::MAX, middle: u16::MAX, low: u16::MAX };
+
+/// The bits of a moment in six bytes.
+const SHORT_BITS: u32 = 48;
+
+fn short(moment: Millis) -> Short {
+    if moment == Millis::MAX {
+        return LASTING;
+    }
+    let most = 1 << (SHORT_BITS - 1);
+    let moment = moment.clamp(-most, most - 2);
+    Short { high: (moment >> 32) as i16, middle: (moment >> 16) as u16, low: moment as u16 }
+}
+
+/// Bounds on the cuts at which a thing can be seen, in 20 bytes. Conservative: outside them it is
+/// certainly absent, inside it may be there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Span {
-    first_occurred: Millis,
+    first_occurred: Short,
     /// Absent at every cut with a later `as_of` whose `known_at` is at least `gone_seq`;
-    /// `Millis::MAX` while it is there.
-    last_occurred: Millis,
+    /// [`LASTING`] while it is there.
+    last_occurred: Short,
     first_seq: Seq32,
     gone_seq: Seq32,
 }
@@ -28,22 +53,22 @@ pub(crate) struct Gone {
 impl Span {
     fn from(occurred_at: Millis, seq: Seq32) -> Span {
         Span {
-            first_occurred: occurred_at,
-            last_occurred: Millis::MAX,
+            first_occurred: short(occurred_at),
+            last_occurred: LASTING,
             first_seq: seq,
             gone_seq: 0,
         }
     }
 
     fn may_hold(&self, cut: Cut) -> bool {
-        let known_at = cut.known_at32();
-        self.first_occurred <= cut.as_of
+        let (as_of, known_at) = (short(cut.as_of), cut.known_at32());
+        self.first_occurred <= as_of
             && self.first_seq <= known_at
-            && (cut.as_of <= self.last_occurred || known_at < self.gone_seq)
+            && (as_of <= self.last_occurred || known_at < self.gone_seq)
     }
 
     fn may_hold_since(&self, from: Millis, seq: Seq32) -> bool {
-        self.first_seq <= seq && (from <= self.last_occurred || seq <= self.gone_seq)
+        self.first_seq <= seq && (short(from) <= self.last_occurred || seq <= self.gone_seq)
     }
 
     fn cover(self, other: Span) -> Span {
@@ -56,7 +81,7 @@ impl Span {
     }
 
     fn widen(&mut self, occurred_at: Millis, seq: Seq32) {
-        self.first_occurred = self.first_occurred.min(occurred_at);
+        self.first_occurred = self.first_occurred.min(short(occurred_at));
         self.first_seq = self.first_seq.min(seq);
     }
 
@@ -64,11 +89,11 @@ impl Span {
     /// record on: since then it was absent at every cut with an `as_of` after both moments.
     fn set_gone(&mut self, gone: Option<Gone>) {
         let Some(Gone { occurred_at, seq }) = gone else {
-            (self.last_occurred, self.gone_seq) = (Millis::MAX, 0);
+            (self.last_occurred, self.gone_seq) = (LASTING, 0);
             return;
         };
-        let last = occurred_at.saturating_sub(1);
-        if self.last_occurred == Millis::MAX {
+        let last = short(occurred_at.saturating_sub(1));
+        if self.last_occurred == LASTING {
             (self.last_occurred, self.gone_seq) = (last, seq);
         } else {
             self.last_occurred = self.last_occurred.max(last);
@@ -101,6 +126,21 @@ impl Chunk {
         chunk
     }
 
+    /// Inserts an entry into a full chunk, and returns the upper part of it as another.
+    fn split(&mut self, at: usize, entry: (u32, Span)) -> Chunk {
+        // At the end of the roster a new chunk begins, so that ids in order of creation fill chunks
+        // whole.
+        let split = if at == CHUNK { CHUNK } else { CHUNK / 2 };
+        let mut upper = self.entries.split_off(split);
+        self.entries.shrink_to_fit();
+        let (half, at) =
+            if at < split { (&mut self.entries, at) } else { (&mut upper, at - split) };
+        room::make(half);
+        half.insert(at, entry);
+        self.refresh();
+        Chunk::new(upper)
+    }
+
     fn refresh(&mut self) {
         if let Some(cover) = self.entries.iter().map(|(_, span)| *span).reduce(Span::cover) {
             self.cover = cover;
@@ -110,7 +150,7 @@ impl Chunk {
 
 impl Roster {
     /// Adds `item`, seen from an event at `(occurred_at, seq)` on, or widens its span to that
-    /// event.
+    /// event. Returns false if it is set to be gone since some moment.
     ///
     /// `order` compares the id of another item with that of `item`.
     pub(crate) fn see(
@@ -119,40 +159,38 @@ impl Roster {
         occurred_at: Millis,
         seq: Seq32,
         order: impl Fn(u32) -> Ordering,
-    ) {
+    ) -> bool {
         // The first chunk whose last item is not before the new one; else the last chunk, which
         // takes what comes in order.
         let after = self.chunks.partition_point(|chunk| {
             chunk.entries.last().is_some_and(|(last, _)| order(*last).is_lt())
         });
         let index = after.min(self.chunks.len().saturating_sub(1));
+        let span = Span::from(occurred_at, seq);
         let Some(chunk) = self.chunks.get_mut(index) else {
-            self.chunks.push(Chunk::new(vec![(item, Span::from(occurred_at, seq))]));
-            return;
+            room::make(&mut self.chunks);
+            self.chunks.push(Chunk::new(vec![(item, span)]));
+            return true;
         };
         match chunk.entries.binary_search_by(|(other, _)| order(*other)) {
             Ok(at) => {
-                if let Some((_, span)) = chunk.entries.get_mut(at) {
-                    span.widen(occurred_at, seq);
-                }
+                let Some((_, known)) = chunk.entries.get_mut(at) else { return true };
+                known.widen(occurred_at, seq);
+                chunk.cover.widen(occurred_at, seq);
+                return known.last_occurred == LASTING;
             }
             Err(at) if chunk.entries.len() < CHUNK => {
-                chunk.entries.insert(at, (item, Span::from(occurred_at, seq)))
+                room::make(&mut chunk.entries);
+                chunk.entries.insert(at, (item, span));
+                chunk.cover = chunk.cover.cover(span);
             }
             Err(at) => {
-                // At the end of the roster a new chunk begins, so that ids in order of creation
-                // fill chunks whole.
-                let split = if at == CHUNK { CHUNK } else { CHUNK / 2 };
-                let mut upper = chunk.entries.split_off(split);
-                let (half, at) =
-                    if at < split { (&mut chunk.entries, at) } else { (&mut upper, at - split) };
-                half.insert(at, (item, Span::from(occurred_at, seq)));
-                chunk.refresh();
-                self.chunks.insert(index + 1, Chunk::new(upper));
-                return;
+                let upper = chunk.split(at, (item, span));
+                room::make(&mut self.chunks);
+                self.chunks.insert(index + 1, upper);
             }
         }
-        chunk.refresh();
+        true
     }
 
     /// Sets since when `item` is gone; `None` while it is there.
@@ -162,10 +200,12 @@ impl Roster {
         });
         let Some(chunk) = self.chunks.get_mut(index) else { return };
         let Ok(at) = chunk.entries.binary_search_by(|(other, _)| order(*other)) else { return };
-        if let Some((_, span)) = chunk.entries.get_mut(at) {
-            span.set_gone(gone);
+        let Some((_, span)) = chunk.entries.get_mut(at) else { return };
+        let before = *span;
+        span.set_gone(gone);
+        if *span != before {
+            chunk.refresh();
         }
-        chunk.refresh();
     }
 
     /// Iterates over the items that may be there at `cut`, in ascending order of id: those for
@@ -355,5 +395,26 @@ mod tests {
         roster.set_gone(None, |other| other.cmp(&100));
         assert!(roster.ascending(Cut::LATEST, &|_| Ordering::Greater).any(|item| item == 100));
         assert!(roster.descending(Cut::LATEST, &|_| Ordering::Less).any(|item| item == 100));
+    }
+
+    #[test]
+    fn an_item_is_proposed_at_every_millisecond_of_its_life() {
+        for first in [Millis::MIN, -(1 << 50), -(1 << 32), -1, 1_790_000_000_123, 1 << 50] {
+            let gone_at = first + 70_000;
+            let mut roster = Roster::default();
+            roster.see(1, first, 1, |other| other.cmp(&1));
+            roster.set_gone(Some(Gone { occurred_at: gone_at, seq: 1 }), |other| other.cmp(&1));
+            let proposed = |as_of| {
+                roster.ascending(Cut { as_of, known_at: 1 }, &|_| Ordering::Greater).count()
+            };
+            for as_of in first..gone_at {
+                assert_eq!(proposed(as_of), 1, "{first} {as_of}");
+            }
+            assert_eq!(proposed(Millis::MAX), 0, "{first}");
+            // Moments as near as those of people are told apart.
+            if first.abs() < 1 << 46 {
+                assert_eq!([first - 1, gone_at].map(proposed), [0, 0], "{first}");
+            }
+        }
     }
 }
