@@ -181,7 +181,7 @@ impl Views {
     pub(crate) fn is_known(&self, kind: EntityKind, sym: Sym, cut: Cut) -> bool {
         let entity = self.entity(kind, sym);
         let latest = Cut { as_of: Millis::MAX, ..cut };
-        entity.is_some_and(|entity| entity.seen().at(latest).is_some())
+        entity.is_some_and(|entity| entity.first_seen(latest).is_some())
     }
 
     /// Returns the latest explicit version of a kind, else the latest snapshot from before all

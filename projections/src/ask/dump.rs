@@ -151,11 +151,12 @@ impl Views {
         out: &mut dyn Write,
     ) -> Shown {
         let Some(entity) = entities.get(number as Sym) else { return Ok(false) };
-        let Some(seen) = entity.seen().at(Cut { known_at, ..Cut::LATEST }) else {
+        let seen = entity.first_seen(Cut { known_at, ..Cut::LATEST });
+        let Some(seen) = seen.and_then(|seen| entity.place_of(seen.occurred_at, seen.seq)) else {
             return Ok(false);
         };
         write!(out, "{kind} {:?} seen ", entities.id(number as Sym))?;
-        self.dump_place(*seen, out)?;
+        self.dump_place(seen, out)?;
         writeln!(out)?;
         for version in entity.explicit().iter().filter(|v| known(v.place, known_at)) {
             self.dump_version(if version.deleted { "deleted" } else { "version" }, version, out)?;

@@ -498,7 +498,7 @@ impl Seen<'_> {
         cut: Cut,
     ) -> EntityRow {
         let entities = self.entities(kind);
-        let seen = entities.get(sym).and_then(|entity| entity.seen().at(cut));
+        let seen = entities.get(sym).and_then(|entity| entity.first_seen(cut));
         let directory =
             version.directory_from_event.then(|| self.directories.id(version.directory).to_owned());
         let foreign_organization =

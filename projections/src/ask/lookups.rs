@@ -189,7 +189,7 @@ impl Views {
 
     fn seen_at(&self, kind: EntityKind, id: &str, cut: Cut) -> Option<Millis> {
         let entities = self.entities(kind);
-        Some(entities.get(entities.find(id)?)?.seen().at(cut)?.occurred_at)
+        Some(entities.get(entities.find(id)?)?.first_seen(cut)?.occurred_at)
     }
 
     fn directory_of_last(&self, kind: EntityKind, id: &str, cut: Cut) -> &str {

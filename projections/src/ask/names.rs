@@ -326,7 +326,7 @@ impl Seen<'_> {
             }
             NamedKind::Group => {
                 let group = self.groups.get(sym)?;
-                group.seen().at(known)?;
+                group.first_seen(known)?;
                 self.group_name(group, known)
             }
             NamedKind::Organization => {
@@ -335,7 +335,7 @@ impl Seen<'_> {
                 return id_distance(question.text, self.texts.text(sym)).filter(|_| seen);
             }
             _ => {
-                self.users.get(sym)?.seen().at(known)?;
+                self.users.get(sym)?.first_seen(known)?;
                 ""
             }
         };

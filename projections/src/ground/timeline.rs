@@ -5,6 +5,7 @@ use smallvec::SmallVec;
 
 use crate::ground::memory;
 use crate::ground::order::{Cut, EventIds, Millis, Place, Seq, Seq32};
+use crate::ground::room;
 
 /// A thing with a place in the order of events.
 pub(crate) trait Placed: Copy {
@@ -20,13 +21,22 @@ impl Placed for Place {
 /// Versions in the order of events.
 ///
 /// The newest is held apart from the others, so that a question about now reads nothing else; most
-/// timelines hold one version anyway. Past [`BLOCK`] older ones a two-level index of the lowest seq
-/// in each block is kept, so that a question with an early `known_at` does not walk over everything
-/// learnt since.
+/// timelines hold one version anyway, and take no more than it and a pointer.
 pub(crate) struct Timeline<V> {
     newest: Option<V>,
-    older: Vec<V>,
+    /// `None` while there is at most one version.
+    older: Option<Box<Older<V>>>,
+}
+
+/// All versions but the newest, in the order of events.
+///
+/// Past [`BLOCK`] of them a two-level index of the lowest seq in each block is kept, so that a
+/// question with an early `known_at` does not walk over everything learnt since.
+struct Older<V> {
+    versions: SmallVec<[V; 1]>,
     index: Option<Box<Index>>,
+    /// True if the version that was added last is one of these.
+    is_last_late: bool,
 }
 
 /// Versions in a block, and blocks in a group of blocks.
@@ -44,7 +54,13 @@ struct Index {
 
 impl<V> Default for Timeline<V> {
     fn default() -> Self {
-        Timeline { newest: None, older: Vec::new(), index: None }
+        Timeline { newest: None, older: None }
+    }
+}
+
+impl<V> Default for Older<V> {
+    fn default() -> Self {
+        Older { versions: SmallVec::new(), index: None, is_last_late: false }
     }
 }
 
@@ -53,37 +69,21 @@ impl<V: Placed> Timeline<V> {
     /// moves for a late one.
     pub(crate) fn insert(&mut self, version: V, ids: &EventIds) -> bool {
         let place = version.place();
-        let at = match self.newest {
-            None => {
-                self.newest = Some(version);
-                return true;
-            }
-            Some(newest) if ids.is_later(place, newest.place()) => {
-                self.older.push(newest);
-                self.newest = Some(version);
-                self.older.len() - 1
-            }
-            Some(_) => {
-                let at = self.older.partition_point(|v| !ids.is_later(v.place(), place));
-                self.older.insert(at, version);
-                at
-            }
+        let Some(newest) = self.newest else {
+            self.newest = Some(version);
+            return true;
         };
-        if self.older.len() > BLOCK {
-            self.index.get_or_insert_default().refresh(&self.older, at);
+        let older = self.older.get_or_insert_default();
+        older.is_last_late = false;
+        if ids.is_later(place, newest.place()) {
+            self.newest = Some(version);
+            older.insert(older.versions.len(), newest);
+            return true;
         }
-        self.newest.is_some_and(|newest| newest.place().seq == place.seq)
-    }
-
-    /// Returns about the bytes of memory that it takes outside of itself.
-    pub(crate) fn heap_bytes(&self) -> usize {
-        let of_index = |index: &Index| {
-            memory::of_box::<Index>()
-                + memory::of_vec(&index.starts)
-                + memory::of_vec(&index.lowest)
-                + memory::of_vec(&index.group_lowest)
-        };
-        memory::of_vec(&self.older) + self.index.as_deref().map_or(0, of_index)
+        let at = older.versions.partition_point(|v| !ids.is_later(v.place(), place));
+        older.insert(at, version);
+        older.is_last_late = true;
+        newest.place().seq == place.seq
     }
 
     pub(crate) fn newest(&self) -> Option<&V> {
@@ -92,7 +92,11 @@ impl<V: Placed> Timeline<V> {
 
     /// Returns the number of versions.
     pub(crate) fn len(&self) -> usize {
-        self.older.len() + usize::from(self.newest.is_some())
+        self.older().len() + usize::from(self.newest.is_some())
+    }
+
+    fn older(&self) -> &[V] {
+        self.older.as_ref().map_or(&[], |older| &older.versions)
     }
 
     /// Returns the latest version that `cut` sees.
@@ -101,33 +105,22 @@ impl<V: Placed> Timeline<V> {
         if cut.sees(newest.place()) {
             return Some(newest);
         }
-        let known_at = cut.known_at32();
-        let mut end = self.older_until(cut.as_of);
-        while end > 0 {
-            let version = self.older.get(end - 1)?;
-            if version.place().seq <= known_at {
-                return Some(version);
-            }
-            end -= 1;
-            if let (Some(index), true) = (&self.index, end.is_multiple_of(BLOCK)) {
-                end = index.skip_back(end / BLOCK, known_at) * BLOCK;
-            }
-        }
-        None
+        self.older.as_ref()?.latest(cut)
     }
 
     /// Iterates over the versions that `cut` sees, the latest first. Meant for short timelines.
     pub(crate) fn latest_first(&self, cut: Cut) -> impl Iterator<Item = &V> {
         let newest = self.newest.iter().filter(move |newest| cut.sees(newest.place()));
+        let (older, index) = (self.older(), self.index());
         let mut end = self.older_until(cut.as_of);
         let known_at = cut.known_at32();
         newest.chain(core::iter::from_fn(move || {
             loop {
-                if let (Some(index), true) = (&self.index, end.is_multiple_of(BLOCK)) {
+                if let (Some(index), true) = (index, end.is_multiple_of(BLOCK)) {
                     end = index.skip_back(end / BLOCK, known_at) * BLOCK;
                 }
                 end = end.checked_sub(1)?;
-                let version = self.older.get(end)?;
+                let version = older.get(end)?;
                 if version.place().seq <= known_at {
                     return Some(version);
                 }
@@ -138,15 +131,16 @@ impl<V: Placed> Timeline<V> {
     /// Iterates over the versions from a moment on that a cut sees. What is not known at the cut is
     /// passed over in blocks.
     pub(crate) fn seen_since(&self, moment: Millis, cut: Cut) -> impl Iterator<Item = &V> {
-        let mut at = self.older.partition_point(|version| version.place().occurred_at < moment);
+        let (older, index) = (self.older(), self.index());
+        let mut at = self.first_since(moment);
         let known_at = cut.known_at32();
         let is_late = move |version: &&V| version.place().occurred_at >= moment;
         let newest =
             self.newest.iter().filter(is_late).filter(move |newest| cut.sees(newest.place()));
-        let older = core::iter::from_fn(move || {
+        let seen = core::iter::from_fn(move || {
             loop {
-                at = self.index.as_ref().map_or(at, |index| index.skip(at, known_at));
-                let version = self.older.get(at)?;
+                at = index.map_or(at, |index| index.skip(at, known_at));
+                let version = older.get(at)?;
                 at += 1;
                 let place = version.place();
                 if place.occurred_at > cut.as_of {
@@ -157,18 +151,18 @@ impl<V: Placed> Timeline<V> {
                 }
             }
         });
-        older.chain(newest)
+        seen.chain(newest)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &V> {
-        self.older.iter().chain(&self.newest)
+        self.older().iter().chain(&self.newest)
     }
 
     /// Iterates over the versions of a moment and all later ones. O(log n), plus the versions
     /// returned.
     pub(crate) fn since(&self, moment: Millis) -> impl Iterator<Item = &V> {
-        let first = self.older.partition_point(|version| version.place().occurred_at < moment);
-        self.older
+        let first = self.first_since(moment);
+        self.older()
             .iter()
             .skip(first)
             .chain(&self.newest)
@@ -177,11 +171,10 @@ impl<V: Placed> Timeline<V> {
 
     /// Iterates over the versions of one millisecond. O(log n).
     pub(crate) fn at(&self, moment: Millis) -> impl Iterator<Item = &V> {
-        let first = self.older.partition_point(|version| version.place().occurred_at < moment);
         let older = self
-            .older
+            .older()
             .iter()
-            .skip(first)
+            .skip(self.first_since(moment))
             .take_while(move |version| version.place().occurred_at == moment);
         older.chain(self.newest.iter().filter(move |version| version.place().occurred_at == moment))
     }
@@ -189,18 +182,19 @@ impl<V: Placed> Timeline<V> {
     /// Returns the versions right before and right after the one of record `seq` at `moment`.
     /// O(log n), plus the versions of that millisecond.
     pub(crate) fn neighbours(&self, moment: Millis, seq: Seq) -> (Option<&V>, Option<&V>) {
-        let first = self.older.partition_point(|version| version.place().occurred_at < moment);
         let is_it = |version: &V| Seq::from(version.place().seq) == seq;
+        let first = self.first_since(moment);
         let Some(at) = self.at(moment).position(is_it).map(|at| first + at) else {
             return (None, None);
         };
-        let before = at.checked_sub(1).and_then(|before| self.older.get(before));
-        (before, self.older.get(at + 1).or(self.newest.as_ref()).filter(|next| !is_it(next)))
+        let older = self.older();
+        let before = at.checked_sub(1).and_then(|before| older.get(before));
+        (before, older.get(at + 1).or(self.newest.as_ref()).filter(|next| !is_it(next)))
     }
 
     /// Returns the version at a position, from 0 in order.
     pub(crate) fn get(&self, at: usize) -> Option<&V> {
-        self.older.get(at).or_else(|| self.newest.as_ref().filter(|_| at == self.older.len()))
+        self.older().get(at).or_else(|| self.newest.as_ref().filter(|_| at == self.older().len()))
     }
 
     /// Returns the number of versions up to a moment. O(log n).
@@ -213,8 +207,8 @@ impl<V: Placed> Timeline<V> {
     /// ones and false of all others. O(log n).
     pub(crate) fn partition_point(&self, is_before: impl Fn(&V) -> bool) -> usize {
         match &self.newest {
-            Some(newest) if is_before(newest) => self.older.len() + 1,
-            _ => self.older.partition_point(is_before),
+            Some(newest) if is_before(newest) => self.older().len() + 1,
+            _ => self.older().partition_point(is_before),
         }
     }
 
@@ -222,7 +216,7 @@ impl<V: Placed> Timeline<V> {
     pub(crate) fn lowest_seq(&self, first: usize, end: usize) -> Seq32 {
         let (mut at, mut lowest) = (first, Seq32::MAX);
         while at < end {
-            let whole = self.index.as_ref().and_then(|index| index.lowest_of_block(at, end));
+            let whole = self.index().and_then(|index| index.lowest_of_block(at, end));
             let (seq, width) = whole.unwrap_or_else(|| {
                 (self.get(at).map_or(Seq32::MAX, |version| version.place().seq), 1)
             });
@@ -232,18 +226,81 @@ impl<V: Placed> Timeline<V> {
         lowest
     }
 
+    /// Returns the newest version if it is the one that was added last.
+    pub(crate) fn last_added(&self) -> Option<&V> {
+        let has_late = self.older.as_ref().is_some_and(|older| older.is_last_late);
+        self.newest.as_ref().filter(|_| !has_late)
+    }
+
+    fn index(&self) -> Option<&Index> {
+        self.older.as_ref()?.index.as_deref()
+    }
+
     /// Returns the number of older versions that occurred at or before `as_of`.
     fn older_until(&self, as_of: Millis) -> usize {
-        if self.older.last().is_none_or(|last| last.place().occurred_at <= as_of) {
-            return self.older.len();
+        self.older.as_ref().map_or(0, |older| older.until(as_of))
+    }
+
+    /// Returns the number of older versions that occurred before a moment.
+    fn first_since(&self, moment: Millis) -> usize {
+        self.older().partition_point(|version| version.place().occurred_at < moment)
+    }
+
+    /// Returns about the bytes of memory that it takes outside of itself.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.older.as_ref().map_or(0, |older| older.heap_bytes())
+    }
+}
+
+impl<V: Placed> Older<V> {
+    fn insert(&mut self, at: usize, version: V) {
+        room::make_in_small(&mut self.versions);
+        self.versions.insert(at, version);
+        if self.versions.len() > BLOCK {
+            self.index.get_or_insert_default().refresh(&self.versions, at);
+        }
+    }
+
+    /// Returns the latest version that `cut` sees.
+    fn latest(&self, cut: Cut) -> Option<&V> {
+        let known_at = cut.known_at32();
+        let mut end = self.until(cut.as_of);
+        while end > 0 {
+            let version = self.versions.get(end - 1)?;
+            if version.place().seq <= known_at {
+                return Some(version);
+            }
+            end -= 1;
+            if let (Some(index), true) = (&self.index, end.is_multiple_of(BLOCK)) {
+                end = index.skip_back(end / BLOCK, known_at) * BLOCK;
+            }
+        }
+        None
+    }
+
+    /// Returns the number of versions that occurred at or before `as_of`.
+    fn until(&self, as_of: Millis) -> usize {
+        let versions = &self.versions[..];
+        if versions.last().is_none_or(|last| last.place().occurred_at <= as_of) {
+            return versions.len();
         }
         let Some(index) = &self.index else {
-            return self.older.partition_point(|v| v.place().occurred_at <= as_of);
+            return versions.partition_point(|v| v.place().occurred_at <= as_of);
         };
         let blocks = index.starts.partition_point(|start| *start <= as_of);
         let Some(first) = blocks.checked_sub(1).map(|block| block * BLOCK) else { return 0 };
-        let block = self.older.get(first..self.older.len().min(first + BLOCK)).unwrap_or_default();
+        let block = versions.get(first..versions.len().min(first + BLOCK)).unwrap_or_default();
         first + block.partition_point(|v| v.place().occurred_at <= as_of)
+    }
+
+    fn heap_bytes(&self) -> usize {
+        let index = self.index.as_ref().map_or(0, |index| {
+            memory::of_box::<Index>()
+                + memory::of_vec(&index.starts)
+                + memory::of_vec(&index.lowest)
+                + memory::of_vec(&index.group_lowest)
+        });
+        memory::of_box::<Older<V>>() + memory::of_small_vec(&self.versions) + index
     }
 }
 
@@ -314,6 +371,11 @@ impl Index {
 
 /// A timeline that is empty for most things; an empty one takes the room of one pointer.
 pub(crate) struct Rare<V>(Option<Box<Timeline<V>>>);
+
+impl<V> Rare<V> {
+    /// One without any version.
+    pub(crate) const EMPTY: Rare<V> = Rare(None);
+}
 
 impl<V> Default for Rare<V> {
     fn default() -> Self {
@@ -412,11 +474,6 @@ impl<V: Placed> Earliest<V> {
             self.0.push(version);
         }
         earlier
-    }
-
-    /// Returns about the bytes of memory that it takes outside of itself.
-    pub(crate) fn heap_bytes(&self) -> usize {
-        memory::of_small_vec(&self.0)
     }
 
     /// Tells if record `seq` was earlier than all before it. O(log n).

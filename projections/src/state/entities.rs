@@ -1,12 +1,13 @@
 //! Users and groups: both are created, change, end and come back by the same rules.
 
-use smallvec::SmallVec;
+use core::cmp::Ordering;
 
 use crate::ground::memory;
 use crate::ground::order::{Cut, EventIds, Millis, Place, Seq, Seq32};
 use crate::ground::roster::{Gone, Roster};
-use crate::ground::symbols::{Sym, Symbols};
-use crate::ground::timeline::{Earliest, Placed, Rare, Timeline};
+use crate::ground::symbols::{NO_SYM, Sym, Symbols};
+use crate::ground::table::Table;
+use crate::ground::timeline::{Placed, Rare, Timeline};
 
 /// The two kinds of entity.
 #[derive(Clone, Copy)]
@@ -88,11 +89,26 @@ impl Placed for EntityVersion {
 const FEW_VERSIONS: usize = if cfg!(debug_assertions) { 2 } else { 32 };
 
 /// A user or a group: all its versions.
-#[derive(Default)]
 pub(crate) struct Entity {
     /// Creations, updates and deletions.
     explicit: Timeline<EntityVersion>,
-    /// The deletions among them.
+    /// `None` while all of it is empty.
+    further: Option<Box<Further>>,
+    /// The first event that names it: when it occurred, and its record; 0 if there is none.
+    first_occurred: Millis,
+    first_seq: Seq32,
+    /// The first directory whose roster lists it; [`NO_SYM`] before that.
+    listed_in: Sym,
+    /// The record of the version that was added last.
+    last_seq: Seq32,
+    /// True if its versions show several ids at the identity provider.
+    has_several_idp_ids: bool,
+}
+
+/// The parts of an entity that are empty for most.
+#[derive(Default)]
+struct Further {
+    /// The deletions among the explicit versions.
     tombstones: Rare<Place>,
     /// Snapshots in membership events, which count while nothing explicit is seen.
     stand_ins: Rare<EntityVersion>,
@@ -100,20 +116,40 @@ pub(crate) struct Entity {
     /// versions. What depends on it can change at no other version, unless its directory was
     /// deleted.
     turns: Rare<EntityVersion>,
-    /// The first event that names it.
-    seen: Earliest<Place>,
-    /// The directories whose rosters list it.
-    listed_in: SmallVec<[Sym; 2]>,
-    /// The record of the version that was added last.
-    last_seq: Seq32,
-    /// True if its versions show several ids at the identity provider.
-    has_several_idp_ids: bool,
+    /// Events that were known to be the first before an earlier one came, in order of seq.
+    seen_before: Vec<FirstSeen>,
+    /// All directories whose rosters list it, if they are several.
+    all_listed_in: Vec<Sym>,
+}
+
+/// The first event that names an entity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FirstSeen {
+    pub(crate) occurred_at: Millis,
+    pub(crate) seq: Seq32,
+}
+
+static NO_PLACES: Rare<Place> = Rare::EMPTY;
+static NO_VERSIONS: Rare<EntityVersion> = Rare::EMPTY;
+
+impl Default for Entity {
+    fn default() -> Self {
+        Entity {
+            explicit: Timeline::default(),
+            further: None,
+            first_occurred: Millis::MAX,
+            first_seq: 0,
+            listed_in: NO_SYM,
+            last_seq: 0,
+            has_several_idp_ids: false,
+        }
+    }
 }
 
 impl Entity {
     /// Returns its latest version at the cut, tombstones included.
     pub(crate) fn version(&self, cut: Cut) -> Option<&EntityVersion> {
-        self.explicit.latest(cut).or_else(|| self.stand_ins.latest(cut))
+        self.explicit.latest(cut).or_else(|| self.stand_ins().latest(cut))
     }
 
     pub(crate) fn explicit(&self) -> &Timeline<EntityVersion> {
@@ -121,85 +157,152 @@ impl Entity {
     }
 
     pub(crate) fn tombstones(&self) -> &Rare<Place> {
-        &self.tombstones
+        self.further.as_ref().map_or(&NO_PLACES, |further| &further.tombstones)
     }
 
     pub(crate) fn stand_ins(&self) -> &Rare<EntityVersion> {
-        &self.stand_ins
+        self.further.as_ref().map_or(&NO_VERSIONS, |further| &further.stand_ins)
     }
 
     pub(crate) fn turns(&self) -> &Rare<EntityVersion> {
-        &self.turns
+        self.further.as_ref().map_or(&NO_VERSIONS, |further| &further.turns)
     }
 
     /// Tells if its turns are noted. Those of others are all their versions.
     pub(crate) fn has_turns(&self) -> bool {
-        self.turns.newest().is_some()
+        self.turns().newest().is_some()
     }
 
-    pub(crate) fn seen(&self) -> &Earliest<Place> {
-        &self.seen
+    fn first(&self) -> Option<FirstSeen> {
+        let (occurred_at, seq) = (self.first_occurred, self.first_seq);
+        (seq != 0).then_some(FirstSeen { occurred_at, seq })
+    }
+
+    /// Returns the first known event that names it, if `cut` sees that.
+    pub(crate) fn first_seen(&self, cut: Cut) -> Option<FirstSeen> {
+        let known_at = cut.known_at32();
+        let first = if self.first_seq <= known_at {
+            self.first()
+        } else {
+            let before = &self.further.as_ref()?.seen_before;
+            let known = before.partition_point(|first| first.seq <= known_at);
+            known.checked_sub(1).and_then(|last| before.get(last)).copied()
+        };
+        first.filter(|first| first.occurred_at <= cut.as_of)
     }
 
     pub(crate) fn listed_in(&self) -> &[Sym] {
-        &self.listed_in
+        match &self.further {
+            Some(further) if !further.all_listed_in.is_empty() => &further.all_listed_in,
+            _ if self.listed_in == NO_SYM => &[],
+            _ => core::slice::from_ref(&self.listed_in),
+        }
     }
 
     /// Returns the version that was added last, unless a later one of its kind was there.
     pub(crate) fn last_added(&self) -> Option<&EntityVersion> {
-        let newest = [self.explicit.newest(), self.stand_ins.newest()];
+        let newest = [self.explicit.newest(), self.stand_ins().newest()];
         newest.into_iter().flatten().find(|version| version.place.seq == self.last_seq)
     }
 
     /// Returns the only id at the identity provider that its versions show, if there are any
     /// versions; `None` if they show several.
     pub(crate) fn only_idp_id(&self) -> Option<Sym> {
-        let newest = self.explicit.newest().or_else(|| self.stand_ins.newest());
+        let newest = self.explicit.newest().or_else(|| self.stand_ins().newest());
         newest.filter(|_| !self.has_several_idp_ids).map(|version| version.idp_id)
     }
 
     /// Iterates over all versions: the explicit ones, then the stand-ins.
     pub(crate) fn versions(&self) -> impl Iterator<Item = &EntityVersion> {
-        self.explicit.iter().chain(self.stand_ins.iter())
+        self.explicit.iter().chain(self.stand_ins().iter())
     }
 
     /// Iterates over the versions at which it may begin to mean something else: its turns, or all
     /// versions if its turns are not noted.
     pub(crate) fn turning(&self) -> impl Iterator<Item = &EntityVersion> {
         let all = (!self.has_turns()).then(|| self.versions());
-        self.turns.iter().chain(all.into_iter().flatten())
+        self.turns().iter().chain(all.into_iter().flatten())
     }
 
     /// Returns the time of the last of its versions.
     pub(crate) fn last_occurred(&self) -> Millis {
-        let newest = [self.explicit.newest(), self.stand_ins.newest()];
+        let newest = [self.explicit.newest(), self.stand_ins().newest()];
         let occurred = newest.into_iter().flatten().map(|version| version.place.occurred_at);
         occurred.max().unwrap_or(Millis::MIN)
     }
 
-    /// Returns about the bytes of memory that it takes outside of itself.
-    fn heap_bytes(&self) -> usize {
-        self.explicit.heap_bytes()
-            + self.tombstones.heap_bytes()
-            + self.stand_ins.heap_bytes()
-            + self.turns.heap_bytes()
-            + self.seen.heap_bytes()
-            + memory::of_small_vec(&self.listed_in)
+    /// Returns the place of the version that a record gave it at a moment.
+    pub(crate) fn place_of(&self, moment: Millis, seq: Seq32) -> Option<Place> {
+        let versions = self.explicit.at(moment).chain(self.stand_ins().at(moment));
+        versions.map(|version| version.place).find(|place| place.seq == seq)
+    }
+
+    fn further_mut(&mut self) -> &mut Further {
+        self.further.get_or_insert_default()
     }
 
     fn add(&mut self, version: EntityVersion, ids: &EventIds) {
         self.last_seq = version.place.seq;
-        let shown = [self.explicit.newest(), self.stand_ins.newest()].into_iter().flatten();
-        self.has_several_idp_ids |= shown.into_iter().any(|other| other.idp_id != version.idp_id);
+        let shown = [self.explicit.newest(), self.stand_ins().newest()];
+        let has_other = shown.into_iter().flatten().any(|other| other.idp_id != version.idp_id);
+        self.has_several_idp_ids |= has_other;
         if version.part.is_explicit() {
             if version.deleted {
-                self.tombstones.insert(version.place, ids);
+                self.further_mut().tombstones.insert(version.place, ids);
             }
             self.explicit.insert(version, ids);
         } else {
-            self.stand_ins.insert(version, ids);
+            self.further_mut().stand_ins.insert(version, ids);
         }
-        self.seen.note(version.place, ids);
+        self.note_seen(version.place, ids);
+    }
+
+    /// Notes the event of a version that was just added, if it is earlier than all before it.
+    fn note_seen(&mut self, place: Place, ids: &EventIds) {
+        if let Some(first) = self.first() {
+            let is_earlier = match place.occurred_at.cmp(&first.occurred_at) {
+                Ordering::Less => true,
+                Ordering::Equal => self
+                    .place_of(first.occurred_at, first.seq)
+                    .is_some_and(|first| ids.is_later(first, place)),
+                Ordering::Greater => false,
+            };
+            if !is_earlier {
+                return;
+            }
+            self.further_mut().seen_before.push(first);
+        }
+        (self.first_occurred, self.first_seq) = (place.occurred_at, place.seq);
+    }
+
+    /// Lists it in a directory's roster.
+    fn list_in(&mut self, directory: Sym) {
+        if self.listed_in().contains(&directory) {
+            return;
+        }
+        if self.listed_in == NO_SYM {
+            self.listed_in = directory;
+            return;
+        }
+        let first = self.listed_in;
+        let all = &mut self.further_mut().all_listed_in;
+        if all.is_empty() {
+            all.push(first);
+        }
+        all.push(directory);
+    }
+
+    /// Returns about the bytes of memory that it takes outside of itself.
+    fn heap_bytes(&self) -> usize {
+        let of_further = |further: &Further| {
+            memory::of_box::<Further>()
+                + further.tombstones.heap_bytes()
+                + further.stand_ins.heap_bytes()
+                + further.turns.heap_bytes()
+                + memory::of_vec(&further.seen_before)
+                + memory::of_vec(&further.all_listed_in)
+        };
+        self.explicit.heap_bytes() + self.further.as_deref().map_or(0, of_further)
     }
 
     /// Notes a version of a user that was just added, and the one after it, where they are turns
@@ -207,9 +310,10 @@ impl Entity {
     fn note_turns_of_many(&mut self, version: EntityVersion, ids: &EventIds) {
         if self.has_turns() {
             self.note_turns(version, ids);
-        } else if self.explicit.len() + self.stand_ins.len() > FEW_VERSIONS {
+        } else if self.explicit.len() + self.stand_ins().len() > FEW_VERSIONS {
             let all: Vec<EntityVersion> = self.versions().copied().collect();
-            all.into_iter().for_each(|version| self.turns.insert(version, ids));
+            let turns = &mut self.further_mut().turns;
+            all.into_iter().for_each(|version| turns.insert(version, ids));
         }
     }
 
@@ -222,16 +326,16 @@ impl Entity {
         let (before, after) = if version.part.is_explicit() {
             self.explicit.neighbours(occurred_at, Seq::from(seq))
         } else {
-            self.stand_ins.neighbours(occurred_at, Seq::from(seq))
+            self.stand_ins().neighbours(occurred_at, Seq::from(seq))
         };
         let after = after.filter(|after| !after.is_like(&version)).copied();
         if version.deleted || before.is_none_or(|before| !before.is_like(&version)) {
-            self.turns.insert(version, ids);
+            self.further_mut().turns.insert(version, ids);
         }
         let Some(after) = after else { return };
         let is_it = |turn: &EntityVersion| turn.place.seq == after.place.seq;
-        if !self.turns.at(after.place.occurred_at).any(is_it) {
-            self.turns.insert(after, ids);
+        if !self.turns().at(after.place.occurred_at).any(is_it) {
+            self.further_mut().turns.insert(after, ids);
         }
     }
 }
@@ -240,7 +344,7 @@ impl Entity {
 #[derive(Default)]
 pub(crate) struct Entities {
     ids: Symbols,
-    items: Vec<Entity>,
+    items: Table<Entity>,
     /// By directory: those that were ever in it.
     rosters: Vec<Roster>,
 }
@@ -278,14 +382,14 @@ impl Entities {
         let of_rosters = self.rosters.iter().map(Roster::heap_bytes);
         [
             self.ids.heap_bytes(),
-            memory::of_vec(&self.items) + of_items.sum::<usize>(),
+            self.items.heap_bytes() + of_items.sum::<usize>(),
             memory::of_vec(&self.rosters) + of_rosters.sum::<usize>(),
         ]
     }
 
     /// Iterates over all of them, in order of symbol.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Sym, &Entity)> {
-        (0..).zip(&self.items)
+        (0..).zip(self.items.iter())
     }
 
     pub(crate) fn get(&self, sym: Sym) -> Option<&Entity> {
@@ -317,9 +421,7 @@ impl Entities {
     /// Lists the entity in the directory's roster from an event on.
     pub(crate) fn see(&mut self, sym: Sym, directory: Sym, occurred_at: Millis, seq: Seq32) {
         let Some(entity) = self.items.get_mut(sym as usize) else { return };
-        if !entity.listed_in.contains(&directory) {
-            entity.listed_in.push(directory);
-        }
+        entity.list_in(directory);
         while self.rosters.len() <= directory as usize {
             self.rosters.push(Roster::default());
         }
@@ -333,7 +435,7 @@ impl Entities {
     pub(crate) fn set_gone(&mut self, sym: Sym, gone: Option<Gone>) {
         let Some(entity) = self.items.get(sym as usize) else { return };
         let (ids, id) = (&self.ids, self.ids.text(sym));
-        for directory in &entity.listed_in {
+        for directory in entity.listed_in() {
             if let Some(roster) = self.rosters.get_mut(*directory as usize) {
                 roster.set_gone(gone, |other| ids.text(other).cmp(id));
             }
