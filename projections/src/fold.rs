@@ -59,10 +59,7 @@ impl Views {
     /// was ever in the directory.
     pub fn apply(&mut self, entry: &Entry<'_>) {
         self.head = entry.seq;
-        match self.recorded.last_mut() {
-            Some((recorded_at, last)) if *recorded_at == entry.recorded_at => *last = entry.seq,
-            _ => self.recorded.push((entry.recorded_at, entry.seq)),
-        }
+        self.recorded.note(entry.recorded_at, entry.seq);
         match self.fold(entry) {
             Some(listing) => {
                 self.list_event(entry, listing);

@@ -8,6 +8,7 @@ use rustc_hash::FxBuildHasher;
 use crate::ground::holders::HolderIndex;
 use crate::ground::order::{EventIds, Millis, Seq, Seq32};
 use crate::ground::quarantine::Quarantined;
+use crate::ground::recorded::Recorded;
 use crate::ground::symbols::{Sym, Symbols};
 use crate::state::directories::Directories;
 use crate::state::entities::{Entities, Entity, EntityKind};
@@ -25,8 +26,7 @@ use crate::state::turning_records::TurningRecords;
 #[derive(Default)]
 pub struct Views {
     pub(crate) head: Seq,
-    /// The last record of each moment of recording, in order.
-    pub(crate) recorded: Vec<(Millis, Seq)>,
+    pub(crate) recorded: Recorded,
     pub(crate) ids: EventIds,
     /// Organizations, and the names and domains of directories.
     pub(crate) texts: Symbols,
@@ -67,8 +67,7 @@ impl Views {
     /// Returns the last record that was recorded at or before `moment`; 0 if there is none. O(log
     /// n).
     pub fn known_at(&self, moment: Millis) -> Seq {
-        let until = self.recorded.partition_point(|(recorded_at, _)| *recorded_at <= moment);
-        until.checked_sub(1).and_then(|last| self.recorded.get(last)).map_or(0, |(_, seq)| *seq)
+        self.recorded.known_at(moment)
     }
 
     /// Returns the records after another, up to a last one, that may change access or roles, as
@@ -102,17 +101,11 @@ impl Views {
 
     /// When the last record was recorded.
     pub fn recorded_at(&self) -> Millis {
-        self.recorded.last().map_or(Millis::MIN, |(recorded_at, _)| *recorded_at)
+        self.recorded.last().unwrap_or(Millis::MIN)
     }
 
     /// When record `first` and each one after it was recorded.
     pub(crate) fn recorded_from(&self, first: Seq) -> impl Iterator<Item = (Millis, Seq)> {
-        let run = self.recorded.partition_point(|(_, last)| *last < first);
-        let mut next = first.max(1);
-        self.recorded.iter().skip(run).flat_map(move |(recorded_at, last)| {
-            let seqs = next..=*last;
-            next = *last + 1;
-            seqs.map(|seq| (*recorded_at, seq))
-        })
+        self.recorded.from(first)
     }
 }

@@ -26,7 +26,7 @@ impl Views {
             ("events: when they occurred", times),
             ("events: by type, by organization", seqs),
             ("events: others", others),
-            ("when records were recorded", memory::of_vec(&self.recorded)),
+            ("when records were recorded", self.recorded.heap_bytes()),
             ("quarantine", memory::of_vec(&self.quarantine)),
             ("user ids", user_ids),
             ("users: versions", user_versions),
