@@ -445,8 +445,12 @@ impl Views {
             self.memberships.get(number).is_some_and(|pair| self.user_end_holds(pair, Cut::LATEST));
         let newest = self.memberships.add(number, Grant::new(place, directory), &self.ids);
         if !(held && !place.closing && newest) {
-            self.memberships.see(number, place.occurred_at, place.seq, self.users.ids());
-            self.refresh_pair(number);
+            let Place { occurred_at, seq, .. } = place;
+            let is_open = self.memberships.see(number, occurred_at, seq, self.users.ids());
+            let gone = self.gone_pair(number);
+            if !is_open || gone.is_some() {
+                self.memberships.set_gone(number, gone, self.users.ids());
+            }
         }
     }
 
@@ -622,22 +626,26 @@ impl Views {
         }
     }
 
-    /// Recomputes since when a membership is gone as far as its user's end decides. The group's end
-    /// is judged once a question, so that what happens to a group does not touch every member.
+    /// Recomputes since when a membership is gone.
     fn refresh_pair(&mut self, number: u32) {
-        let Some(pair) = self.memberships.get(number) else { return };
-        let gone = if self.user_end_holds(pair, Cut::LATEST) {
-            None
-        } else {
-            let grant = pair.grants().newest();
-            let granted = grant.map_or(Millis::MIN, |grant| grant.place().occurred_at);
-            let directory =
-                grant.map_or(Millis::MIN, |grant| self.directory_last_occurred(grant.directory()));
-            let user = self.last_occurred(EntityKind::User, pair.user);
-            let occurred_at = granted.max(directory).max(user);
-            Some(Gone { occurred_at, seq: seq32(self.head) })
-        };
+        let gone = self.gone_pair(number);
         self.memberships.set_gone(number, gone, self.users.ids());
+    }
+
+    /// Returns since when a membership is gone as far as its user's end decides. The group's end is
+    /// judged once a question, so that what happens to a group does not touch every member.
+    fn gone_pair(&self, number: u32) -> Option<Gone> {
+        let pair = self.memberships.get(number)?;
+        if self.user_end_holds(pair, Cut::LATEST) {
+            return None;
+        }
+        let grant = pair.grants().newest();
+        let granted = grant.map_or(Millis::MIN, |grant| grant.place().occurred_at);
+        let directory =
+            grant.map_or(Millis::MIN, |grant| self.directory_last_occurred(grant.directory()));
+        let user = self.last_occurred(EntityKind::User, pair.user);
+        let occurred_at = granted.max(directory).max(user);
+        Some(Gone { occurred_at, seq: seq32(self.head) })
     }
 
     /// Returns the time after which nothing known can change whether the entity is alive.

@@ -1,20 +1,25 @@
 //! Memberships: the grants and removals of each pair of a user and a group.
 
+use core::num::NonZeroU32;
 use std::collections::BTreeSet;
 
 use hashbrown::HashTable;
+use smallvec::SmallVec;
 
 use crate::ground::memory;
 use crate::ground::order::{EventIds, Millis, NO_UPDATED_AT, Place, Seq32};
+use crate::ground::room;
 use crate::ground::roster::{Gone, Roster};
 use crate::ground::symbols::{Sym, Symbols, hash};
+use crate::ground::table::Table;
 use crate::ground::timeline::{Placed, Timeline};
 
 /// One event's statement about a membership, in 16 bytes.
 #[derive(Clone, Copy)]
 pub(crate) struct Grant {
     occurred_at: Millis,
-    seq: Seq32,
+    /// The record. There is no record 0, which lets an absent grant take no more room.
+    seq: NonZeroU32,
     /// The event's directory, and in the lowest bit whether the user was added.
     directory_added: u32,
 }
@@ -24,7 +29,7 @@ impl Grant {
         let added = u32::from(!place.closing);
         Grant {
             occurred_at: place.occurred_at,
-            seq: place.seq,
+            seq: NonZeroU32::new(place.seq).unwrap_or(NonZeroU32::MIN),
             directory_added: directory << 1 | added,
         }
     }
@@ -41,7 +46,7 @@ impl Grant {
 impl Placed for Grant {
     fn place(&self) -> Place {
         let Grant { occurred_at, seq, .. } = *self;
-        Place { occurred_at, updated_at: NO_UPDATED_AT, seq, closing: !self.added() }
+        Place { occurred_at, updated_at: NO_UPDATED_AT, seq: seq.get(), closing: !self.added() }
     }
 }
 
@@ -50,14 +55,12 @@ pub(crate) struct Pair {
     pub(crate) user: Sym,
     pub(crate) group: Sym,
     grants: Timeline<Grant>,
-    /// The record of the grant that was added last.
-    last_seq: Seq32,
 }
 
 impl Pair {
     /// Returns the grant that was added last, unless a later one was there.
     pub(crate) fn last_added(&self) -> Option<&Grant> {
-        self.grants.newest().filter(|grant| grant.seq == self.last_seq)
+        self.grants.last_added()
     }
 
     pub(crate) fn grants(&self) -> &Timeline<Grant> {
@@ -65,15 +68,19 @@ impl Pair {
     }
 }
 
+/// The pairs of a user are looked through one by one as long as they are no more than this.
+const FEW: usize = 16;
+
 /// All memberships.
 #[derive(Default)]
 pub(crate) struct Memberships {
-    pairs: Vec<Pair>,
+    pairs: Table<Pair>,
+    /// The pairs of the users with more than [`FEW`].
     numbers: HashTable<u32>,
     /// By group: its pairs, ordered by the user's id.
-    by_group: Vec<Roster>,
+    by_group: Table<Roster>,
     /// By user: its pairs, ordered by the group's id.
-    by_user: Vec<Vec<u32>>,
+    by_user: Table<SmallVec<[u32; 4]>>,
     /// Directories of events, each with a pair whose user and group were never in it then.
     foreign: BTreeSet<(Sym, u32)>,
     /// The same by user and group.
@@ -82,8 +89,15 @@ pub(crate) struct Memberships {
 
 impl Memberships {
     pub(crate) fn find(&self, user: Sym, group: Sym) -> Option<&Pair> {
-        let number = self.numbers.find(hash((user, group)), |n| self.is(*n, user, group))?;
-        self.get(*number)
+        self.get(self.number(user, group)?)
+    }
+
+    fn number(&self, user: Sym, group: Sym) -> Option<u32> {
+        let of_user = self.of_user(user);
+        if of_user.len() <= FEW {
+            return of_user.iter().copied().find(|number| self.is(*number, user, group));
+        }
+        self.numbers.find(hash((user, group)), |number| self.is(*number, user, group)).copied()
     }
 
     fn is(&self, number: u32, user: Sym, group: Sym) -> bool {
@@ -103,63 +117,68 @@ impl Memberships {
     pub(crate) fn heap_bytes(&self) -> [usize; 4] {
         let of_grants = self.pairs.iter().map(|pair| pair.grants.heap_bytes());
         let of_groups = self.by_group.iter().map(Roster::heap_bytes);
-        let of_users = self.by_user.iter().map(memory::of_vec);
+        let of_users = self.by_user.iter().map(memory::of_small_vec);
         [
-            memory::of_vec(&self.pairs) + of_grants.sum::<usize>(),
+            self.pairs.heap_bytes() + of_grants.sum::<usize>(),
             self.numbers.allocation_size(),
-            memory::of_vec(&self.by_group)
+            self.by_group.heap_bytes()
                 + of_groups.sum::<usize>()
-                + memory::of_set(&self.foreign),
-            memory::of_vec(&self.by_user) + of_users.sum::<usize>(),
+                + memory::of_set(&self.foreign)
+                + memory::of_set(&self.foreign_of),
+            self.by_user.heap_bytes() + of_users.sum::<usize>(),
         ]
     }
 
     /// Adds a grant to a pair; true if it is now the newest.
     pub(crate) fn add(&mut self, number: u32, grant: Grant, ids: &EventIds) -> bool {
         let pair = self.pairs.get_mut(number as usize);
-        pair.is_some_and(|pair| {
-            pair.last_seq = grant.seq;
-            pair.grants.insert(grant, ids)
-        })
+        pair.is_some_and(|pair| pair.grants.insert(grant, ids))
     }
 
     /// Returns the number of a pair, new if the two were never connected.
     pub(crate) fn intern(&mut self, user: Sym, group: Sym, groups: &Symbols) -> u32 {
-        let hashed = hash((user, group));
-        if let Some(number) = self.numbers.find(hashed, |n| self.is(*n, user, group)) {
-            return *number;
+        if let Some(number) = self.number(user, group) {
+            return number;
         }
         let number = self.pairs.len() as u32;
-        self.pairs.push(Pair { user, group, grants: Timeline::default(), last_seq: 0 });
-        let pairs = &self.pairs;
-        self.numbers.insert_unique(hashed, number, |n| {
-            pairs.get(*n as usize).map_or(0, |pair| hash((pair.user, pair.group)))
+        self.pairs.push(Pair { user, group, grants: Timeline::default() });
+        let Memberships { pairs, by_user, numbers, .. } = self;
+        let Some(of_user) = by_user.at_mut(user as usize) else { return number };
+        let id = groups.text(group);
+        let at = of_user.partition_point(|n| {
+            pairs.get(*n as usize).is_some_and(|pair| groups.text(pair.group) < id)
         });
-        while self.by_user.len() <= user as usize {
-            self.by_user.push(Vec::new());
-        }
-        if let Some(of_user) = self.by_user.get_mut(user as usize) {
-            let id = groups.text(group);
-            let at = of_user.partition_point(|n| {
-                pairs.get(*n as usize).is_some_and(|pair| groups.text(pair.group) < id)
-            });
-            of_user.insert(at, number);
+        room::make_in_small(of_user);
+        of_user.insert(at, number);
+        let hash_of =
+            |n: &u32| pairs.get(*n as usize).map_or(0, |pair| hash((pair.user, pair.group)));
+        let unlisted: &[u32] = match of_user.len() {
+            0..=FEW => &[],
+            len if len == FEW + 1 => &of_user[..],
+            _ => core::slice::from_ref(&number),
+        };
+        for number in unlisted {
+            numbers.insert_unique(hash_of(number), *number, hash_of);
         }
         number
     }
 
-    /// Lists the pair's user in the group's roster from an event on.
-    pub(crate) fn see(&mut self, number: u32, occurred_at: Millis, seq: Seq32, users: &Symbols) {
+    /// Lists the pair's user in the group's roster from an event on. Returns false if the roster has
+    /// it that the membership is gone since some moment.
+    pub(crate) fn see(
+        &mut self,
+        number: u32,
+        occurred_at: Millis,
+        seq: Seq32,
+        users: &Symbols,
+    ) -> bool {
         let Memberships { pairs, by_group, .. } = self;
-        let Some(pair) = pairs.get(number as usize) else { return };
-        while by_group.len() <= pair.group as usize {
-            by_group.push(Roster::default());
-        }
-        if let Some(roster) = by_group.get_mut(pair.group as usize) {
+        let Some(pair) = pairs.get(number as usize) else { return false };
+        by_group.at_mut(pair.group as usize).is_some_and(|roster| {
             roster.see(number, occurred_at, seq, |other| {
                 user_id(pairs, users, other).cmp(users.text(pair.user))
-            });
-        }
+            })
+        })
     }
 
     /// Sets in the group's roster since when the membership is gone; `None` while it may hold.
@@ -197,7 +216,7 @@ impl Memberships {
     }
 
     pub(crate) fn of_user(&self, user: Sym) -> &[u32] {
-        self.by_user.get(user as usize).map_or(&[], |pairs| pairs)
+        self.by_user.get(user as usize).map_or(&[], |pairs| &pairs[..])
     }
 
     /// Returns the id of a pair's user.
@@ -206,6 +225,37 @@ impl Memberships {
     }
 }
 
-fn user_id<'a>(pairs: &[Pair], users: &'a Symbols, number: u32) -> &'a str {
+fn user_id<'a>(pairs: &Table<Pair>, users: &'a Symbols, number: u32) -> &'a str {
     pairs.get(number as usize).map_or("", |pair| users.text(pair.user))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pair_is_found_however_many_groups_its_user_has() {
+        let mut groups = Symbols::default();
+        let syms: Vec<Sym> = (0..50).map(|n| groups.intern(&format!("g{}", n * 37 % 50))).collect();
+        let mut memberships = Memberships::default();
+        for (count, group) in (1..).zip(&syms) {
+            // The second user has a few of the groups of the first.
+            let users = if count % 5 == 0 { 0..2 } else { 0..1 };
+            for user in users {
+                let number = memberships.intern(user, *group, &groups);
+                assert_eq!(memberships.intern(user, *group, &groups), number);
+            }
+            for (other, group) in (1..).zip(&syms) {
+                let found =
+                    |user| memberships.find(user, *group).map(|pair| (pair.user, pair.group));
+                assert_eq!(found(0), (other <= count).then_some((0, *group)));
+                let has = other <= count && other % 5 == 0;
+                assert_eq!(found(1), has.then_some((1, *group)));
+            }
+            assert_eq!(memberships.of_user(0).len(), count);
+        }
+        assert!(memberships.find(2, 0).is_none());
+        let ids = memberships.of_user(0).iter().filter_map(|number| memberships.get(*number));
+        assert!(ids.map(|pair| groups.text(pair.group)).is_sorted());
+    }
 }
