@@ -14,6 +14,7 @@ pub(crate) mod quarantine;
 pub(crate) mod recorded;
 pub(crate) mod room;
 pub(crate) mod roster;
+pub(crate) mod seqs;
 pub(crate) mod symbols;
 pub(crate) mod table;
 pub(crate) mod timeline;

@@ -5,13 +5,13 @@ use rustc_hash::FxBuildHasher;
 use smallvec::SmallVec;
 
 use crate::ground::memory;
+use crate::ground::moments::{BLOCK, Moments};
 use crate::ground::order::{Cut, Millis, Seq, Seq32, seq32};
 use crate::ground::page::Page;
+use crate::ground::seqs::{Seqs, SeqsPart};
 use crate::ground::symbols::{NO_SYM, Sym, Symbols};
+use crate::ground::table::Table;
 use crate::state::intake::Intake;
-
-/// The number of records whose times are kept together as bounds.
-const BLOCK: usize = 1024;
 
 /// The most events and lists that one step of a walk looks at; few in tests, so that their walks
 /// take several steps.
@@ -21,7 +21,7 @@ const LOOKED_AT_MAX: usize = if cfg!(test) { 50 } else { 8192 };
 const SEARCHED_MAX: usize = if cfg!(test) { 50 } else { 1 << 16 };
 
 /// One record of the list.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct EventLine {
     /// Its type; [`NO_SYM`] for a record that is not listed.
     pub(crate) event_type: Sym,
@@ -39,13 +39,14 @@ const NOT_LISTED: EventLine =
 #[derive(Default)]
 pub(crate) struct Events {
     pub(crate) event_types: Symbols,
-    /// Record `n` is at `n - 1`.
+    /// The lines that differ, each once: far fewer than records.
     lines: Vec<EventLine>,
-    occurred: Vec<Millis>,
-    /// The earliest and the latest time of each block.
-    bounds: Vec<(Millis, Millis)>,
-    by_event_type: Vec<Vec<Seq32>>,
-    by_organization: HashMap<Sym, Vec<Seq32>, FxBuildHasher>,
+    line_numbers: HashMap<EventLine, u32, FxBuildHasher>,
+    /// The number of each record's line. Record `n` is at `n - 1`.
+    line_of: Table<u32>,
+    occurred: Moments,
+    by_event_type: Vec<Seqs>,
+    by_organization: HashMap<Sym, Seqs, FxBuildHasher>,
     directories: HashMap<Sym, Intake, FxBuildHasher>,
     /// The newest record of each directory.
     newest: HashMap<Sym, Seq32, FxBuildHasher>,
@@ -169,7 +170,7 @@ impl Events {
         occurred_at: Millis,
     ) -> EventLine {
         let line = self.note(event_type, organization, directory, occurred_at);
-        let seq = seq32(self.lines.len() as Seq);
+        let seq = seq32(self.len() as Seq);
         if let Some(seqs) = self.by_event_type.get_mut(line.event_type as usize) {
             seqs.push(seq);
         }
@@ -189,12 +190,12 @@ impl Events {
     ) -> EventLine {
         let event_type = self.event_types.intern(event_type);
         if self.by_event_type.len() <= event_type as usize {
-            self.by_event_type.push(Vec::new());
+            self.by_event_type.push(Seqs::default());
         }
         let line = EventLine { event_type, organization, directory };
         self.push(line, occurred_at);
         if directory != NO_SYM {
-            self.newest.insert(directory, seq32(self.lines.len() as Seq));
+            self.newest.insert(directory, seq32(self.len() as Seq));
         }
         line
     }
@@ -207,7 +208,7 @@ impl Events {
         occurred_at: Millis,
         recorded_at: Millis,
     ) {
-        let seq = self.lines.len() as Seq;
+        let seq = self.len() as Seq;
         let Some((EventLine { organization, directory, .. }, _)) = self.get(seq) else { return };
         if directory == NO_SYM {
             return;
@@ -222,7 +223,7 @@ impl Events {
     /// Notes that the newest record also tells of things of other organizations.
     pub(crate) fn note_others(&mut self, others: SmallVec<[Sym; 2]>) {
         if !others.is_empty() {
-            self.others.insert(seq32(self.lines.len() as Seq), others);
+            self.others.insert(seq32(self.len() as Seq), others);
         }
     }
 
@@ -239,21 +240,40 @@ impl Events {
     }
 
     fn push(&mut self, line: EventLine, occurred_at: Millis) {
-        if self.lines.len().is_multiple_of(BLOCK) {
-            self.bounds.push((Millis::MAX, Millis::MIN));
+        let next = self.lines.len() as u32;
+        let number = *self.line_numbers.entry(line).or_insert(next);
+        if number == next {
+            self.lines.push(line);
         }
-        if let Some((earliest, latest)) = self.bounds.last_mut() {
-            *earliest = occurred_at.min(*earliest);
-            *latest = occurred_at.max(*latest);
-        }
-        self.lines.push(line);
+        self.line_of.push(number);
         self.occurred.push(occurred_at);
+    }
+
+    fn line(&self, at: usize) -> Option<&EventLine> {
+        self.lines.get(*self.line_of.get(at)? as usize)
+    }
+
+    /// Returns about the bytes of memory that the lines, their times and the lists of seqs take,
+    /// and all others.
+    pub(crate) fn heap_bytes(&self) -> [usize; 4] {
+        let lists = self.by_event_type.iter().chain(self.by_organization.values());
+        [
+            self.line_of.heap_bytes()
+                + memory::of_vec(&self.lines)
+                + self.line_numbers.allocation_size(),
+            self.occurred.heap_bytes(),
+            lists.map(Seqs::heap_bytes).sum(),
+            self.others.allocation_size()
+                + self.directories.allocation_size()
+                + self.newest.allocation_size()
+                + self.directories_of_one.allocation_size(),
+        ]
     }
 
     /// Iterates over the types of the events up to a record.
     pub(crate) fn types_recorded(&self, known_at: Seq) -> impl Iterator<Item = &str> {
-        let known = (0..).zip(&self.by_event_type).filter(move |(_, seqs): &(Sym, &Vec<Seq32>)| {
-            seqs.first().is_some_and(|first| Seq::from(*first) <= known_at)
+        let known = (0..).zip(&self.by_event_type).filter(move |(_, seqs): &(Sym, &Seqs)| {
+            seqs.get(0).is_some_and(|first| Seq::from(first) <= known_at)
         });
         known.map(|(event_type, _)| self.event_types.text(event_type))
     }
@@ -268,16 +288,16 @@ impl Events {
         wanted: impl Fn(Seq) -> bool,
     ) -> LastOfDirectory {
         let end = before.map_or(cut.known_at, |before| cut.known_at.min(before.saturating_sub(1)));
-        let end = self.lines.len().min(usize::try_from(end).unwrap_or(usize::MAX));
+        let end = self.len().min(usize::try_from(end).unwrap_or(usize::MAX));
         let Some(newest) = self.newest.get(&directory).map(|newest| *newest as usize) else {
             return LastOfDirectory::Found(None);
         };
         // Behind the newest there is none.
         let end = end.min(newest);
         let is_seen = |at: usize| {
-            let of_directory = self.lines.get(at).is_some_and(|line| line.directory == directory);
+            let of_directory = self.line(at).is_some_and(|line| line.directory == directory);
             of_directory
-                && self.occurred.get(at).is_some_and(|occurred| *occurred <= cut.as_of)
+                && self.occurred.get(at).is_some_and(|occurred| occurred <= cut.as_of)
                 && wanted(at as Seq + 1)
         };
         let first = end.saturating_sub(SEARCHED_MAX);
@@ -288,28 +308,14 @@ impl Events {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.lines.len()
-    }
-
-    /// Returns about the bytes of memory that the lines, their times and the lists of seqs take,
-    /// and all others.
-    pub(crate) fn heap_bytes(&self) -> [usize; 4] {
-        let lists = self.by_event_type.iter().chain(self.by_organization.values());
-        [
-            memory::of_vec(&self.lines),
-            memory::of_vec(&self.occurred) + memory::of_vec(&self.bounds),
-            lists.map(memory::of_vec).sum(),
-            self.others.allocation_size()
-                + self.directories.allocation_size()
-                + self.directories_of_one.allocation_size(),
-        ]
+        self.line_of.len()
     }
 
     /// Returns a record's entry in the list, if it is listed, and its time.
     pub(crate) fn get(&self, seq: Seq) -> Option<(EventLine, Millis)> {
         let at = (seq as usize).checked_sub(1)?;
-        let line = self.lines.get(at).filter(|line| line.event_type != NO_SYM)?;
-        Some((*line, *self.occurred.get(at)?))
+        let line = self.line(at).filter(|line| line.event_type != NO_SYM)?;
+        Some((*line, self.occurred.get(at)?))
     }
 
     pub(crate) fn intake(&self, directory: Sym) -> Option<&Intake> {
@@ -356,16 +362,15 @@ impl Events {
     }
 
     /// Returns the seqs of the types, or those of the organizations if they are fewer.
-    fn rarest_lists(&self, event_types: &[Sym], sight: EventSight<'_>) -> Vec<&[Seq32]> {
-        let of_types: Vec<&[Seq32]> = event_types
+    fn rarest_lists(&self, event_types: &[Sym], sight: EventSight<'_>) -> Vec<&Seqs> {
+        let of_types: Vec<&Seqs> = event_types
             .iter()
             .filter_map(|event_type| self.by_event_type.get(*event_type as usize))
-            .map(Vec::as_slice)
             .collect();
         let Some(organizations) = sight.organizations() else { return of_types };
         let lists = organizations.iter().filter_map(|one| self.by_organization.get(one));
-        let own: Vec<&[Seq32]> = lists.map(Vec::as_slice).collect();
-        let count = |lists: &[&[Seq32]]| -> usize { lists.iter().map(|list| list.len()).sum() };
+        let own: Vec<&Seqs> = lists.collect();
+        let count = |lists: &[&Seqs]| -> usize { lists.iter().map(|list| list.len()).sum() };
         if count(&own) < count(&of_types) { own } else { of_types }
     }
 }
@@ -380,7 +385,7 @@ struct EventQuery<'a> {
     until: Millis,
     known_at: Seq32,
     /// The lists of seqs to walk over.
-    lists: Vec<&'a [Seq32]>,
+    lists: Vec<&'a Seqs>,
 }
 
 impl EventQuery<'_> {
@@ -409,8 +414,7 @@ impl EventQuery<'_> {
 
     /// Tells if a block holds anything within the filter's times.
     fn overlaps(&self, block: usize) -> bool {
-        let bounds = self.events.bounds.get(block);
-        bounds.is_some_and(|(earliest, latest)| *earliest <= self.until && *latest >= self.from)
+        self.events.occurred.overlaps(block, self.from, self.until)
     }
 }
 
@@ -418,7 +422,7 @@ impl EventQuery<'_> {
 /// filter's times. It ends after it has looked at enough for one step.
 struct EventWalk<'a> {
     query: &'a EventQuery<'a>,
-    lists: Vec<&'a [Seq32]>,
+    lists: Vec<SeqsPart<'a>>,
     backward: bool,
     /// The seq up to which, or down to which, everything was looked at.
     last: Seq32,
@@ -436,12 +440,12 @@ impl<'a> EventWalk<'a> {
             Start::After(seq) => (false, seq32(seq)),
             Start::Before(seq) => (true, seq32(seq).min(query.known_at.saturating_add(1))),
         };
-        let part = |list: &&'a [Seq32]| {
-            let end = list.partition_point(|seq| *seq <= query.known_at);
-            let part = if backward { ..list.partition_point(|seq| *seq < last) } else { ..end };
-            let part = list.get(part).unwrap_or_default();
-            let first = if backward { 0 } else { part.partition_point(|seq| *seq <= last) };
-            part.get(first..).unwrap_or_default()
+        let part = |list: &&'a Seqs| {
+            let known = list.up_to(query.known_at);
+            list.part(match backward {
+                true => 0..known.min(list.up_to(last.saturating_sub(1))),
+                false => list.up_to(last)..known,
+            })
         };
         let lists = query.lists.iter().map(part).collect();
         EventWalk { query, lists, backward, last, looked_at: 0 }
@@ -463,11 +467,10 @@ impl<'a> EventWalk<'a> {
         self.looked_at += self.lists.len();
         self.last = seq32(if self.backward { first + 1 } else { end } as Seq);
         for list in &mut self.lists {
-            *list = if self.backward {
-                list.get(..list.partition_point(|seq| *seq as usize <= first)).unwrap_or_default()
-            } else {
-                list.get(list.partition_point(|seq| *seq as usize <= end)..).unwrap_or_default()
-            };
+            match self.backward {
+                true => list.cut_after(seq32(first as Seq)),
+                false => list.skip_up_to(seq32(end as Seq)),
+            }
         }
     }
 }
@@ -478,9 +481,9 @@ impl Iterator for EventWalk<'_> {
     fn next(&mut self) -> Option<Seq32> {
         while !self.has_looked_enough() {
             let next = if self.backward {
-                self.lists.iter().filter_map(|list| list.last()).max().copied()?
+                self.lists.iter().filter_map(SeqsPart::last).max()?
             } else {
-                self.lists.iter().filter_map(|list| list.first()).min().copied()?
+                self.lists.iter().filter_map(SeqsPart::first).min()?
             };
             let block = block_of(next);
             if !self.query.overlaps(block) {
@@ -488,11 +491,7 @@ impl Iterator for EventWalk<'_> {
                 continue;
             }
             for list in &mut self.lists {
-                match (self.backward, *list) {
-                    (true, [rest @ .., last]) if *last == next => *list = rest,
-                    (false, [first, rest @ ..]) if *first == next => *list = rest,
-                    _ => {}
-                }
+                list.leave(next, self.backward);
             }
             self.looked_at += 1;
             self.last = next;
