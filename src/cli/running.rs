@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rollcall_projections::Millis;
+use rollcall_projections::{Millis, Seq, Views};
 use rustix::fs::Access;
 use rustix::process::{Resource, Rlimit};
 use tokio::sync::oneshot;
@@ -22,7 +22,7 @@ use super::secrets;
 use super::service_manager::ServiceManager;
 use super::signals::stops;
 use crate::archive::Archiving;
-use crate::engine::{Engine, KeyChange, MAPPING_BYTES_MAX, Tallying};
+use crate::engine::{Engine, KeyChange, MAPPING_BYTES_MAX, Tallying, fold_checked, fold_log};
 use crate::http::{self, ListenError, ListenOn, Settings};
 use crate::keys::Operator;
 use crate::log::{
@@ -573,6 +573,20 @@ enum Folder {
     ToRead(StoppedFolder),
 }
 
+fn announce_fold(head: Seq) {
+    if head > 0 {
+        tracing::info!(head, "folding the log");
+    }
+}
+
+/// A log, and the views over all of it.
+struct Folded {
+    log: Arc<dyn Log>,
+    views: Views,
+    to_scrub: Option<ToScrub>,
+    damage: Option<Damage>,
+}
+
 /// A log that is to be read again while the server runs.
 type ToScrub = (Arc<DiskLog>, ScrubPace);
 
@@ -620,23 +634,24 @@ impl Opening<'_> {
         let Opening { folder, data, copies, conditions, caches } = self;
         let clock = Clock::of_this_machine();
         let judge = Judge { data, copies, conditions, clock: &clock, signing };
-        let (log, to_scrub, damage): (Arc<dyn Log>, _, _) = match folder {
+        let Folded { log, views, to_scrub, damage } = match folder {
             Folder::ToServe(unrecovered) => {
                 let checked = judge.judge(unrecovered, caches.store)?;
+                announce_fold(checked.head());
+                let views = fold_checked(&checked).map_err(Failure::ours)?;
                 let opened = DiskLog::open(checked, conditions.disk_reserve_bytes);
                 let log = Arc::new(opened.map_err(|error| copies.open_failure(error))?);
-                (log.clone(), conditions.scrub.map(|pace| (log, pace)), None)
+                let to_scrub = conditions.scrub.map(|pace| (log.clone(), pace));
+                Folded { log, views, to_scrub, damage: None }
             }
             Folder::ToRead(stopped) => {
                 let (log, damage) = stopped.recover_remaining(&|_| {}).map_err(open_failure)?;
-                (Arc::new(log), None, damage)
+                announce_fold(log.head());
+                let views = fold_log(&log).map_err(Failure::ours)?;
+                Folded { log: Arc::new(log), views, to_scrub: None, damage }
             }
         };
-        let head = log.head();
-        if head > 0 {
-            tracing::info!(head, "folding the log");
-        }
-        let engine = Engine::start(log, caches.documents, clock.clone(), on_failure)
+        let engine = Engine::start_folded(log, views, caches.documents, clock.clone(), on_failure)
             .map_err(Failure::ours)?;
         engine.set_mapping_bytes_max(conditions.mapping_bytes_max);
         warn_of_clock(engine.views().recorded_at(), clock.now_ms());

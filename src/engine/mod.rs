@@ -51,11 +51,11 @@ use tally::Tally;
 pub use tally::Tallying;
 use traffic::KeptTraffic;
 pub use traffic::TrafficNow;
-use writer::{FOLD_EVENTS, Job, Notes, QUEUE_EVENTS_MAX, Stamps, fold};
+use writer::{Entries, FOLD_EVENTS, Job, Notes, QUEUE_EVENTS_MAX, Stamps, fold, fold_entries};
 
 use crate::archive::ArchiveStatus;
 use crate::documents::Documents;
-use crate::log::{DiskSpace, Log, ReadError};
+use crate::log::{Checked, DiskSpace, History, Log, ReadError};
 use crate::notary::Notary;
 use crate::time::Clock;
 
@@ -139,8 +139,26 @@ impl Engine {
         clock: impl Into<Clock>,
         on_failure: impl Fn(&str) + Send + Sync + 'static,
     ) -> Result<Arc<Engine>, ReadError> {
+        let views = fold_log(&*log)?;
+        Engine::start_folded(log, views, document_bytes_max, clock, on_failure)
+    }
+
+    /// Starts as [`Engine::start`] does over a log of which `views` hold the first records already.
+    ///
+    /// # Errors
+    /// The first record that cannot be read.
+    pub fn start_folded(
+        log: Arc<dyn Log>,
+        mut views: Views,
+        document_bytes_max: u64,
+        clock: impl Into<Clock>,
+        on_failure: impl Fn(&str) + Send + Sync + 'static,
+    ) -> Result<Arc<Engine>, ReadError> {
         let clock = clock.into();
-        let views = fold_whole(&*log)?;
+        while views.head() < log.head() {
+            fold(&*log, &mut views, FOLD_EVENTS, Notes::Later)?;
+        }
+        note_all(&*log, &mut views, &ReadProgress::default())?;
         let not_before = views.recorded_at().max(log.answered().saturating_add(1));
         wait_until(&clock, not_before);
         let started_at = clock.now_ms();
@@ -337,12 +355,26 @@ fn wait_until(clock: &Clock, moment: Millis) {
     }
 }
 
-/// Folds the whole log, and notes the attributes that its mappings name.
-fn fold_whole(log: &dyn Log) -> Result<Views, ReadError> {
+/// Folds all records of a log, without the attributes that its mappings name.
+///
+/// # Errors
+/// The first record that cannot be read.
+pub fn fold_log(log: &dyn Log) -> Result<Views, ReadError> {
+    fold_all(log.head(), &|after, max, each| log.entries(after, max, each))
+}
+
+/// Folds all records of a data folder whose store is not open yet, as [`fold_log`] does.
+///
+/// # Errors
+/// The first record that cannot be read.
+pub fn fold_checked(checked: &Checked) -> Result<Views, ReadError> {
+    fold_all(checked.head(), &|after, max, each| checked.entries(after, max, each))
+}
+
+fn fold_all(head: Seq, entries: Entries<'_>) -> Result<Views, ReadError> {
     let mut views = Views::new();
-    while views.head() < log.head() {
-        fold(log, &mut views, FOLD_EVENTS, Notes::Later)?;
+    while views.head() < head {
+        fold_entries(entries, &mut views, FOLD_EVENTS, |_| {})?;
     }
-    note_all(log, &mut views, &ReadProgress::default())?;
     Ok(views)
 }

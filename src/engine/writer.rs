@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TrySendError};
 use std::time::{Duration, Instant};
 
-use rollcall_projections::{EventType, Millis, Seq, Views};
+use rollcall_projections::{Entry, EventType, Millis, Seq, Views};
 use tokio::sync::oneshot;
 
 use super::attributes::Fresh;
@@ -417,22 +417,41 @@ pub(super) enum Notes {
     Later,
 }
 
-/// Folds the next records. The start and the writer use this same function.
+/// A source of entries for the fold: see [`Log::entries`].
+pub(super) type Entries<'a> =
+    &'a dyn Fn(Seq, usize, &mut dyn FnMut(&Entry<'_>)) -> Result<Seq, ReadError>;
+
+/// Folds the next records, and notes the attributes that their mappings name.
 pub(super) fn fold(
     log: &dyn Log,
     views: &mut Views,
     events_max: usize,
     notes: Notes,
 ) -> Result<(), ReadError> {
-    let before = views.head();
-    let (mut gap, mut fresh) = (None, Fresh::default());
+    let mut fresh = Fresh::default();
     let noting = notes == Notes::Now && !views.attributes().is_empty();
-    log.entries(before, events_max, &mut |entry| {
+    fold_entries(&|after, max, each| log.entries(after, max, each), views, events_max, |entry| {
+        if noting {
+            fresh.collect(entry);
+        }
+    })?;
+    fresh.note(log, views)
+}
+
+/// Folds the next records and shows each of them to `folded`. A start and the writer use this same
+/// function.
+pub(super) fn fold_entries(
+    entries: Entries<'_>,
+    views: &mut Views,
+    events_max: usize,
+    mut folded: impl FnMut(&Entry<'_>),
+) -> Result<(), ReadError> {
+    let before = views.head();
+    let mut gap = None;
+    entries(before, events_max, &mut |entry| {
         if gap.is_none() && entry.seq == views.head() + 1 {
             views.apply(entry);
-            if noting {
-                fresh.collect(entry);
-            }
+            folded(entry);
         } else {
             gap.get_or_insert(views.head() + 1);
         }
@@ -440,6 +459,6 @@ pub(super) fn fold(
     // A log that shows no records below its head has lost them.
     match gap.or((views.head() == before).then_some(before + 1)) {
         Some(seq) => Err(ReadError::Absent { seq }),
-        None => fresh.note(log, views),
+        None => Ok(()),
     }
 }

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rollcall_projections::{Millis, Seq};
+use rollcall_projections::{Entry, Millis, Seq};
 
 use super::acknowledgement::{Acknowledgement, AcknowledgementFile, Slots};
 use super::block::FORMAT;
@@ -304,6 +304,24 @@ impl Checked {
     /// Returns the records that name another key for checkpoints, in order.
     pub fn key_changes(&self) -> &[Record] {
         &self.recovered.key_changes
+    }
+
+    /// Shows `each` an entry for the fold from each record after `after`, at most about
+    /// `events_max`, and returns the last seq shown. Reads the store's file without the store, whose
+    /// cache would keep many pages of which each is read once.
+    ///
+    /// # Errors
+    /// Stops at the first bad record; the entries before it have been shown.
+    pub fn entries(
+        &self,
+        after: Seq,
+        events_max: usize,
+        each: &mut dyn FnMut(&Entry<'_>),
+    ) -> Result<Seq, ReadError> {
+        match &self.unrecovered.stopped {
+            Some(stopped) => stopped.store.entries(after, self.head(), events_max, each),
+            None => Ok(after),
+        }
     }
 
     /// Returns the folder, and the bound of sled's cache of pages.
