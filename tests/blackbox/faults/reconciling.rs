@@ -488,7 +488,7 @@ fn a_kill_in_the_middle_of_an_import_records_nothing_twice() {
 
 #[test]
 fn a_kill_in_the_middle_of_a_later_run_records_nothing_twice_and_the_next_run_ends_it() {
-    const USERS: usize = 2500;
+    const USERS: usize = 1300;
     let (source, data) = (source_with_users(USERS), tempfile::tempdir().unwrap());
     let server = imported(data.path(), &source.url);
     {

@@ -16,7 +16,7 @@ use crate::kit::source::reconciling::{assert_in_step, differences, reconcile};
 use crate::kit::source::stand_in::{Contents, SOURCE_KEY, StandIn};
 
 /// Seeds in a run at scale 1, each with some rounds.
-const SEEDS: u64 = 5;
+const SEEDS: u64 = 3;
 const ROUNDS: usize = 4;
 
 #[derive(Clone, Debug, PartialEq)]
