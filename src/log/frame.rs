@@ -102,7 +102,9 @@ mod tests {
             }
             let longer = [&whole[..], b"x"].concat();
             assert_eq!(fault_of(&longer), Some("it goes on after its end"));
-            assert_eq!(fault_of(&packed(content, false)), Some(NOT_A_FRAME));
+            // One of nothing is shorter than any with a checksum.
+            let expected = if content.is_empty() { CUT_OFF } else { NOT_A_FRAME };
+            assert_eq!(fault_of(&packed(content, false)), Some(expected));
         }
         assert_eq!(fault_of(b""), Some(EMPTY));
         assert_eq!(fault_of(&[0; 4096]), Some(NOT_A_FRAME));
