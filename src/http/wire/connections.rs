@@ -94,6 +94,15 @@ enum Rank {
     Unread,
 }
 
+/// How a connection compares with others that may be closed.
+struct Standing {
+    rank: Rank,
+    /// Since when it is of so little use.
+    since_ms: u64,
+    /// False while it is left alone for a moment.
+    is_due: bool,
+}
+
 /// The place of one connection.
 pub(crate) struct Place {
     id: u64,
@@ -191,16 +200,23 @@ impl Connections {
         }
         let closing = open.all.values().filter(|place| place.is_closing()).count();
         let too_many = open.all.len().saturating_sub(closing + self.places);
-        let ranked = open.all.values().filter_map(|place| Some((place.rank(now_ms)?, place)));
-        let mut ranked: Vec<_> = ranked.collect();
-        ranked.sort_unstable_by_key(|(rank, _)| *rank);
+        let standing = |place: &Arc<Place>| Some((place.standing(now_ms)?, place.clone()));
+        let (mut due, early): (Vec<_>, Vec<_>) =
+            open.all.values().filter_map(standing).partition(|(standing, _)| standing.is_due);
+        // Those of less use that are left alone for a moment go before any of more use.
+        let early = early.iter().filter(|(standing, _)| standing.rank < Rank::SendsBody).count();
+        due.sort_unstable_by_key(|(standing, _)| (standing.rank, standing.since_ms));
         let mut closed = 0;
-        for (_, place) in ranked.into_iter().take(too_many) {
+        for (standing, place) in due {
+            let spared = if standing.rank < Rank::SendsBody { 0 } else { early };
+            if closed >= too_many.saturating_sub(spared) {
+                break;
+            }
             place.close();
             closed += 1;
         }
         drop(open);
-        self.note(closed);
+        self.note(closed as u64);
         true
     }
 
@@ -273,25 +289,30 @@ impl Place {
         self.is_closing.load(Ordering::Acquire)
     }
 
-    /// Returns the order in which it may be closed, and since when it is as useless as that; `None`
-    /// if it must not be closed now.
-    fn rank(&self, now_ms: u64) -> Option<(Rank, u64)> {
+    /// Returns how it compares with others that may be closed; `None` if it is being answered, or is
+    /// closed already.
+    fn standing(&self, now_ms: u64) -> Option<Standing> {
         let is_over = |since_ms, time| has_passed(since_ms, now_ms, time);
         let unread_since_ms = self.unread_since_ms.load(Ordering::Relaxed);
         let since_ms = self.since_ms.load(Ordering::Relaxed);
-        let (rank, since_ms, may_close) = if unread_since_ms > 0 {
-            (Rank::Unread, unread_since_ms, is_over(unread_since_ms, UNREAD_MIN))
-        } else if self.does(Doing::SendsBody) {
-            (Rank::SendsBody, since_ms, is_over(since_ms, BODY_MIN))
-        } else {
-            let rank = match self.used.load(Ordering::Relaxed) {
-                used if used == Use::Proven as u8 => Rank::Idle,
-                used if used == Use::Answers as u8 => Rank::Unproven,
-                _ => Rank::Unused,
-            };
-            (rank, since_ms, self.does(Doing::Nothing) && is_over(since_ms, QUIET_MIN))
+        if self.is_closing() {
+            return None;
+        }
+        if unread_since_ms > 0 {
+            let is_due = is_over(unread_since_ms, UNREAD_MIN);
+            return Some(Standing { rank: Rank::Unread, since_ms: unread_since_ms, is_due });
+        }
+        if self.does(Doing::SendsBody) {
+            let is_due = is_over(since_ms, BODY_MIN);
+            return Some(Standing { rank: Rank::SendsBody, since_ms, is_due });
+        }
+        let rank = match self.used.load(Ordering::Relaxed) {
+            used if used == Use::Proven as u8 => Rank::Idle,
+            used if used == Use::Answers as u8 => Rank::Unproven,
+            _ => Rank::Unused,
         };
-        (may_close && !self.is_closing()).then_some((rank, since_ms))
+        let is_due = is_over(since_ms, QUIET_MIN);
+        self.does(Doing::Nothing).then_some(Standing { rank, since_ms, is_due })
     }
 
     /// Returns true if its reader has not read for a while.
