@@ -5,7 +5,7 @@
 //! The figures are counted and not measured: they are the same on every machine and in every
 //! profile.
 
-#![allow(clippy::panic, reason = "a benchmark that cannot go on stops")]
+#![allow(clippy::panic, clippy::indexing_slicing, reason = "a benchmark that cannot go on stops")]
 
 mod kit;
 

@@ -212,7 +212,7 @@ fn calls(known: &Known) -> Vec<Call> {
         ("role mapping versions", own("role_mapping/versions")),
         ("assignments of all", own("role_assignments?limit=100")),
         ("assignments of a group", own(&format!("role_assignments?group={group}&limit=100"))),
-        ("assignments of a role", own(&format!("role_assignments?role=role-3&limit=100"))),
+        ("assignments of a role", own("role_assignments?role=role-3&limit=100")),
         (
             "assignments of a quiet directory",
             own(&format!("role_assignments?directory={QUIET_DIRECTORY}&limit=100")),

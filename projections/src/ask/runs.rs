@@ -127,11 +127,10 @@ pub(crate) fn runs<'a>(
     let mut moments = moments(first, false);
     let mut held = first > Millis::MIN && holds(first - 1);
     let mut next_turn = move |to: bool| {
-        let found = moments.find(|moment| {
+        moments.find(|moment| {
             let had = core::mem::replace(&mut held, holds(*moment));
             had != held && held == to
-        });
-        found
+        })
     };
     Box::new(core::iter::from_fn(move || {
         let from = next_turn(true)?;
