@@ -6,8 +6,9 @@ use std::path::PathBuf;
 
 use rollcall_projections::Seq;
 
+use super::super::block;
 use super::super::ranges::Ranges;
-use super::scan::{Found, Pass, Place, Sighting, values_in};
+use super::scan::{Found, Pass, Place, Sighting, values_in, values_of};
 use super::segment::{Kind, Message, SEGMENT_BYTES, SegmentHead, Stretch, page_at, walk};
 
 /// A place of a segment at which damage begins. It may be in the middle of being written.
@@ -133,7 +134,13 @@ impl LivePages {
                 Stretch::Whole { message, .. } => self.take_whole(&place, message),
                 damaged => {
                     let page = damage(segment, number, true, damaged).and_then(|place| place.page);
-                    self.torn.extend(page.filter(|page| self.watched.contains(page)));
+                    let Some(page) = page.filter(|page| self.watched.contains(page)) else {
+                        return;
+                    };
+                    self.torn.insert(page);
+                    if let Stretch::Damaged { message: Some(message), .. } = damaged {
+                        self.take_damaged(&place, message);
+                    }
                 }
             },
         );
@@ -147,6 +154,22 @@ impl LivePages {
         self.reader.take_whole(place, message, Found::Whole);
         for value in self.reader.take_sightings() {
             self.take_value(page, &value);
+        }
+    }
+
+    /// Takes in what a damaged message of a watched page still says of its values: they may have come
+    /// from another page, which lacks them since.
+    fn take_damaged(&mut self, place: &Place<'_>, message: &Message) {
+        for (key, range) in values_of(place, message).unwrap_or_default() {
+            let value = place.segment.get(range).unwrap_or_default();
+            let extent = block::extent(value).ok();
+            let own = extent.as_ref().map(|extent| (extent.first_seq, 0));
+            let Some((seq, part)) = own.or(key) else { continue };
+            self.in_watched.insert((seq, part as u16), message.page);
+            if let Some(extent) = extent {
+                let block = self.blocks.entry(seq).or_default();
+                block.count = block.count.max(extent.count as u16);
+            }
         }
     }
 

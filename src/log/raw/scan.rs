@@ -673,9 +673,9 @@ pub(super) fn is_sound(bytes: &[u8]) -> bool {
 
 /// The values of a damaged message, if its parts fit together: each with its key, if that has the
 /// length of one.
-type Values = Vec<(Option<(Seq, usize)>, Range<usize>)>;
+pub(super) type Values = Vec<(Option<(Seq, usize)>, Range<usize>)>;
 
-fn values_of(place: &Place<'_>, message: &Message) -> Option<Values> {
+pub(super) fn values_of(place: &Place<'_>, message: &Message) -> Option<Values> {
     let content = place.bytes(&message.content);
     let in_segment = |value: Range<usize>| {
         message.content.start + value.start..message.content.start + value.end
