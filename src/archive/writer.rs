@@ -205,18 +205,24 @@ impl Writer {
         }
     }
 
-    /// Writes segments until the archive has every record, or a stop has waited for long enough.
+    /// Writes segments until the archive has every record that is in the log now; during a stop,
+    /// until it has all, or the stop has waited for long enough.
     fn catch_up(&mut self) -> Result<(), ArchiveFault> {
         let mut reached = match self.reached.take() {
             Some(reached) => reached,
             None => self.reach()?,
         };
-        let mut stop_began = None;
+        let (mut stop_began, mut due) = (None, None);
         while let Some(engine) = self.engine.upgrade() {
             let head = engine.head();
             let through = reached.survey.coverage.through();
             self.archiver.status.reached(through, waiting_since(&engine, through, head));
-            let Some(gap) = reached.survey.coverage.gap(head) else { break };
+            // Records that come while segments are written are not due yet: they wait together for
+            // the next ones. Under load there would be a tiny segment for each commit otherwise.
+            let due = *due.get_or_insert(head);
+            let is_stopping = self.is_stopping.load(Ordering::SeqCst);
+            let last_due = if is_stopping { head } else { due };
+            let Some(gap) = reached.survey.coverage.gap(last_due) else { break };
             // Segments end where long ones do.
             let first = *gap.start();
             let last = (*gap.end()).min(first.div_ceil(LONG_RECORDS) * LONG_RECORDS);

@@ -194,6 +194,33 @@ fn what_is_recorded_is_archived_in_time_and_a_restored_server_goes_on_in_the_sam
 }
 
 #[test]
+fn records_that_come_while_a_segment_is_written_wait_together_for_the_next() {
+    let around = tempfile::tempdir().unwrap();
+    let [data, archive] = ["data", "archive"].map(|name| around.path().join(name));
+    fs::create_dir(&archive).unwrap();
+    let options = ["--archive", text(&archive), "--archive-every", "1h", "--archive-records", "40"];
+    let server = Server::start_with(&data, &options);
+    std::thread::scope(|scope| {
+        for n in 0..4 {
+            let server = &server;
+            scope.spawn(move || deliver(server, n * 100..(n + 1) * 100));
+        }
+    });
+    assert_eq!(server.stop(), 0);
+    let seqs = segments(&part(&archive)).into_iter().map(|name| {
+        let (first, last) = name.trim_end_matches(".ndjson.zst").split_once('-').unwrap();
+        (first.parse::<u64>().unwrap(), last.parse::<u64>().unwrap())
+    });
+    let seqs: Vec<(u64, u64)> = seqs.collect();
+    assert_eq!((seqs[0].0, seqs[seqs.len() - 1].1), (1, 400), "{seqs:?}");
+    assert!(seqs.windows(2).all(|two| two[0].1 + 1 == two[1].0), "{seqs:?}");
+    // The first look may take a few, and the stop takes the rest, which were all recorded before.
+    // All others are due once 40 wait.
+    let short = seqs.iter().filter(|(first, last)| last - first + 1 < 40).count();
+    assert!(short <= 2 && seqs.len() <= 400 / 40 + 2, "{seqs:?}");
+}
+
+#[test]
 fn short_segments_are_written_once_more_in_a_long_one_which_may_replace_them() {
     let around = tempfile::tempdir().unwrap();
     let [data, archive, new] = ["data", "archive", "new"].map(|name| around.path().join(name));
