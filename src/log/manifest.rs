@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::LogId;
 use super::acknowledgement::Acknowledgement;
-use super::archive::FileDamage;
+use super::archive::{FileDamage, seqs_of};
 use super::merkle::Hash;
 use super::place::{ArchivePlace, PlaceError};
 use super::public_files::HANDOVERS;
@@ -120,6 +120,15 @@ impl Manifest {
             };
         }
         Ok(None)
+    }
+
+    /// Returns the damage to a place without segments whose list names one; `None` if no list there
+    /// does.
+    pub(super) fn missing_segment(place: &ArchivePlace) -> Option<FileDamage> {
+        let (_, manifest) = Manifest::read(place).ok()??;
+        let name = manifest.files.into_keys().find(|name| seqs_of(name).is_some())?;
+        let what = "it is missing, and there is no other segment".to_owned();
+        Some(FileDamage { at: place.located(&name), what })
     }
 
     /// Returns whether the records that it names as missing were missing in the log too, which was

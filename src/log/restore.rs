@@ -169,7 +169,8 @@ impl Listed {
     fn read(from: &ArchivePlace, accepted: Missing) -> Result<Listed, RestoreError> {
         let mut archive = Archive::open(from)?;
         if archive.is_empty() {
-            return Err(RestoreError::NotAnArchive(from.to_string()));
+            let none = || RestoreError::NotAnArchive(from.to_string());
+            return Err(Manifest::missing_segment(from).map_or_else(none, RestoreError::from));
         }
         let log_id = archive.log_id()?;
         let place = archive.place().clone();

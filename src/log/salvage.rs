@@ -131,7 +131,7 @@ impl OtherCopy {
             None => {
                 let mut only = Archive::open(place)?;
                 if only.is_empty() {
-                    return Err(SalvageError::NotACopy(place.to_string()));
+                    return Err(no_segments(place));
                 }
                 *wanted = Some(only.log_id().map_err(PlaceError::from)?);
                 only
@@ -195,10 +195,15 @@ fn find_archive(place: &ArchivePlace, wanted: LogId) -> Result<Archive, SalvageE
     if !ids.is_empty() {
         refuse_other(place, &ids, wanted)?;
     }
-    Err(damage.map_or_else(
+    Err(damage.map_or_else(|| no_segments(place), |damage| PlaceError::from(damage).into()))
+}
+
+/// Returns the error for a place in which no segment is: where a list names one, that is missing.
+fn no_segments(place: &ArchivePlace) -> SalvageError {
+    Manifest::missing_segment(place).map_or_else(
         || SalvageError::NotACopy(place.to_string()),
         |damage| PlaceError::from(damage).into(),
-    ))
+    )
 }
 
 fn refuse_other(place: &ArchivePlace, found: &[LogId], wanted: LogId) -> Result<(), SalvageError> {
