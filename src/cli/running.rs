@@ -21,6 +21,7 @@ use super::publish::Publishers;
 use super::secrets;
 use super::service_manager::ServiceManager;
 use super::signals::stops;
+use super::verify::key_findings;
 use crate::archive::Archiving;
 use crate::engine::{Engine, KeyChange, MAPPING_BYTES_MAX, Tallying, fold_checked, fold_log};
 use crate::http::{self, ListenError, ListenOn, Settings};
@@ -599,6 +600,23 @@ struct Opened {
     damage: Option<Damage>,
 }
 
+impl Opened {
+    /// Adds the damage to the files of the key of a folder that is only read.
+    fn inspect_key(&mut self, data: &Path) {
+        // The tree over what is left of a damaged log proves no change of the key.
+        let Ok(history) = self.engine.key_history() else { return };
+        let lost = self.engine.log().lost();
+        let is_lost = |seq| lost.iter().any(|(first, last)| (*first..=*last).contains(&seq));
+        let file = secrets::set("ROLLCALL_CHECKPOINT_KEY").map(PathBuf::from);
+        let files = KeyFiles::of(data, file);
+        let key = Notary::inspect(&files, self.engine.log_id(), &history, &is_lost);
+        let found = key_findings(&key);
+        if !found.is_empty() {
+            self.damage.get_or_insert_default().files.extend(found);
+        }
+    }
+}
+
 /// A data folder that is about to be served.
 struct Opening<'a> {
     folder: Folder,
@@ -617,7 +635,10 @@ impl Opening<'_> {
     ) -> Result<Opened, Failure> {
         let data = self.data;
         let opened = catch_unwind(AssertUnwindSafe(|| {
-            let opened = self.catch_up(&signing, on_failure)?;
+            let mut opened = self.catch_up(&signing, on_failure)?;
+            if matches!(signing, Signing::Look) {
+                opened.inspect_key(data);
+            }
             signing.appoint(&opened.engine, data).inspect_err(|_| opened.engine.close())?;
             Ok(opened)
         }));

@@ -18,7 +18,7 @@ use crate::log::{
     Acknowledged, Audit, Finding, LogPart, OpenError, Signatures, StoppedFolder, Unsigned,
     is_data_folder,
 };
-use crate::notary::{Checkpoint, InspectedKey, KeyFiles, Notary, Verifier, origin};
+use crate::notary::{Checkpoint, InspectedKey, KeyFault, KeyFiles, Notary, Verifier, origin};
 use crate::verify::{Keyring, SECRETS_MAX};
 
 /// Verify every record of a stopped server's log.
@@ -137,11 +137,17 @@ fn inspect_key(audit: &mut Audit, data: &Path) -> InspectedKey {
     let history = KeyChange::history(log_id, changes, |size| audit.root(size).ok_or(()));
     let is_lost = |seq| audit.lost.iter().any(|(first, last)| (*first..=*last).contains(&seq));
     let key = Notary::inspect(&files, log_id, &history.unwrap_or_default(), &is_lost);
-    for fault in &key.faults {
-        let part = if fault.is_repaired { LogPart::Derived } else { LogPart::Key };
-        audit.add(Finding { first: 0, last: 0, part, what: fault.what.clone() });
-    }
+    key_findings(&key).into_iter().for_each(|finding| audit.add(finding));
     key
+}
+
+/// Returns a finding for each damaged file of the key.
+pub(super) fn key_findings(key: &InspectedKey) -> Vec<Finding> {
+    let finding = |fault: &KeyFault| {
+        let part = if fault.is_repaired { LogPart::Derived } else { LogPart::Key };
+        Finding { first: 0, last: 0, part, what: fault.what.clone() }
+    };
+    key.faults.iter().map(finding).collect()
 }
 
 fn key_line(key: &InspectedKey) -> Option<String> {
@@ -211,7 +217,6 @@ fn verdict(audit: &Audit, stopped: &StoppedFolder, folder: &Path) -> Result<(), 
 
 /// Says what helps. `refusal` is why a start would be refused because of the records.
 fn way_out(audit: &Audit, refusal: Option<&OpenError>, folder: &str) -> String {
-    let has = |parts: &[LogPart]| audit.findings.iter().any(|found| parts.contains(&found.part));
     let of_records = |found: &Finding| {
         !matches!(
             found.part,
@@ -236,10 +241,24 @@ fn way_out(audit: &Audit, refusal: Option<&OpenError>, folder: &str) -> String {
              --from` makes of an archive or a backup, and keep this one as evidence"
                 .to_owned()
         }
-        None if has(&[LogPart::Key, LogPart::Files]) => {
-            "every record can be read; put those files back from a copy".to_owned()
-        }
-        None => "every record can be read, and the next start repairs it".to_owned(),
+        None => repair(&audit.findings, audit.end_is_unknown, folder),
+    }
+}
+
+/// Says what helps against damage to files around the store, with which a server starts.
+pub(super) fn repair(findings: &[Finding], end_is_unknown: bool, folder: &str) -> String {
+    let is_kept = |found: &Finding| matches!(found.part, LogPart::Key | LogPart::Files);
+    if end_is_unknown {
+        return format!(
+            "records missing from the end cannot be noticed, since neither `checkpoint` nor `tree` \
+             says how many there were: start with `--archive`, which refuses a log that lacks what \
+             the archive has, or run `rollcall salvage --data {folder} --out NEW --from COPY` with \
+             another copy of the log"
+        );
+    }
+    match findings.iter().any(is_kept) {
+        true => "every record can be read; put those files back from a copy".to_owned(),
+        false => "every record can be read, and the next start repairs it".to_owned(),
     }
 }
 

@@ -15,6 +15,7 @@ use super::lanes::in_order;
 use super::merkle::{self, Hash};
 use super::raw::RawStore;
 use super::recovery::{is_key_change, pieces};
+use super::stopped::end_is_unknown;
 use super::store::Blocks;
 use super::tiles::{Repair, Rows, Tiles};
 use super::{Identity, Outcome, ReadError, Record, add_range};
@@ -168,6 +169,8 @@ pub struct Audit {
     pub acknowledged: Acknowledged,
     /// True if the tiles are complete; otherwise the next start completes them.
     pub tiles_complete: bool,
+    /// True if nothing would show that records are missing from the end.
+    pub end_is_unknown: bool,
     /// The first findings, in the order of the records that they concern.
     pub findings: Vec<Finding>,
     /// The number of all findings.
@@ -400,6 +403,30 @@ impl InspectedBlock {
     }
 }
 
+/// The files around the store, compared with the records.
+struct ComparedFiles {
+    comparison: Acknowledged,
+    tiles_complete: bool,
+    findings: Vec<Finding>,
+}
+
+/// Returns what is wrong with the file `checkpoint` and the tiles of a log whose records were all
+/// read before: `rows` is the tree over them. Reads the tiles.
+pub(super) fn compare_files(
+    store: &RawStore,
+    slots: &Slots,
+    tiles: Option<&Tiles>,
+    rows: &Rows,
+) -> Vec<Finding> {
+    let mut pass = AuditPass::new(store, slots, tiles);
+    for (seq, leaf) in (1..).zip(rows.leaves()) {
+        pass.compare_leaf(seq, *leaf);
+        pass.next = seq + 1;
+    }
+    let ComparedFiles { findings, .. } = pass.compare_files(rows);
+    pass.findings.into_iter().chain(findings).collect()
+}
+
 /// The pass over all blocks in order.
 struct AuditPass<'a> {
     store: &'a RawStore,
@@ -529,10 +556,14 @@ impl<'a> AuditPass<'a> {
     }
 
     fn take_leaf(&mut self, seq: Seq, leaf: Hash) {
-        let at = seq.saturating_sub(1) as usize;
-        if self.leaves.len() == at {
+        if self.leaves.len() == seq.saturating_sub(1) as usize {
             self.leaves.push(leaf);
         }
+        self.compare_leaf(seq, leaf);
+    }
+
+    fn compare_leaf(&mut self, seq: Seq, leaf: Hash) {
+        let at = seq.saturating_sub(1) as usize;
         if self.kept_leaves.get(at).is_some_and(|kept| *kept != leaf) {
             self.changed.push(seq);
         }
@@ -559,10 +590,9 @@ impl<'a> AuditPass<'a> {
         self.close(self.next);
         let rows = Rows::of(std::mem::take(&mut self.leaves));
         // These come after the findings about records, of which only the first are kept.
-        let mut derived: Vec<Finding> = self.slots.damaged.iter().map(damaged_slot).collect();
-        let comparison = self.compare(&rows, &mut derived);
-        let sound = comparison == Acknowledged::Same(acknowledged);
-        let tiles_complete = self.compare_tiles(&rows, sound, &mut derived);
+        let ComparedFiles { comparison, tiles_complete, findings: derived } =
+            self.compare_files(&rows);
+        let end_is_unknown = end_is_unknown(self.slots, self.tiles, self.next - 1);
         let AuditPass {
             store,
             records,
@@ -584,12 +614,22 @@ impl<'a> AuditPass<'a> {
             unsigned,
             acknowledged: comparison,
             tiles_complete,
+            end_is_unknown,
             findings,
             findings_count,
             key_changes,
             lost,
             rows,
         }
+    }
+
+    /// Compares the file `checkpoint` and the tiles with the records.
+    fn compare_files(&mut self, rows: &Rows) -> ComparedFiles {
+        let mut findings: Vec<Finding> = self.slots.damaged.iter().map(damaged_slot).collect();
+        let comparison = self.compare(rows, &mut findings);
+        let sound = comparison == Acknowledged::Same(self.acknowledged());
+        let tiles_complete = self.compare_tiles(rows, sound, &mut findings);
+        ComparedFiles { comparison, tiles_complete, findings }
     }
 
     /// Returns the number of records that were acknowledged last.

@@ -8,6 +8,7 @@ use std::io;
 use rollcall_projections::{Millis, Seq};
 
 use super::archive::ArchivedRecord;
+use super::audit::Finding;
 use super::block::{self, Block, Draft};
 use super::dedupe::Dedupe;
 use super::merkle::{self, Hash};
@@ -22,20 +23,44 @@ use super::{LogId, ReadError, Record, add_range};
 use crate::verify::Verified;
 
 /// The damage to a log that is read all the same.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Damage {
     /// The records that cannot be read, as pairs of the first and the last.
     pub missing: Vec<(Seq, Seq)>,
-    /// The fault that keeps a server from starting.
-    pub cause: String,
+    /// The fault that keeps a server from starting, if there is one.
+    pub cause: Option<String>,
+    /// What is wrong with the files around the store.
+    pub files: Vec<Finding>,
+    /// True if nothing would show that records are missing from the end.
+    pub end_is_unknown: bool,
+}
+
+impl Damage {
+    /// Returns whether a server starts over the log: only files around the store are damaged.
+    pub fn is_of_files(&self) -> bool {
+        self.missing.is_empty() && self.cause.is_none()
+    }
 }
 
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Damage { missing, cause } = self;
-        match missing.is_empty() {
-            true => write!(f, "no record is missing, but a server does not start: {cause}"),
-            false => write!(f, "{} cannot be read", records(missing)),
+        let Damage { missing, cause, files, end_is_unknown } = self;
+        let end = match end_is_unknown {
+            true => "; records missing from the end cannot be noticed",
+            false => "",
+        };
+        match cause {
+            _ if !missing.is_empty() => write!(f, "{} cannot be read{end}", records(missing)),
+            Some(cause) if *end_is_unknown => {
+                write!(f, "a server does not start: {cause}{end}")
+            }
+            Some(cause) => {
+                write!(f, "no record is missing, but a server does not start: {cause}")
+            }
+            None => {
+                let name = |file: &Finding| format!("{}: {}", file.part.name(), file.what);
+                write!(f, "{}", files.iter().map(name).collect::<Vec<_>>().join("; "))
+            }
         }
     }
 }

@@ -159,22 +159,35 @@ impl StoppedFolder {
         self,
         progress: &dyn Fn(Seq),
     ) -> Result<(StoppedLog, Option<Damage>), OpenError> {
-        let harm = self.store.harm();
+        let folder = self.folder.clone();
+        let io_error = |error| OpenError::io(folder.clone(), error);
         let fault = match self.check(progress) {
             Ok(recovered) => {
-                let damage = Damage { missing: Vec::new(), cause: harm.to_string() };
-                let damage = harm.is_harmful.then_some(damage);
+                let damage = self.damage_around(&recovered.rows).map_err(io_error)?;
                 return Ok((self.into_log(recovered), damage));
             }
             Err(fault) => fault,
         };
-        let folder = self.folder.clone();
-        let io_error = |error| OpenError::io(folder.clone(), error);
+        let end_is_unknown =
+            end_is_unknown(&self.slots, self.tiles.as_ref(), self.store.last_seq());
         let known_size = known(&self.slots, self.tiles.as_ref()).map_err(io_error)?.size;
         let gathered = remaining::gather(self, known_size, progress).map_err(io_error)?;
         let Gathered { blocks, dedupe, lost, missing, rows, is_proven } = gathered;
         let log = StoppedLog { blocks, dedupe: RwLock::new(dedupe), lost, rows, is_proven };
-        Ok((log, Some(Damage { missing, cause: fault.cause() })))
+        let (cause, files) = (Some(fault.cause()), Vec::new());
+        Ok((log, Some(Damage { missing, cause, files, end_is_unknown })))
+    }
+
+    /// Returns the damage to a folder whose records can all be read: `rows` is the tree over them.
+    fn damage_around(&self, rows: &Rows) -> io::Result<Option<Damage>> {
+        let (slots, tiles, harm) = (&self.slots, self.tiles.as_ref(), self.store.harm());
+        let mut files = audit::compare_files(&self.store, slots, tiles, rows);
+        files.extend(self.files()?);
+        let cause = harm.is_harmful.then(|| harm.to_string());
+        let is_damaged = cause.is_some() || !files.is_empty();
+        let end_is_unknown = end_is_unknown(slots, tiles, rows.leaves().len() as Seq);
+        let damage = Damage { missing: Vec::new(), cause, files, end_is_unknown };
+        Ok(is_damaged.then_some(damage))
     }
 
     fn into_log(self, recovered: Recovered) -> StoppedLog {
@@ -243,6 +256,14 @@ fn known(slots: &Slots, tiles: Option<&Tiles>) -> io::Result<Known> {
     }
     let leaves = tiles.map_or(Ok(0), Tiles::size)?;
     Ok(Known { size: acknowledged.max(leaves), log_id })
+}
+
+/// Returns whether nothing around a store would show that records after the first `head` are
+/// missing. An acknowledgement does, unless the other slot, which may have been the last, is damaged;
+/// tiles do that reach as far as the records.
+pub(super) fn end_is_unknown(slots: &Slots, tiles: Option<&Tiles>, head: Seq) -> bool {
+    let is_acknowledged = slots.newest.is_some() && slots.damaged.is_empty();
+    !is_acknowledged && tiles.and_then(|tiles| tiles.size().ok()).unwrap_or(0) < head
 }
 
 /// Returns whether nothing in a data folder says that its log ever had a record or a key.

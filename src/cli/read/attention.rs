@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use super::super::client::text_field;
 use super::super::table::harmless;
+use super::super::verify::repair;
 use super::print::{counted, human};
 use super::status::{count, moment};
 use crate::log::Damage;
@@ -74,7 +75,14 @@ pub(super) fn lines(concerns: &[Concern], coloured: bool) -> String {
 /// Says what is damaged in a folder that is read.
 pub(super) fn damage(damage: Option<&Damage>) -> Option<Concern> {
     let next = "`rollcall verify` names all that is wrong, `rollcall salvage` takes out the rest";
-    damage.map(|damage| Concern::new(format!("the log is damaged: {damage}"), next))
+    let concern = |damage: &Damage| match damage.is_of_files() {
+        true => Concern::new(
+            format!("files of the data folder are damaged: {damage}"),
+            repair(&damage.files, damage.end_is_unknown, "DIR"),
+        ),
+        false => Concern::new(format!("the log is damaged: {damage}"), next),
+    };
+    damage.map(concern)
 }
 
 /// Says why events are refused.

@@ -8,6 +8,7 @@ use super::super::Failure;
 use super::super::client::Client;
 use super::super::running::{Caches, Running, StartError};
 use super::super::secrets::{first_secret, variable};
+use super::super::verify::repair;
 use crate::http::Settings;
 use crate::keys::ApiKeys;
 use crate::log::{Damage, OpenError, is_data_folder};
@@ -166,11 +167,18 @@ where
 /// Says after the answer what may be missing in it. `failed` is why there is none, or not all of it.
 fn damaged(failed: Option<Failure>, damage: &Damage, folder: &Path) -> Failure {
     let folder = folder.display();
-    let says = format!(
-        "the log in `{folder}` is damaged: {damage}; {}`rollcall verify --data {folder}` names all \
+    let of_files = || {
+        let helps = repair(&damage.files, damage.end_is_unknown, &folder.to_string());
+        format!("files in `{folder}` are damaged: {damage}; {helps}")
+    };
+    let of_log = || {
+        format!(
+            "the log in `{folder}` is damaged: {damage}; {}`rollcall verify --data {folder}` names all \
          that is wrong, and `rollcall salvage --data {folder} --out NEW` takes out what can be read",
-        if damage.missing.is_empty() { "" } else { "the answer lacks what they said; " },
-    );
+            if damage.missing.is_empty() { "" } else { "the answer lacks what they said; " },
+        )
+    };
+    let says = if damage.is_of_files() { of_files() } else { of_log() };
     match failed {
         None | Some(Failure::Unread) => Failure::Ours(says),
         Some(Failure::Caller(failed) | Failure::Ours(failed)) => {

@@ -7,7 +7,7 @@ use base64::prelude::*;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::faults::damage::refusal;
+use crate::faults::damage::{refusal, run};
 use crate::faults::kills::copy;
 use crate::kit::scale::check_each;
 use crate::kit::server::{SECRET, Server, binary, user};
@@ -186,7 +186,7 @@ fn other_key() -> String {
     format!("{name}+{}+{}", hex::encode(&hash[..4]), BASE64_STANDARD.encode(key))
 }
 
-const DAMAGED_FILES: [DamagedFile; 13] = [
+const DAMAGED_FILES: [DamagedFile; 14] = [
     DamagedFile { name: "tree/0", change: |file| flip(file, 40), part: "tiles", helps: REPAIRED },
     DamagedFile {
         name: "tree/0",
@@ -229,6 +229,12 @@ const DAMAGED_FILES: [DamagedFile; 13] = [
         part: "acknowledgement",
         helps: REPAIRED,
     },
+    DamagedFile {
+        name: "checkpoint",
+        change: |file| std::fs::write(file, []).unwrap(),
+        part: "acknowledgement",
+        helps: REPAIRED,
+    },
     DamagedFile { name: "store/conf", change: garbage, part: "derived", helps: REPAIRED },
     DamagedFile { name: "checkpoint-key.pub", change: garbage, part: "derived", helps: REPAIRED },
     DamagedFile {
@@ -265,6 +271,7 @@ fn each_file_that_is_damaged_is_named_with_what_helps_and_a_start_does_what_was_
     assert_eq!(server.act("post", "/rollcall/v1/log/key", Some(&json!({}))).status, 200);
     assert_eq!(server.stop(), 0);
     assert_eq!(verify(original.path(), &[]).code, 0);
+    assert_eq!(run(&["status"], original.path()).status.code(), Some(0));
     check_each(0..DAMAGED_FILES.len() as u64, 2, |number| {
         let DamagedFile { name, change, part, helps } = &DAMAGED_FILES[number as usize];
         let folder = tempfile::tempdir().unwrap();
@@ -277,6 +284,11 @@ fn each_file_that_is_damaged_is_named_with_what_helps_and_a_start_does_what_was_
         assert!(!parts.is_empty() && parts.iter().all(|found| found["part"] == *part), "{case}");
         assert!(found.errors.contains(helps), "{case}");
         assert!(!found.errors.contains("salvage"), "every record can be read: {case}");
+        let status = run(&["status"], folder.path());
+        let said = String::from_utf8_lossy(&status.stderr);
+        assert_eq!(status.status.code(), Some(2), "{case} {said}");
+        assert!(!status.stdout.starts_with(b"all is well"), "{case}");
+        assert!(said.contains(helps) || helps.contains("`tree`"), "{case} {said}");
         let refused = refusal(folder.path());
         if *helps == REPAIRED {
             assert_eq!(refused, None, "{case}");
