@@ -20,7 +20,7 @@ use crate::log::{OpenError, SalvageError, Salvaged, salvage};
 /// stopped. `rollcall restore` restores the records into a new data folder once none is missing.
 #[derive(Args)]
 #[command(after_help = "\
-Exit codes: 0 if every record was found, 1 if it could not start, 2 if records are missing.
+Exit codes: 0 if every record was found, 1 if it could not start, 2 if some are or may be missing.
 
 Environment, for s3:// only; each may be in a file that the variable with _FILE names:
   AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_ENDPOINT_URL, AWS_REGION
@@ -125,6 +125,11 @@ fn verdict(salvaged: &Salvaged) -> Result<(), Failure> {
     }
     let count: u64 = salvaged.missing.iter().map(|(first, last)| last - first + 1).sum();
     Err(Failure::Ours(match count {
+        0 if !salvaged.differs => "records missing from the end cannot be noticed, since neither \
+             `checkpoint` nor `tree` says how many there were: salvage again with the archive, a \
+             backup or another copy of the folder as --from, or, if there is none, restore what is \
+             there: `rollcall restore --from NEW --data DIR`"
+            .to_owned(),
         0 => "the records have another root than the one acknowledged: some are not what they were"
             .to_owned(),
         count => format!(

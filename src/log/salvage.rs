@@ -20,7 +20,7 @@ use super::open::{OpenError, is_data_folder};
 use super::place::{ArchivePlace, PlaceError};
 use super::public_files::PublicFiles;
 use super::raw::SalvagedRecord;
-use super::stopped::{Remains, StoppedFolder};
+use super::stopped::{Remains, StoppedFolder, end_is_unknown};
 use super::store::Blocks;
 use super::tiles::{Rows, Tiles};
 use super::unfinished::UnfinishedFolder;
@@ -40,12 +40,14 @@ pub struct Salvaged {
     pub root: Option<[u8; 32]>,
     /// True if that is not the one that was acknowledged: some record is not what it was.
     pub differs: bool,
+    /// True if nothing would show that records are missing from the end.
+    pub end_is_unknown: bool,
 }
 
 impl Salvaged {
-    /// Returns whether every record was found as it was.
+    /// Returns whether every record was found as it was, and none can be missing from the end.
     pub fn is_complete(&self) -> bool {
-        self.missing.is_empty() && !self.differs
+        self.missing.is_empty() && !self.differs && !self.end_is_unknown
     }
 }
 
@@ -344,7 +346,7 @@ impl<'a> Output<'a> {
     }
 
     /// Compares all that was found with the newest acknowledgement.
-    fn judge(self, newest: Option<Acknowledgement>) -> Salvaged {
+    fn judge(self, newest: Option<Acknowledgement>, end_is_unknown: bool) -> Salvaged {
         let Output { recovered, missing, lost, leaves, .. } = self;
         let rows = leaves.map(Rows::of);
         let root_over = |size: Seq| merkle::root(rows.as_ref()?, size).ok();
@@ -353,7 +355,7 @@ impl<'a> Output<'a> {
         });
         let root = root_over(rows.as_ref().map_or(0, |rows| rows.leaves().len() as Seq));
         let acknowledged = newest.map(|newest| newest.size);
-        Salvaged { acknowledged, recovered, missing, lost, root, differs }
+        Salvaged { acknowledged, recovered, missing, lost, root, differs, end_is_unknown }
     }
 }
 
@@ -387,7 +389,17 @@ impl<'a> Salvage<'a> {
         written.map_err(|error| SalvageError::Io { path, error })?;
         let newest = self.remains.slots.newest;
         self.output.finish(public, newest)?;
-        Ok(self.output.judge(newest))
+        let end_is_unknown = self.end_is_unknown();
+        Ok(self.output.judge(newest, end_is_unknown))
+    }
+
+    /// Returns whether nothing would show that records are missing from the end: neither another file
+    /// of the folder nor a copy that goes as far as the folder.
+    fn end_is_unknown(&self) -> bool {
+        let Remains { store, slots, tiles, .. } = self.remains;
+        let head = store.as_ref().map_or(0, |store| store.last_seq());
+        let is_copied = self.copies.iter().any(|copy| copy.last() >= head);
+        end_is_unknown(slots, tiles.as_ref(), head) && !is_copied
     }
 
     fn write_records(&mut self, progress: &dyn Fn(Seq)) -> io::Result<()> {

@@ -173,8 +173,9 @@ fn damaged(failed: Option<Failure>, damage: &Damage, folder: &Path) -> Failure {
     };
     let of_log = || {
         format!(
-            "the log in `{folder}` is damaged: {damage}; {}`rollcall verify --data {folder}` names all \
-         that is wrong, and `rollcall salvage --data {folder} --out NEW` takes out what can be read",
+            "the log in `{folder}` is damaged: {damage}; {}`rollcall verify --data {folder}` \
+             names all that is wrong, and `rollcall salvage --data {folder} --out NEW` takes out \
+             what can be read",
             if damage.missing.is_empty() { "" } else { "the answer lacks what they said; " },
         )
     };

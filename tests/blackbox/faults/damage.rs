@@ -477,6 +477,44 @@ fn whatever_is_missing_of_a_folder_is_filled_from_copies_of_the_same_log() {
 }
 
 #[test]
+fn where_no_file_says_how_many_records_there_were_none_claims_that_all_are_there() {
+    let around = tempfile::tempdir().unwrap();
+    let at = |name: &str| around.path().join(name);
+    for (copied, numbers) in [("older", 0..3), ("copy", 3..5)] {
+        let server = Server::start(&at("data"));
+        deliver(&server, numbers);
+        assert_eq!(server.stop(), 0);
+        copy(&at("data"), &at(copied));
+    }
+    let salvaged = |from: &[&Path]| {
+        let (code, printed, said) = salvage_said(&at("data"), from, &at("out"));
+        remove(&at("out"));
+        (code, (printed["recovered"].clone(), printed["acknowledged"].clone()), said)
+    };
+    // The tiles alone still say it.
+    remove(&at("data/checkpoint"));
+    let whole = (json!(5), Value::Null);
+    let (code, printed, said) = salvaged(&[]);
+    assert_eq!((code, &printed), (0, &whole), "{said}");
+    remove(&at("data/tree"));
+    let (code, printed, said) = salvaged(&[]);
+    assert_eq!((code, &printed), (2, &whole), "{said}");
+    assert!(said.contains("cannot be noticed") && said.contains("--from"), "{said}");
+    // A copy says it if it goes as far.
+    let (older, copied) = (at("older"), at("copy"));
+    assert_eq!(salvaged(&[&older]).0, 2);
+    assert_eq!(salvaged(&[&copied]).0, 0);
+    for command in ["verify", "status"] {
+        let output = run(&[command], &at("data"));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{command}: {said}");
+        assert!(!said.contains("every record can be read"), "{command}: {said}");
+        let helps = ["cannot be noticed", "--archive", "`rollcall salvage"];
+        assert!(helps.iter().all(|part| said.contains(part)), "{command}: {said}");
+    }
+}
+
+#[test]
 fn a_salvaged_folder_that_was_copied_only_in_part_is_refused_and_the_file_named() {
     let around = tempfile::tempdir().unwrap();
     let at = |name: &str| around.path().join(name);
