@@ -131,50 +131,13 @@ impl SecondLook<'_> {
         texts: &mut Texts,
         answers: &mut Spool,
     ) -> Result<(), Trouble> {
-        let (mut looked_at, mut unlisted) = (Vec::new(), HashSet::new());
         merge.of(directory, &mut |entry| {
             if is_doubted(entry)? {
-                let [_, id] = ids_of(&entry.key)?;
-                let Looked { answer, is_unlisted } = self.one(kind, directory, entry, texts)?;
-                if is_unlisted {
-                    unlisted.insert(id.to_owned());
-                }
-                looked_at.push((entry.key.clone(), answer));
+                let answer = self.one(kind, directory, entry, texts)?;
+                answers.add(&entry.key, &answer.encode())?;
             }
             Ok(())
-        })?;
-        self.keep_unlisted(directory, &mut unlisted)?;
-        for (key, answer) in looked_at {
-            let [_, id] = ids_of(&key)?;
-            let answer =
-                if unlisted.contains(id) { self.doubt_unlisted(directory, id) } else { answer };
-            answers.add(&key, &answer.encode())?;
-        }
-        Ok(())
-    }
-
-    /// Keeps of some users those that the list of their directory lacks even now: one that was
-    /// missing for a moment is there again.
-    fn keep_unlisted(
-        &self,
-        directory: &str,
-        unlisted: &mut HashSet<String>,
-    ) -> Result<(), Trouble> {
-        if unlisted.is_empty() {
-            return Ok(());
-        }
-        self.lister.list_kind(HeldKind::User, directory, &mut |id, _, _| {
-            unlisted.remove(id);
-            Ok(())
-        })?;
-        Ok(())
-    }
-
-    /// Notes the doubt about a user who answers by itself and whom the list of its directory lacks.
-    fn doubt_unlisted(&self, directory: &str, user: &str) -> Answer {
-        let reason = format!("the list of its users lacks user {user}, which answers by itself");
-        self.lister.progress.doubt(directory, reason);
-        Answer::Undecided
+        })
     }
 
     fn one(
@@ -183,10 +146,9 @@ impl SecondLook<'_> {
         directory: &str,
         entry: &Entry,
         texts: &mut Texts,
-    ) -> Result<Looked, Trouble> {
+    ) -> Result<Answer, Trouble> {
         let [_, id] = ids_of(&entry.key)?;
-        let mut is_unlisted = false;
-        let answer = match self.lister.look(shape_of(kind), id)? {
+        Ok(match self.lister.look(shape_of(kind), id)? {
             Look::Absent { asked_at } => Answer::Absent { asked_at },
             Look::Undecided(error) => {
                 let what = match kind {
@@ -196,19 +158,16 @@ impl SecondLook<'_> {
                 self.lister.progress.doubt(directory, format!("{what} {id}: {error}"));
                 Answer::Undecided
             }
-            Look::Present { object, asked_at } => {
-                let is_here = directory_of(&object, directory) == directory;
-                if is_here && self.is_unlisted_group(kind, directory, entry)? {
-                    Answer::Undecided
-                } else {
-                    let candidate = Candidate::decode(&entry.value)?;
-                    is_unlisted =
-                        is_here && kind == HeldKind::User && candidate == Candidate::MissingThere;
-                    Answer::Present(self.seen(kind, directory, &object, asked_at, texts)?)
-                }
+            Look::Present { object, .. }
+                if directory_of(&object, directory) == directory
+                    && self.is_unlisted_group(kind, directory, entry)? =>
+            {
+                Answer::Undecided
             }
-        };
-        Ok(Looked { answer, is_unlisted })
+            Look::Present { object, asked_at } => {
+                Answer::Present(self.seen(kind, directory, &object, asked_at, texts)?)
+            }
+        })
     }
 
     /// Tells if the list of groups lacks a group that answers by itself and that the log had before
@@ -295,11 +254,7 @@ impl SecondLook<'_> {
                 Some(seen) => Answer::Present(seen),
                 None if !clean => Answer::Undecided,
                 None if is_held => Answer::Absent { asked_at: began_at },
-                None => {
-                    let Looked { answer, is_unlisted } = self.one(kind, directory, entry, texts)?;
-                    let [_, id] = ids_of(&entry.key)?;
-                    if is_unlisted { self.doubt_unlisted(directory, id) } else { answer }
-                }
+                None => self.one(kind, directory, entry, texts)?,
             };
             Ok(answers.add(&entry.key, &answer.encode())?)
         })
@@ -342,13 +297,6 @@ impl SecondLook<'_> {
         let list = Merge::new(&list.sort()?)?;
         Ok(ListedAgain { group: group.to_owned(), began_at, clean, list })
     }
-}
-
-/// A thing that was asked for by its id.
-struct Looked {
-    answer: Answer,
-    /// True for a user who is there, and whom the list of the directory did not show.
-    is_unlisted: bool,
 }
 
 /// The users of a group, listed again.

@@ -277,28 +277,6 @@ fn a_group_that_is_there_and_not_listed_leaves_its_directory_undecided() {
 }
 
 #[test]
-fn a_user_who_is_there_and_not_listed_leaves_the_directory_undecided() {
-    const USER: &str = "directory_user_directory_1_0003";
-    let told = format!("the list of its users lacks user {USER}, which answers by itself");
-    // In no list, or in that of the group alone.
-    for lists in ["/directory_users?", "/directory_users?directory="] {
-        let (source, data) = (source_with_users(5), tempfile::tempdir().unwrap());
-        let faulty = Faulty::before(&source.url);
-        let server = imported(data.path(), &faulty.url);
-        // What ended meanwhile is not judged either.
-        source.contents().members.remove(&(CREW.into(), user_id(2)));
-        faulty.fail(lists, u32::MAX, without(&[USER]));
-        let run = reconcile(&server, &whole());
-        assert_undecided(&server, &run, &told, &json!(null));
-        faulty.heal();
-        let run = reconcile(&server, &whole());
-        let line = format!("membership missing_there {CREW}+{} [] recorded", user_id(2));
-        assert_eq!(differences(&run), [line]);
-        assert_in_step(&server, &source.url, SOURCE_KEY);
-    }
-}
-
-#[test]
 fn a_group_that_has_come_since_the_list_is_no_doubt() {
     let (source, data) = (source_with_users(5), tempfile::tempdir().unwrap());
     let faulty = Faulty::before(&source.url);
