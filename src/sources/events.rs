@@ -66,8 +66,9 @@ pub enum PullError {
     NoDirectories,
     /// Another Rollcall takes the key for one that is bound to organizations.
     #[error(
-        "the key is bound to organizations (403 for `/rollcall/v1/policy`): the source shows it only \
-         a part of its directories"
+        "the source refuses the key what concerns all organizations (403 for \
+         `/rollcall/v1/policy`): give it a key with the scopes `read` and `audit` that is bound to \
+         none"
     )]
     Bound,
     /// The log takes no events now.
@@ -179,11 +180,6 @@ impl Source {
         pulled
     }
 
-    /// Doubts that the source is of the log's environment: the next pull looks at it again.
-    pub(super) fn doubt_environment(&self) {
-        self.pulling.lock().is_own = false;
-    }
-
     /// Keeps the reason why a pull ended early, and logs it once.
     fn note(&self, error: &PullError) {
         if self.status.note_fault(error.code(), error.to_string()) {
@@ -256,7 +252,7 @@ impl Pull<'_> {
             page => page?,
         };
         if page.is_rollcall && !progress.shows_all {
-            if !self.source.client.shows_all(Tries::Endless)? {
+            if !self.source.client.shows_all(Tries::AtMost(1)) {
                 return Err(PullError::Bound);
             }
             progress.shows_all = true;

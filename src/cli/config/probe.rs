@@ -132,10 +132,7 @@ fn pulling(source: &Source) -> Item {
     let asked = is_rollcall("/directories?limit=1")
         .map_err(|error| ("directories", error))
         .and_then(|_| is_rollcall(events).map_err(|error| ("events", error)))
-        .and_then(|is_rollcall| match is_rollcall {
-            true => client.shows_all(once).map_err(|error| ("policy", error)),
-            false => Ok(true),
-        });
+        .map(|is_rollcall| !is_rollcall || client.shows_all(once));
     let key = "set WORKOS_API_KEY to a key that may read the directories and events of the \
                environment; of another Rollcall, one with the scopes `read` and `audit` that is \
                bound to no organization";

@@ -160,11 +160,6 @@ impl Running<'_> {
             Trouble::Directory(cause) | Trouble::Run(cause) => Trouble::Run(cause),
         };
         let (theirs, clean) = self.lister(&Shown::default()).directories(only).map_err(whole)?;
-        if !self.shows_known(&theirs)? {
-            self.source.doubt_environment();
-            self.pull()?;
-            self.progress.begin(Step::Listing);
-        }
         let mut directories = self.begin(theirs, clean)?;
         let lister = self.lister(&directories.shown);
         for (id, work) in &mut directories.works {
@@ -181,17 +176,6 @@ impl Running<'_> {
             }
         }
         Ok(directories)
-    }
-
-    /// Tells if the log has one of these directories, or none at all. Otherwise the source may be of
-    /// another environment by now.
-    fn shows_known(&self, theirs: &[TheirDirectory]) -> Result<bool, Trouble> {
-        let engine = engine_of(self.engine)?;
-        let cut = Ours::now(&engine).cut;
-        let held = engine.views().held_directories(cut);
-        let known = held.iter().filter(|held| held.row.is_some());
-        let known: HashSet<&str> = known.map(|held| held.id.as_str()).collect();
-        Ok(known.is_empty() || theirs.iter().any(|their| known.contains(their.id.as_str())))
     }
 
     /// Finds the directories that either side has.

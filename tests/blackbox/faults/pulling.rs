@@ -11,7 +11,7 @@ use crate::kit::server::{API_KEY, Server, binary, now_ms};
 use crate::kit::source::faulty::{Fault, Faulty};
 use crate::kit::source::objects::{directory, event, group, membership, user};
 use crate::kit::source::pulling::{Puller, pull, source_of, until};
-use crate::kit::source::reconciling::{differences, reconcile, whole};
+use crate::kit::source::reconciling::{reconcile, whole};
 use crate::kit::source::stand_in::{Arrived, SOURCE_KEY, StandIn};
 
 const DAY_MS: i64 = 86_400_000;
@@ -769,36 +769,6 @@ fn another_key_is_looked_at_again_and_may_be_of_another_environment() {
     let told = until(&server, |source| !source["last_error"].is_null());
     assert_eq!(told["last_error"]["code"], "source_mismatch");
     assert_eq!(event_ids(&server), ["event_0"]);
-}
-
-#[test]
-fn a_comparison_looks_at_the_environment_where_no_known_directory_is_listed() {
-    let folder = tempfile::tempdir().unwrap();
-    let source = source_with_directory(SETTLED_MS);
-    let proxy = Faulty::before(&source.url);
-    let server = Puller::of(folder.path(), &proxy.url).start();
-    pull(&server);
-    let lists_nothing = || {
-        proxy.fail("/directories?", u32::MAX, Fault::EmptyList);
-        proxy.fail("/directories/", u32::MAX, Fault::Status(404));
-    };
-    for body in [whole(), json!({ "directory": "directory_1", "guard": "off" })] {
-        // The cursor is taken all the same.
-        lists_nothing();
-        proxy.fail("range_start", u32::MAX, Fault::EmptyList);
-        let run = reconcile(&server, &body);
-        assert_eq!((&run["state"], &run["recorded"]), (&json!("failed"), &json!(0)), "{run}");
-        assert!(run["error"].as_str().unwrap().contains("another environment"), "{run}");
-        assert_eq!(source_of(&server)["last_error"]["code"], "source_mismatch");
-        proxy.heal();
-        assert_eq!(pull(&server)["last_error"], Value::Null);
-    }
-    assert_eq!(server.get("/directories").ids(), ["directory_1"]);
-    // A source that lists the newest event is the right one: there the directory has gone.
-    lists_nothing();
-    let run = reconcile(&server, &whole());
-    assert_eq!(differences(&run), ["directory missing_there directory_1 [] recorded"]);
-    assert_eq!(pull(&server)["last_error"], Value::Null);
 }
 
 #[test]
