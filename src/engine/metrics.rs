@@ -240,7 +240,8 @@ impl Engine {
             ),
             gauge(
                 "rollcall_mass_deprovisioning",
-                "1 if more than 10 users and 10 % of a directory lost access within an hour.",
+                "1 if losses of access by more than 10 users and 10 % of a directory were recorded \
+                 within an hour, at most a day after they happened.",
                 mass,
             ),
         ]

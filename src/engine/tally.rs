@@ -31,6 +31,10 @@ const STEP: usize = 2048;
 /// The time in which losses of access are taken together, in milliseconds.
 const TOGETHER_MS: Millis = 3_600_000;
 
+/// The latest that a loss is recorded after it happened, to count as one of now, in milliseconds.
+/// After an outage events come up to a day late; what is older is history that was fetched.
+const LATE_MS_MAX: Millis = 24 * 3_600_000;
+
 /// A mass deprovisioning has more losses than this, and more than a tenth of the directory.
 const MASS_USERS: usize = 10;
 const MASS_SHARE: u64 = 10;
@@ -122,6 +126,8 @@ struct CountedParts {
     touched: Option<TouchedUsers>,
     /// The time from the event to its record, if it was delivered.
     delay_ms: Option<Millis>,
+    /// True if it happened at most [`LATE_MS_MAX`] before it was recorded.
+    is_of_now: bool,
     is_of_directory: bool,
 }
 
@@ -140,6 +146,7 @@ impl CountedParts {
             recorded_at: entry.recorded_at,
             touched: changes_access.then(|| TouchedUsers::by(entry)),
             delay_ms: Some(delay_ms).filter(|delay| !is_own && *delay <= DELIVERY_MS_MAX),
+            is_of_now: delay_ms <= LATE_MS_MAX,
             is_of_directory: subject == Some(EventSubject::Directory),
         }
     }
@@ -226,15 +233,15 @@ impl<'e> Follower<'e> {
         if let Some(delay_ms) = record.delay_ms.filter(|_| is_new) {
             self.engine.metrics.count_delay(delay_ms);
         }
-        let Some(touched) = record.touched else { return };
+        let Some(touched) = &record.touched else { return };
         let mut after: Option<String> = None;
         while !self.is_stopped() {
             let changes = {
                 let views = self.engine.views();
-                views.seen_by(&Sight::All).access_changes(&touched, after.as_deref(), STEP)
+                views.seen_by(&Sight::All).access_changes(touched, after.as_deref(), STEP)
             };
             for change in changes.found {
-                self.note(change, record.recorded_at, is_new);
+                self.note(change, &record, is_new);
             }
             after = changes.next;
             if after.is_none() {
@@ -244,15 +251,17 @@ impl<'e> Follower<'e> {
     }
 
     /// Notes a user who lost access, or has it again.
-    fn note(&mut self, change: AccessChange, recorded_at: Millis, is_new: bool) {
+    fn note(&mut self, change: AccessChange, record: &CountedParts, is_new: bool) {
         let user = fingerprint(&change.user);
         match change.became {
             Effect::AccessEnded(loss) => {
                 if is_new {
                     self.engine.metrics.count_loss(loss);
                 }
-                let losses = self.losses.entry(change.directory).or_default();
-                losses.users.insert(user, recorded_at);
+                if record.is_of_now {
+                    let losses = self.losses.entry(change.directory).or_default();
+                    losses.users.insert(user, record.recorded_at);
+                }
             }
             Effect::AccessGranted | Effect::AccessRestored => {
                 for losses in self.losses.values_mut() {
@@ -321,8 +330,9 @@ fn is_mass(lost: usize, left: impl FnOnce() -> u64) -> bool {
 }
 
 impl Engine {
-    /// Returns the directories whose users lost access in great number within the last hour, as far
-    /// as the tally has come; none if nothing is tallied.
+    /// Returns the directories of which losses of access in great number were recorded within the
+    /// last hour, at most a day after they happened, as far as the tally has come; none if nothing
+    /// is tallied.
     pub fn mass_deprovisionings(&self) -> Vec<String> {
         let tally = self.tally.lock();
         let mass = tally.directories.iter().filter(|directory| directory.is_mass_deprovisioned);

@@ -211,8 +211,11 @@ fn advice(code: &str) -> &'static str {
 fn mass_deprovisionings(stats: &Value) -> Option<Concern> {
     let ids = stats.pointer("/condition/mass_deprovisionings").and_then(Value::as_array)?;
     let ids: Vec<&str> = ids.iter().filter_map(Value::as_str).collect();
-    let what = format!("many users lost access within the last hour, in {}", first_of(&ids));
-    (!ids.is_empty()).then(|| Concern::new(what, "`rollcall deprovisioned --since 2h`"))
+    let what = format!(
+        "losses of access by many users were recorded within the last hour, in {}",
+        first_of(&ids)
+    );
+    (!ids.is_empty()).then(|| Concern::new(what, "`rollcall deprovisioned --since 25h`"))
 }
 
 /// Names the directories that are not linked, so that their users have no access.
@@ -366,7 +369,7 @@ mod tests {
             (
                 "/condition/mass_deprovisionings",
                 json!(["d1", "d2", "d3", "d4"]),
-                "many users lost access within the last hour, in d1, d2, d3 and 1 more",
+                "losses of access by many users were recorded within the last hour, in d1, d2, d3 and 1 more",
             ),
             (
                 "/directories/data",

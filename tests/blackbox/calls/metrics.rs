@@ -30,6 +30,7 @@ use crate::kit::source::stand_in::StandIn;
 
 const SOME_TIME: &str = "2026-01-01T00:00:00.000Z";
 const LATER: &str = "2026-02-01T00:00:00.000Z";
+const HOUR_MS: Millis = 3_600_000;
 
 pub fn scrape(server: &Server) -> Scrape {
     let answer = server.get("/metrics");
@@ -71,12 +72,16 @@ pub fn fill(server: &Server, directory: &str, users: usize) {
     }
 }
 
-/// Deletes the first users of a directory.
+/// Deletes the first users of a directory, two hours ago.
 pub fn delete(server: &Server, directory: &str, users: std::ops::Range<usize>) {
+    delete_at(server, directory, users, &rfc3339(now_ms() - 2 * HOUR_MS));
+}
+
+fn delete_at(server: &Server, directory: &str, users: std::ops::Range<usize>, at: &str) {
     for number in users {
         let id = format!("{directory}_u{number}");
         let data = json!({"id": id, "directory_id": directory});
-        server.deliver(&event_at(LATER, &format!("{id}_gone"), "dsync.user.deleted", &data));
+        server.deliver(&event_at(at, &format!("{id}_gone"), "dsync.user.deleted", &data));
     }
 }
 
@@ -412,6 +417,28 @@ fn losses_of_access_are_counted_by_reason_and_many_at_once_are_told() {
     wait_until("those who are back are counted", || {
         mass(&scrape(&server)) == [Some(0.0), Some(1.0), None]
     });
+}
+
+#[test]
+fn old_losses_that_are_recorded_now_are_no_mass_deprovisioning() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path());
+    fill(&server, "directory_old", 20);
+    fill(&server, "directory_late", 20);
+    let now = now_ms();
+    // Eleven of twenty are many, if they are not older than a day when they are recorded.
+    for (directory, hours) in [("directory_old", 25), ("directory_late", 23)] {
+        delete_at(&server, directory, 0..11, &rfc3339(now - hours * HOUR_MS));
+    }
+    let mass = |directory: &str| {
+        scrape(&server).value("rollcall_mass_deprovisioning", &[("directory", directory)])
+    };
+    // What came last is counted, so what came before it is.
+    wait_until("the late losses are counted", || mass("directory_late") == Some(1.0));
+    assert_eq!(mass("directory_old"), Some(0.0));
+    assert_eq!(scrape(&server).sum("rollcall_deprovisionings_total", &[]), 22.0);
+    let condition = server.get("/rollcall/v1/stats").json()["condition"].clone();
+    assert_eq!(condition["mass_deprovisionings"], json!(["directory_late"]));
 }
 
 #[test]

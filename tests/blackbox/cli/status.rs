@@ -53,8 +53,8 @@ fn many_users_who_lost_access_and_a_directory_that_is_not_linked_are_named() {
     delete(&server, "directory_a", 0..11);
     wait_until("the losses are tallied", || page(&server)[0] == "2 things need attention");
     let page = page(&server);
-    let expected = "  ! many users lost access within the last hour, in directory_a: \
-                    `rollcall deprovisioned --since 2h`";
+    let expected = "  ! losses of access by many users were recorded within the last hour, in \
+                    directory_a: `rollcall deprovisioned --since 25h`";
     assert_eq!(page[1], expected);
     let expected =
         "  ! 1 directory is not linked (directory_b is unlinked): `rollcall directories`";
