@@ -11,9 +11,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use rollcall_projections::Millis;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing_subscriber::fmt::MakeWriter;
+
+use crate::time;
 
 /// The most lines that wait, and the most bytes of them.
 const LINES_MAX: usize = 2048;
@@ -46,6 +49,25 @@ struct Queue {
     dropped: AtomicU64,
     /// Set when a line was waited for in vain, until one is written.
     stalls: AtomicBool,
+    taking: Mutex<Taking>,
+}
+
+/// Whether standard error takes lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Taking {
+    /// True from a line that was dropped or lost until another is written and half of the queue is
+    /// free.
+    pub is_blocked: bool,
+    /// Since when, in milliseconds; `None` since the start.
+    pub since: Option<Millis>,
+}
+
+impl Taking {
+    fn note(&mut self, is_blocked: bool) {
+        if self.is_blocked != is_blocked {
+            *self = Taking { is_blocked, since: Some(time::now_ms()) };
+        }
+    }
 }
 
 /// The lines that are dealt with.
@@ -81,6 +103,7 @@ pub fn start() -> io::Result<()> {
         waiting_bytes: AtomicUsize::new(0),
         dropped: AtomicU64::new(0),
         stalls: AtomicBool::new(false),
+        taking: Mutex::default(),
     };
     if QUEUE.set(queue).is_ok() {
         thread::Builder::new().name("stderr".into()).spawn(move || write_all(&waiting))?;
@@ -97,6 +120,7 @@ fn write_all(lines: &Receiver<Vec<u8>>) {
             queue.waiting_bytes.fetch_sub(line.len(), Ordering::Relaxed);
             queue.stalls.store(false, Ordering::Relaxed);
             queue.dropped.fetch_add(u64::from(is_lost), Ordering::Relaxed);
+            queue.note_taking(is_lost);
             queue.progress.send_modify(|progress| progress.add(is_lost));
         }
     }
@@ -164,6 +188,11 @@ pub fn dropped() -> u64 {
     QUEUE.get().map_or(0, |queue| queue.dropped.load(Ordering::Relaxed))
 }
 
+/// Tells whether standard error takes lines, and since when. Without the thread it does.
+pub fn taking() -> Taking {
+    QUEUE.get().map_or_else(Taking::default, |queue| *queue.taking.lock())
+}
+
 /// Logs a line by `log`, and returns what became of it.
 pub fn keep(log: impl FnOnce()) -> Kept {
     LAST.set(Kept::NotLogged);
@@ -205,7 +234,28 @@ impl Queue {
         }
         self.waiting_bytes.fetch_sub(line.len(), Ordering::Relaxed);
         self.dropped.fetch_add(1, Ordering::Relaxed);
+        self.taking.lock().note(true);
         Kept::Dropped
+    }
+
+    /// Notes whether lines are taken, after one was written or lost.
+    fn note_taking(&self, is_lost: bool) {
+        if is_lost {
+            self.taking.lock().note(true);
+        } else if self.is_blocked() && self.is_half_free() {
+            self.taking.lock().note(false);
+        }
+    }
+
+    fn is_blocked(&self) -> bool {
+        self.taking.lock().is_blocked
+    }
+
+    fn is_half_free(&self) -> bool {
+        let queued = *self.queued.lock();
+        let waiting = queued.saturating_sub(self.progress.borrow().last);
+        let bytes = self.waiting_bytes.load(Ordering::Relaxed);
+        waiting <= LINES_MAX as u64 / 2 && bytes <= BYTES_MAX / 2
     }
 }
 

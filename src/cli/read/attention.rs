@@ -41,6 +41,7 @@ pub(super) fn concerns(
 ) -> Vec<Concern> {
     let mut all = Vec::new();
     all.extend(refusal(readiness));
+    all.extend(access_log(readiness));
     all.extend(disk(stats));
     all.extend(clock(stats));
     all.extend(scrub(stats));
@@ -87,11 +88,8 @@ pub(super) fn damage(damage: Option<&Damage>) -> Option<Concern> {
 
 /// Says why events are refused.
 fn refusal(readiness: &Value) -> Option<Concern> {
-    let state = |part: &str| {
-        let part = readiness.pointer(&format!("/parts/{part}")).unwrap_or(&Value::Null);
-        (text_field(part, "state").to_owned(), text_field(part, "since").to_owned())
-    };
-    let ((log, log_since), (clock, clock_since)) = (state("log"), state("clock"));
+    let (log, log_since) = state_of(readiness, "log");
+    let (clock, clock_since) = state_of(readiness, "clock");
     if log == "blocked" {
         let what =
             format!("events are refused since {log_since}, because the disk takes no writes");
@@ -104,6 +102,28 @@ fn refusal(readiness: &Value) -> Option<Concern> {
     }
     let refuses = text_field(readiness, "code") == "log_unavailable";
     refuses.then(|| Concern::new("events are refused", "`rollcall health`, and the server's log"))
+}
+
+/// Returns the state of a part of the server, and since when; empty if it is left out.
+fn state_of<'a>(readiness: &'a Value, part: &str) -> (&'a str, &'a str) {
+    let part = readiness.pointer(&format!("/parts/{part}"));
+    let field = |name: &str| part.map_or("", |part| text_field(part, name));
+    (field("state"), field("since"))
+}
+
+/// Says that questions are refused because their lines of the access log cannot be written.
+fn access_log(readiness: &Value) -> Option<Concern> {
+    let (state, since) = state_of(readiness, "access_log");
+    (state == "blocked").then(|| {
+        let what = format!(
+            "questions that must be logged are refused since {since}, because standard error takes \
+             no lines"
+        );
+        Concern::new(
+            what,
+            "read its pipe, or free its disk: docs/operations.md, RollcallRequestsFail",
+        )
+    })
 }
 
 fn disk(stats: &Value) -> Option<Concern> {
@@ -445,6 +465,19 @@ mod tests {
             let told = told(&low, &readiness);
             assert!(told.len() == 2 && told[0].ends_with(expected), "{told:?}");
         }
+    }
+
+    #[test]
+    fn an_access_log_that_takes_no_lines_is_pointed_out() {
+        let since = "2026-05-01T11:00:00.000Z";
+        let readiness = |state: &str| {
+            let part = json!({"state": state, "since": since});
+            json!({"status": "ready", "parts": {"access_log": part}})
+        };
+        assert_eq!(told(&well(), &readiness("open")), [""; 0]);
+        let told = told(&well(), &readiness("blocked"));
+        let expected = format!("questions that must be logged are refused since {since}, ");
+        assert!(told.len() == 1 && told[0].starts_with(&expected), "{told:?}");
     }
 
     #[test]

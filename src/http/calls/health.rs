@@ -14,6 +14,7 @@ use crate::http::wire::api::{Access, Gives, Operation};
 use crate::http::wire::state::State;
 use crate::log::ScrubState;
 use crate::sources::SourceState;
+use crate::stderr::{self, Taking};
 use crate::time;
 
 const SHAPES: &str = include_str!("health.schema.json");
@@ -76,6 +77,7 @@ fn parts(state: &State, engine: Option<&Arc<Engine>>) -> Value {
             ("fold".to_owned(), part("folding", state.started_at)),
         ]),
     }
+    parts.insert("access_log".to_owned(), of_access_log(state));
     if let Some(source) = &state.source {
         let described = match source.status().state() {
             None => part("waiting", state.started_at),
@@ -103,6 +105,12 @@ fn of_engine(engine: &Engine) -> [(String, Value); 3] {
         ("fold".to_owned(), part("current", engine.started_at())),
         ("clock".to_owned(), part(if clock.state { "believed" } else { "jumped" }, clock.since)),
     ]
+}
+
+/// Describes standard error, to which lines of the access log are written.
+fn of_access_log(state: &State) -> Value {
+    let Taking { is_blocked, since } = stderr::taking();
+    part(if is_blocked { "blocked" } else { "open" }, since.unwrap_or(state.started_at))
 }
 
 fn of_archive(archive: &ArchiveReport) -> Value {

@@ -1499,7 +1499,13 @@ fn samples() -> Vec<Sample> {
         },
         plain("rollcall.json#/$defs/alive", json!({ "status": "ok" })),
         Sample {
-            optional: &["/parts/clock", "/parts/archive", "/parts/source", "/parts/scrub"],
+            optional: &[
+                "/parts/clock",
+                "/parts/access_log",
+                "/parts/archive",
+                "/parts/source",
+                "/parts/scrub",
+            ],
             ..plain(
                 "rollcall.json#/$defs/ready",
                 json!({ "status": "ready", "seq": 0, "parts": {
@@ -1507,6 +1513,7 @@ fn samples() -> Vec<Sample> {
                     "fold": { "state": "current", "since": MOMENT },
                     "scrub": { "state": "sound", "since": MOMENT },
                     "clock": { "state": "believed", "since": MOMENT },
+                    "access_log": { "state": "open", "since": MOMENT },
                     "archive": { "state": "working", "since": MOMENT },
                     "source": { "state": "failing", "since": MOMENT },
                 } }),

@@ -237,7 +237,10 @@ fn a_health_check_knows_two_exit_codes_and_needs_no_key() {
     // The scrub waits at first.
     let (scrub, others): (Vec<&str>, Vec<&str>) =
         words.iter().partition(|line| line.starts_with("scrub: "));
-    assert_eq!(others, ["ready", "clock: believed", "fold: current", "log: open"]);
+    assert_eq!(
+        others,
+        ["ready", "access_log: open", "clock: believed", "fold: current", "log: open"]
+    );
     assert!(scrub == ["scrub: waiting"] || scrub == ["scrub: sound"], "{text}");
     let output = health(&["--alive"], &format!("{}/", server.url));
     assert_eq!((output.status.code(), said(&output).as_str()), (Some(0), "ok\n"));

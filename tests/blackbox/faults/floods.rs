@@ -376,6 +376,8 @@ fn a_reader_of_the_log_who_stalls_stops_only_what_must_be_logged() {
     };
     assert_eq!((refused.status, refused.code().as_str()), (503, "access_log_unavailable"));
     assert_eq!(refused.header("Retry-After"), Some("1"));
+    let access_log = || server.get("/readyz").json()["parts"]["access_log"]["state"].clone();
+    assert_eq!(access_log(), "blocked");
     // What leaves no line goes on.
     server.deliver(&user("u", DIRECTORY, "u", TIME, "e", "dsync.user.created"));
     assert_eq!(server.get("/directory_users/u").status, 200);

@@ -103,7 +103,10 @@ fn before_the_log_is_folded_everything_but_health_says_not_ready() {
         }
         assert_eq!(server.call(get("/healthz")).await.0, StatusCode::OK);
         let (_, answer) = server.call(get("/readyz")).await;
-        assert_eq!(states(&answer), [("fold", "folding"), ("log", "opening")]);
+        assert_eq!(
+            states(&answer),
+            [("access_log", "open"), ("fold", "folding"), ("log", "opening")]
+        );
     });
 }
 
@@ -163,7 +166,12 @@ fn after_an_append_in_doubt_nothing_is_taken_and_nothing_said_that_could_change(
             assert!(told.load(Ordering::SeqCst), "whoever runs the engine is told");
             let (_, answer) = server.call(get("/readyz")).await;
             assert_eq!(answer["code"], "log_unavailable");
-            let parts = [("clock", "believed"), ("fold", "current"), ("log", "failed")];
+            let parts = [
+                ("access_log", "open"),
+                ("clock", "believed"),
+                ("fold", "current"),
+                ("log", "failed"),
+            ];
             assert_eq!(states(&answer), parts);
             assert!((before..=now_ms()).contains(&since_ms(&answer, "log")), "{answer}");
             // The fold is as it was before the failure.

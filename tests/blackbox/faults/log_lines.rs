@@ -20,11 +20,19 @@ fn logging(to: impl Into<Stdio>) -> Command {
     logging
 }
 
+/// The state of the access log, of a server that is ready.
+fn access_log(server: &Server) -> String {
+    let ready = server.get("/readyz");
+    assert_eq!(ready.status, 200);
+    ready.json()["parts"]["access_log"]["state"].as_str().unwrap().to_owned()
+}
+
 fn check_refused(server: &Server) {
     let refused = server.get(SENSITIVE);
     assert_eq!((refused.status, refused.code().as_str()), (503, "access_log_unavailable"));
     assert_eq!(refused.header("Retry-After"), Some("1"));
-    // What leaves no line goes on.
+    // It is named; what leaves no line goes on.
+    assert_eq!(access_log(server), "blocked");
     server.deliver(&user("u", "d", "u", "2026-03-01T09:00:00.000Z", "e", "dsync.user.created"));
     assert_eq!(server.get("/directory_users/u").status, 200);
     assert!(server.get("/rollcall/v1/stats").json()["dropped_log_lines"].as_u64().unwrap() >= 1);
@@ -41,6 +49,7 @@ fn a_line_that_cannot_be_written_refuses_its_question() {
     // A closed pipe is like a full disk.
     let mut server = Server::start_command(logging(Stdio::piped()), folder.path(), &[]);
     assert_eq!(server.get(SENSITIVE).status, 200);
+    assert_eq!(access_log(&server), "open");
     drop(server.take_stderr());
     check_refused(&server);
     assert_eq!(server.stop(), 0);
@@ -59,6 +68,7 @@ fn questions_that_must_be_logged_are_answered_again_once_the_disk_of_the_log_has
     check_refused(&server);
     disk.free();
     assert_eq!(server.get(SENSITIVE).status, 200);
+    assert_eq!(access_log(&server), "open");
     assert_eq!(server.stop(), 0);
     let written = fs::read_to_string(&lines).unwrap();
     let last = written.lines().last().unwrap();
