@@ -17,6 +17,7 @@ pub mod log;
 pub mod metrics;
 pub mod notary;
 pub mod percent;
+pub mod personal;
 pub mod sources;
 pub mod stderr;
 pub mod time;

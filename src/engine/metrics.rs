@@ -1,5 +1,6 @@
 //! What the engine counts as it works, and what it knows, for those who operate the server.
 
+use std::borrow::Cow;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use super::tally::{DIRECTORY_STATES, DirectoryTally};
 use crate::archive::ArchiveReport;
 use crate::log::{Outcome, ScrubState};
 use crate::metrics::{Counters, Family, Histograms, Registry, Sample, counter, gauge};
+use crate::personal::{WITHHELD, may_be_personal};
 use crate::verify::{Proof, Verified};
 
 /// The type of events that this version does not know, and of webhooks that call themselves one of
@@ -207,8 +209,9 @@ impl Engine {
         ]
     }
 
-    fn consequences(&self) -> [Family; 3] {
+    fn consequences(&self) -> [Family; 4] {
         let tally = self.tally.lock();
+        let labels = labels_of(&tally.directories);
         let quarantine = Reason::CODES
             .iter()
             .zip(tally.quarantine)
@@ -216,16 +219,18 @@ impl Engine {
         let in_state = |directory: &'_ DirectoryTally| {
             DIRECTORY_STATES.map(|state| (state, u64::from(directory.state == Some(state))))
         };
-        let listed = tally.directories.iter().filter(|directory| directory.state.is_some());
-        let states = listed.flat_map(|directory| {
+        let directories = tally.directories.iter().zip(&labels);
+        let listed = directories.clone().filter(|(directory, _)| directory.state.is_some());
+        let states = listed.flat_map(|(directory, label)| {
+            let label: &str = label;
             in_state(directory).map(|(state, holds)| {
-                let labels = [("directory", directory.id.as_str()), ("state", state)];
-                Sample::new(labels, holds as f64)
+                Sample::new([("directory", label), ("state", state)], holds as f64)
             })
         });
-        let mass = tally.directories.iter().map(|directory| {
+        let mass = directories.map(|(directory, label)| {
+            let label: &str = label;
             let value = f64::from(u8::from(directory.is_mass_deprovisioned));
-            Sample::new([("directory", directory.id.as_str())], value)
+            Sample::new([("directory", label)], value)
         });
         [
             gauge(
@@ -239,6 +244,11 @@ impl Engine {
                 states,
             ),
             gauge(
+                "rollcall_directories_left_out",
+                "Directories whose state is not named, because there are too many.",
+                [whole(tally.directories_left_out)],
+            ),
+            gauge(
                 "rollcall_mass_deprovisioning",
                 "1 if losses of access by more than 10 users and 10 % of a directory were recorded \
                  within an hour, at most a day after they happened.",
@@ -246,6 +256,23 @@ impl Engine {
             ),
         ]
     }
+}
+
+/// Returns the labels of directories, in their order. An id that may be an email or a name is
+/// replaced by a number, since two directories must not have the same labels.
+fn labels_of(directories: &[DirectoryTally]) -> Vec<Cow<'_, str>> {
+    let mut withheld = 0;
+    let mut labels = Vec::with_capacity(directories.len());
+    for DirectoryTally { id, .. } in directories {
+        let is_withheld = may_be_personal(id) || id.starts_with(WITHHELD);
+        withheld += usize::from(is_withheld);
+        labels.push(if is_withheld {
+            Cow::Owned(format!("{WITHHELD}_{withheld}"))
+        } else {
+            Cow::Borrowed(id.as_str())
+        });
+    }
+    labels
 }
 
 /// Returns how far the archive is behind.
@@ -296,6 +323,18 @@ fn seconds(ms: Millis) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_id_that_may_be_an_email_is_no_label() {
+        let ids = ["directory_1", "ana@example.com", "withheld_1", "eva%40example.com"];
+        let directories = ids.map(|id| DirectoryTally {
+            id: id.to_owned(),
+            state: None,
+            is_mass_deprovisioned: false,
+        });
+        let expected = ["directory_1", "withheld_1", "withheld_2", "withheld_3"];
+        assert_eq!(labels_of(&directories), expected);
+    }
 
     #[test]
     fn each_type_has_one_source_of_its_own_or_all_that_deliver() {

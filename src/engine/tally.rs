@@ -11,8 +11,8 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use rollcall_projections::{
-    AccessChange, Counted, Cut, DELIVERY_MS_MAX, DirectoryFilter, DirectoryRow, Effect, Entry,
-    EventSubject, EventType, Fingerprint, ListStep, Millis, Reason, Seq, Sight, TouchedUsers, View,
+    AccessChange, Counted, Cut, DELIVERY_MS_MAX, DirectoryFilter, Effect, Entry, EventSubject,
+    EventType, Fingerprint, ListStep, Millis, Reason, Seq, Sight, TouchedUsers, View,
 };
 
 use super::Engine;
@@ -43,27 +43,67 @@ const MASS_SHARE: u64 = 10;
 /// collect them.
 pub(super) const DIRECTORIES_MAX: usize = 500;
 
+/// The state of a directory whose users have access.
+const LINKED: &str = "linked";
+
 /// The states of a directory.
 pub(super) const DIRECTORY_STATES: [&str; 5] =
-    ["linked", "unlinked", "validating", "invalid_credentials", "deleting"];
+    [LINKED, "unlinked", "validating", "invalid_credentials", "deleting"];
 
 /// What is counted so far.
 #[derive(Default)]
 pub(super) struct Tally {
     /// In the order of [`Reason::CODES`].
     pub(super) quarantine: [u64; Reason::CODES.len()],
-    /// Those that are there in order of id, then those that are gone and lost many users, in no
-    /// order.
+    /// Those that are named in order of id, then the others that lost many users, in no order.
     pub(super) directories: Vec<DirectoryTally>,
+    /// The number of directories that are there and not named.
+    pub(super) directories_left_out: u64,
 }
 
 /// A directory in the tally.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct DirectoryTally {
     pub(super) id: String,
-    /// `None` once it is deleted.
+    /// `None` once it is deleted, and if it is left out.
     pub(super) state: Option<&'static str>,
     pub(super) is_mass_deprovisioned: bool,
+}
+
+/// The directories that are named, chosen while all are looked at in order of id.
+#[derive(Default)]
+struct Choice {
+    linked: Vec<DirectoryTally>,
+    others: Vec<DirectoryTally>,
+    total: usize,
+}
+
+/// The directories that are named, in order of id, and how many are left out.
+#[derive(Default)]
+struct NamedDirectories {
+    rows: Vec<DirectoryTally>,
+    left_out: u64,
+}
+
+impl Choice {
+    fn add(&mut self, directory: DirectoryTally) {
+        let is_linked = directory.state == Some(LINKED);
+        let list = if is_linked { &mut self.linked } else { &mut self.others };
+        if list.len() < DIRECTORIES_MAX {
+            list.push(directory);
+        }
+        self.total += 1;
+    }
+
+    /// Those that are not linked come first: they must not be overlooked.
+    fn finish(self) -> NamedDirectories {
+        let Choice { linked, others: mut rows, total } = self;
+        rows.extend(linked);
+        rows.truncate(DIRECTORIES_MAX);
+        rows.sort_by(|one, other| one.id.cmp(&other.id));
+        let left_out = (total - rows.len()) as u64;
+        NamedDirectories { rows, left_out }
+    }
 }
 
 /// The thread that counts.
@@ -164,7 +204,7 @@ struct Follower<'e> {
     directories: usize,
     /// True if a record changed a directory since they were last read.
     has_old_rows: bool,
-    rows: Vec<DirectoryTally>,
+    named: NamedDirectories,
     losses: HashMap<String, Losses>,
     /// True if the last look did not fail: what it found is shown.
     has_shown: bool,
@@ -183,7 +223,7 @@ impl<'e> Follower<'e> {
             quarantined: 0,
             directories: 0,
             has_old_rows: false,
-            rows: Vec::new(),
+            named: NamedDirectories::default(),
             losses: HashMap::new(),
             has_shown: false,
         }
@@ -218,7 +258,7 @@ impl<'e> Follower<'e> {
         }
         let named = self.engine.views().size(View::Directories);
         if self.has_old_rows || named != self.directories {
-            self.rows = self.engine.directory_rows()?;
+            self.named = self.engine.named_directories()?;
             self.directories = named;
             self.has_old_rows = false;
         }
@@ -292,11 +332,11 @@ impl<'e> Follower<'e> {
 
     fn show(&mut self) {
         let is_mass = |id: &str| self.losses.get(id).is_some_and(|losses| losses.is_mass);
-        let mut directories = self.rows.clone();
+        let mut directories = self.named.rows.clone();
         for row in &mut directories {
             row.is_mass_deprovisioned = is_mass(&row.id);
         }
-        let is_listed = |id: &str| self.rows.iter().any(|row| row.id == id);
+        let is_listed = |id: &str| self.named.rows.iter().any(|row| row.id == id);
         let mass = self.losses.iter().filter(|(_, losses)| losses.is_mass);
         let others = mass.filter(|(id, _)| !is_listed(id)).take(DIRECTORIES_MAX);
         directories.extend(others.map(|(id, _)| DirectoryTally {
@@ -316,6 +356,7 @@ impl<'e> Follower<'e> {
         }
         let mut tally = self.engine.tally.lock();
         tally.directories = directories;
+        tally.directories_left_out = self.named.left_out;
         for (total, count) in tally.quarantine.iter_mut().zip(counts) {
             *total += count;
         }
@@ -339,28 +380,29 @@ impl Engine {
         mass.map(|directory| directory.id.clone()).collect()
     }
 
-    /// Returns the first directories that are there, with their states, in order of id. Blocks
-    /// while it reads the documents of those that were observed.
-    fn directory_rows(&self) -> Result<Vec<DirectoryTally>, ReadError> {
-        let (mut rows, mut start): (Vec<DirectoryRow>, Option<String>) = (Vec::new(), None);
-        while rows.len() < DIRECTORIES_MAX {
+    /// Returns the directories to be named, with their states, in order of id: those that are not
+    /// linked are named before the others. Looks at every directory, in short locks, and blocks while it
+    /// reads the documents of those that were observed.
+    fn named_directories(&self) -> Result<NamedDirectories, ReadError> {
+        let (mut choice, mut start) = (Choice::default(), None::<String>);
+        while !self.is_shutting_down() {
             let wanted = ListStep { start: start.as_deref(), descending: false, limit: 256 };
             let (filter, cut) = (DirectoryFilter::default(), Cut::LATEST);
             let step = self.views().seen_by(&Sight::All).directories_step(&filter, cut, wanted);
-            rows.extend(step.items);
+            let states = self.directory_states(&step.items)?;
+            for (row, state) in step.items.into_iter().zip(states) {
+                choice.add(DirectoryTally {
+                    id: row.id,
+                    state: DIRECTORY_STATES.into_iter().find(|known| *known == state),
+                    is_mass_deprovisioned: false,
+                });
+            }
             start = step.next;
             if start.is_none() {
                 break;
             }
         }
-        rows.truncate(DIRECTORIES_MAX);
-        let states = self.directory_states(&rows)?;
-        let tally = rows.into_iter().zip(states).map(|(row, state)| DirectoryTally {
-            id: row.id,
-            state: DIRECTORY_STATES.into_iter().find(|known| *known == state),
-            is_mass_deprovisioned: false,
-        });
-        Ok(tally.collect())
+        Ok(choice.finish())
     }
 
     /// Counts the users of a directory who are active, in short locks.
@@ -389,5 +431,23 @@ mod tests {
         ] {
             assert_eq!(is_mass(lost, || left), expected, "{lost} of {}", lost as u64 + left);
         }
+    }
+
+    #[test]
+    fn directories_that_are_not_linked_are_named_before_the_others() {
+        let mut choice = Choice::default();
+        let unlinked = [DIRECTORIES_MAX, DIRECTORIES_MAX + 2];
+        for number in 0..DIRECTORIES_MAX + 3 {
+            let state = Some(if unlinked.contains(&number) { "unlinked" } else { LINKED });
+            let id = format!("directory_{number:04}");
+            choice.add(DirectoryTally { id, state, is_mass_deprovisioned: false });
+        }
+        let NamedDirectories { rows, left_out } = choice.finish();
+        assert_eq!((rows.len(), left_out), (DIRECTORIES_MAX, 3));
+        let expected = (0..DIRECTORIES_MAX - 2).chain(unlinked);
+        let expected: Vec<String> =
+            expected.map(|number| format!("directory_{number:04}")).collect();
+        let named: Vec<&str> = rows.iter().map(|row| row.id.as_str()).collect();
+        assert_eq!(named, expected);
     }
 }

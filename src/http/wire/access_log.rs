@@ -17,14 +17,12 @@ use super::answer::{Code, Problem};
 use super::api::{Logged, Operation, Takes};
 use super::{large, limits};
 use crate::keys::Operator;
+use crate::personal::{WITHHELD, may_be_personal};
 use crate::stderr;
 use crate::time;
 
 /// The longest id that is written, in characters. The views take ids of at most as many bytes.
 const SUBJECT_CHARS_MAX: usize = 255;
-
-/// The text that replaces a subject that is not an opaque id.
-const WITHHELD: &str = "withheld";
 
 /// A question to be logged, with the operator who asks.
 struct Asked {
@@ -133,9 +131,7 @@ fn kind<'a>(operation: &Operation, parameters: &'a [(String, String)]) -> Option
 /// Returns an id as it is written. Callers do pass emails and names as ids; what may be one is
 /// withheld.
 fn opaque(id: &str) -> String {
-    // A percent sign may hide a character that was encoded twice.
-    let personal = id.contains(['@', '＠', '%']) || id.chars().any(char::is_whitespace);
-    if personal {
+    if may_be_personal(id) {
         return WITHHELD.to_owned();
     }
     let mut out = String::with_capacity(id.len());

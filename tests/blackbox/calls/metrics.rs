@@ -23,7 +23,7 @@ use crate::kit::keyed::{Keyed, entry};
 use crate::kit::model::rfc3339;
 use crate::kit::road::{engine, memory_log, observed_at};
 use crate::kit::server::{
-    Answer, Server, agent, delegate_history, delegate_log, get, now_ms, signature, user,
+    API_KEY, Answer, Server, agent, delegate_history, delegate_log, get, now_ms, signature, user,
 };
 use crate::kit::source::pulling::{Puller, pull};
 use crate::kit::source::stand_in::StandIn;
@@ -466,6 +466,34 @@ fn a_directory_shows_its_state_and_an_event_its_delay() {
     server.deliver(&dated("e3", "dsync.deactivated", 0));
     wait_until("its end is counted", || state(&scrape(&server), "unlinked") == Some(1.0));
     assert_eq!(state(&scrape(&server), "linked"), Some(0.0));
+}
+
+#[test]
+fn a_directory_that_is_not_linked_is_named_however_late_its_id_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path());
+    let event_of = |number: usize, kind: &str, created_at: &str| {
+        let id = format!("directory_{number:03}");
+        let data = json!({"id": id, "organization_id": "org_1", "name": id});
+        event_at(created_at, &format!("{id}_{kind}"), kind, &data)
+    };
+    let mut lines: Vec<String> =
+        (0..=500).map(|number| event_of(number, "dsync.activated", SOME_TIME)).collect();
+    lines.push(event_of(500, "dsync.deactivated", LATER));
+    let url = format!("{}/rollcall/v1/import", server.url);
+    assert_eq!(server.send("post", &url, API_KEY, &lines.join("\n")).status, 200);
+    let state = |scrape: &Scrape, directory: &str, state: &str| {
+        let labels = [("directory", directory), ("state", state)];
+        scrape.value("rollcall_directory_state", &labels)
+    };
+    wait_until("the last directory is named", || {
+        state(&scrape(&server), "directory_500", "unlinked") == Some(1.0)
+    });
+    let counted = scrape(&server);
+    assert_eq!(counted.sum("rollcall_directory_state", &[]), 500.0);
+    assert_eq!(counted.value("rollcall_directories_left_out", &[]), Some(1.0));
+    assert_eq!(state(&counted, "directory_498", "linked"), Some(1.0));
+    assert_eq!(state(&counted, "directory_499", "linked"), None);
 }
 
 #[test]
