@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use rollcall_projections::Millis;
 
 use super::answer::Code;
+use crate::personal::WITHHELD;
 use crate::time;
 
 /// The shortest time between two warnings for one reason.
@@ -21,9 +22,6 @@ const PATHS_MAX: usize = 16;
 
 /// The name of the paths beyond [`PATHS_MAX`] in a warning.
 const OTHER_PATHS: &str = "other paths";
-
-/// The text that replaces a segment of a path that may hold an email.
-const WITHHELD: &str = "withheld";
 
 /// Returns a path without the segments that may hold an email.
 fn without_emails(path: &str) -> String {
