@@ -381,8 +381,8 @@ impl Engine {
     }
 
     /// Returns the directories to be named, with their states, in order of id: those that are not
-    /// linked are named before the others. Looks at every directory, in short locks, and blocks while it
-    /// reads the documents of those that were observed.
+    /// linked are named before the others. Looks at every directory, in short locks, and blocks
+    /// while it reads the documents of those that were observed.
     fn named_directories(&self) -> Result<NamedDirectories, ReadError> {
         let (mut choice, mut start) = (Choice::default(), None::<String>);
         while !self.is_shutting_down() {
