@@ -304,10 +304,10 @@ fn a_key_of_another_server_reads_events_and_is_bound_to_no_organization() {
     let server = Puller { key, ..Puller::of(data.path(), &upstream.url) }.start();
     let told = until(&server, |source| !source["last_error"].is_null());
     assert_eq!(told["last_error"]["code"], "forbidden");
-    assert_says(&status(&server), &["wrong: forbidden", "bound to organizations"]);
+    assert_says(&status(&server), &["wrong: forbidden", "what concerns all organizations"]);
     let run = reconcile(&server, &whole());
     assert_eq!((&run["state"], &run["recorded"]), (&"failed".into(), &0.into()), "{run}");
-    assert_says(run["error"].as_str().unwrap(), &["bound to organizations"]);
+    assert_says(run["error"].as_str().unwrap(), &["what concerns all organizations"]);
 }
 
 #[test]

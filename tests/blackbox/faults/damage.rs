@@ -590,7 +590,7 @@ fn an_archive_that_is_damaged_or_lacks_its_end_is_refused_and_no_folder_is_made(
         assert_eq!(refused("ndjson.zst` is damaged"), 2);
     }
     fs::remove_file(&segment).unwrap();
-    assert_eq!(refused("has no segments"), 1);
+    assert_eq!(refused("it is missing, and there is no other segment"), 2);
     fs::write(&segment, whole).unwrap();
     assert_eq!(restore(&archive, &restored).1["seq"], 160);
 }
