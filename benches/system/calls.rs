@@ -14,7 +14,7 @@ use crate::load::{Plan, Work};
 use crate::server::{Server, built};
 
 const RECORDS: [u64; 3] = [10_000, 100_000, 1_000_000];
-const QUICK_RECORDS: [u64; 2] = [4_400, 5_000];
+const QUICK_RECORDS: [u64; 2] = [10_000, 12_000];
 
 /// The time for one call, in milliseconds.
 const CALL_MS: u64 = 400;

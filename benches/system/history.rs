@@ -57,6 +57,7 @@ pub(crate) fn build(folder: &Path, records: u64) -> Known {
     let past = Past { company: &mut company, waiting: Vec::new(), happened: 0 };
     // The mapping is a record.
     let before = head(folder);
+    assert!(records > before, "a log needs more than {before} records");
     append(folder, past.take((records - before) as usize));
     let sample = company.present.iter().step_by(31).copied().collect();
     let middle = START + (company.at - START) / 2;

@@ -32,11 +32,14 @@ impl Drop for Server {
 }
 
 impl Server {
-    /// Starts the server, and waits until it is ready.
+    /// Starts the server, and waits until it is ready. Made records may be far behind the clock.
     pub(crate) fn start(binary: &Path, data: &Path, options: &[&str]) -> Server {
         let begun = Instant::now();
         let mut command = Command::new(binary);
-        command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data).args(options);
+        command
+            .args(["serve", "--listen", "127.0.0.1:0", "--accept-clock", "--data"])
+            .arg(data)
+            .args(options);
         command.env("ROLLCALL_WEBHOOK_SECRETS", SECRET).env("ROLLCALL_API_KEYS", API_KEY);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut url = String::new();
@@ -45,6 +48,8 @@ impl Server {
         let address = address.unwrap_or_else(|_| panic!("the server did not start: `{url}`"));
         let mut server = Server { child, address, start: Duration::ZERO };
         while ureq::get(server.url("/readyz")).call().is_err() {
+            let ended = server.child.try_wait().unwrap();
+            assert!(ended.is_none(), "the server did not start: {ended:?}");
             std::thread::sleep(Duration::from_millis(2));
         }
         server.start = begun.elapsed();
