@@ -18,7 +18,7 @@ const QUICK_RECORDS: [u64; 2] = [10_000, 12_000];
 
 /// The time for one call, in milliseconds.
 const CALL_MS: u64 = 400;
-const QUICK_CALL_MS: u64 = 10;
+const QUICK_CALL_MS: u64 = 50;
 
 /// The calls that are not measured: they change something, or need a source.
 const LEFT_OUT: [&str; 3] = [
@@ -140,7 +140,7 @@ fn print(measured: &[Measured], options: &Options) {
         return;
     }
     let mut rows: Vec<&Measured> = measured.iter().collect();
-    rows.sort_by(|a, b| (b.growth, a.server).partial_cmp(&(a.growth, b.server)).unwrap());
+    rows.sort_by(|a, b| b.growth.total_cmp(&a.growth).then(a.server.cmp(&b.server)));
     for row in rows {
         let at =
             |(records, us, bytes): &(u64, f64, usize)| format!("{records}: {us:.0} µs {bytes} B");

@@ -200,17 +200,19 @@ async fn send(plan: &Plan, requests: Vec<Vec<u8>>, once: bool) -> Outcome {
     }
 }
 
-/// Asks over one connection until the time is over or there is no request left.
+/// Asks over one connection, at least once, until the time is over or there is no request left.
 async fn converse(address: SocketAddr, shared: Rc<Shared>) {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.set_nodelay(true).unwrap();
     let mut buffer = Vec::with_capacity(1 << 16);
-    while Instant::now() < shared.end {
-        let Some(request) = shared.next() else { return };
+    while let Some(request) = shared.next() {
         let begun = Instant::now();
         stream.write_all(request).await.unwrap();
         let answer = receive(&mut stream, &mut buffer).await;
         shared.note(begun, answer);
+        if Instant::now() >= shared.end {
+            return;
+        }
     }
 }
 
