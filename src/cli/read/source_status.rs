@@ -1,6 +1,7 @@
 //! The lines about sources in `rollcall status`: well or not, how old their events are, and what the
 //! last reconciliation found.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Display, Formatter};
 
 use serde_json::Value;
@@ -93,13 +94,16 @@ fn verdict(source: &Value, earlier: Earlier) -> Verdict {
         "held" => wrong_as_held(count(run, "/held")),
         "failed" => wrong_as_failed(),
         "completed" if !is_part && !is_dry => Verdict::Ok("in step"),
-        "" => match earlier {
-            Earlier::Never => Verdict::Wait("nothing is reconciled yet"),
+        "" if earlier == Earlier::Never => Verdict::Wait("nothing is reconciled yet"),
+        // A run of one directory says nothing of what is open in others.
+        "completed" if !is_part => Verdict::Ok("its events are pulled"),
+        _ => match earlier {
             Earlier::At(LastRun { failed: true, .. }) => wrong_as_failed(),
             Earlier::At(LastRun { held: held @ 1.., .. }) => wrong_as_held(held),
-            Earlier::At(_) | Earlier::Unknown => Verdict::Ok("its events are pulled"),
+            Earlier::At(_) | Earlier::Never | Earlier::Unknown => {
+                Verdict::Ok("its events are pulled")
+            }
         },
-        _ => Verdict::Ok("its events are pulled"),
     }
 }
 
@@ -200,58 +204,116 @@ fn differences(run: &Value) -> String {
     }
 }
 
-/// Looks for the last reconciliation before the start, unless there was one since.
+/// Looks in the log for what reconciliations left open, unless one of all directories began since
+/// the start.
 pub(super) fn earlier(client: &Client, stats: &Value) -> Earlier {
-    if lacks_reconciliation(stats) { last_recorded(client) } else { Earlier::Unknown }
+    if lacks_whole_run(stats) { last_recorded(client) } else { Earlier::Unknown }
 }
 
-/// Returns true if there was no reconciliation with a source since the start.
-fn lacks_reconciliation(stats: &Value) -> bool {
-    sources(stats)
-        .map(|source| source.get("reconciliation"))
-        .any(|run| run.is_none_or(Value::is_null))
+/// Returns true if there was no reconciliation with a source since the start, or the last one was of
+/// one directory.
+fn lacks_whole_run(stats: &Value) -> bool {
+    sources(stats).any(|source| {
+        let run = source.get("reconciliation").unwrap_or(&Value::Null);
+        run.is_null() || run.get("directory").is_some_and(|only| !only.is_null())
+    })
 }
 
-/// The last reconciliation of all directories before the server's start.
+/// What the reconciliations in the log left open.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Earlier {
     /// It was not looked for, or the key may not read it.
     Unknown,
-    /// There is none.
+    /// There is none of all directories, and nothing is open of others.
     Never,
-    /// This one.
+    /// This.
     At(LastRun),
 }
 
-/// A reconciliation as its record tells it.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// The last reconciliation of all directories, and what is open since then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LastRun {
-    /// When it began.
+    /// When it began; without one of all directories, when the last one of a directory did.
     pub(super) began: i64,
-    /// The differences that it held; zero for those alone that an operator wanted so.
+    /// The differences that are held, without those that an operator wanted so.
     pub(super) held: u64,
-    /// True if it could not compare something.
+    /// True if something could not be compared.
     pub(super) failed: bool,
 }
 
-impl LastRun {
-    /// Reads the record of a run over all directories; `None` of another.
-    fn of(data: &Value) -> Option<LastRun> {
-        data.get("directory_id").filter(|directory| directory.is_null())?;
-        let failed = data.get("failed_directories").and_then(Value::as_array);
+/// A reconciliation as its record tells it.
+struct RunRecord {
+    began: i64,
+    /// The only directory that it compared.
+    only: Option<String>,
+    open: Open,
+}
+
+/// What is open, by directory; under no name what is of no known directory.
+#[derive(Default)]
+struct Open {
+    /// The differences that are held.
+    held: BTreeMap<String, u64>,
+    /// The directories that could not be compared.
+    failed: BTreeSet<String>,
+}
+
+impl RunRecord {
+    /// Reads a record.
+    fn of(data: &Value) -> Option<RunRecord> {
+        let only = data.get("directory_id")?.as_str().map(str::to_owned);
+        let items = |name: &str| data.get(name).and_then(Value::as_array);
+        let id = |item: &Value| text_field(item, "id").to_owned();
+        let of_none = || only.clone().unwrap_or_default();
         let state = text_field(data, "state");
-        Some(LastRun {
-            began: moment(data, "started_at")?,
-            held: if state == "completed" { 0 } else { count(data, "/held") },
-            failed: state == "failed" || failed.is_some_and(|failed| !failed.is_empty()),
-        })
+        let mut open = Open::default();
+        open.failed.extend(items("failed_directories").into_iter().flatten().map(id));
+        if state == "failed" && open.failed.is_empty() {
+            open.failed.insert(of_none());
+        }
+        match items("held_directories") {
+            Some(held) => {
+                open.held.extend(held.iter().map(|item| (id(item), count(item, "/held"))))
+            }
+            // A record of an older version does not say where.
+            None if state != "completed" => {
+                open.held.insert(of_none(), count(data, "/held"));
+            }
+            None => {}
+        }
+        Some(RunRecord { began: moment(data, "started_at")?, only, open })
     }
+}
+
+/// Returns what some runs left open: of each directory, and of all, the newest counts.
+fn left_open(mut runs: Vec<RunRecord>) -> Earlier {
+    runs.sort_by_key(|run| run.began);
+    let (mut whole, mut part, mut open) = (None, None, Open::default());
+    for run in runs {
+        match run.only {
+            None => {
+                whole = Some(run.began);
+                open = run.open;
+            }
+            Some(only) => {
+                part = Some(run.began);
+                open.held.remove(&only);
+                open.failed.remove(&only);
+                open.held.extend(run.open.held);
+                open.failed.extend(run.open.failed);
+            }
+        }
+    }
+    let held: u64 = open.held.values().sum();
+    let failed = !open.failed.is_empty();
+    let began = whole.or(part.filter(|_| held > 0 || failed));
+    began.map_or(Earlier::Never, |began| Earlier::At(LastRun { began, held, failed }))
 }
 
 /// The time in which a reconciliation before the start is looked for.
 const EARLIER_WITHIN: &str = "30d";
 
-/// Returns the last reconciliation of all directories that the log has.
+/// Returns what the reconciliations in the log left open.
 fn last_recorded(client: &Client) -> Earlier {
     let Ok(since) = moment_of(EARLIER_WITHIN) else { return Earlier::Unknown };
     let list = List::all("/events", Query::default()).narrowed(
@@ -259,19 +321,15 @@ fn last_recorded(client: &Client) -> Earlier {
             .with("events", Some("rollcall.reconciliation.completed"))
             .with("range_start", Some(since)),
     );
-    let mut last = None;
+    let mut runs = Vec::new();
     let read = list.walk(client, everything, |event| {
         let run: Value = serde_json::from_str(event.get()).unwrap_or_default();
-        let found = run.get("data").and_then(LastRun::of);
-        if found.map(|run| run.began) >= last.map(|run: LastRun| run.began) {
-            last = found;
-        }
+        runs.extend(run.get("data").and_then(RunRecord::of));
         Ok(())
     });
-    match (read, last) {
-        (Err(_), _) => Earlier::Unknown,
-        (Ok(_), None) => Earlier::Never,
-        (Ok(_), Some(run)) => Earlier::At(run),
+    match read {
+        Err(_) => Earlier::Unknown,
+        Ok(_) => left_open(runs),
     }
 }
 
@@ -391,18 +449,58 @@ mod tests {
     }
 
     #[test]
-    fn the_record_of_a_run_says_what_it_left_open() {
-        let record = |state: Value, directory: Value| {
-            json!({"directory_id": directory, "started_at": "1970-01-01T00:00:05.000Z",
-                "state": state, "held": 2, "failed_directories": [{"id": "d", "error": "no"}]})
+    fn the_newest_run_of_each_directory_and_of_all_says_what_is_open() {
+        let record = |second: u32, directory: Value, state: Value, held: Value, failed: Value| {
+            let started_at = format!("1970-01-01T00:00:{second:02}.000Z");
+            json!({"directory_id": directory, "started_at": started_at, "state": state, "held": 2,
+                "held_directories": held, "failed_directories": failed})
         };
-        let open = |state: Value| LastRun::of(&record(state, json!(null))).map(|run| run.held);
-        assert_eq!(open(json!("held")), Some(2));
+        let open = |records: &[&Value]| {
+            let runs = records.iter().map(|data| RunRecord::of(data).unwrap()).collect();
+            match left_open(runs) {
+                Earlier::At(LastRun { began, held, failed }) => Some((began, held, failed)),
+                Earlier::Never | Earlier::Unknown => None,
+            }
+        };
+        let (none, all) = (json!([]), json!(null));
+        let in_d = json!([{"id": "d", "held": 2}]);
+        let failed_e = json!([{"id": "e", "error": "no"}]);
+        let clean = record(1, all.clone(), json!("completed"), none.clone(), none.clone());
+        let held = record(2, json!("d"), json!("held"), in_d.clone(), none.clone());
+        let other = record(3, json!("e"), json!("completed"), none.clone(), none.clone());
+        let through = record(4, json!("d"), json!("completed"), none.clone(), none.clone());
+        let whole = record(5, all.clone(), json!("failed"), in_d, failed_e);
+        let of_e = record(6, json!("e"), json!("completed"), none.clone(), none.clone());
+        let of_d = record(7, json!("d"), json!("completed"), none.clone(), none.clone());
+        assert_eq!(open(&[]), None);
+        assert_eq!(open(&[&clean]), Some((1_000, 0, false)));
+        assert_eq!(open(&[&clean, &held]), Some((1_000, 2, false)));
+        assert_eq!(open(&[&other, &held, &clean]), Some((1_000, 2, false)), "by their time");
+        assert_eq!(open(&[&clean, &held, &other, &through]), Some((1_000, 0, false)));
+        assert_eq!(open(&[&held]), Some((2_000, 2, false)), "none of all directories");
+        assert_eq!(open(&[&held, &through]), None);
+        assert_eq!(open(&[&held, &whole]), Some((5_000, 2, true)));
+        assert_eq!(open(&[&whole, &of_e]), Some((5_000, 2, false)));
+        assert_eq!(open(&[&whole, &of_e, &of_d]), Some((5_000, 0, false)));
+        // Older records do not say where, and still older ones have no state.
+        let older = |state: Value| record(2, all.clone(), state, json!(null), none.clone());
+        assert_eq!(open(&[&older(json!("held")), &of_d]), Some((2_000, 2, false)));
+        assert_eq!(open(&[&older(json!(null))]), Some((2_000, 2, false)));
         // What an operator deleted here is held by a run that completed.
-        assert_eq!(open(json!("completed")), Some(0));
-        assert_eq!(open(json!(null)), Some(2), "an older record");
-        let failed = LastRun::of(&record(json!("failed"), json!(null)));
-        assert!(failed == Some(LastRun { began: 5_000, held: 2, failed: true }));
-        assert!(LastRun::of(&record(json!("held"), json!("d"))).is_none(), "of one directory");
+        assert_eq!(open(&[&older(json!("completed"))]), Some((2_000, 0, false)));
+    }
+
+    #[test]
+    fn a_run_of_one_directory_leaves_open_what_was_open_in_others() {
+        let caught_up = "2026-05-01T12:00:00.000Z";
+        let run = |directory: Value, dry: bool| {
+            json!({"caught_up_at": caught_up, "reconciliation":
+                {"state": "completed", "directory": directory, "dry_run": dry}})
+        };
+        let earlier = Earlier::At(LastRun { began: 0, held: 3, failed: false });
+        let told = |source: Value| verdict(&source, earlier).to_string();
+        assert!(told(run(json!("d"), false)).starts_with("wrong: 3 differences are held"));
+        assert_eq!(told(run(json!(null), false)), "ok: in step");
+        assert_eq!(told(run(json!(null), true)), "ok: its events are pulled");
     }
 }

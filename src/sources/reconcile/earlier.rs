@@ -1,5 +1,7 @@
 //! The ends that reconciliations of the last days recorded, read from the log.
 
+use std::collections::BTreeSet;
+
 use rollcall_projections::{
     Cut, EventFilter, EventRow, EventType, HeldKind, Millis, Seq, Sight, Start,
 };
@@ -98,12 +100,15 @@ fn ends_user(before: Ours<'_>, after: Ours<'_>, id: &str) -> bool {
 }
 
 /// Returns when the last run over all directories began, if one was recorded since a moment and
-/// completed. If it held something, or could not compare a directory, there is none.
+/// completed. If it held something, or could not compare a directory, there is none; nor if that is
+/// so of the newest run of one directory since then.
 pub(super) fn last_completed_run(
     engine: &Engine,
     since: Millis,
 ) -> Result<Option<Millis>, Trouble> {
     let mut last = None;
+    // The directories whose newest run of their own left something open.
+    let mut open = BTreeSet::new();
     each(engine, &[EventType::ReconciliationCompleted], 0, since, &mut |_, body| {
         let [data] = fields(body, ["data"]).unwrap_or_default();
         let names = ["started_at", "directory_id", "state", "held", "failed_directories"];
@@ -115,13 +120,22 @@ pub(super) fn last_completed_run(
                 .iter()
                 .all(|(value, none)| value.is_none_or(|value| value.get() == *none)),
         };
-        if present(only).is_none() {
-            let started_at = string(started_at).and_then(|text| time::parse(&text));
-            last = started_at.filter(|_| has_completed);
+        match present(only).and_then(|only| string(Some(only))) {
+            None => {
+                let started_at = string(started_at).and_then(|text| time::parse(&text));
+                last = started_at.filter(|_| has_completed);
+                open.clear();
+            }
+            Some(only) if has_completed => {
+                open.remove(&*only);
+            }
+            Some(only) => {
+                open.insert(only.into_owned());
+            }
         }
         Ok(())
     })?;
-    Ok(last)
+    Ok(last.filter(|_| open.is_empty()))
 }
 
 /// Reads how many users and directories the record of a run says that it ended.

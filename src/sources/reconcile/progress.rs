@@ -256,6 +256,18 @@ impl RunProgress {
         let is_held = self.held_in.contains_key(&(directory.to_owned(), HeldReason::Guard));
         self.excess.get(directory).filter(|_| is_held).map(String::as_str)
     }
+
+    /// Returns the number of the differences in each directory that are held, except those that an
+    /// operator wanted so.
+    pub(super) fn open_by_directory(&self) -> BTreeMap<&str, u64> {
+        let mut open = BTreeMap::new();
+        for ((directory, reason), held) in &self.held_in {
+            if !reason.is_intended() {
+                *open.entry(directory.as_str()).or_default() += held;
+            }
+        }
+        open
+    }
 }
 
 impl Default for Progress {

@@ -469,7 +469,10 @@ impl Running<'_> {
         let failed: Vec<_> =
             failed.iter().map(|(id, error)| json!({ "id": id, "error": error })).collect();
         let Ended { users, directories } = outcome.ended;
-        let RunProgress { compared, recorded, held, .. } = self.progress.now();
+        let progress = self.progress.now();
+        let open = progress.open_by_directory().into_iter();
+        let open: Vec<_> = open.map(|(id, held)| json!({ "id": id, "held": held })).collect();
+        let RunProgress { compared, recorded, held, .. } = progress;
         let data = json!({
             "object": "reconciliation",
             "state": state,
@@ -484,6 +487,7 @@ impl Running<'_> {
             "differences": self.progress.difference_count(),
             "recorded": recorded,
             "held": held,
+            "held_directories": open,
             "ended": { "directories": directories, "users": users },
         });
         let origin = self.source.client().origin();

@@ -182,6 +182,25 @@ fn what_was_held_before_a_restart_is_not_forgotten() {
 }
 
 #[test]
+fn what_a_run_of_one_directory_held_is_not_forgotten_until_a_newer_run_of_it() {
+    let (source, data) = (source_with_users(12), tempfile::tempdir().unwrap());
+    add_directory(&source, "directory_2", 2);
+    let server = imported(data.path(), &source.url);
+    (0..12).for_each(|number| source.contents().remove_user(&user_id(number)));
+    let of = |directory| ["reconcile", "--directory", directory];
+    assert_eq!(ask(&server, &of("directory_1")).status.code(), Some(1));
+    assert_eq!(server.stop(), 0);
+    let server = start(data.path(), &source.url);
+    out(&ask(&server, &["pull"]));
+    assert_says(&status(&server), &["wrong: 24 differences are held"]);
+    // A run of another directory does not settle it.
+    out(&ask(&server, &of("directory_2")));
+    assert_says(&status(&server), &["wrong: 24 differences are held"]);
+    out(&ask(&server, &[&of("directory_1")[..], &["--guard", "off"]].concat()));
+    assert_says(&status(&server), &["ok: its events are pulled"]);
+}
+
+#[test]
 fn a_directory_that_fails_or_stays_undecided_is_named_with_the_reason() {
     let (source, data) = (source_with_users(4), tempfile::tempdir().unwrap());
     add_directory(&source, "directory_2", 2);
