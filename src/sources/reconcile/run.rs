@@ -112,7 +112,7 @@ impl Running<'_> {
         let cut = Ours::now(&engine).cut;
         let candidates = self.plan(&engine, cut, &lists, &moved, &mut directories.works)?;
         let earlier = earlier_ends(&engine, self.started_at)?;
-        let mut held = self.held(&directories.works, earlier.all);
+        let mut held = self.held(&engine, &directories.works, earlier.all);
         drop(engine);
         self.progress.begin(Step::LookingAgain);
         let answers = self.look([before, cut], &candidates, &mut directories, &held, &mut texts)?;
@@ -129,7 +129,7 @@ impl Running<'_> {
         for (id, work) in &mut directories.works {
             work.judge_again(answered.get(id).copied().unwrap_or_default(), &engine);
         }
-        held.extend(self.held(&directories.works, earlier.all));
+        held.extend(self.held(&engine, &directories.works, earlier.all));
         let mut outcome =
             self.record(&engine, &directories, &candidates, &answers, &held, &mut texts)?;
         outcome.ended = outcome.ended.plus(earlier.untold);
@@ -271,14 +271,32 @@ impl Running<'_> {
     }
 
     /// Returns the directories in which nothing ends in this run.
-    fn held(&self, works: &BTreeMap<String, Work>, earlier: Ended) -> HashSet<String> {
+    fn held(
+        &self,
+        engine: &Engine,
+        works: &BTreeMap<String, Work>,
+        earlier: Ended,
+    ) -> HashSet<String> {
         let guard = self.scope.guard;
-        let compared = || works.iter().filter(|(id, _)| !self.progress.has_failed(id));
+        let is_compared = |id: &str| works.contains_key(id) && !self.progress.has_failed(id);
+        let compared = || works.iter().filter(|(id, _)| is_compared(id));
         let mut directories = Tally::default();
         for (_, work) in compared().filter(|(_, work)| work.our.is_some()) {
             directories.count(work.end != DirectoryEnd::Stays);
         }
-        let ends: Vec<Ends> = compared().map(|(_, work)| work.plan.ends).collect();
+        // The run is judged by all that the log holds, also in directories that are not compared.
+        let mut left_out = Ends::default();
+        let views = engine.views();
+        let living = views.living();
+        for held in views.held_directories(Cut::LATEST) {
+            if held.row.is_some() && !is_compared(&held.id) {
+                directories.count(false);
+                let [users, _] = views.living_in(&living, &held.id);
+                left_out.users.there += users.active;
+            }
+        }
+        drop(views);
+        let ends = compared().map(|(_, work)| work.plan.ends).chain([left_out]);
         let all = run_excess(directories, ends, earlier, guard);
         let excess = |work: &Work| work.plan.ends.excess(guard).or_else(|| all.clone());
         let held = compared().filter_map(|(id, work)| {

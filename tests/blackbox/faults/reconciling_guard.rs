@@ -1,5 +1,7 @@
 //! The guard of a reconciliation: what counts as an end, and which ends count together.
 
+use std::ops::Range;
+
 use serde_json::{Value, json};
 
 use super::reconciling::{D, MINUTE_MS, add_directory, imported, source_with_users, user_id};
@@ -108,6 +110,26 @@ fn directories_that_earlier_runs_ended_count_also_those_without_active_users() {
     let ended: Vec<&Value> =
         ends["data"].as_array().unwrap().iter().map(|end| &end["data"]["ended"]).collect();
     assert_eq!(ended[1], &json!({ "directories": 2, "users": 2 }));
+}
+
+#[test]
+fn a_run_of_one_directory_is_judged_by_the_users_of_all() {
+    let (source, data) = (source_with_users(20), tempfile::tempdir().unwrap());
+    add_directory(&source, "directory_2", 100);
+    let server = imported(data.path(), &source.url);
+    let remove =
+        |users: Range<usize>| users.for_each(|n| source.contents().remove_user(&user_id(n)));
+    remove(0..10);
+    assert_eq!(reconcile(&server, &whole())["recorded"], 10);
+    // A tenth of the 120 that there were may end, and two more are twelve.
+    remove(10..12);
+    let run = reconcile(&server, &json!({ "directory": D }));
+    assert_eq!((&run["state"], &run["recorded"]), (&json!("completed"), &json!(2)), "{run}");
+    remove(12..13);
+    let run = reconcile(&server, &json!({ "directory": D }));
+    let exceeds = "13 of 120 active users of all directories would end, 12 may; 12 of these ended \
+                   in the last 7 days";
+    assert_eq!(run["directories"][0]["exceeds"], exceeds, "{run}");
 }
 
 /// Gives all users of a directory this version.
