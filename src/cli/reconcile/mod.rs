@@ -212,8 +212,21 @@ fn differences(client: &Client, run: &RunReport) -> Result<Differences, Failure>
     Ok(all)
 }
 
+/// Says why the only directory of a reconciliation was not compared, if an operator deleted it here.
+fn left_out(run: &RunReport) -> Option<String> {
+    let id = run.directory.as_ref()?;
+    let found = run.directories.iter().find(|directory| directory.id == *id)?;
+    let says = format!("`{}` was not compared: an operator deleted it here", harmless(id));
+    (found.state == "not_compared").then_some(says)
+}
+
 /// Says what a reconciliation found.
 fn sentence(run: &RunReport, differences: usize) -> String {
+    if run.state == "completed"
+        && let Some(says) = left_out(run)
+    {
+        return says;
+    }
     let RunReport { id, recorded, held, .. } = run;
     let compared = compared(run);
     let found = match differences as u64 {
@@ -385,6 +398,10 @@ mod tests {
         let says = sentence(&left_out, 0);
         assert!(says.starts_with("compared 1 of 2 directories, "), "{says}");
         assert!(says.ends_with("; 1 failed; no difference"), "{says}");
+        let mut deleted = RunReport { directory: Some("directory_1".into()), ..deleted_here };
+        deleted.directories[0].state = "not_compared".into();
+        let says = "`directory_1` was not compared: an operator deleted it here";
+        assert_eq!(sentence(&deleted, 1), says);
         let none = ComparedReport { directories: 0, groups: 0, users: 0, memberships: 0 };
         let empty = RunReport { compared: none, ..run("completed", 0, None) };
         assert!(sentence(&empty, 0).contains("lists no directory"), "{}", sentence(&empty, 0));

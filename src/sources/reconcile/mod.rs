@@ -261,7 +261,12 @@ impl Source {
     fn tell(&self, run: &Run, state: RunState, now: Millis) {
         let progress = run.progress.now();
         let is_whole = run.scope.directory.is_none() && !run.scope.dry;
+        let only = run.scope.directory.as_ref().and_then(|only| progress.directories.get(only));
+        let is_left_out = only.is_some_and(|only| only.state == DirectoryState::NotCompared);
         let message = match state {
+            RunState::Completed if is_left_out => {
+                "the directory was not compared: an operator deleted it here"
+            }
             RunState::Completed if is_whole => "in step with the source",
             RunState::Held => "compared with the source: some differences are held",
             RunState::Failed => "compared with the source: some directories could not be compared",

@@ -201,6 +201,20 @@ fn what_a_run_of_one_directory_held_is_not_forgotten_until_a_newer_run_of_it() {
 }
 
 #[test]
+fn a_directory_that_was_deleted_here_is_never_said_to_be_in_step() {
+    let (source, data) = (source_with_users(2), tempfile::tempdir().unwrap());
+    add_directory(&source, "directory_2", 2);
+    let server = imported(data.path(), &source.url);
+    assert_eq!(server.delete("/directories/directory_1").status, 202);
+    let of = ["reconcile", "--directory", "directory_1"];
+    let told = out(&ask(&server, &of));
+    let expected = "`directory_1` was not compared: an operator deleted it here";
+    assert_eq!(told.lines().last(), Some(expected));
+    let log = server.stop_and_say();
+    assert_says(&log, &["the directory was not compared: an operator deleted it here"]);
+}
+
+#[test]
 fn a_directory_that_fails_or_stays_undecided_is_named_with_the_reason() {
     let (source, data) = (source_with_users(4), tempfile::tempdir().unwrap());
     add_directory(&source, "directory_2", 2);
