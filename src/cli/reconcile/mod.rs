@@ -212,12 +212,20 @@ fn differences(client: &Client, run: &RunReport) -> Result<Differences, Failure>
     Ok(all)
 }
 
-/// Says why the only directory of a reconciliation was not compared, if an operator deleted it here.
+/// Says why the only directory of a reconciliation was not compared: an operator deleted it here, or
+/// neither side has it.
 fn left_out(run: &RunReport) -> Option<String> {
     let id = run.directory.as_ref()?;
-    let found = run.directories.iter().find(|directory| directory.id == *id)?;
-    let says = format!("`{}` was not compared: an operator deleted it here", harmless(id));
-    (found.state == "not_compared").then_some(says)
+    let shown = harmless(id);
+    match run.directories.iter().find(|directory| directory.id == *id) {
+        Some(directory) if directory.state == "not_compared" => {
+            Some(format!("`{shown}` was not compared: an operator deleted it here"))
+        }
+        None if run.directories.is_empty() => {
+            Some(format!("nothing was compared: `{shown}` is neither here nor at the source"))
+        }
+        _ => None,
+    }
 }
 
 /// Says what a reconciliation found.
@@ -405,6 +413,10 @@ mod tests {
         let none = ComparedReport { directories: 0, groups: 0, users: 0, memberships: 0 };
         let empty = RunReport { compared: none, ..run("completed", 0, None) };
         assert!(sentence(&empty, 0).contains("lists no directory"), "{}", sentence(&empty, 0));
+        let of = Some("directory_2".to_owned());
+        let nowhere = RunReport { directory: of, directories: Vec::new(), ..empty };
+        let says = "nothing was compared: `directory_2` is neither here nor at the source";
+        assert_eq!(sentence(&nowhere, 0), says);
     }
 
     #[test]

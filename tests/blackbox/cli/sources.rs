@@ -201,7 +201,7 @@ fn what_a_run_of_one_directory_held_is_not_forgotten_until_a_newer_run_of_it() {
 }
 
 #[test]
-fn a_directory_that_was_deleted_here_is_never_said_to_be_in_step() {
+fn a_directory_that_is_not_compared_is_not_said_to_be_in_step() {
     let (source, data) = (source_with_users(2), tempfile::tempdir().unwrap());
     add_directory(&source, "directory_2", 2);
     let server = imported(data.path(), &source.url);
@@ -210,6 +210,11 @@ fn a_directory_that_was_deleted_here_is_never_said_to_be_in_step() {
     let told = out(&ask(&server, &of));
     let expected = "`directory_1` was not compared: an operator deleted it here";
     assert_eq!(told.lines().last(), Some(expected));
+    // Then the source has no such directory either, and others.
+    source.contents().remove_directory("directory_1");
+    let told = out(&ask(&server, &of));
+    let expected = "nothing was compared: `directory_1` is neither here nor at the source\n";
+    assert_eq!(told, expected);
     let log = server.stop_and_say();
     assert_says(&log, &["the directory was not compared: an operator deleted it here"]);
 }
