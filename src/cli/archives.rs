@@ -7,8 +7,9 @@ use std::path::Path;
 use super::Failure;
 use super::config::{ACCESS_KEY_ID, ENDPOINT_URL, REGION, SECRET_ACCESS_KEY, SESSION_TOKEN};
 use super::secrets::first_secret;
+use super::table::harmless;
 use crate::archive::unpack;
-use crate::log::{ArchivePlace, S3Access, UnfinishedFolder};
+use crate::log::{ArchivePlace, PlaceError, S3Access, UnfinishedFolder};
 
 /// The argument that means standard input or output.
 pub(super) const STANDARD: &str = "-";
@@ -25,6 +26,13 @@ pub(super) fn s3_access() -> Result<S3Access, Failure> {
         endpoint_url: first_secret(&ENDPOINT_URL)?,
         region: first_secret(&REGION)?,
     })
+}
+
+/// Names damaged files of an archive on standard error, and what became of their records.
+pub(super) fn warn_of(damaged: &[PlaceError], outcome: &str) {
+    for PlaceError { at, what } in damaged {
+        eprintln!("{}", harmless(&format!("rollcall: `{at}` is damaged: {what}; {outcome}")));
+    }
 }
 
 /// An archive that a command reads.

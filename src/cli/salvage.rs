@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 
-use super::archives::OpenArchive;
+use super::archives::{OpenArchive, warn_of};
 use super::read::print::counted;
 use super::running::open_failure;
 use super::{Failure, print};
@@ -16,7 +16,8 @@ use crate::log::{OpenError, SalvageError, Salvaged, salvage};
 /// Reads the store on both sides of the damage and checks each record by its leaf in the tree.
 /// Writes them into a new folder as segments of an archive, in a form that any tool reads:
 /// docs/format.md specifies it. Names the records that are missing, and takes them from other
-/// copies where `--from` gives some. Changes nothing in the damaged folder, whose server must be
+/// copies where `--from` gives some; from a damaged file of a copy, which it names, only those that
+/// fit their leaves. Changes nothing in the damaged folder, whose server must be
 /// stopped. `rollcall restore` restores the records into a new data folder once none is missing.
 #[derive(Args)]
 #[command(after_help = "\
@@ -51,6 +52,8 @@ impl SalvageArgs {
         let copies = self.copies()?;
         let places: Vec<_> = copies.iter().map(|copy| copy.place.clone()).collect();
         let salvaged = salvage(&self.data, &places, &self.out, &|_| {}).map_err(failure)?;
+        let taken = "of its records those were taken that fit their leaves in the data folder";
+        warn_of(&salvaged.damaged, taken);
         print(&if self.json {
             format!("{}\n", in_json(&salvaged))
         } else {

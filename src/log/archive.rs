@@ -4,6 +4,7 @@
 //! line but the last is a record with all that its leaf is made of; the last one says how much
 //! there must be before it, and its hash.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::ops::RangeInclusive;
 
@@ -12,6 +13,7 @@ use bytes::Bytes;
 use rollcall_projections::Seq;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use zstd::stream::raw::{self, Operation};
 
 use super::manifest::{Checksums, checksum};
 use super::place::{ArchivePlace, PlaceError};
@@ -35,6 +37,9 @@ pub(crate) const SEGMENT_BODY_BYTES_MAX: usize = 16 << 20;
 
 /// The most bytes that a segment unpacks to.
 const UNPACKED_BYTES_MAX: u64 = 256 << 20;
+
+/// The most bytes that a block of zstd unpacks to.
+const BLOCK_BYTES_MAX: usize = 128 << 10;
 
 /// A record with all that its leaf is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -244,6 +249,32 @@ impl ArchiveSegment {
     }
 }
 
+/// Returns the records of a damaged segment that can still be read. Nothing says that they are what
+/// they were: each must be compared with its leaf.
+fn remains_of(packed: &[u8]) -> BTreeMap<Seq, ArchivedRecord> {
+    let unpacked = unpack_up_to_damage(packed);
+    let lines = unpacked.split(|byte| *byte == b'\n');
+    let records = lines.filter_map(|line| serde_json::from_slice::<Line>(line).ok()?.record());
+    records.map(|record| (record.seq, record)).collect()
+}
+
+/// Unpacks as much as can be. An error takes with it all that the same step has unpacked, so each
+/// step gets a single byte.
+fn unpack_up_to_damage(packed: &[u8]) -> Vec<u8> {
+    let Ok(mut decoder) = raw::Decoder::new() else { return Vec::new() };
+    let (mut unpacked, mut block) = (Vec::new(), vec![0; BLOCK_BYTES_MAX]);
+    let mut rest = packed;
+    while let Some(next) = rest.get(..1) {
+        let Ok(done) = decoder.run_on_buffers(next, &mut block) else { break };
+        unpacked.extend_from_slice(block.get(..done.bytes_written).unwrap_or_default());
+        if unpacked.len() as u64 > UNPACKED_BYTES_MAX || done.bytes_read + done.bytes_written == 0 {
+            break;
+        }
+        rest = rest.get(done.bytes_read..).unwrap_or_default();
+    }
+    unpacked
+}
+
 impl End {
     fn check(&self, records: &[ArchivedRecord], hash: &[u8]) -> Result<(), String> {
         if self.object != END || self.version != VERSION {
@@ -271,6 +302,10 @@ pub(crate) struct Archive {
     checksums: Checksums,
     /// The segment that was read last, and its number.
     current: Option<(usize, Result<ArchiveSegment, String>)>,
+    /// The number of the damaged segment that was looked through last, and what is left in it.
+    remains: Option<(usize, BTreeMap<Seq, ArchivedRecord>)>,
+    /// What is wrong with each segment that was found damaged, by its name.
+    damaged: BTreeMap<String, String>,
 }
 
 /// A segment as its name tells it.
@@ -348,7 +383,14 @@ impl Archive {
             last_so_far = last_so_far.max(*seqs.end());
             SegmentName { seqs, name, last_so_far }
         });
-        Archive { place, segments: segments.collect(), checksums: Checksums::new(), current: None }
+        Archive {
+            place,
+            segments: segments.collect(),
+            checksums: Checksums::new(),
+            current: None,
+            remains: None,
+            damaged: BTreeMap::new(),
+        }
     }
 
     /// Returns the place of the segments.
@@ -425,6 +467,49 @@ impl Archive {
         damage.map_or(Ok(None), Err)
     }
 
+    /// Returns each record of this seq that can be read in a damaged segment. Nothing says that it is
+    /// what it was: see [`remains_of`]. Consecutive seqs are cheapest.
+    pub(super) fn remaining_records(&mut self, log_id: LogId, seq: Seq) -> Vec<ArchivedRecord> {
+        let mut found = Vec::new();
+        for number in self.holding(seq) {
+            if self.segment(number).is_err() {
+                found.extend(self.remains(number).get(&seq).cloned());
+            }
+        }
+        found.retain(|record| record.log_id() == Some(log_id));
+        found
+    }
+
+    /// Returns whether a damaged segment still has a record whose receipt is of this log.
+    pub(super) fn has_remains_of(&mut self, log_id: LogId) -> bool {
+        (0..self.segments.len()).any(|number| {
+            self.segment(number).is_err()
+                && self.remains(number).values().any(|record| record.log_id() == Some(log_id))
+        })
+    }
+
+    /// Looks through a damaged segment, unless it is the one that was looked through last.
+    fn remains(&mut self, number: usize) -> &BTreeMap<Seq, ArchivedRecord> {
+        let name = self.segments.get(number).map_or("", |segment| segment.name.as_str());
+        let last = self.remains.take().filter(|(last, _)| *last == number);
+        let place = &self.place;
+        let look = || {
+            let packed = place.read(name).ok().flatten().unwrap_or_default();
+            (number, remains_of(&packed))
+        };
+        let (_, remains) = self.remains.insert(last.unwrap_or_else(look));
+        remains
+    }
+
+    /// Returns the segments that were read so far and are damaged, in the order of their names.
+    pub(super) fn damaged(&self) -> Vec<PlaceError> {
+        let damage = |(name, what): (&String, &String)| PlaceError {
+            at: self.place.located(name),
+            what: what.clone(),
+        };
+        self.damaged.iter().map(damage).collect()
+    }
+
     /// Returns the numbers of the segments that may have a record, the longest first.
     fn holding(&self, seq: Seq) -> Vec<usize> {
         let end = self.segments.partition_point(|segment| *segment.seqs.start() <= seq);
@@ -466,11 +551,13 @@ impl Archive {
     fn segment(&mut self, number: usize) -> Result<&ArchiveSegment, FileDamage> {
         let name = self.segments.get(number).map_or("", |segment| segment.name.as_str());
         let current = self.current.take().filter(|(current, _)| *current == number);
+        let damaged = &mut self.damaged;
         let read = || {
             let segment = read_segment_as(&self.place, name, self.checksums.get(name));
             if let Err(what) = &segment {
                 let at = self.place.located(name);
                 tracing::warn!(file = at, what, "a segment of the archive is damaged");
+                damaged.insert(name.to_owned(), what.clone());
             }
             (number, segment)
         };
@@ -587,6 +674,36 @@ mod tests {
     fn segment() -> ArchiveSegment {
         let records = [7, 8, 12].map(record).to_vec();
         ArchiveSegment { log_id: LOG_ID, records, checkpoint: Some("a note\n".into()), needs: None }
+    }
+
+    #[test]
+    fn what_is_left_of_a_damaged_segment_is_read_up_to_the_damage() {
+        // Bodies that cannot be packed, so that the segment has several blocks.
+        let digests =
+            |seq: Seq| (0..320u64).map(move |n| Sha256::digest(((seq << 32) + n).to_le_bytes()));
+        let body = |seq| digests(seq).flat_map(|digest| digest.to_vec()).collect::<Vec<u8>>();
+        let records: Vec<ArchivedRecord> =
+            (1..=60).map(|seq| ArchivedRecord { body: body(seq).into(), ..record(seq) }).collect();
+        let segment = ArchiveSegment { records: records.clone(), ..segment() };
+        let whole = segment.encode().unwrap();
+        let sound = |packed: &[u8]| -> Vec<Seq> {
+            assert!(ArchiveSegment::decode(packed).is_err());
+            let found = remains_of(packed);
+            let is_sound = |record: &&ArchivedRecord| found.get(&record.seq) == Some(*record);
+            records.iter().filter(is_sound).map(|record| record.seq).collect()
+        };
+        let flipped = |at: usize| {
+            let mut flipped = whole.clone();
+            flipped[at] ^= 1;
+            flipped
+        };
+        let all: Vec<Seq> = (1..=60).collect();
+        assert_eq!(sound(&flipped(whole.len() - 1)), all, "only the checksum differs");
+        // Half of the lines, but for those of the block that is cut.
+        let half = sound(&whole[..whole.len() / 2]);
+        assert!((18..=31).contains(&half.len()) && all.starts_with(&half), "{half:?}");
+        assert!(sound(&flipped(whole.len() / 2)).starts_with(&all[..18]));
+        assert_eq!(sound(&flipped(0)), Vec::<Seq>::new());
     }
 
     #[test]

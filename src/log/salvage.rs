@@ -42,6 +42,9 @@ pub struct Salvaged {
     pub differs: bool,
     /// True if nothing would show that records are missing from the end.
     pub end_is_unknown: bool,
+    /// The files of the other copies that were read and are damaged. Only records that fit their
+    /// leaves were taken from them.
+    pub damaged: Vec<PlaceError>,
 }
 
 impl Salvaged {
@@ -131,6 +134,7 @@ impl OtherCopy {
         let archive = match *wanted {
             Some(log_id) => find_archive(place, log_id)?,
             None => {
+                // Without a name there are no leaves either, so a damaged segment is of no use.
                 let mut only = Archive::open(place)?;
                 if only.is_empty() {
                     return Err(no_segments(place));
@@ -152,6 +156,23 @@ impl OtherCopy {
                 folder.store.record(seq).ok().as_ref().map(ArchivedRecord::from)
             }
             OtherCopy::Archive(archive, _) => archive.record(log_id, seq),
+        }
+    }
+
+    /// Returns the records of this seq in damaged files of the copy. Each must be compared with its
+    /// leaf.
+    fn doubtful_records(&mut self, log_id: LogId, seq: Seq) -> Vec<ArchivedRecord> {
+        match self {
+            OtherCopy::Folder(..) => Vec::new(),
+            OtherCopy::Archive(archive, _) => archive.remaining_records(log_id, seq),
+        }
+    }
+
+    /// Returns the files of the copy that were read so far and are damaged.
+    fn damaged(&self) -> Vec<PlaceError> {
+        match self {
+            OtherCopy::Folder(..) => Vec::new(),
+            OtherCopy::Archive(archive, _) => archive.damaged(),
         }
     }
 
@@ -191,6 +212,7 @@ fn find_archive(place: &ArchivePlace, wanted: LogId) -> Result<Archive, SalvageE
         match archive.log_id() {
             Ok(log_id) if log_id == wanted => return Ok(archive),
             Ok(log_id) => ids.push(log_id),
+            Err(_) if archive.has_remains_of(wanted) => return Ok(archive),
             Err(found) => damage = damage.or(Some(found)),
         }
     }
@@ -355,7 +377,8 @@ impl<'a> Output<'a> {
         });
         let root = root_over(rows.as_ref().map_or(0, |rows| rows.leaves().len() as Seq));
         let acknowledged = newest.map(|newest| newest.size);
-        Salvaged { acknowledged, recovered, missing, lost, root, differs, end_is_unknown }
+        let damaged = Vec::new();
+        Salvaged { acknowledged, recovered, missing, lost, root, differs, end_is_unknown, damaged }
     }
 }
 
@@ -390,7 +413,8 @@ impl<'a> Salvage<'a> {
         let newest = self.remains.slots.newest;
         self.output.finish(public, newest)?;
         let end_is_unknown = self.end_is_unknown();
-        Ok(self.output.judge(newest, end_is_unknown))
+        let damaged = self.copies.iter().flat_map(OtherCopy::damaged).collect();
+        Ok(Salvaged { damaged, ..self.output.judge(newest, end_is_unknown) })
     }
 
     /// Returns whether nothing would show that records are missing from the end: neither another file
@@ -430,7 +454,13 @@ impl<'a> Salvage<'a> {
         while self.next <= last {
             let (seq, leaves) = (self.next, &self.leaves);
             let mut found = self.copies.iter_mut().filter_map(|copy| copy.record(log_id, seq));
-            match found.find(|record| leaves.allow(record, false)) {
+            let sound = found.find(|record| leaves.allow(record, false));
+            let record = sound.or_else(|| {
+                let copies = self.copies.iter_mut();
+                let mut found = copies.flat_map(|copy| copy.doubtful_records(log_id, seq));
+                found.find(|record| leaves.allow(record, true))
+            });
+            match record {
                 Some(record) => self.output.put(record)?,
                 None => self.miss(seq),
             }
@@ -452,8 +482,8 @@ impl<'a> Salvage<'a> {
 }
 
 /// Salvages the log in the data folder `folder` into segments of an archive in the new folder
-/// `out`. Records that cannot be read are taken from the first of `from` that has them. Changes nothing in
-/// `folder`. `progress` gets the last seq seen, from time to time.
+/// `out`. Records that cannot be read are taken from the first of `from` that has them; from a damaged
+/// segment only those that fit their leaves in the tree of `folder`. Changes nothing in `folder`. `progress` gets the last seq seen, from time to time.
 ///
 /// # Errors
 /// If the folder is in use or never held a log, if a copy is one of another log, or if a file cannot

@@ -156,6 +156,41 @@ fn a_backup_that_was_copied_only_in_part_or_is_damaged_is_refused_and_the_file_n
 }
 
 #[test]
+fn a_damaged_segment_is_named_and_salvage_takes_its_records_that_fit_their_leaves() {
+    let around = tempfile::tempdir().unwrap();
+    let at = |name: &str| around.path().join(name);
+    let server = Server::start(&at("data"));
+    deliver(&server, 0..5);
+    let whole = root(&server, 5);
+    assert_eq!(said(&backup(&server, text(&at("copy")), false)).0, 0);
+    assert_eq!(server.stop(), 0);
+    let segment = "00000000000000000001-00000000000000000005.ndjson.zst";
+    let path = at("copy").join(segment);
+    // Only the checksum at the end differs: every line can still be read.
+    let mut bytes = fs::read(&path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&path, bytes).unwrap();
+    fs::remove_dir_all(at("data/store")).unwrap();
+    let (data, copied) = (at("data"), at("copy"));
+    let salvaged = |out: &Path| {
+        let from = ["salvage", "--json", "--data", text(&data), "--from", text(&copied), "--out"];
+        said(&run(&[&from[..], &[text(out)]].concat()))
+    };
+    let (code, printed, told) = salvaged(&at("salvaged"));
+    assert_eq!(
+        (code, &printed["recovered"], &printed["root"]),
+        (0, &json!(5), &json!(whole)),
+        "{told}"
+    );
+    assert!(told.contains(segment) && told.contains("is damaged"), "{told}");
+    assert_eq!(restore(text(&at("salvaged")), &at("new")).1, json!({ "seq": 5, "root": whole }));
+    // Without leaves nothing says what the lines were.
+    fs::remove_dir_all(at("data/tree")).unwrap();
+    let (code, _, told) = salvaged(&at("none"));
+    assert!(code == 2 && told.contains(segment), "{code} {told}");
+}
+
+#[test]
 fn a_backup_whose_reader_leaves_has_failed() {
     let around = tempfile::tempdir().unwrap();
     let server = Server::start(&around.path().join("data"));
