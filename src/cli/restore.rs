@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::archives::OpenArchive;
+use super::archives::{OpenArchive, warn_of};
 use super::read::print::counted;
 use super::verify::progress_bar;
 use super::{Failure, print};
@@ -61,6 +61,9 @@ impl RestoreArgs {
         });
         bar.finish_and_clear();
         let restored = restored.map_err(failure)?;
+        let lost = "the records that only it has were taken as missing: `rollcall salvage --from` \
+                    takes those out that fit their leaves in a data folder of the log";
+        warn_of(&restored.damaged, lost);
         print(&if self.json {
             format!("{}\n", in_json(&restored, self.accept_missing))
         } else {

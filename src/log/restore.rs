@@ -49,6 +49,8 @@ pub struct Restored {
     pub lost: Vec<(Seq, Seq)>,
     /// The name of the new log, if it could not be the one before: a leaf is lost as well.
     pub new_log_id: Option<LogId>,
+    /// The segments that are damaged, whose records were taken as missing.
+    pub damaged: Vec<PlaceError>,
 }
 
 /// What a restore does about records that are missing.
@@ -530,11 +532,12 @@ pub fn check_archive(
     from: &ArchivePlace,
     progress: &dyn Fn(Seq),
 ) -> Result<Restored, RestoreError> {
-    let Sound { size, root, acknowledged, missing, .. } =
+    let Sound { archive, size, root, acknowledged, missing, .. } =
         Sound::check(from, Missing::Refused, progress)?;
     // Without a missing record every leaf is known.
     let root = root.unwrap_or_default();
-    Ok(Restored { seq: size, root, acknowledged, lost: missing, new_log_id: None })
+    let damaged = archive.damaged();
+    Ok(Restored { seq: size, root, acknowledged, lost: missing, new_log_id: None, damaged })
 }
 
 /// Writes every record into the new folder `folder`, and reads it back.
@@ -576,7 +579,8 @@ fn fill(
         let what = "its root is not that of the archive".to_owned();
         return Err(store_error(StoreError::Damaged(what)));
     }
-    Ok(Restored { seq: size, root, acknowledged, lost: missing.clone(), new_log_id })
+    let (lost, damaged) = (missing.clone(), archive.damaged());
+    Ok(Restored { seq: size, root, acknowledged, lost, new_log_id, damaged })
 }
 
 #[cfg(test)]

@@ -161,10 +161,18 @@ fn a_damaged_segment_is_named_and_salvage_takes_its_records_that_fit_their_leave
     let at = |name: &str| around.path().join(name);
     let server = Server::start(&at("data"));
     deliver(&server, 0..5);
-    let whole = root(&server, 5);
+    for n in 5..8 {
+        // Too large for one segment of a backup together.
+        server.deliver(&event(n, &"x".repeat(2_000_000)));
+    }
+    let whole = root(&server, 8);
     assert_eq!(said(&backup(&server, text(&at("copy")), false)).0, 0);
     assert_eq!(server.stop(), 0);
-    let segment = "00000000000000000001-00000000000000000005.ndjson.zst";
+    let names = contents(&at("copy")).into_keys();
+    let names: Vec<String> = names.filter(|name| name.ends_with(".ndjson.zst")).collect();
+    assert!(names.len() > 1, "{names:?}");
+    let segment = names[0].as_str();
+    let last: u64 = segment[21..41].parse().unwrap();
     let path = at("copy").join(segment);
     // Only the checksum at the end differs: every line can still be read.
     let mut bytes = fs::read(&path).unwrap();
@@ -179,11 +187,19 @@ fn a_damaged_segment_is_named_and_salvage_takes_its_records_that_fit_their_leave
     let (code, printed, told) = salvaged(&at("salvaged"));
     assert_eq!(
         (code, &printed["recovered"], &printed["root"]),
-        (0, &json!(5), &json!(whole)),
+        (0, &json!(8), &json!(whole)),
         "{told}"
     );
     assert!(told.contains(segment) && told.contains("is damaged"), "{told}");
-    assert_eq!(restore(text(&at("salvaged")), &at("new")).1, json!({ "seq": 5, "root": whole }));
+    assert_eq!(restore(text(&at("salvaged")), &at("new")).1, json!({ "seq": 8, "root": whole }));
+    // A restore has no leaves to compare the lines with.
+    let [all, rest] = ["all", "rest"].map(at);
+    let (code, _, told) = restore(text(&copied), &all);
+    assert!(code == 2 && told.contains(segment) && !all.exists(), "{code} {told}");
+    let accepting = ["restore", "--accept-missing", "--json", "--from", text(&copied), "--data"];
+    let (code, printed, told) = said(&run(&[&accepting[..], &[text(&rest)]].concat()));
+    assert_eq!((code, &printed["lost"]), (0, &json!([[1, last]])), "{told}");
+    assert!(told.contains(segment) && told.contains("is damaged"), "{told}");
     // Without leaves nothing says what the lines were.
     fs::remove_dir_all(at("data/tree")).unwrap();
     let (code, _, told) = salvaged(&at("none"));
