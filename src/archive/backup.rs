@@ -1,6 +1,7 @@
 //! Backups: an archive as one stream, in the format of tar. Its last file says how many records
 //! there must be, and their root, so that a backup that is cut off is never taken for a whole one.
 
+use std::cell::Cell;
 use std::io::{self, Read, Write};
 use std::path::Path;
 
@@ -18,6 +19,12 @@ use crate::time;
 
 /// The most bytes of bodies in a segment of a backup of more than one record.
 const BODY_BYTES_MAX: usize = 4 << 20;
+
+/// The bytes of a block of tar. Two blocks of zeros end a file.
+const BLOCK_BYTES: usize = 512;
+
+/// The most bytes of zeros after the first block of them. Some tools write more than one.
+const END_BYTES_MAX: usize = 64 << 10;
 
 /// Why a backup was not written to its end.
 #[derive(Debug, thiserror::Error)]
@@ -117,6 +124,9 @@ pub enum UnpackError {
         /// What is wrong.
         what: String,
     },
+    /// There is more after it.
+    #[error("goes on after its end")]
+    GoesOn,
     /// It has something that no backup has.
     #[error("holds `{0}`, which no backup of Rollcall has")]
     Foreign(String),
@@ -143,11 +153,12 @@ pub fn unpack(
     progress: &mut dyn FnMut(Seq),
 ) -> Result<(), UnpackError> {
     let mut after: Option<String> = None;
-    let damaged = |after: &Option<String>, error: io::Error| match error.kind() {
-        io::ErrorKind::UnexpectedEof => UnpackError::CutOff { after: after.clone() },
-        _ => UnpackError::Damaged { after: after.clone(), what: error.to_string() },
+    let is_at_end = Cell::new(false);
+    let damaged = |after: &Option<String>, error: io::Error| match is_at_end.get() {
+        true => UnpackError::CutOff { after: after.clone() },
+        false => UnpackError::Damaged { after: after.clone(), what: error.to_string() },
     };
-    let mut backup = tar::Archive::new(from);
+    let mut backup = tar::Archive::new(Watched { from, is_at_end: &is_at_end });
     for entry in backup.entries().map_err(|error| damaged(&after, error))? {
         let entry = entry.map_err(|error| damaged(&after, error))?;
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
@@ -169,9 +180,33 @@ pub fn unpack(
         }
         after = Some(name);
     }
-    match after.as_deref() {
-        Some(BACKUP_MANIFEST) => Ok(()),
-        _ => Err(UnpackError::CutOff { after }),
+    if after.as_deref() != Some(BACKUP_MANIFEST) {
+        return Err(UnpackError::CutOff { after });
+    }
+    let (mut end, rest) = (Vec::new(), backup.into_inner());
+    let read = rest.take(END_BYTES_MAX as u64 + 1).read_to_end(&mut end);
+    read.map_err(|error| damaged(&after, error))?;
+    match end.len() {
+        _ if end.iter().any(|byte| *byte != 0) => Err(UnpackError::GoesOn),
+        ..BLOCK_BYTES => Err(UnpackError::CutOff { after }),
+        BLOCK_BYTES..=END_BYTES_MAX => Ok(()),
+        _ => Err(UnpackError::GoesOn),
+    }
+}
+
+/// A stream that notes that its end was reached.
+struct Watched<'a, R> {
+    from: R,
+    is_at_end: &'a Cell<bool>,
+}
+
+impl<R: Read> Read for Watched<'_, R> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let read = self.from.read(bytes);
+        if let Ok(0) = read {
+            self.is_at_end.set(true);
+        }
+        read
     }
 }
 
@@ -248,11 +283,15 @@ mod tests {
     fn a_backup_that_is_cut_off_anywhere_is_not_taken_for_a_whole_one() {
         let whole = packed(&[("checkpoint-key.pub", b"key\n"), ("backup.json", b"{}\n")]);
         assert_eq!(unpacked(&whole).unwrap(), 2);
-        // The last file ends in its fourth block; what follows are only the zeros of the end.
-        let needed = 3 * 512 + 3;
-        for at in 0..needed {
+        for at in 0..whole.len() {
             let error = unpacked(&whole[..at]).unwrap_err().to_string();
-            assert!(error.contains("cut off") || error.contains("damaged"), "{at}: {error}");
+            assert!(error.starts_with("is cut off "), "{at}: {error}");
+        }
+        // Some tools write more zeros; nothing else follows.
+        assert_eq!(unpacked(&[&whole[..], &[0; 8192]].concat()).unwrap(), 2);
+        for more in [&whole[..], b"x", &[0; END_BYTES_MAX]] {
+            let error = unpacked(&[&whole[..], more].concat()).unwrap_err().to_string();
+            assert_eq!(error, "goes on after its end");
         }
         let error = unpacked(&whole[..1024]).unwrap_err().to_string();
         assert_eq!(error, "is cut off after its file `checkpoint-key.pub`");

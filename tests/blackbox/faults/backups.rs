@@ -89,12 +89,17 @@ fn a_backup_goes_to_a_new_folder_only_or_to_standard_output() {
     let listed = String::from_utf8(listed.stdout).unwrap();
     assert_eq!(listed.lines().next_back(), Some("backup.json"), "{listed}");
     // Cut off, it is refused, and nothing is made.
-    for kept in [0, 700, output.stdout.len() / 2, output.stdout.len() - 2000] {
+    for kept in
+        [0, 700, output.stdout.len() / 2, output.stdout.len() - 2000, output.stdout.len() - 1]
+    {
         let new = at("cut");
         let (code, _, told) = restore_piped(&output.stdout[..kept], &new);
         assert!(code == 2 && !new.exists(), "{kept}: {code} {told}");
         assert!(told.contains("standard input"), "{kept}: {told}");
     }
+    let (code, _, told) = restore_piped(&output.stdout.repeat(2), &at("twice"));
+    assert!(code == 2 && !at("twice").exists(), "{code} {told}");
+    assert!(told.contains("standard input goes on after its end"), "{told}");
     let mut damaged = output.stdout.clone();
     let middle = listed.lines().position(|name| name.ends_with(".zst")).unwrap();
     assert_eq!(middle, 1, "the first segment follows the key");
