@@ -28,18 +28,54 @@ pub(super) fn s3_access() -> Result<S3Access, Failure> {
     })
 }
 
-/// Names damaged files of an archive on standard error, and what became of their records.
-pub(super) fn warn_of(damaged: &[PlaceError], outcome: &str) {
+/// Names damaged files of archives on standard error, and what became of their records.
+pub(super) fn warn_of(damaged: &[PlaceError], archives: &[OpenArchive], outcome: &str) {
     for PlaceError { at, what } in damaged {
-        eprintln!("{}", harmless(&format!("rollcall: `{at}` is damaged: {what}; {outcome}")));
+        let line = format!("rollcall: `{at}` is damaged: {what}; {outcome}");
+        eprintln!("{}", harmless(&as_given(line, archives)));
     }
+}
+
+/// Names the archives in a failure as the caller has given them.
+pub(super) fn failure_as_given(failure: Failure, archives: &[OpenArchive]) -> Failure {
+    match failure {
+        Failure::Caller(text) => Failure::Caller(as_given(text, archives)),
+        Failure::Ours(text) => Failure::Ours(as_given(text, archives)),
+        other @ (Failure::Interrupted(_) | Failure::Unread) => other,
+    }
+}
+
+fn as_given(text: String, archives: &[OpenArchive]) -> String {
+    archives.iter().filter_map(|archive| archive.unpacked.as_ref()).fold(text, Unpacked::rename)
 }
 
 /// An archive that a command reads.
 pub(super) struct OpenArchive {
     pub(super) place: ArchivePlace,
-    /// The files of a backup that came as one file; removed at the end.
-    _unpacked: Option<UnfinishedFolder>,
+    unpacked: Option<Unpacked>,
+}
+
+/// The files of a backup that came as one file; removed at the end.
+struct Unpacked {
+    folder: UnfinishedFolder,
+    /// What it came as, for messages.
+    name: String,
+}
+
+impl Unpacked {
+    /// Names the backup, and its files within it, in a text that names the folder.
+    fn rename(text: String, Unpacked { folder, name }: &Unpacked) -> String {
+        let folder = folder.path().display();
+        let text = text.replace(&format!("`{folder}`"), name);
+        let within = format!("`{folder}/");
+        let mut parts = text.split(&within);
+        let mut renamed = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            let (file, rest) = part.split_once('`').unwrap_or((part, ""));
+            renamed += &format!("`{file}` in {name}{rest}");
+        }
+        renamed.replace("another copy of the archive", "another copy of the backup")
+    }
 }
 
 impl OpenArchive {
@@ -55,11 +91,11 @@ impl OpenArchive {
         let place = ArchivePlace::parse(from, &s3_access()?)
             .map_err(|says| Failure::Caller(format!("--from: `{from}` {says}")))?;
         let ArchivePlace::Folder(path) = &place else {
-            return Ok(OpenArchive { place, _unpacked: None });
+            return Ok(OpenArchive { place, unpacked: None });
         };
         let unreadable = |error| Failure::Caller(format!("cannot read `{from}`: {error}"));
         if fs::metadata(path).map_err(unreadable)?.is_dir() {
-            return Ok(OpenArchive { place, _unpacked: None });
+            return Ok(OpenArchive { place, unpacked: None });
         }
         OpenArchive::unpacked(File::open(path).map_err(unreadable)?, &format!("`{from}`"), data)
     }
@@ -72,6 +108,6 @@ impl OpenArchive {
         unpack(from, folder.path(), &mut |_| {})
             .map_err(|error| Failure::Ours(format!("the backup in {name} {error}")))?;
         let place = ArchivePlace::Folder(folder.path().to_owned());
-        Ok(OpenArchive { place, _unpacked: Some(folder) })
+        Ok(OpenArchive { place, unpacked: Some(Unpacked { folder, name: name.to_owned() }) })
     }
 }

@@ -1,11 +1,12 @@
 //! `rollcall restore`
 
 use std::path::{Path, PathBuf};
+use std::slice;
 
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::archives::{OpenArchive, warn_of};
+use super::archives::{OpenArchive, failure_as_given, warn_of};
 use super::read::print::counted;
 use super::verify::progress_bar;
 use super::{Failure, print};
@@ -60,10 +61,11 @@ impl RestoreArgs {
             bar.set_position(seq);
         });
         bar.finish_and_clear();
-        let restored = restored.map_err(failure)?;
+        let archives = slice::from_ref(&from);
+        let restored = restored.map_err(|error| failure_as_given(failure(error), archives))?;
         let lost = "the records that only it has were taken as missing: `rollcall salvage --from` \
                     takes those out that fit their leaves in a data folder of the log";
-        warn_of(&restored.damaged, lost);
+        warn_of(&restored.damaged, archives, lost);
         print(&if self.json {
             format!("{}\n", in_json(&restored, self.accept_missing))
         } else {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 
-use super::archives::{OpenArchive, warn_of};
+use super::archives::{OpenArchive, failure_as_given, warn_of};
 use super::read::print::counted;
 use super::running::open_failure;
 use super::{Failure, print};
@@ -51,9 +51,10 @@ impl SalvageArgs {
     pub(super) fn run(self) -> Result<(), Failure> {
         let copies = self.copies()?;
         let places: Vec<_> = copies.iter().map(|copy| copy.place.clone()).collect();
-        let salvaged = salvage(&self.data, &places, &self.out, &|_| {}).map_err(failure)?;
+        let salvaged = salvage(&self.data, &places, &self.out, &|_| {})
+            .map_err(|error| failure_as_given(failure(error), &copies))?;
         let taken = "of its records those were taken that fit their leaves in the data folder";
-        warn_of(&salvaged.damaged, taken);
+        warn_of(&salvaged.damaged, &copies, taken);
         print(&if self.json {
             format!("{}\n", in_json(&salvaged))
         } else {

@@ -105,7 +105,13 @@ fn a_backup_goes_to_a_new_folder_only_or_to_standard_output() {
     assert_eq!(middle, 1, "the first segment follows the key");
     damaged[3 * 512 + 100] ^= 4;
     let (code, _, told) = restore_piped(&damaged, &at("damaged"));
-    assert!(code == 2 && told.contains(".ndjson.zst") && !at("damaged").exists(), "{told}");
+    assert!(code == 2 && !at("damaged").exists(), "{told}");
+    assert!(told.contains(".ndjson.zst` in standard input is damaged"), "{told}");
+    assert!(told.contains("another copy of the backup") && !told.contains(".from"), "{told}");
+    fs::write(at("backup.tar"), &damaged).unwrap();
+    let (code, _, told) = restore(text(&at("backup.tar")), &at("damaged"));
+    let named = format!(".ndjson.zst` in `{}` is damaged", text(&at("backup.tar")));
+    assert!(code == 2 && told.contains(&named), "{code} {told}");
     // A folder that lacks a file.
     let segment = fs::read_dir(at("copy")).unwrap().map(|entry| entry.unwrap().path());
     let segment = segment.into_iter().find(|path| text(path).ends_with(".zst")).unwrap();
