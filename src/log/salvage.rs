@@ -115,7 +115,7 @@ fn id_text(log_id: LogId) -> String {
 /// Another copy of the log.
 enum OtherCopy {
     Folder(Box<StoppedFolder>, PathBuf),
-    Archive(Archive, LostLeaves),
+    Archive(Box<Archive>, LostLeaves),
 }
 
 impl OtherCopy {
@@ -147,7 +147,7 @@ impl OtherCopy {
             tracing::warn!(file = damage.at, damage.what, "leaves of lost records are damaged");
             LostLeaves::new()
         });
-        Ok(OtherCopy::Archive(archive, leaves))
+        Ok(OtherCopy::Archive(Box::new(archive), leaves))
     }
 
     fn record(&mut self, log_id: LogId, seq: Seq) -> Option<ArchivedRecord> {
