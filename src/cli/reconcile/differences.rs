@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::super::read::print::value;
 use super::super::table::{self, Column, harmless};
-use crate::sources::reconcile::HeldReason;
+use crate::sources::reconcile::{HeldPlace, HeldReason};
 
 const COLUMNS: [Column; 5] = [
     Column::whole(""),
@@ -100,13 +100,13 @@ impl Differences {
         out
     }
 
-    /// Says for each directory why differences are held, and what to do; a line each. `excess` says
-    /// what the guard found to be too much in a directory.
-    pub(super) fn advice<'a>(&self, excess: impl Fn(&str) -> Option<&'a str>) -> String {
+    /// Says for each directory why differences are held, and what to do; a line each. `place` says
+    /// what was found of a directory.
+    pub(super) fn advice<'a>(&self, place: impl Fn(&str) -> HeldPlace<'a>) -> String {
         let lines = self.held.iter().map(|((directory, reason), count)| {
             let known: Option<HeldReason> = serde_json::from_value(reason.as_str().into()).ok();
             let advice =
-                known.map(|reason| format!(": {}", reason.advice(directory, excess(directory))));
+                known.map(|reason| format!(": {}", reason.advice(directory, place(directory))));
             let line = format!("{directory}: {count} {reason}{}", advice.unwrap_or_default());
             format!("\n  {}", harmless(&line))
         });
@@ -237,15 +237,23 @@ mod tests {
             held("u2", "d1", "newer_event"),
             held("u3", "d2", "guard"),
             held("u4", "d2", "a_later_reason"),
+            held("u5", "d3", "guard"),
         ]);
-        let excess = |directory: &str| (directory == "d2").then_some("2 of 2 would end");
-        let advice = drawn(found, false).advice(excess);
+        let place = |directory: &str| HeldPlace {
+            excess: (directory == "d2").then_some("2 of 2 would end"),
+            undecided: directory == "d3",
+        };
+        let advice = drawn(found, false).advice(place);
         let lines: Vec<&str> = advice.lines().collect();
-        assert_eq!(lines.len(), 4, "{advice}");
+        assert_eq!(lines.len(), 5, "{advice}");
         assert!(lines[1].starts_with("  d1: 1 newer_event: something newer is known"), "{advice}");
         assert_eq!(lines[2], "  d2: 1 a_later_reason");
         let guard = "  d2: 2 guard: more would end than the guard allows (2 of 2 would end): look";
         assert!(lines[3].starts_with(guard), "{advice}");
         assert!(lines[3].contains("`rollcall reconcile --directory d2 --guard off`"), "{advice}");
+        // It would record nothing there.
+        let undecided = "  d3: 1 guard: more would end than the guard allows: the directory is \
+                         undecided, and nothing that the source lacks ends until the doubt is gone";
+        assert_eq!(lines[4], undecided);
     }
 }

@@ -16,6 +16,7 @@ use super::source_state::{Waiting, source_of};
 use super::table::harmless;
 use super::waiting::{Pauses, Report, WaitArgs, drawn};
 use super::{Failure, print};
+use crate::sources::reconcile::HeldPlace;
 
 const PATH: &str = "/rollcall/v1/reconciliations";
 
@@ -307,11 +308,14 @@ fn verdict(run: &RunReport, differences: &Differences) -> Result<(), Failure> {
         0 => String::new(),
         held => {
             let held = counted(held, "difference is", "differences are");
-            let excess = |id: &str| {
+            let place = |id: &str| {
                 let found = run.directories.iter().find(|directory| directory.id == id);
-                found.and_then(|directory| directory.exceeds.as_deref())
+                HeldPlace {
+                    excess: found.and_then(|directory| directory.exceeds.as_deref()),
+                    undecided: found.is_some_and(|directory| directory.state == "undecided"),
+                }
             };
-            format!("{held} held and not recorded:{}", differences.advice(excess))
+            format!("{held} held and not recorded:{}", differences.advice(place))
         }
     };
     match run.state.as_str() {

@@ -33,8 +33,8 @@ pub use details::{Details, FieldChange, Label, label_of};
 pub use guard::{Ended, Ends, Guard, Tally, run_excess};
 use parking_lot::Mutex;
 pub use progress::{
-    Compared, DIFFERENCES_KEPT, DifferentKind, DirectoryState, FoundDifference, HeldReason,
-    HowDifferent, Progress, RunDirectory, RunProgress, RunState, Step,
+    Compared, DIFFERENCES_KEPT, DifferentKind, DirectoryState, FoundDifference, HeldPlace,
+    HeldReason, HowDifferent, Progress, RunDirectory, RunProgress, RunState, Step,
 };
 use rollcall_projections::Millis;
 use run::Running;
@@ -298,7 +298,7 @@ impl Source {
 fn warn_of_held(run: &Run, progress: &RunProgress) {
     let open = || progress.held_in.iter().filter(|((_, reason), _)| !reason.is_intended());
     for ((directory, reason), held) in open().take(HELD_LOGGED_MAX) {
-        let advice = reason.advice(directory, progress.excess_in(directory));
+        let advice = reason.advice(directory, progress.held_place(directory));
         tracing::warn!(run = run.id, directory, held, "differences are held: {advice}");
     }
     let more = open().count().saturating_sub(HELD_LOGGED_MAX);

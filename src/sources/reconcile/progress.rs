@@ -132,23 +132,35 @@ pub enum HeldReason {
     UnknownUser,
 }
 
+/// What a run found of a directory in which it held differences.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeldPlace<'a> {
+    /// What the guard found to be too much there, if that is known.
+    pub excess: Option<&'a str>,
+    /// True if some answer leaves the directory undecided, so that no absence in it is recorded.
+    pub undecided: bool,
+}
+
 impl HeldReason {
     /// Tells if an operator wanted it so: then nothing is left to do, and the run has completed.
     pub fn is_intended(self) -> bool {
         self == HeldReason::DeletedHere
     }
 
-    /// Returns the reason in words, and what to do about it in this directory. `excess` says what
-    /// the guard found to be too much there, if that is known.
-    pub fn advice(self, directory: &str, excess: Option<&str>) -> String {
+    /// Returns the reason in words, and what to do about it in this directory.
+    pub fn advice(self, directory: &str, place: HeldPlace<'_>) -> String {
         let off = format!("`rollcall reconcile --directory {directory} --guard off` records it");
         match self {
             HeldReason::Guard => {
-                let excess = excess.map(|excess| format!(" ({excess})")).unwrap_or_default();
-                format!(
-                    "more would end than the guard allows{excess}: look at the source, and if it \
-                     is right, {off}"
-                )
+                let excess = place.excess.map(|excess| format!(" ({excess})")).unwrap_or_default();
+                let next = if place.undecided {
+                    "the directory is undecided, and nothing that the source lacks ends until the \
+                     doubt is gone"
+                        .to_owned()
+                } else {
+                    format!("look at the source, and if it is right, {off}")
+                };
+                format!("more would end than the guard allows{excess}: {next}")
             }
             HeldReason::NewerEvent => {
                 "something newer is known of it: the next reconciliation decides".into()
@@ -255,6 +267,13 @@ impl RunProgress {
     pub fn excess_in(&self, directory: &str) -> Option<&str> {
         let is_held = self.held_in.contains_key(&(directory.to_owned(), HeldReason::Guard));
         self.excess.get(directory).filter(|_| is_held).map(String::as_str)
+    }
+
+    /// Returns what was found of a directory in which something was held.
+    pub fn held_place(&self, directory: &str) -> HeldPlace<'_> {
+        let found = self.directories.get(directory);
+        let undecided = found.is_some_and(|found| found.state == DirectoryState::Undecided);
+        HeldPlace { excess: self.excess_in(directory), undecided }
     }
 
     /// Returns the number of the differences in each directory that are held, except those that an
