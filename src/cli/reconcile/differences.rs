@@ -251,6 +251,7 @@ mod tests {
         let guard = "  d2: 2 guard: more would end than the guard allows (2 of 2 would end): look";
         assert!(lines[3].starts_with(guard), "{advice}");
         assert!(lines[3].contains("`rollcall reconcile --directory d2 --guard off`"), "{advice}");
+        assert!(lines[3].contains("counts for 7 days, in which further ends may"), "{advice}");
         // It would record nothing there.
         let undecided = "  d3: 1 guard: more would end than the guard allows: the directory is \
                          undecided, and nothing that the source lacks ends until the doubt is gone";

@@ -11,6 +11,7 @@ use rollcall_projections::{HeldKind, Millis, Seq};
 use serde::{Deserialize, Serialize};
 
 use super::details::Details;
+use super::guard::WINDOW_DAYS;
 use super::plan::SortedLists;
 
 /// The differences of a run that are kept in memory; further ones are in a file.
@@ -158,7 +159,11 @@ impl HeldReason {
                      doubt is gone"
                         .to_owned()
                 } else {
-                    format!("look at the source, and if it is right, {off}")
+                    format!(
+                        "look at the source, and if it is right, {off}; what is let through counts \
+                         for {WINDOW_DAYS} days, in which further ends may be held: look at them \
+                         likewise, and let them through"
+                    )
                 };
                 format!("more would end than the guard allows{excess}: {next}")
             }
