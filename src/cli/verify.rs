@@ -225,6 +225,7 @@ fn way_out(audit: &Audit, refusal: Option<&OpenError>, folder: &str) -> String {
                 | LogPart::Derived
                 | LogPart::Key
                 | LogPart::Files
+                | LogPart::Marker
         )
     };
     match refusal {
@@ -256,10 +257,14 @@ pub(super) fn repair(findings: &[Finding], end_is_unknown: bool, folder: &str) -
              another copy of the log"
         );
     }
-    match findings.iter().any(is_kept) {
-        true => "every record can be read; put those files back from a copy".to_owned(),
-        false => "every record can be read, and the next start repairs it".to_owned(),
-    }
+    let has_marker = findings.iter().any(|found| found.part == LogPart::Marker);
+    let helps = match (findings.iter().any(is_kept), has_marker) {
+        (true, true) => "; remove `unclean`, and put the other files back from a copy",
+        (true, false) => "; put those files back from a copy",
+        (false, true) => "; remove `unclean`: nothing is in it",
+        (false, false) => ", and the next start repairs it",
+    };
+    format!("every record can be read{helps}")
 }
 
 fn in_json(audit: &Audit, fitting: &[u64], key: &InspectedKey) -> serde_json::Value {

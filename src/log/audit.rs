@@ -83,6 +83,8 @@ pub enum LogPart {
     Derived,
     /// Another file of the data folder.
     Files,
+    /// The file `unclean`, in which nothing is.
+    Marker,
     /// The files of the key that signs checkpoints.
     Key,
 }
@@ -103,7 +105,7 @@ impl LogPart {
             LogPart::Acknowledgement => "acknowledgement",
             LogPart::Checkpoint => "checkpoint",
             LogPart::Derived => "derived",
-            LogPart::Files => "files",
+            LogPart::Files | LogPart::Marker => "files",
             LogPart::Key => "key",
         }
     }

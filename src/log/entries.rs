@@ -10,6 +10,8 @@ use super::store::{StoreError, snapshots};
 
 /// Files that a start does not make again if something else is in their place.
 const FILES: [&str; 5] = ["lock", "unclean", "checkpoint", "answered", "store/db"];
+/// The file whose presence says that the store was not closed. Nothing is in it.
+const MARKER: &str = "unclean";
 /// Files that a start makes again, or that it does without.
 const DERIVED: [&str; 5] = ["store/conf", "tree/0", "tree/1", "tree/2", "tree/3"];
 /// Folders. Each may be a link to one.
@@ -22,6 +24,8 @@ pub(super) struct OddEntry {
     pub(super) what: String,
     /// True if the next start replaces it.
     pub(super) is_replaced: bool,
+    /// True if nothing is lost if it is removed.
+    pub(super) is_marker: bool,
 }
 
 /// Returns every entry of the data folder `folder` that is something else than it should be.
@@ -30,7 +34,7 @@ pub(super) fn odd_entries(folder: &Path) -> io::Result<Vec<OddEntry>> {
     for name in FOLDERS {
         if fs::symlink_metadata(folder.join(name)).is_ok() && !folder.join(name).is_dir() {
             let what = format!("`{name}` is not a folder");
-            odd.push(OddEntry { what, is_replaced: false });
+            odd.push(OddEntry { what, is_replaced: false, is_marker: false });
         }
     }
     let snapshots = match fs::exists(folder.join("store"))? && folder.join("store").is_dir() {
@@ -44,7 +48,8 @@ pub(super) fn odd_entries(folder: &Path) -> io::Result<Vec<OddEntry>> {
         if !found.is_file() {
             let name = path.strip_prefix(folder).unwrap_or(&path).display();
             let what = format!("`{name}` is {}, and not a file", kind(found.file_type()));
-            odd.push(OddEntry { what, is_replaced: is_derived && !found.is_dir() });
+            let is_marker = path == folder.join(MARKER);
+            odd.push(OddEntry { what, is_replaced: is_derived && !found.is_dir(), is_marker });
         }
     }
     Ok(odd)
@@ -64,8 +69,10 @@ fn kind(found: FileType) -> &'static str {
 pub(super) fn refuse_odd_entries(folder: &Path) -> Result<(), StoreError> {
     match odd_entries(folder)?.into_iter().find(|entry| !entry.is_replaced) {
         None => Ok(()),
-        Some(OddEntry { what, .. }) => {
-            let what = format!("{what}: put back what was there, or remove it");
+        Some(OddEntry { what, is_marker, .. }) => {
+            let helps =
+                if is_marker { "remove it" } else { "put back what was there, or remove it" };
+            let what = format!("{what}: {helps}");
             Err(io::Error::new(io::ErrorKind::InvalidInput, what).into())
         }
     }

@@ -14,7 +14,7 @@ use super::acknowledgement::Slots;
 use super::audit::{self, Audit, Finding, LogPart};
 use super::block::FORMAT;
 use super::dedupe::{Dedupe, find_among};
-use super::entries::odd_entries;
+use super::entries::{OddEntry, odd_entries};
 use super::lost_leaves::{self, LostLeaves};
 use super::merkle;
 use super::open::OpenError;
@@ -121,10 +121,13 @@ impl StoppedFolder {
 
     /// Returns what is wrong with the files around the store.
     fn files(&self) -> io::Result<Vec<Finding>> {
-        let odd = odd_entries(&self.folder)?.into_iter().map(|entry| match entry.is_replaced {
-            true => Finding::general(LogPart::Derived, entry.what),
-            false => Finding::general(LogPart::Files, entry.what),
-        });
+        let part = |entry: &OddEntry| match (entry.is_replaced, entry.is_marker) {
+            (true, _) => LogPart::Derived,
+            (false, true) => LogPart::Marker,
+            (false, false) => LogPart::Files,
+        };
+        let odd = odd_entries(&self.folder)?.into_iter();
+        let odd = odd.map(|entry| Finding::general(part(&entry), entry.what));
         let mut found: Vec<Finding> = odd.collect();
         let store = self.folder.join("store");
         let conf = fs::symlink_metadata(store.join("conf")).is_ok_and(|conf| conf.is_file());

@@ -796,6 +796,8 @@ pub(super) fn forget_cached_pages(folder: &Path) -> io::Result<()> {
     match files::open(&folder.join("db")) {
         Ok(file) => Ok(rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        // Reading it names what is in its place.
+        Err(error) if files::is_not_a_file(&error) => Ok(()),
         Err(error) => Err(error),
     }
 }

@@ -735,6 +735,13 @@ fn a_pipe_or_a_link_in_the_place_of_a_file_is_never_waited_for_nor_written_throu
         assert!(contents(around.path()) == before, "{name} {is_link}");
         let refused = refusal(&data);
         assert_eq!(fs::read(&elsewhere).unwrap(), b"not Rollcall's", "{name}");
+        if name == "unclean" {
+            let (code, said) = refused.clone().unwrap();
+            assert!(code == 2 && said.contains("and not a file: remove it"), "{code} {said}");
+            let told = run(&["verify"], &data).stderr;
+            let told = String::from_utf8_lossy(&told);
+            assert!(told.contains("remove `unclean`") && !told.contains("a copy"), "{told}");
+        }
         match refused {
             Some((code, said)) => {
                 assert!(!REPLACED.contains(&name), "{name} {is_link}: {said}");
