@@ -36,7 +36,7 @@ impl AnsweredFile {
     /// Opens or creates the file. A slot that is not whole counts for nothing.
     pub(super) fn open(path: &Path) -> io::Result<AnsweredFile> {
         let file = files::open_or_create(path)?;
-        if file.metadata()?.len() < SLOTS * SLOT_DISTANCE {
+        if lacks_its_moment(&file)? {
             // Not a hole: a later write must succeed on a full disk.
             file.write_all_at(&[0; (SLOTS * SLOT_DISTANCE) as usize], 0)?;
             file.sync_all()?;
@@ -67,6 +67,36 @@ impl AnsweredFile {
         }
         Ok(self.kept)
     }
+}
+
+/// Returns whether the file at `path` has lost its moment. One that is missing has none: a restored
+/// folder begins without it.
+pub(super) fn is_damaged(path: &Path) -> io::Result<bool> {
+    match files::open(path) {
+        Ok(file) => lacks_its_moment(&file),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        // That is named as something else than a file.
+        Err(error) if files::is_not_a_file(&error) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Returns whether a file is shorter than a new one, or has bytes in its slots and none of them is
+/// whole.
+fn lacks_its_moment(file: &File) -> io::Result<bool> {
+    if file.metadata()?.len() < SLOTS * SLOT_DISTANCE {
+        return Ok(true);
+    }
+    let mut has_bytes = false;
+    for at in 0..SLOTS {
+        let mut bytes = [0; SLOT_BYTES];
+        file.read_exact_at(&mut bytes, at * SLOT_DISTANCE)?;
+        if decode(&bytes).is_some() {
+            return Ok(false);
+        }
+        has_bytes |= bytes != [0; SLOT_BYTES];
+    }
+    Ok(has_bytes)
 }
 
 /// Encodes a slot: magic, the moment, XXH3 of both. Integers are little-endian.
@@ -104,6 +134,23 @@ mod tests {
         assert_eq!(open(&path).kept(), 6000);
         assert_eq!(file.answer(6001).unwrap(), 7001);
         assert_eq!(open(&path).kept(), 7001);
+    }
+
+    #[test]
+    fn a_file_that_lost_its_moment_is_damaged_until_it_is_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("answered");
+        assert!(!is_damaged(&path).unwrap(), "it is missing");
+        open(&path);
+        assert!(!is_damaged(&path).unwrap(), "it is new");
+        open(&path).answer(5000).unwrap();
+        assert!(!is_damaged(&path).unwrap());
+        for damaged in [vec![], vec![0; 100], vec![7_u8; 8192]] {
+            std::fs::write(&path, damaged).unwrap();
+            assert!(is_damaged(&path).unwrap());
+            open(&path);
+            assert!(!is_damaged(&path).unwrap());
+        }
     }
 
     #[test]

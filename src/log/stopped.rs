@@ -11,6 +11,7 @@ use parking_lot::RwLock;
 use rollcall_projections::{Entry, Millis, Seq};
 
 use super::acknowledgement::Slots;
+use super::answered;
 use super::audit::{self, Audit, Finding, LogPart};
 use super::block::FORMAT;
 use super::dedupe::{Dedupe, find_among};
@@ -133,6 +134,11 @@ impl StoppedFolder {
         let conf = fs::symlink_metadata(store.join("conf")).is_ok_and(|conf| conf.is_file());
         if conf && conf_is_damaged(&store)? {
             found.push(Finding::general(LogPart::Derived, "`store/conf` is damaged"));
+        }
+        if answered::is_damaged(&self.folder.join("answered"))? {
+            let what = "`answered` is damaged: if the clock is set back as well, an answer to \
+                        `known_at=<time>` that was given may change";
+            found.push(Finding::general(LogPart::Derived, what));
         }
         Ok(found)
     }
