@@ -33,7 +33,7 @@ pub(crate) const BACKUP: Operation = Operation {
     logged: Logged::Always,
     gives: Gives::File { media_type: MEDIA_TYPE },
     answer_headers: &[BACKUP_RECORDS],
-    problems: &[Code::TooManyRequests],
+    problems: &[Code::LogEmpty, Code::TooManyRequests],
     ..Operation::POST
 };
 
@@ -45,8 +45,11 @@ pub(crate) async fn backup(
     let question = Question::of(&request, &state, &BACKUP)?;
     let operator = question.operator.clone();
     let engine = question.finish()?;
-    let turn = state.backups.begin()?;
     let (seq, keys) = (engine.head(), state.keys.clone());
+    if seq == 0 {
+        return Err(Code::LogEmpty.into());
+    }
+    let turn = state.backups.begin()?;
     let (mut writer, body) = BodyWriter::new();
     threads::begin(move || {
         let by = operator.key().name();

@@ -159,6 +159,7 @@ codes! {
         "the body did not arrive within five seconds: send it faster";
     NoSource = "no_source", CONFLICT,
         "the server has no source to ask: start it with --pull";
+    LogEmpty = "log_empty", CONFLICT, "the log has no records: there is nothing to copy";
     ReconciliationRunning = "reconciliation_running", CONFLICT,
         "a reconciliation is running: wait for its end, then ask again";
     RecordLost = "record_lost", GONE,

@@ -320,6 +320,7 @@ fn the_errors_described_have_their_status_and_their_shape() {
         ("method_not_allowed", "405"),
         ("body_timeout", "408"),
         ("no_source", "409"),
+        ("log_empty", "409"),
         ("reconciliation_running", "409"),
         ("record_lost", "410"),
         ("version_conflict", "412"),

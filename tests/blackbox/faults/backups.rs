@@ -278,8 +278,11 @@ fn a_backup_needs_both_scopes_and_a_key_for_all_organizations() {
         assert!(answer.json()["message"].as_str().unwrap().contains(missing), "{name}");
     }
     let answer = server.ask("both", "post", PATH, None);
+    assert_eq!((answer.status, answer.code().as_str()), (409, "log_empty"));
+    let server = Keyed::start(&entries, &[(1_760_000_000_000, event(1, "x"))]);
+    let answer = server.ask("both", "post", PATH, None);
     assert_eq!(answer.status, 200);
-    assert_eq!(answer.header("rollcall-backup-records"), Some("0"));
+    assert_eq!(answer.header("rollcall-backup-records"), Some("1"));
     assert_eq!(answer.header("content-type"), Some("application/x-tar"));
     assert_eq!(server.ask("both", "post", &format!("{PATH}?x=1"), None).status, 422);
 }
