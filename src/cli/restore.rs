@@ -84,7 +84,7 @@ fn refuse_existing(data: &Path) -> Result<(), Failure> {
 
 pub(super) fn failure(error: RestoreError) -> Failure {
     match error {
-        RestoreError::Exists(_) | RestoreError::NotAnArchive(_) => {
+        RestoreError::Exists(_) | RestoreError::NotAnArchive(_) | RestoreError::DataFolder(_) => {
             Failure::Caller(error.to_string())
         }
         RestoreError::Missing { .. }

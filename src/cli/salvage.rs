@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 
-use super::archives::{OpenArchive, failure_as_given, warn_of};
+use super::archives::{OpenArchive, STANDARD, failure_as_given, warn_of};
 use super::read::print::counted;
 use super::running::open_failure;
 use super::{Failure, print};
@@ -49,6 +49,11 @@ pub(super) struct SalvageArgs {
 
 impl SalvageArgs {
     pub(super) fn run(self) -> Result<(), Failure> {
+        if self.out == Path::new(STANDARD) {
+            let says = "--out -: it makes a folder, and writes nothing to standard output; name the \
+                        folder, or ./- for one of that name";
+            return Err(Failure::Caller(says.into()));
+        }
         let copies = self.copies()?;
         let places: Vec<_> = copies.iter().map(|copy| copy.place.clone()).collect();
         let salvaged = salvage(&self.data, &places, &self.out, &|_| {})

@@ -14,7 +14,7 @@ use super::dedupe::{Dedupe, PendingEvent, judge_recorded};
 use super::lost_leaves::{self, LostLeaves};
 use super::manifest::{Checksums, Manifest, checksum};
 use super::merkle::{Edge, Hash};
-use super::open::OpenError;
+use super::open::{OpenError, is_data_folder};
 use super::place::{ArchivePlace, PlaceError};
 use super::public_files::{PUBLIC_KEY, PublicFiles};
 use super::raw::records;
@@ -75,6 +75,12 @@ pub enum RestoreError {
         salvage` make some"
     )]
     NotAnArchive(String),
+    /// It is a data folder.
+    #[error(
+        "`{0}` is a data folder, and no archive; stop its server, and `rollcall salvage --data {0} \
+        --out ARCHIVE` makes an archive of it"
+    )]
+    DataFolder(PathBuf),
     /// Records are missing.
     #[error(
         "{} {} missing in `{path}`; run `rollcall salvage` with another copy as `--from` and this \
@@ -171,6 +177,11 @@ impl Listed {
     fn read(from: &ArchivePlace, accepted: Missing) -> Result<Listed, RestoreError> {
         let mut archive = Archive::open(from)?;
         if archive.is_empty() {
+            if let ArchivePlace::Folder(path) = from
+                && is_data_folder(path).unwrap_or(false)
+            {
+                return Err(RestoreError::DataFolder(path.clone()));
+            }
             let none = || RestoreError::NotAnArchive(from.to_string());
             return Err(Manifest::missing_segment(from).map_or_else(none, RestoreError::from));
         }

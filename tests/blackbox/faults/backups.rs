@@ -211,6 +211,11 @@ fn a_damaged_segment_is_named_and_salvage_takes_its_records_that_fit_their_leave
     let (code, printed, told) = said(&run(&[&accepting[..], &[text(&rest)]].concat()));
     assert_eq!((code, &printed["lost"]), (0, &json!([[1, last]])), "{told}");
     assert!(told.contains(segment) && told.contains("is damaged"), "{told}");
+    // Neither a data folder nor standard output is an archive.
+    let (code, _, told) = restore(text(&at("rest")), &all);
+    assert!(code == 1 && told.contains("`rollcall salvage --data") && !all.exists(), "{told}");
+    let (code, _, told) = said(&run(&["salvage", "--data", text(&data), "--out", "-"]));
+    assert!(code == 1 && told.contains("--out -") && !Path::new("-").exists(), "{told}");
     // Without leaves nothing says what the lines were.
     fs::remove_dir_all(at("data/tree")).unwrap();
     let (code, _, told) = salvaged(&at("none"));
