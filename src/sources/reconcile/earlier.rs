@@ -108,7 +108,7 @@ pub(super) fn last_completed_run(
 ) -> Result<Option<Millis>, Trouble> {
     let mut last = None;
     // The directories whose newest run of their own left something open.
-    let mut open = BTreeSet::new();
+    let mut open: BTreeSet<String> = BTreeSet::new();
     each(engine, &[EventType::ReconciliationCompleted], 0, since, &mut |_, body| {
         let [data] = fields(body, ["data"]).unwrap_or_default();
         let names = ["started_at", "directory_id", "state", "held", "failed_directories"];

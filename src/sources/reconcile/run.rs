@@ -278,8 +278,7 @@ impl Running<'_> {
         earlier: Ended,
     ) -> HashSet<String> {
         let guard = self.scope.guard;
-        let is_compared = |id: &str| works.contains_key(id) && !self.progress.has_failed(id);
-        let compared = || works.iter().filter(|(id, _)| is_compared(id));
+        let compared = || works.iter().filter(|(id, _)| !self.progress.has_failed(id));
         let mut directories = Tally::default();
         for (_, work) in compared().filter(|(_, work)| work.our.is_some()) {
             directories.count(work.end != DirectoryEnd::Stays);
@@ -289,7 +288,8 @@ impl Running<'_> {
         let views = engine.views();
         let living = views.living();
         for held in views.held_directories(Cut::LATEST) {
-            if held.row.is_some() && !is_compared(&held.id) {
+            let is_compared = works.contains_key(&held.id) && !self.progress.has_failed(&held.id);
+            if held.row.is_some() && !is_compared {
                 directories.count(false);
                 let [users, _] = views.living_in(&living, &held.id);
                 left_out.users.there += users.active;
