@@ -482,8 +482,9 @@ impl<'a> Salvage<'a> {
 }
 
 /// Salvages the log in the data folder `folder` into segments of an archive in the new folder
-/// `out`. Records that cannot be read are taken from the first of `from` that has them; from a damaged
-/// segment only those that fit their leaves in the tree of `folder`. Changes nothing in `folder`. `progress` gets the last seq seen, from time to time.
+/// `out`. Records that cannot be read are taken from the first of `from` that has them; from a
+/// damaged segment only those that fit their leaves in the tree of `folder`. Changes nothing in
+/// `folder`. `progress` gets the last seq seen, from time to time.
 ///
 /// # Errors
 /// If the folder is in use or never held a log, if a copy is one of another log, or if a file cannot
