@@ -346,22 +346,9 @@ pub fn identical(a: &[u8], b: &[u8]) -> bool {
 }
 
 fn is_event_id(id: &str) -> bool {
-    is_well_formed(id) && !is_reserved(id)
-}
-
-fn is_well_formed(id: &str) -> bool {
-    (1..=ID_BYTES_MAX).contains(&id.len()) && !id.chars().any(char::is_control)
-}
-
-fn is_reserved(id: &str) -> bool {
-    OWN_IDS.iter().any(|prefix| id.starts_with(prefix))
-}
-
-/// Returns the id of a body that was sent, if only Rollcall itself gives such ids. It is why the
-/// body is not an event.
-pub fn reserved_id(body: &[u8]) -> Option<Cow<'_, str>> {
-    let [id, ..] = envelope(body)?;
-    json::name(id).filter(|id| is_well_formed(id) && is_reserved(id))
+    (1..=ID_BYTES_MAX).contains(&id.len())
+        && !id.chars().any(char::is_control)
+        && !OWN_IDS.iter().any(|prefix| id.starts_with(prefix))
 }
 
 fn moment(value: Option<&RawValue>) -> Option<Millis> {

@@ -18,9 +18,7 @@ pub(crate) use attributes::is_path;
 pub use attributes::{ATTRIBUTE_PATH_PATTERN, AttributeReader};
 use bytes::Bytes;
 pub use comparison::{compared_name, email_fingerprint};
-pub use extract::{
-    Extracted, FACTS_SINCE, FACTS_VERSION, extract, extract_from, identical, reserved_id,
-};
+pub use extract::{Extracted, FACTS_SINCE, FACTS_VERSION, extract, extract_from, identical};
 pub(crate) use extract::{filled, first_domain, id, is_active, is_of_another_kind, shown_email};
 pub use facts::{Facts, Statement, Unusable};
 pub use lines::{fault_of_line, not_an_event};

@@ -22,13 +22,9 @@ use crate::http::wire::threads::blocking;
 use crate::json;
 use crate::keys::Scope;
 use crate::time;
-use crate::verify::{email_fingerprint, reserved_id};
+use crate::verify::email_fingerprint;
 
 const SHAPES: &str = include_str!("quarantine.schema.json");
-
-/// The detail of a record whose id is why it is not an event.
-const RESERVED_ID: &str =
-    "ids that begin with `op_`, `obs_` or `run_` are reserved for what Rollcall itself records";
 
 const OF_USER: Parameter = Parameter::text(
     "user",
@@ -186,19 +182,14 @@ fn describe(engine: &Engine, entry: Quarantined, resolved: bool) -> Result<Vec<u
         _ => Some(engine.record(entry.seq)?),
     };
     let record = record.as_ref();
-    let is_no_event = entry.reason == Reason::NotAnEvent;
-    let reserved = record.filter(|_| is_no_event).and_then(|record| reserved_id(&record.body));
-    let mut detail = match reserved {
-        Some(_) => RESERVED_ID.to_owned(),
-        None => entry.reason.detail(time::format),
-    };
+    let mut detail = entry.reason.detail(time::format);
     if resolved {
         detail.insert_str(0, "it is used now; the version that recorded it said: ");
     }
     let entry = json!({
         "object": "quarantine_entry",
         "seq": entry.seq,
-        "event_id": record.and_then(|record| record.event_id.as_deref()).or(reserved.as_deref()),
+        "event_id": record.and_then(|record| record.event_id.as_deref()),
         "event": record.and_then(|record| record.event_type.as_deref()),
         "reason": entry.reason.code(),
         "detail": detail,
