@@ -35,12 +35,8 @@ pub(super) fn rows(
 /// Returns what is wrong with each source.
 pub(super) fn wrong_sources(stats: &Value, earlier: Earlier) -> impl Iterator<Item = Concern> + '_ {
     sources(stats).flat_map(move |source| {
-        let mut sound = source.clone();
-        let error = sound.as_object_mut().and_then(|fields| fields.remove("last_error"));
-        let fails = error.is_some_and(|error| !error.is_null());
-        let failure = fails.then(|| verdict(source, earlier));
         // What the last reconciliation found is told also while the source fails.
-        let verdicts = failure.into_iter().chain([verdict(&sound, earlier)]);
+        let verdicts = failure(source).into_iter().chain([progress(source, earlier)]);
         verdicts.filter_map(move |verdict| {
             let Verdict::Wrong { what, next } = verdict else { return None };
             Some(Concern::new(format!("source {}: {what}", text_field(source, "url")), next))
@@ -76,14 +72,22 @@ impl Display for Verdict {
 
 /// Judges a source.
 fn verdict(source: &Value, earlier: Earlier) -> Verdict {
+    failure(source).unwrap_or_else(|| progress(source, earlier))
+}
+
+/// Says why a source fails, if it does.
+fn failure(source: &Value) -> Option<Verdict> {
+    let error = source.get("last_error").filter(|error| !error.is_null())?;
+    let code = text_field(error, "code");
+    let what = format!("{code}: {}", text_field(error, "message"));
+    let next = Some(advice(code)).filter(|advice| !advice.is_empty());
+    let next = next.unwrap_or("`rollcall pull` tries again at once").to_owned();
+    Some(Verdict::Wrong { what, next })
+}
+
+/// Judges how far a source is pulled, and what its reconciliations left open.
+fn progress(source: &Value, earlier: Earlier) -> Verdict {
     let run = source.get("reconciliation").unwrap_or(&Value::Null);
-    if let Some(error) = source.get("last_error").filter(|error| !error.is_null()) {
-        let code = text_field(error, "code");
-        let what = format!("{code}: {}", text_field(error, "message"));
-        let next = Some(advice(code)).filter(|advice| !advice.is_empty());
-        let next = next.unwrap_or("`rollcall pull` tries again at once").to_owned();
-        return Verdict::Wrong { what, next };
-    }
     let is_part = run.get("directory").is_some_and(|directory| !directory.is_null());
     let is_dry = run.get("dry_run") == Some(&Value::Bool(true));
     match text_field(run, "state") {
