@@ -18,10 +18,9 @@ use super::Failure;
 use super::client::Client;
 use super::copies::{Copies, contradicts, judge_published, judge_start};
 use super::publish::Publishers;
-use super::secrets;
 use super::service_manager::ServiceManager;
 use super::signals::stops;
-use super::verify::key_findings;
+use super::verify::{inspect_files, key_files, key_findings};
 use crate::archive::Archiving;
 use crate::engine::{Engine, KeyChange, MAPPING_BYTES_MAX, Tallying, fold_checked, fold_log};
 use crate::http::{self, ListenError, ListenOn, Settings};
@@ -131,8 +130,7 @@ impl Signing {
             Signing::Look => {
                 // The tree over what is left of a damaged log is not signed.
                 let Ok(history) = history else { return Ok(()) };
-                let file = secrets::set("ROLLCALL_CHECKPOINT_KEY").map(PathBuf::from);
-                let files = KeyFiles::of(data, file);
+                let files = key_files(data);
                 if let Some(notary) = Notary::open_read_only(files, engine.log_id(), &history) {
                     engine.set_notary(notary);
                 }
@@ -606,10 +604,7 @@ impl Opened {
         // The tree over what is left of a damaged log proves no change of the key.
         let Ok(history) = self.engine.key_history() else { return };
         let lost = self.engine.log().lost();
-        let is_lost = |seq| lost.iter().any(|(first, last)| (*first..=*last).contains(&seq));
-        let file = secrets::set("ROLLCALL_CHECKPOINT_KEY").map(PathBuf::from);
-        let files = KeyFiles::of(data, file);
-        let key = Notary::inspect(&files, self.engine.log_id(), &history, &is_lost);
+        let key = inspect_files(data, self.engine.log_id(), &history, &lost);
         let found = key_findings(&key);
         if !found.is_empty() {
             self.damage.get_or_insert_default().files.extend(found);

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use indicatif::ProgressBar;
+use rollcall_projections::Seq;
 use serde_json::json;
 
 use super::auditor::{read_keys, read_note};
@@ -18,7 +19,9 @@ use crate::log::{
     Acknowledged, Audit, Finding, LogPart, OpenError, Signatures, StoppedFolder, Unsigned,
     is_data_folder,
 };
-use crate::notary::{Checkpoint, InspectedKey, KeyFault, KeyFiles, Notary, Verifier, origin};
+use crate::notary::{
+    Checkpoint, InspectedKey, KeyFault, KeyFiles, KeyHistory, Notary, Verifier, origin,
+};
 use crate::verify::{Keyring, SECRETS_MAX};
 
 /// Verify every record of a stopped server's log.
@@ -131,14 +134,28 @@ fn difference(audit: &Audit, checkpoint: &Checkpoint, unchanged: u64) -> Option<
 
 /// Looks at the files of the key that signs checkpoints. Adds a finding for each that is damaged.
 fn inspect_key(audit: &mut Audit, data: &Path) -> InspectedKey {
-    let given = secrets::set("ROLLCALL_CHECKPOINT_KEY").map(PathBuf::from);
-    let (files, log_id) = (KeyFiles::of(data, given), audit.identity.log_id);
+    let log_id = audit.identity.log_id;
     let changes = audit.key_changes.iter().filter_map(KeyChange::of);
     let history = KeyChange::history(log_id, changes, |size| audit.root(size).ok_or(()));
-    let is_lost = |seq| audit.lost.iter().any(|(first, last)| (*first..=*last).contains(&seq));
-    let key = Notary::inspect(&files, log_id, &history.unwrap_or_default(), &is_lost);
+    let key = inspect_files(data, log_id, &history.unwrap_or_default(), &audit.lost);
     key_findings(&key).into_iter().for_each(|finding| audit.add(finding));
     key
+}
+
+/// Looks at the files of the key of a log that has lost some records.
+pub(super) fn inspect_files(
+    data: &Path,
+    log_id: [u8; 16],
+    history: &KeyHistory,
+    lost: &[(Seq, Seq)],
+) -> InspectedKey {
+    let is_lost = |seq: Seq| lost.iter().any(|(first, last)| (*first..=*last).contains(&seq));
+    Notary::inspect(&key_files(data), log_id, history, &is_lost)
+}
+
+/// Returns the files of the key of a folder that is only read.
+pub(super) fn key_files(data: &Path) -> KeyFiles {
+    KeyFiles::of(data, secrets::set("ROLLCALL_CHECKPOINT_KEY").map(PathBuf::from))
 }
 
 /// Returns a finding for each damaged file of the key.
