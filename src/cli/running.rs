@@ -364,27 +364,18 @@ impl Running {
         let Listen { main, admin } = listen;
         let source = settings.source.clone();
         let server = http::serve(main, admin.as_ref(), settings, engine.clone())?;
-        let (folder, service_manager) = match signing {
-            Signing::Look => {
-                (Folder::ToRead(StoppedFolder::open(data)?), ServiceManager::unheard())
-            }
-            Signing::Own { .. } => {
-                let opened = finish_fork(data);
-                let opened = opened.and_then(|()| Unrecovered::open(data, caches.store));
-                let opened = opened.map_err(|error| StartError::Serve(copies.open_failure(error)));
-                let folder = Folder::ToServe(opened?);
-                (folder, ServiceManager::starting())
-            }
-        };
+        let folder = Folder::open(data, &signing, &copies, caches.store)?;
+        let service_manager = Arc::new(match folder {
+            Folder::ToRead(_) => ServiceManager::unheard(),
+            Folder::ToServe(_) => ServiceManager::starting(),
+        });
         let tallies = matches!(signing, Signing::Own { .. });
         let handle = server.handle.clone();
         let (failed, failures) = mpsc::channel();
         let (begun, asking) = mpsc::channel();
         let (slot, data, pulled) = (engine.clone(), data.to_owned(), source.clone());
         let damage: Arc<OnceLock<Damage>> = Arc::default();
-        let found = damage.clone();
-        let service_manager = Arc::new(service_manager);
-        let started = service_manager.clone();
+        let (found, started) = (damage.clone(), service_manager.clone());
         thread::spawn(move || {
             let (log_failed, log_handle) = (failed.clone(), handle.clone());
             let on_failure = move |cause: &str| {
@@ -570,6 +561,23 @@ enum Folder {
     ToServe(Unrecovered),
     /// Nothing in it is changed.
     ToRead(StoppedFolder),
+}
+
+impl Folder {
+    /// Opens a data folder, to serve it with its own key or only to read it.
+    fn open(
+        data: &Path,
+        signing: &Signing,
+        copies: &Copies,
+        cache_bytes: u64,
+    ) -> Result<Folder, StartError> {
+        if matches!(signing, Signing::Look) {
+            return Ok(Folder::ToRead(StoppedFolder::open(data)?));
+        }
+        let opened = finish_fork(data).and_then(|()| Unrecovered::open(data, cache_bytes));
+        let opened = opened.map_err(|error| StartError::Serve(copies.open_failure(error)))?;
+        Ok(Folder::ToServe(opened))
+    }
 }
 
 fn announce_fold(head: Seq) {
