@@ -13,12 +13,12 @@ use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::faults::archives::deliver;
-use crate::faults::archives::wait_for;
+use crate::faults::archives::{self, deliver, said, text, wait_for};
+use crate::faults::backups::backup;
 use crate::faults::kills::copy;
 use crate::kit::exposition::Scrape;
 use crate::kit::scale::{check_each, scale};
-use crate::kit::server::{API_KEY, SECRET, Server, binary, signal, user};
+use crate::kit::server::{SECRET, Server, binary, signal, user};
 use crate::kit::small_disk::SmallDisk;
 
 /// Damages in a run at scale 1.
@@ -105,12 +105,9 @@ pub fn refused_command(
 
 /// Makes a backup in the new folder `out`. Returns what it has.
 fn back_up(server: &Server, out: &Path) -> Value {
-    let mut command = Command::new(binary());
-    command.args(["backup", "--json", "--out"]).arg(out);
-    command.env("ROLLCALL_URL", &server.url).env("ROLLCALL_API_KEY", API_KEY);
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    json_of(&output)
+    let (code, printed, told) = said(&backup(server, text(out), true));
+    assert_eq!(code, 0, "{told}");
+    printed
 }
 
 /// Fills a log with some hundred records, some of them larger than a value of the store.
@@ -295,16 +292,12 @@ fn commands_over_a_damaged_folder_answer_from_what_is_left_and_say_what_is_missi
 
 /// Restores into `data`. Returns the exit code, what it prints and what it says.
 fn restore(from: &Path, data: &Path) -> (i32, Value, String) {
-    let output = run(&["restore", "--json", "--from", from.to_str().unwrap()], data);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    (output.status.code().unwrap(), json_of(&output), said)
+    archives::restore(text(from), data)
 }
 
 /// Salvages `folder` into the new folder `out`.
 pub fn salvage_into(folder: &Path, from: &[&Path], out: &Path) -> Value {
-    let mut arguments = vec!["salvage", "--json", "--out", out.to_str().unwrap()];
-    from.iter().for_each(|from| arguments.extend(["--from", from.to_str().unwrap()]));
-    json_of(&run(&arguments, folder))
+    salvage_said(folder, from, out).1
 }
 
 /// Fills a log in which one event of an id contradicts another and a body has no id, with acts of
@@ -395,11 +388,9 @@ fn what_is_salvaged_with_a_copy_is_restored_to_a_log_with_the_same_root_and_answ
 
 /// Salvages `data` into the new folder `out`. Returns the exit code, what it prints and what it says.
 fn salvage_said(data: &Path, from: &[&Path], out: &Path) -> (i32, Value, String) {
-    let mut arguments = vec!["salvage", "--json", "--out", out.to_str().unwrap()];
-    from.iter().for_each(|from| arguments.extend(["--from", from.to_str().unwrap()]));
-    let output = run(&arguments, data);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    (output.status.code().unwrap(), json_of(&output), said)
+    let mut arguments = vec!["salvage", "--json", "--out", text(out)];
+    from.iter().for_each(|from| arguments.extend(["--from", text(from)]));
+    said(&run(&arguments, data))
 }
 
 fn remove(path: &Path) {
