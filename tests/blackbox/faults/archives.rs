@@ -153,10 +153,7 @@ fn what_is_recorded_is_archived_in_time_and_a_restored_server_goes_on_in_the_sam
     // A stop leaves nothing out.
     assert_eq!(server.stop(), 0);
     let part = part(&archive);
-    assert_eq!(
-        segments(&part).last().unwrap(),
-        &format!("{:020}-{head:020}.ndjson.zst", changed + 1)
-    );
+    assert_eq!(segments(&part).last().unwrap(), &segment(changed + 1, head));
     assert!(part.join("checkpoint-key.pub").exists());
     assert!(part.join(format!("checkpoint-key.handovers/{changed:020}.checkpoint")).exists());
     let (code, restored, told) = restore(text(&archive), &new);
@@ -302,13 +299,14 @@ fn kills_lose_nothing_that_was_sealed_and_the_archive_goes_on() {
 }
 
 /// Starts a server that says warnings.
-fn start_and_listen(data: &Path, options: &[&str]) -> Server {
+pub fn start_and_listen(data: &Path, options: &[&str]) -> Server {
     let mut command = Command::new(binary());
     command.env("ROLLCALL_LOG", "warn").stderr(Stdio::piped());
     Server::start_command(command, data, options).keep_stderr()
 }
 
-fn segment(first: u64, last: u64) -> String {
+/// The name of a segment.
+pub fn segment(first: u64, last: u64) -> String {
     format!("{first:020}-{last:020}.ndjson.zst")
 }
 

@@ -13,7 +13,7 @@ use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::faults::archives::{self, deliver, said, text, wait_for};
+use crate::faults::archives::{self, deliver, said, start_and_listen, text, wait_for};
 use crate::faults::backups::backup;
 use crate::faults::kills::copy;
 use crate::kit::exposition::Scrape;
@@ -781,6 +781,13 @@ fn metric(server: &Server, name: &str) -> f64 {
 /// The distance of the bits that are flipped: less than a value of the store can have.
 const FLIPPED_EVERY: usize = 50_000;
 
+/// Flips a bit of a file.
+pub fn flip(file: &Path, at: usize) {
+    let mut bytes = fs::read(file).unwrap();
+    bytes[at] ^= 1;
+    fs::write(file, bytes).unwrap();
+}
+
 /// Flips bits all over a file, but for the first bytes.
 fn flip_everywhere(db: &Path) {
     let file = fs::File::options().read(true).write(true).open(db).unwrap();
@@ -799,9 +806,7 @@ fn a_byte_that_flips_in_the_file_of_a_running_server_is_found_and_a_backup_still
     let [data, saved, restored] =
         ["data", "saved", "restored"].map(|name| around.path().join(name));
     let pace = ["--scrub-mib-per-second", "1000", "--scrub-every", "1ms"];
-    let mut command = Command::new(binary());
-    command.stderr(Stdio::piped()).env("ROLLCALL_LOG", "warn");
-    let server = Server::start_command(command, &data, &pace).keep_stderr();
+    let server = start_and_listen(&data, &pace);
     for n in 0..4 {
         let mut name = vec![0; 100_000];
         numbers.fill(&mut name[..]);

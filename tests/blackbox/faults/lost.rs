@@ -175,7 +175,7 @@ impl WithoutThird {
         let (third, whole) = (leaf(&server, 3), root(&server, 6));
         assert_eq!(server.stop(), 0);
         copy(&part(&archive), &left);
-        fs::remove_file(left.join(format!("{0:020}-{0:020}.ndjson.zst", 3))).unwrap();
+        fs::remove_file(left.join(archives::segment(3, 3))).unwrap();
         let (code, _, said) = archives::restore(text(&left), &data);
         assert!(code == 2 && said.contains("record 3 is missing"), "{code} {said}");
         let line = format!("{}\n", json!({ "seq": 3, "leaf": third }));

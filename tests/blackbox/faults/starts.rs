@@ -4,14 +4,13 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
-use crate::faults::archives::{deliver, text};
-use crate::faults::damage::{contents, refused_command, refused_start};
+use crate::faults::archives::{deliver, start_and_listen, text};
+use crate::faults::damage::{contents, flip, refused_command, refused_start};
 use crate::faults::kills::copy;
 use crate::kit::machine::TestMachine;
 use crate::kit::scale::check_each;
-use crate::kit::server::{Server, binary};
+use crate::kit::server::Server;
 
 /// A log of three records, what its archive and an auditor hold of the log later, and another log.
 struct Stage {
@@ -64,12 +63,6 @@ fn empty_newest_segments(archive: &Path) {
             fs::write(&path, "").unwrap();
         }
     }
-}
-
-fn flip(path: &Path, at: usize) {
-    let mut bytes = fs::read(path).unwrap();
-    bytes[at] ^= 1;
-    fs::write(path, bytes).unwrap();
 }
 
 /// A reason to refuse a start over a copy of a folder.
@@ -313,11 +306,7 @@ fn a_start_warns_once_of_a_key_that_others_may_read_and_not_of_an_option_that_wa
     let key = stage.path("key");
     fs::copy(stage.path("older/checkpoint-key"), &key).unwrap();
     fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
-    let start = |options: &[&str]| {
-        let mut command = Command::new(binary());
-        command.env("ROLLCALL_LOG", "warn").stderr(Stdio::piped());
-        Server::start_command(command, &stage.path("older"), options).keep_stderr()
-    };
+    let start = |options: &[&str]| start_and_listen(&stage.path("older"), options);
     let said = start(&["--checkpoint-key", text(&key)]).stop_and_say();
     assert_eq!(said.matches("others may read the checkpoint key").count(), 1, "{said}");
     // The log becomes another one, with a new key in the place of the one before.

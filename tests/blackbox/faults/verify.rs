@@ -7,7 +7,7 @@ use base64::prelude::*;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::faults::damage::{refusal, run};
+use crate::faults::damage::{flip, refusal, run};
 use crate::faults::kills::copy;
 use crate::kit::scale::check_each;
 use crate::kit::server::{SECRET, Server, binary, user};
@@ -164,12 +164,6 @@ const REPAIRED: &str = "the next start repairs it";
 fn append(file: &Path, more: &[u8]) {
     let mut bytes = std::fs::read(file).unwrap();
     bytes.extend(more);
-    std::fs::write(file, bytes).unwrap();
-}
-
-fn flip(file: &Path, at: usize) {
-    let mut bytes = std::fs::read(file).unwrap();
-    bytes[at] ^= 1;
     std::fs::write(file, bytes).unwrap();
 }
 
