@@ -21,7 +21,7 @@ use crate::kit::exposition::Scrape;
 use crate::kit::histories::percent_encoded;
 use crate::kit::keyed::{Keyed, entry};
 use crate::kit::model::rfc3339;
-use crate::kit::road::{engine, memory_log, observed_at};
+use crate::kit::road::{engine, memory_log, observed_at, scraped};
 use crate::kit::server::{
     API_KEY, Answer, Server, agent, delegate_history, delegate_log, get, now_ms, signature, user,
 };
@@ -613,9 +613,8 @@ fn the_state_of_a_directory_is_counted_although_its_document_could_not_be_read_a
     let engine = engine(log.clone());
     let tallying = engine.begin_tally().unwrap();
     let state = |state: &str| {
-        let scrape = Scrape::read(&rollcall::metrics::text(engine.metric_families()));
         let labels = [("directory", "directory_1"), ("state", state)];
-        scrape.value("rollcall_directory_state", &labels)
+        scraped(&engine).value("rollcall_directory_state", &labels)
     };
     wait_until("the directory is counted", || state("linked") == Some(1.0));
     for (seq, word, shown) in [(2, "validating", "validating"), (3, "undreamt_of", "linked")] {

@@ -12,8 +12,7 @@ use rollcall::verify::Verified;
 use rollcall_projections::{Cut, Entry, Millis, Seq, Sight};
 use serde_json::{Value, json};
 
-use crate::kit::exposition::Scrape;
-use crate::kit::road::{engine, memory_log};
+use crate::kit::road::{engine, memory_log, scraped};
 use crate::kit::server::{API_KEY, Server, delegate_history, delegate_log, user};
 
 const AT: &str = "2026-01-01T00:00:00.000Z";
@@ -60,8 +59,7 @@ impl Log for Gate {
 
 /// What the metrics say of a rebuild.
 fn running(engine: &Engine) -> Option<f64> {
-    let text = rollcall::metrics::text(engine.metric_families());
-    Scrape::read(&text).value("rollcall_rebuild_running", &[])
+    scraped(engine).value("rollcall_rebuild_running", &[])
 }
 
 fn finish(rebuild: &Rebuild) {

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::config::entry;
 use super::read::{ask, err, out, rollcall};
+use crate::faults::archives::wait_for;
 use crate::faults::reconciling::{add_directory, source_with_users, user_id};
 use crate::kit::server::{API_KEY, Server, agent, get, now_ms};
 use crate::kit::source::faulty::{Fault, Faulty};
@@ -171,13 +172,10 @@ fn what_was_held_before_a_restart_is_not_forgotten() {
     // Any other compares at once, although the last run is not an hour old.
     let options = &["--reconcile-every", "1h"];
     let server = Puller { options, ..Puller::of(data.path(), &source.url) }.start();
-    let run = loop {
+    let run = wait_for("the first reconciliation has ended", || {
         let run = server.get("/rollcall/v1/reconciliations").json()["data"][0].clone();
-        if !run.is_null() && run["state"] != "running" {
-            break run;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    };
+        (!run.is_null() && run["state"] != "running").then_some(run)
+    });
     assert_eq!((&run["state"], &run["held"]), (&"held".into(), &24.into()), "{run}");
 }
 

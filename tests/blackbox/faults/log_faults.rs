@@ -12,9 +12,8 @@ use rollcall::verify::Verified;
 use rollcall_projections::{Entry, Millis, Seq};
 use serde_json::Value;
 
-use crate::kit::exposition::Scrape;
 use crate::kit::model::read_time;
-use crate::kit::road::{asking, engine, get, memory_log, operate, post, verified};
+use crate::kit::road::{asking, engine, get, memory_log, operate, post, scraped, verified};
 use crate::kit::server::{delegate_history, delegate_log, now_ms, user};
 
 /// A log whose appends and bodies can be made to fail or to hang.
@@ -238,8 +237,7 @@ fn when_the_log_is_closed_operators_are_told_so_and_readers_still_served() {
 
 /// What the metrics say of the queue.
 fn queued(engine: &Engine) -> Option<f64> {
-    let text = rollcall::metrics::text(engine.metric_families());
-    Scrape::read(&text).value("rollcall_queue_events", &[])
+    scraped(engine).value("rollcall_queue_events", &[])
 }
 
 #[test]

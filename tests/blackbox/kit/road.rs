@@ -15,6 +15,7 @@ use rollcall::verify::{Keyring, Observation, Observed, Origin, Verified, extract
 use rollcall_projections::{Millis, RecordStatus, Views};
 use serde_json::Value;
 
+use crate::kit::exposition::Scrape;
 use crate::kit::server::{API_KEY, SECRET, now_ms, signature};
 
 pub fn keyring() -> Keyring {
@@ -276,4 +277,9 @@ pub fn operate(method: actix_web::http::Method, path: &str, body: &Value) -> Tes
         .method(method)
         .insert_header(("Authorization", format!("Bearer {API_KEY}")));
     request.insert_header(("Content-Type", "application/json")).set_payload(body.to_string())
+}
+
+/// Reads the metrics of an engine.
+pub fn scraped(engine: &Engine) -> Scrape {
+    Scrape::read(&rollcall::metrics::text(engine.metric_families()))
 }
