@@ -25,9 +25,9 @@ const COPIED_BYTES: usize = 64 << 10;
 /// Copy the log of a running server, while it goes on.
 ///
 /// The copy has every record that was durable when it began, the public keys, and nothing secret. It
-/// is an archive: `rollcall restore` restores it into a new data folder, and any tool reads it. The key needs
-/// the scopes `operate` and `audit`, and is bound to no organization. A folder gets its name once
-/// all is in it, read back, and checked up to the root of the tree.
+/// is an archive: `rollcall restore` restores it into a new data folder, and any tool reads it. The
+/// key needs the scopes `operate` and `audit`, and is bound to no organization. A folder gets its
+/// name once all is in it, read back, and checked up to the root of the tree.
 #[derive(Args)]
 #[command(after_help = "\
 Exit codes: 0 if all was copied, 1 if it could not be begun, 2 if it broke off or is damaged.

@@ -17,8 +17,8 @@ use crate::log::{OpenError, SalvageError, Salvaged, salvage};
 /// Writes them into a new folder as segments of an archive, in a form that any tool reads:
 /// docs/format.md specifies it. Names the records that are missing, and takes them from other
 /// copies where `--from` gives some; from a damaged file of a copy, which it names, only those that
-/// fit their leaves. Changes nothing in the damaged folder, whose server must be
-/// stopped. `rollcall restore` restores the records into a new data folder once none is missing.
+/// fit their leaves. Changes nothing in the damaged folder, whose server must be stopped.
+/// `rollcall restore` restores the records into a new data folder once none is missing.
 #[derive(Args)]
 #[command(after_help = "\
 Exit codes: 0 if every record was found, 1 if it could not start, 2 if some are or may be missing.

@@ -29,8 +29,8 @@ const PATH: &str = "/rollcall/v1/reconciliations";
 #[derive(Args)]
 #[command(after_help = "\
 Exit codes: 0 if all was compared and nothing is held but what an operator deleted here, also in a
-dry run that found differences; 1 if it could not be begun, or a difference is held; 2 if a directory could not be compared without
-doubt, or the server cannot be reached.
+dry run that found differences; 1 if it could not be begun, or a difference is held; 2 if a
+directory could not be compared without doubt, or the server cannot be reached.
 
 The API key needs the scope `operate`. With `read` as well, the table shows emails, names and
 values, and --directory takes a name.
