@@ -75,15 +75,15 @@ pub(super) fn lines(concerns: &[Concern], coloured: bool) -> String {
 
 /// Says what is damaged in a folder that is read.
 pub(super) fn damage(damage: Option<&Damage>) -> Option<Concern> {
-    let next = "`rollcall verify` names all that is wrong, `rollcall salvage` takes out the rest";
-    let concern = |damage: &Damage| match damage.is_of_files() {
-        true => Concern::new(
-            format!("files of the data folder are damaged: {damage}"),
-            repair(&damage.files, damage.end_is_unknown, "DIR"),
-        ),
-        false => Concern::new(format!("the log is damaged: {damage}"), next),
-    };
-    damage.map(concern)
+    let damage = damage?;
+    Some(if damage.is_of_files() {
+        let what = format!("files of the data folder are damaged: {damage}");
+        Concern::new(what, repair(&damage.files, damage.end_is_unknown, "DIR"))
+    } else {
+        let next =
+            "`rollcall verify` names all that is wrong, `rollcall salvage` takes out the rest";
+        Concern::new(format!("the log is damaged: {damage}"), next)
+    })
 }
 
 /// Says why events are refused.

@@ -167,19 +167,18 @@ where
 /// Says after the answer what may be missing in it. `failed` is why there is none, or not all of it.
 fn damaged(failed: Option<Failure>, damage: &Damage, folder: &Path) -> Failure {
     let folder = folder.display();
-    let of_files = || {
+    let says = if damage.is_of_files() {
         let helps = repair(&damage.files, damage.end_is_unknown, &folder.to_string());
         format!("files in `{folder}` are damaged: {damage}; {helps}")
-    };
-    let of_log = || {
+    } else {
+        let lacks =
+            if damage.missing.is_empty() { "" } else { "the answer lacks what they said; " };
         format!(
-            "the log in `{folder}` is damaged: {damage}; {}`rollcall verify --data {folder}` \
+            "the log in `{folder}` is damaged: {damage}; {lacks}`rollcall verify --data {folder}` \
              names all that is wrong, and `rollcall salvage --data {folder} --out NEW` takes out \
-             what can be read",
-            if damage.missing.is_empty() { "" } else { "the answer lacks what they said; " },
+             what can be read"
         )
     };
-    let says = if damage.is_of_files() { of_files() } else { of_log() };
     match failed {
         None | Some(Failure::Unread) => Failure::Ours(says),
         Some(Failure::Caller(failed) | Failure::Ours(failed)) => {
