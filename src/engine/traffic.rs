@@ -2,7 +2,7 @@
 //! old since the one before it.
 
 use parking_lot::Mutex;
-use rollcall_projections::{Living, Millis, Seq, Sight, Traffic};
+use rollcall_projections::{Living, Millis, Seq, Sight, Traffic, Views};
 
 use super::Engine;
 use crate::time;
@@ -62,14 +62,8 @@ impl Engine {
         let mut kept = self.traffic.0.lock();
         let now = time::now_ms();
         let mut traffic = KeptTraffic::take(&mut kept, sight, || self.views().traffic(now));
-        while self.views().seen_by(sight).move_traffic(&mut traffic, now, STEP) {}
-        let (seq, living) = loop {
-            let views = self.views();
-            let seq = views.head();
-            if !views.seen_by(sight).count_traffic(&mut traffic, seq, STEP) {
-                break (seq, views.living());
-            }
-        };
+        let (seq, living) =
+            self.count_on(&mut traffic, sight, now, |views| (views.head(), views.living()));
         let answer = read(&TrafficNow { now, seq, traffic: &traffic, living });
         KeptTraffic::put(&mut kept, sight, traffic);
         answer
@@ -80,9 +74,25 @@ impl Engine {
     pub(super) fn count_traffic_on(&self) {
         let (mut kept, now) = (self.traffic.0.lock(), time::now_ms());
         let mut traffic = KeptTraffic::take(&mut kept, &Sight::All, || self.views().traffic(now));
-        while self.views().seen_by(&Sight::All).move_traffic(&mut traffic, now, STEP) {}
-        let head = self.folded_head();
-        while self.views().seen_by(&Sight::All).count_traffic(&mut traffic, head, STEP) {}
+        self.count_on(&mut traffic, &Sight::All, now, |_| ());
         KeptTraffic::put(&mut kept, &Sight::All, traffic);
+    }
+
+    /// Moves counts on to `now` and to the newest record, in short locks. `read` sees the views at
+    /// this record, under the last of them.
+    fn count_on<T>(
+        &self,
+        traffic: &mut Traffic,
+        sight: &Sight,
+        now: Millis,
+        read: impl FnOnce(&Views) -> T,
+    ) -> T {
+        while self.views().seen_by(sight).move_traffic(traffic, now, STEP) {}
+        loop {
+            let views = self.views();
+            if !views.seen_by(sight).count_traffic(traffic, views.head(), STEP) {
+                return read(&views);
+            }
+        }
     }
 }
