@@ -51,7 +51,7 @@ use tally::Tally;
 pub use tally::Tallying;
 use traffic::KeptTraffic;
 pub use traffic::TrafficNow;
-use writer::{Entries, FOLD_EVENTS, Job, Notes, QUEUE_EVENTS_MAX, Stamps, fold, fold_entries};
+use writer::{Entries, FOLD_EVENTS, Job, QUEUE_EVENTS_MAX, Stamps, fold_entries};
 
 use crate::archive::ArchiveStatus;
 use crate::documents::Documents;
@@ -139,8 +139,7 @@ impl Engine {
         clock: impl Into<Clock>,
         on_failure: impl Fn(&str) + Send + Sync + 'static,
     ) -> Result<Arc<Engine>, ReadError> {
-        let views = fold_log(&*log)?;
-        Engine::start_folded(log, views, document_bytes_max, clock, on_failure)
+        Engine::start_folded(log, Views::new(), document_bytes_max, clock, on_failure)
     }
 
     /// Starts as [`Engine::start`] does over a log of which `views` hold the first records already.
@@ -149,15 +148,13 @@ impl Engine {
     /// The first record that cannot be read.
     pub fn start_folded(
         log: Arc<dyn Log>,
-        mut views: Views,
+        views: Views,
         document_bytes_max: u64,
         clock: impl Into<Clock>,
         on_failure: impl Fn(&str) + Send + Sync + 'static,
     ) -> Result<Arc<Engine>, ReadError> {
         let clock = clock.into();
-        while views.head() < log.head() {
-            fold(&*log, &mut views, FOLD_EVENTS, Notes::Later)?;
-        }
+        let mut views = fold_rest(views, &*log)?;
         note_all(&*log, &mut views, &ReadProgress::default())?;
         let not_before = views.recorded_at().max(log.answered().saturating_add(1));
         wait_until(&clock, not_before);
@@ -360,7 +357,12 @@ fn wait_until(clock: &Clock, moment: Millis) {
 /// # Errors
 /// The first record that cannot be read.
 pub fn fold_log(log: &dyn Log) -> Result<Views, ReadError> {
-    fold_all(log.head(), &|after, max, each| log.entries(after, max, each))
+    fold_rest(Views::new(), log)
+}
+
+/// Folds the records of a log that `views` do not hold yet.
+fn fold_rest(views: Views, log: &dyn Log) -> Result<Views, ReadError> {
+    fold_up_to(log.head(), views, &|after, max, each| log.entries(after, max, each))
 }
 
 /// Folds all records of a data folder whose store is not open yet, as [`fold_log`] does.
@@ -368,11 +370,10 @@ pub fn fold_log(log: &dyn Log) -> Result<Views, ReadError> {
 /// # Errors
 /// The first record that cannot be read.
 pub fn fold_checked(checked: &Checked) -> Result<Views, ReadError> {
-    fold_all(checked.head(), &|after, max, each| checked.entries(after, max, each))
+    fold_up_to(checked.head(), Views::new(), &|after, max, each| checked.entries(after, max, each))
 }
 
-fn fold_all(head: Seq, entries: Entries<'_>) -> Result<Views, ReadError> {
-    let mut views = Views::new();
+fn fold_up_to(head: Seq, mut views: Views, entries: Entries<'_>) -> Result<Views, ReadError> {
     while views.head() < head {
         fold_entries(entries, &mut views, FOLD_EVENTS, |_| {})?;
     }
