@@ -32,6 +32,14 @@ pub struct ViewState {
     pub sha256: Option<[u8; 32]>,
 }
 
+impl ViewState {
+    /// Describes a view with so many items at a record, without its digest.
+    fn bare(view: View, seq: Seq, items: usize) -> ViewState {
+        let version = if view == View::Mappings { items } else { 1 };
+        ViewState { view, version, seq, items, sha256: None }
+    }
+}
+
 /// Views with no more items than this are digested at once: it takes some milliseconds.
 const DIGESTED_AT_ONCE: usize = 20_000;
 
@@ -239,11 +247,7 @@ impl Engine {
     /// Returns every view at the head without its digest.
     fn bare_view_states(&self) -> Vec<ViewState> {
         let views = self.views.read();
-        let state = |view| {
-            let (seq, items) = (views.head(), views.size(view));
-            let version = if view == View::Mappings { items } else { 1 };
-            ViewState { view, version, seq, items, sha256: None }
-        };
+        let state = |view| ViewState::bare(view, views.head(), views.size(view));
         View::ALL.into_iter().map(state).collect()
     }
 
@@ -259,9 +263,8 @@ impl Engine {
             text.clear();
             first += DUMP_ITEMS;
             if first >= size || self.is_shutting_down() {
-                let version = if view == View::Mappings { items } else { 1 };
                 let sha256 = Some(digest.finalize().into());
-                return ViewState { view, version, seq, items, sha256 };
+                return ViewState { sha256, ..ViewState::bare(view, seq, items) };
             }
         }
     }
