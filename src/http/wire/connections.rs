@@ -200,9 +200,8 @@ impl Connections {
         }
         let closing = open.all.values().filter(|place| place.is_closing()).count();
         let too_many = open.all.len().saturating_sub(closing + self.places);
-        let standing = |place: &Arc<Place>| Some((place.standing(now_ms)?, place.clone()));
-        let (mut due, early): (Vec<_>, Vec<_>) =
-            open.all.values().filter_map(standing).partition(|(standing, _)| standing.is_due);
+        let known = open.all.values().filter_map(|place| Some((place.standing(now_ms)?, place)));
+        let (mut due, early): (Vec<_>, Vec<_>) = known.partition(|(standing, _)| standing.is_due);
         // Those of less use that are left alone for a moment go before any of more use.
         let early = early.iter().filter(|(standing, _)| standing.rank < Rank::SendsBody).count();
         due.sort_unstable_by_key(|(standing, _)| (standing.rank, standing.since_ms));
@@ -292,27 +291,31 @@ impl Place {
     /// Returns how it compares with others that may be closed; `None` if it is being answered, or is
     /// closed already.
     fn standing(&self, now_ms: u64) -> Option<Standing> {
-        let is_over = |since_ms, time| has_passed(since_ms, now_ms, time);
         let unread_since_ms = self.unread_since_ms.load(Ordering::Relaxed);
         let since_ms = self.since_ms.load(Ordering::Relaxed);
         if self.is_closing() {
             return None;
         }
-        if unread_since_ms > 0 {
-            let is_due = is_over(unread_since_ms, UNREAD_MIN);
-            return Some(Standing { rank: Rank::Unread, since_ms: unread_since_ms, is_due });
-        }
-        if self.does(Doing::SendsBody) {
-            let is_due = is_over(since_ms, BODY_MIN);
-            return Some(Standing { rank: Rank::SendsBody, since_ms, is_due });
-        }
-        let rank = match self.used.load(Ordering::Relaxed) {
+        let (rank, since_ms, left_alone) = if unread_since_ms > 0 {
+            (Rank::Unread, unread_since_ms, UNREAD_MIN)
+        } else if self.does(Doing::SendsBody) {
+            (Rank::SendsBody, since_ms, BODY_MIN)
+        } else if self.does(Doing::Nothing) {
+            (self.rank_by_use(), since_ms, QUIET_MIN)
+        } else {
+            return None;
+        };
+        let is_due = has_passed(since_ms, now_ms, left_alone);
+        Some(Standing { rank, since_ms, is_due })
+    }
+
+    /// Returns the rank of a connection that sends nothing but the head of a request.
+    fn rank_by_use(&self) -> Rank {
+        match self.used.load(Ordering::Relaxed) {
             used if used == Use::Proven as u8 => Rank::Idle,
             used if used == Use::Answers as u8 => Rank::Unproven,
             _ => Rank::Unused,
-        };
-        let is_due = is_over(since_ms, QUIET_MIN);
-        self.does(Doing::Nothing).then_some(Standing { rank, since_ms, is_due })
+        }
     }
 
     /// Returns true if its reader has not read for a while.
