@@ -1,9 +1,7 @@
 //! The state of one reconciliation, which others may look at while it runs.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use parking_lot::Mutex;
@@ -13,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::details::Details;
 use super::guard::WINDOW_DAYS;
 use super::plan::SortedLists;
+use super::sort::Appended;
 
 /// The differences of a run that are kept in memory; further ones are in a file.
 pub const DIFFERENCES_KEPT: usize = 1000;
@@ -260,13 +259,6 @@ struct Rest {
     places: Appended,
 }
 
-/// A file that only grows, and what waits in memory to be written to it.
-struct Appended {
-    file: File,
-    in_file: u64,
-    waiting: Vec<u8>,
-}
-
 impl RunProgress {
     /// Returns what the guard found to be too much in a directory in which it held something.
     pub fn excess_in(&self, directory: &str) -> Option<&str> {
@@ -509,42 +501,9 @@ impl Rest {
     }
 }
 
-/// The bytes that are written to a file at once.
-const WAITING_BYTES_MAX: usize = 64 << 10;
-
-impl Appended {
-    fn new(folder: &Path) -> io::Result<Appended> {
-        Ok(Appended { file: tempfile::tempfile_in(folder)?, in_file: 0, waiting: Vec::new() })
-    }
-
-    fn len(&self) -> u64 {
-        self.in_file + self.waiting.len() as u64
-    }
-
-    fn add(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.waiting.extend_from_slice(bytes);
-        if self.waiting.len() >= WAITING_BYTES_MAX {
-            self.file.write_all_at(&self.waiting, self.in_file)?;
-            self.in_file = self.len();
-            self.waiting.clear();
-        }
-        Ok(())
-    }
-
-    /// Reads bytes that were added together.
-    fn read_exact(&self, bytes: &mut [u8], at: u64) -> io::Result<()> {
-        let Some(after) = at.checked_sub(self.in_file) else {
-            return self.file.read_exact_at(bytes, at);
-        };
-        let first = usize::try_from(after).unwrap_or(usize::MAX);
-        let waiting = self.waiting.get(first..).and_then(|rest| rest.get(..bytes.len()));
-        bytes.copy_from_slice(waiting.ok_or(io::ErrorKind::UnexpectedEof)?);
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::sort::BUFFER_BYTES;
     use super::*;
 
     fn difference(id: usize) -> FoundDifference {
@@ -567,7 +526,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let progress = Progress::default();
         // More than waits in memory, so that the files are read too.
-        let count = DIFFERENCES_KEPT + 2 * WAITING_BYTES_MAX / 150;
+        let count = DIFFERENCES_KEPT + 2 * BUFFER_BYTES / 150;
         for id in 0..count {
             progress.add(&difference(id), folder.path()).unwrap();
         }

@@ -5,13 +5,14 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 /// The bytes of entries that are sorted in memory.
 const SORTED_BYTES_MAX: usize = 8 << 20;
 
 /// The bytes that are read or written at once.
-const BUFFER_BYTES: usize = 64 << 10;
+pub(super) const BUFFER_BYTES: usize = 64 << 10;
 
 /// The overhead of an entry in memory, about.
 const ENTRY_BYTES: usize = 64;
@@ -185,10 +186,59 @@ fn read_entry(file: &mut impl Read) -> io::Result<Option<Entry>> {
     Ok(Some(Entry { key, added: u64::from_le_bytes(added), value }))
 }
 
+/// A file that only grows, and what waits in memory to be written to it.
+pub(super) struct Appended {
+    file: File,
+    in_file: u64,
+    waiting: Vec<u8>,
+}
+
+impl Appended {
+    /// Begins with nothing.
+    ///
+    /// # Errors
+    /// If a file cannot be made.
+    pub(super) fn new(folder: &Path) -> io::Result<Appended> {
+        Ok(Appended { file: tempfile::tempfile_in(folder)?, in_file: 0, waiting: Vec::new() })
+    }
+
+    /// Returns the number of bytes that were added.
+    pub(super) fn len(&self) -> u64 {
+        self.in_file + self.waiting.len() as u64
+    }
+
+    /// Adds bytes.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub(super) fn add(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.waiting.extend_from_slice(bytes);
+        if self.waiting.len() >= BUFFER_BYTES {
+            self.file.write_all_at(&self.waiting, self.in_file)?;
+            self.in_file = self.len();
+            self.waiting.clear();
+        }
+        Ok(())
+    }
+
+    /// Reads bytes that were added together.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub(super) fn read_exact(&self, bytes: &mut [u8], at: u64) -> io::Result<()> {
+        let Some(after) = at.checked_sub(self.in_file) else {
+            return self.file.read_exact_at(bytes, at);
+        };
+        let first = usize::try_from(after).unwrap_or(usize::MAX);
+        let waiting = self.waiting.get(first..).and_then(|rest| rest.get(..bytes.len()));
+        bytes.copy_from_slice(waiting.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+}
+
 /// Texts that are written once and read at their places.
 pub(crate) struct Texts {
-    file: BufWriter<File>,
-    bytes: u64,
+    file: Appended,
 }
 
 /// The place of a text.
@@ -204,8 +254,7 @@ impl Texts {
     /// # Errors
     /// If a file cannot be made.
     pub(crate) fn new(folder: &Path) -> io::Result<Texts> {
-        let file = tempfile::tempfile_in(folder)?;
-        Ok(Texts { file: BufWriter::with_capacity(BUFFER_BYTES, file), bytes: 0 })
+        Ok(Texts { file: Appended::new(folder)? })
     }
 
     /// Writes a text.
@@ -213,9 +262,8 @@ impl Texts {
     /// # Errors
     /// If the file cannot be written.
     pub(crate) fn add(&mut self, text: &str) -> io::Result<TextPlace> {
-        self.file.write_all(text.as_bytes())?;
-        let place = TextPlace { at: self.bytes, bytes: text.len() as u32 };
-        self.bytes += text.len() as u64;
+        let place = TextPlace { at: self.file.len(), bytes: text.len() as u32 };
+        self.file.add(text.as_bytes())?;
         Ok(place)
     }
 
@@ -223,10 +271,9 @@ impl Texts {
     ///
     /// # Errors
     /// If the file cannot be read.
-    pub(crate) fn read(&mut self, TextPlace { at, bytes }: TextPlace) -> io::Result<String> {
-        self.file.flush()?;
+    pub(crate) fn read(&self, TextPlace { at, bytes }: TextPlace) -> io::Result<String> {
         let mut text = vec![0; bytes as usize];
-        std::os::unix::fs::FileExt::read_exact_at(self.file.get_ref(), &mut text, at)?;
+        self.file.read_exact(&mut text, at)?;
         String::from_utf8(text).map_err(io::Error::other)
     }
 }
