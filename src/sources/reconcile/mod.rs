@@ -296,12 +296,11 @@ impl Source {
 
 /// Names each directory in which a run held differences, with the reason and what to do.
 fn warn_of_held(run: &Run, progress: &RunProgress) {
-    let open = || progress.held_in.iter().filter(|((_, reason), _)| !reason.is_intended());
-    for ((directory, reason), held) in open().take(HELD_LOGGED_MAX) {
+    for (directory, reason, held) in progress.open().take(HELD_LOGGED_MAX) {
         let advice = reason.advice(directory, progress.held_place(directory));
         tracing::warn!(run = run.id, directory, held, "differences are held: {advice}");
     }
-    let more = open().count().saturating_sub(HELD_LOGGED_MAX);
+    let more = progress.open().count().saturating_sub(HELD_LOGGED_MAX);
     if more > 0 {
         tracing::warn!(run = run.id, more, "differences are held in more directories");
     }

@@ -273,14 +273,19 @@ impl RunProgress {
         HeldPlace { excess: self.excess_in(directory), undecided }
     }
 
-    /// Returns the number of the differences in each directory that are held, except those that an
-    /// operator wanted so.
+    /// Returns the number of the differences that are held, by directory and reason, except those
+    /// that an operator wanted so.
+    pub(super) fn open(&self) -> impl Iterator<Item = (&str, HeldReason, u64)> {
+        let held = self.held_in.iter();
+        held.filter(|((_, reason), _)| !reason.is_intended())
+            .map(|((directory, reason), held)| (directory.as_str(), *reason, *held))
+    }
+
+    /// Returns the number of the same in each directory.
     pub(super) fn open_by_directory(&self) -> BTreeMap<&str, u64> {
         let mut open = BTreeMap::new();
-        for ((directory, reason), held) in &self.held_in {
-            if !reason.is_intended() {
-                *open.entry(directory.as_str()).or_default() += held;
-            }
+        for (directory, _, held) in self.open() {
+            *open.entry(directory).or_default() += held;
         }
         open
     }
@@ -426,11 +431,6 @@ impl Progress {
         drop(now);
         let text = serde_json::to_string(difference).map_err(io::Error::other)?;
         self.differences.lock().add(text, folder)
-    }
-
-    /// Returns true if something is held that no operator wanted so.
-    pub(super) fn holds_open(&self) -> bool {
-        self.now.lock().held_in.keys().any(|(_, reason)| !reason.is_intended())
     }
 
     /// Returns the number of the differences.

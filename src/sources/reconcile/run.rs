@@ -459,13 +459,13 @@ impl Running<'_> {
             clean.extend(is_clean.then_some(id.as_str()));
         }
         let failed = self.progress.unsettled();
-        let held = self.progress.now().held;
-        self.source.status().add_held(held);
-        let is_whole = failed.is_empty() && self.progress.now().error.is_none();
-        let state = match (is_whole, self.progress.holds_open()) {
+        let now = self.progress.now();
+        self.source.status().add_held(now.held);
+        let is_whole = failed.is_empty() && now.error.is_none();
+        let state = match (is_whole, now.open().next()) {
             (false, _) => RunState::Failed,
-            (true, false) => RunState::Completed,
-            (true, true) => RunState::Held,
+            (true, None) => RunState::Completed,
+            (true, Some(_)) => RunState::Held,
         };
         if !clean.is_empty() && !self.scope.dry {
             self.write_record(engine, state, &clean, &failed, &outcome)?;
