@@ -296,12 +296,9 @@ impl Engine {
                 page.feed.at_head = true;
                 return Ok(page.feed);
             }
-            let touched = match self.next_touched(behind, head)? {
-                Some(touched) => touched,
-                None => {
-                    page.feed.next = FeedPlace::after(head).into();
-                    continue;
-                }
+            let Some(touched) = self.next_touched(behind, head)? else {
+                page.feed.next = FeedPlace::after(head).into();
+                continue;
             };
             for touched in touched {
                 page.feed.work += RECORD_WORK;
@@ -314,8 +311,8 @@ impl Engine {
         }
     }
 
-    /// Returns the next records up to the head that may change something, some of them; `None` if
-    /// there are no more. The others are not read.
+    /// Returns the next few records up to the head that may change something; `None` if there are
+    /// no more. A record that changes nothing may be read with them, and is left out.
     fn next_touched(&self, behind: Seq, head: Seq) -> Result<Option<Vec<TouchedUsers>>, ReadError> {
         let turning: Vec<Seq> = {
             let views = self.views();
