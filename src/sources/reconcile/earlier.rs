@@ -11,7 +11,7 @@ use super::guard::{Ended, WINDOW_DAYS};
 use super::ours::Ours;
 use super::trouble::Trouble;
 use crate::engine::Engine;
-use crate::json::{fields, fields_of, present, string};
+use crate::json::{fields, fields_of, string};
 use crate::time;
 
 /// The records that are read at once.
@@ -120,7 +120,7 @@ pub(super) fn last_completed_run(
                 .iter()
                 .all(|(value, none)| value.is_none_or(|value| value.get() == *none)),
         };
-        match present(only).and_then(|only| string(Some(only))) {
+        match string(only) {
             None => {
                 let started_at = string(started_at).and_then(|text| time::parse(&text));
                 last = started_at.filter(|_| has_completed);
