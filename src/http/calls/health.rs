@@ -114,10 +114,11 @@ fn of_access_log(state: &State) -> Value {
 }
 
 fn of_archive(archive: &ArchiveReport) -> Value {
-    match archive.damaged_at.filter(|_| !archive.damaged.is_empty()) {
-        _ if archive.last_error.is_some() => part("failing", archive.since),
-        Some(found_at) => part("damaged", found_at),
-        None => part("working", archive.since),
+    let damaged_at = archive.damaged_at.filter(|_| !archive.damaged.is_empty());
+    match (&archive.last_error, damaged_at) {
+        (Some(_), _) => part("failing", archive.since),
+        (None, Some(found_at)) => part("damaged", found_at),
+        (None, None) => part("working", archive.since),
     }
 }
 
