@@ -337,8 +337,7 @@ impl SourceClient {
     /// counted, sleeps through it.
     fn back_off(&self, tries: Tries, failures: u32, heard: u64) -> Woken {
         let pause = backoff(failures);
-        let next_try_at = time::now_ms().saturating_add_unsigned(millis(pause));
-        self.status.note_next_try(next_try_at);
+        let next_try_at = self.note_next_try(pause);
         let woken = match tries {
             Tries::Endless => self.bell.rest(pause, heard),
             Tries::AtMost(_) => self.bell.sleep(pause),
@@ -352,7 +351,15 @@ impl SourceClient {
         let now = Instant::now();
         self.bucket.pause(now + pause);
         let left = self.bucket.pause_left(now).unwrap_or_default();
-        self.status.note_next_try(time::now_ms().saturating_add_unsigned(millis(left)));
+        self.note_next_try(left);
+    }
+
+    /// Notes that a request is sent again after a pause, and returns when.
+    fn note_next_try(&self, pause: Duration) -> Millis {
+        let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+        let at = time::now_ms().saturating_add_unsigned(pause_ms);
+        self.status.note_next_try(at);
+        at
     }
 
     /// Waits until a request may be sent.
@@ -497,10 +504,6 @@ fn unreadable(path: &str, body: &[u8]) -> String {
         Some(_) => "with something else than JSON",
     };
     format!(": `{path}` was answered {what}; if it stays so, look at --pull")
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn is_object(body: &[u8]) -> bool {
