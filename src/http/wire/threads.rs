@@ -6,6 +6,7 @@ use std::thread::available_parallelism;
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 
 use super::answer::{Code, Problem};
 
@@ -46,11 +47,14 @@ impl Threads {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Code> {
         let _result = self.results.acquire().await.map_err(|_| Code::Internal)?;
-        let running = match &self.runtime {
+        self.spawn(work).await.map_err(|_| Code::Internal)
+    }
+
+    fn spawn<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+        match &self.runtime {
             Some(runtime) => runtime.spawn_blocking(work),
             None => tokio::task::spawn_blocking(work),
-        };
-        running.await.map_err(|_| Code::Internal)
+        }
     }
 }
 
@@ -80,10 +84,7 @@ pub(crate) async fn blocking<T: Send + 'static>(
 
 /// Begins the work of a question, which goes on if its result is not awaited.
 pub(crate) fn begin(work: impl FnOnce() + Send + 'static) {
-    match &QUESTIONS.runtime {
-        Some(threads) => drop(threads.spawn_blocking(work)),
-        None => drop(tokio::task::spawn_blocking(work)),
-    }
+    drop(QUESTIONS.spawn(work));
 }
 
 /// Verifies a large body, apart from all questions.
