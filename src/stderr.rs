@@ -52,7 +52,7 @@ struct Queue {
     taking: Mutex<Taking>,
 }
 
-/// Whether standard error takes lines.
+/// The state of standard error, which may take no lines for a while.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Taking {
     /// True from a line that was dropped or lost until another is written and half of the queue is

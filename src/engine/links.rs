@@ -44,9 +44,9 @@ pub struct LinkResult {
 /// The difference that setting a link makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LinkOutcome {
-    /// It was not there, or one was that contradicts it.
+    /// It was not there, or another one contradicted it.
     Set,
-    /// It was there already, and none that contradicts it.
+    /// It was there already, and no other one contradicts it.
     Unchanged,
     /// No known event names the user, or says in which directory it is.
     UnknownUser,
@@ -189,8 +189,8 @@ impl<'v> Draft<'v> {
         let mut contradicting = self.users_in(&app_user, &directory);
         contradicting.retain(|other| *other != user);
         let is_there = former.as_ref() == Some(&app_user);
-        // One that is there is set anew if a user who has moved contradicts it: a record must say
-        // that this one's link has ended.
+        // One that is there is set anew if the link of a user who has moved contradicts it: a
+        // record must say that the other link has ended.
         if is_there && contradicting.is_empty() {
             result.outcome = LinkOutcome::Unchanged;
             let is_folded = !self.of_user.contains_key(&user);

@@ -371,9 +371,9 @@ fn is_mass(lost: usize, left: impl FnOnce() -> u64) -> bool {
 }
 
 impl Engine {
-    /// Returns the directories of which losses of access in great number were recorded within the
-    /// last hour, at most a day after they happened, as far as the tally has come; none if nothing
-    /// is tallied.
+    /// Returns the directories with a mass deprovisioning: its losses were recorded within the last
+    /// hour, at most a day after they happened. The tally is a moment behind the log; without one
+    /// there are none.
     pub fn mass_deprovisionings(&self) -> Vec<String> {
         let tally = self.tally.lock();
         let mass = tally.directories.iter().filter(|directory| directory.is_mass_deprovisioned);

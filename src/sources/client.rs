@@ -239,9 +239,10 @@ impl SourceClient {
         }
     }
 
-    /// Returns false if the source is a Rollcall that refuses the key what concerns all organizations:
-    /// to a key that is bound to some it shows a part of what it has. Where it does not answer, or a
-    /// proxy keeps the path from it, that is not known.
+    /// Asks a source that is a Rollcall for something that concerns all organizations. Returns
+    /// false if it refuses that: the key is bound to some of them, and sees only their part of the
+    /// log. Returns true also if that is not known, because the source did not answer or a proxy
+    /// did not pass the question on.
     pub fn shows_all(&self, tries: Tries) -> bool {
         !matches!(self.object("/rollcall/v1/policy", tries), Err(SourceError::Forbidden))
     }

@@ -87,8 +87,8 @@ pub enum Statement<'a> {
     },
 }
 
-/// Why a body cannot be used, in the codes that are stored: those of the variant of the same name.
-/// The codes never change their meaning.
+/// The reason why a body cannot be used, in the codes in which [`Statement::Unusable`] is stored.
+/// They never change their meaning.
 #[derive(
     Clone,
     Copy,
