@@ -163,7 +163,7 @@ impl Views {
         moments: &mut BTreeSet<Millis>,
     ) {
         let Some(entity) = self.entity(kind, sym) else { return };
-        let walks = self.turn_walks(entity, Millis::MIN, cut);
+        let walks = self.turn_walks(entity, Millis::MIN, false, cut);
         let places = walks.into_iter().flatten().filter(|place| cut.sees(*place));
         moments.extend(places.map(|place| place.occurred_at));
     }
@@ -336,11 +336,7 @@ impl Views {
         let Some(entity) = self.users.get(user) else {
             return Moments::merged([], cut, descending);
         };
-        let own = if descending {
-            self.turn_walks_back(entity, from, cut)
-        } else {
-            self.turn_walks(entity, from, cut)
-        };
+        let own = self.turn_walks(entity, from, descending, cut);
         let directories = entity.listed_in().iter().copied();
         let events = self.directory_walks(directories, from, descending, cut);
         Moments::merged(own.into_iter().chain(events), cut, descending)

@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use smallvec::SmallVec;
 
-use crate::ask::runs::{Moments, PeriodsWindow, PlaceWalk};
+use crate::ask::runs::{Moments, PeriodsWindow};
 use crate::ground::event_type::EventType;
 use crate::ground::order::{Cut, IdBuffer, Millis, Place, Seq, Seq32};
 use crate::ground::symbols::{NO_SYM, Sym};
-use crate::ground::timeline::Placed;
+use crate::ground::timeline::{PlaceWalk, Placed};
 use crate::sight::Seen;
 use crate::state::compiled_mapping::{Compiled, GroundKey, RoleGrounds};
 use crate::state::entities::{Entity, EntityKind, EntityVersion};
@@ -189,13 +189,7 @@ impl Views {
         let first = if descending { Millis::MIN } else { from };
         let mappings = self.roles.in_force_since(first, cut.known_at);
         let mut walks: Vec<PlaceWalk<'_>> = Vec::new();
-        let turns = |entity| {
-            if descending {
-                self.turn_walks_back(entity, from, cut)
-            } else {
-                self.turn_walks(entity, from, cut)
-            }
-        };
+        let turns = |entity| self.turn_walks(entity, from, descending, cut);
         if let Some(entity) = self.users.get(user) {
             walks.extend(turns(entity));
             if mappings.iter().any(|mapping| mapping.keys().next().is_some()) {
@@ -203,11 +197,7 @@ impl Views {
             }
         }
         for pair in self.giving_pairs(user, &mappings) {
-            walks.push(if descending {
-                Box::new(pair.grants().latest_first(cut).map(Placed::place))
-            } else {
-                Box::new(pair.grants().seen_since(from, cut).map(Placed::place))
-            });
+            walks.push(pair.grants().places(from, descending, cut));
             walks.extend(self.groups.get(pair.group).into_iter().flat_map(turns));
         }
         let directories = self.directories_concerning(user, &mappings);

@@ -81,18 +81,9 @@ impl Views {
         let ends = [self.users.get(pair.user), self.groups.get(pair.group)];
         let mut walks = self.directory_walks(directories, from, descending, cut);
         for entity in ends.into_iter().flatten() {
-            walks.extend(if descending {
-                self.turn_walks_back(entity, from, cut)
-            } else {
-                self.turn_walks(entity, from, cut)
-            });
+            walks.extend(self.turn_walks(entity, from, descending, cut));
         }
-        let then = Cut { as_of: from.min(cut.as_of), ..cut };
-        walks.push(if descending {
-            Box::new(pair.grants().latest_first(then).map(Placed::place))
-        } else {
-            Box::new(pair.grants().seen_since(from, cut).map(Placed::place))
-        });
+        walks.push(pair.grants().places(from, descending, cut));
         let mut moments = Moments::merged(walks, cut, descending);
         let known = self.policies.iter().filter(|policy| policy.seq <= cut.known_at);
         let policies = known.map(|policy| policy.effective_from).filter(|at| *at <= cut.as_of);

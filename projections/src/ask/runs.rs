@@ -9,12 +9,9 @@ use smallvec::SmallVec;
 
 use crate::ground::order::{Cut, Millis, Place};
 use crate::ground::symbols::Sym;
-use crate::ground::timeline::Placed;
+use crate::ground::timeline::{PlaceWalk, Placed};
 use crate::state::entities::Entity;
 use crate::views::Views;
-
-/// Places in order, or in the opposite order.
-pub(crate) type PlaceWalk<'a> = Box<dyn Iterator<Item = Place> + 'a>;
 
 /// A part of a list of periods, which are in order of their beginnings.
 #[derive(Clone, Copy, Debug)]
@@ -164,51 +161,30 @@ fn runs_back<'a>(
 }
 
 impl Views {
-    /// Returns walks over the places, from a moment on, at which an entity may begin to mean
-    /// something else: its turns, and the versions that may bring it back after its directory was
-    /// deleted.
+    /// Returns walks over the places, from a moment on or back from it, at which an entity may begin
+    /// to mean something else: its turns, and the versions that may bring it back after its
+    /// directory was deleted.
     pub(crate) fn turn_walks<'a>(
         &'a self,
         entity: &'a Entity,
         from: Millis,
+        descending: bool,
         cut: Cut,
-    ) -> SmallVec<[PlaceWalk<'a>; 3]> {
-        let mut walks: SmallVec<[PlaceWalk<'a>; 3]> = SmallVec::new();
-        if entity.has_turns() {
-            walks.push(Box::new(entity.turns().seen_since(from, cut).map(Placed::place)));
-            let mut revivals = self.revivals(entity, cut);
+    ) -> [PlaceWalk<'a>; 2] {
+        if !entity.has_turns() {
+            return [
+                entity.explicit().places(from, descending, cut),
+                entity.stand_ins().places(from, descending, cut),
+            ];
+        }
+        let mut revivals = self.revivals(entity, cut);
+        if descending {
+            revivals.retain(|place| place.occurred_at <= from);
+            revivals.reverse();
+        } else {
             revivals.retain(|place| place.occurred_at >= from);
-            if !revivals.is_empty() {
-                walks.push(Box::new(revivals.into_iter()));
-            }
-        } else {
-            walks.push(Box::new(entity.explicit().seen_since(from, cut).map(Placed::place)));
-            walks.push(Box::new(entity.stand_ins().seen_since(from, cut).map(Placed::place)));
         }
-        walks
-    }
-
-    /// Returns the same places back from a moment.
-    pub(crate) fn turn_walks_back<'a>(
-        &'a self,
-        entity: &'a Entity,
-        until: Millis,
-        cut: Cut,
-    ) -> SmallVec<[PlaceWalk<'a>; 3]> {
-        let then = Cut { as_of: until.min(cut.as_of), ..cut };
-        let mut walks: SmallVec<[PlaceWalk<'a>; 3]> = SmallVec::new();
-        if entity.has_turns() {
-            walks.push(Box::new(entity.turns().latest_first(then).map(Placed::place)));
-            let mut revivals = self.revivals(entity, cut);
-            revivals.retain(|place| place.occurred_at <= until);
-            if !revivals.is_empty() {
-                walks.push(Box::new(revivals.into_iter().rev()));
-            }
-        } else {
-            walks.push(Box::new(entity.explicit().latest_first(then).map(Placed::place)));
-            walks.push(Box::new(entity.stand_ins().latest_first(then).map(Placed::place)));
-        }
-        walks
+        [entity.turns().places(from, descending, cut), Box::new(revivals.into_iter())]
     }
 
     /// Returns, in order of time, the first versions after each deletion of an entity's
@@ -230,7 +206,7 @@ impl Views {
         revivals
     }
 
-    /// Returns walks over the events of directories, from a moment on or back.
+    /// Returns walks over the events of directories, from a moment on or back from it.
     pub(crate) fn directory_walks<'a>(
         &'a self,
         directories: impl IntoIterator<Item = Sym>,
@@ -238,15 +214,7 @@ impl Views {
         descending: bool,
         cut: Cut,
     ) -> Vec<PlaceWalk<'a>> {
-        let then = Cut { as_of: from.min(cut.as_of), ..cut };
-        let walk = |sym: Sym| -> Option<PlaceWalk<'a>> {
-            let events = self.directories.get(sym)?.events();
-            Some(if descending {
-                Box::new(events.latest_first(then).map(Placed::place))
-            } else {
-                Box::new(events.seen_since(from, cut).map(Placed::place))
-            })
-        };
+        let walk = |sym| Some(self.directories.get(sym)?.events().places(from, descending, cut));
         directories.into_iter().filter_map(walk).collect()
     }
 }

@@ -7,6 +7,9 @@ use crate::ground::memory;
 use crate::ground::order::{Cut, EventIds, Millis, Place, Seq, Seq32};
 use crate::ground::room;
 
+/// Places in order, or in the opposite order.
+pub(crate) type PlaceWalk<'a> = Box<dyn Iterator<Item = Place> + 'a>;
+
 /// A thing with a place in the order of events.
 pub(crate) trait Placed: Copy {
     fn place(&self) -> Place;
@@ -152,6 +155,16 @@ impl<V: Placed> Timeline<V> {
             }
         });
         seen.chain(newest)
+    }
+
+    /// Walks over the places of the versions that a cut sees: from a moment on, or back from it.
+    pub(crate) fn places(&self, from: Millis, descending: bool, cut: Cut) -> PlaceWalk<'_> {
+        if descending {
+            let then = Cut { as_of: from.min(cut.as_of), ..cut };
+            Box::new(self.latest_first(then).map(Placed::place))
+        } else {
+            Box::new(self.seen_since(from, cut).map(Placed::place))
+        }
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &V> {
@@ -428,6 +441,14 @@ impl<V: Placed> Rare<V> {
     /// Iterates over the versions from a moment on that a cut sees.
     pub(crate) fn seen_since(&self, moment: Millis, cut: Cut) -> impl Iterator<Item = &V> {
         self.0.iter().flat_map(move |timeline| timeline.seen_since(moment, cut))
+    }
+
+    /// Walks over the places of the versions that a cut sees: from a moment on, or back from it.
+    pub(crate) fn places(&self, from: Millis, descending: bool, cut: Cut) -> PlaceWalk<'_> {
+        match &self.0 {
+            Some(timeline) => timeline.places(from, descending, cut),
+            None => Box::new(core::iter::empty()),
+        }
     }
 
     /// Returns the version at a position, from 0 in order.
