@@ -11,7 +11,6 @@ use crate::ask::runs::{Moments, PeriodsWindow, Run, RunsWindow, runs};
 use crate::ground::fact::{DirectoryChange, Fingerprint};
 use crate::ground::order::{Cut, Millis, Place, Seq, around};
 use crate::ground::symbols::Sym;
-use crate::ground::timeline::Placed;
 use crate::sight::Seen;
 use crate::state::directories::{Directory, DirectoryVersion};
 use crate::state::entities::{Entity, EntityKind, EntityVersion, Part};
@@ -139,33 +138,6 @@ impl Views {
             return Some(AccessLoss::DirectoryDeleted);
         }
         (!directory.is_active(cut)).then_some(AccessLoss::DirectoryDeactivated)
-    }
-
-    /// Returns the moments, known and up to the cut, that a user's access depends on.
-    pub(crate) fn access_moments(&self, user: Sym, cut: Cut) -> BTreeSet<Millis> {
-        let directories = self.directories_of_entity(EntityKind::User, user);
-        let events =
-            directories.into_iter().filter_map(|directory| self.directories.get(directory));
-        let places = events.flat_map(|directory| directory.events().iter().map(Placed::place));
-        let places = places.filter(|place| cut.sees(*place)).map(|place| place.occurred_at);
-        let mut moments: BTreeSet<Millis> = places.collect();
-        self.add_turn_moments(EntityKind::User, user, cut, &mut moments);
-        moments
-    }
-
-    /// Adds the moments, known and up to the cut, at which a user or a group may begin to mean
-    /// something else.
-    pub(crate) fn add_turn_moments(
-        &self,
-        kind: EntityKind,
-        sym: Sym,
-        cut: Cut,
-        moments: &mut BTreeSet<Millis>,
-    ) {
-        let Some(entity) = self.entity(kind, sym) else { return };
-        let walks = self.turn_walks(entity, Millis::MIN, false, cut);
-        let places = walks.into_iter().flatten().filter(|place| cut.sees(*place));
-        moments.extend(places.map(|place| place.occurred_at));
     }
 
     /// Returns the first moment after another, up to the cut, at which a user has access. The user

@@ -336,14 +336,6 @@ impl Views {
         self.memberships.of_user(user).iter().filter_map(|number| self.memberships.get(*number))
     }
 
-    /// Returns the directories in which an entity ever was.
-    pub(crate) fn directories_of_entity(&self, kind: EntityKind, sym: Sym) -> BTreeSet<Sym> {
-        self.entity(kind, sym)
-            .into_iter()
-            .flat_map(|entity| entity.listed_in().iter().copied())
-            .collect()
-    }
-
     /// Returns the trigger of a ground's beginning or end at a moment: the mapping or the policy
     /// that takes effect then, else the last event that concerns the ground.
     pub(crate) fn trigger(

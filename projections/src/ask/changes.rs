@@ -354,7 +354,8 @@ impl<'v> TouchedUser<'v> {
     }
 
     fn had_access_before(&self, moment: Millis) -> bool {
-        let moments = self.views.access_moments(self.user, self.touched.with()).into_iter();
+        let with = self.touched.with();
+        let moments = self.views.access_walk(self.user, Millis::MIN, false, with);
         moments.take_while(|other| *other < moment).any(|other| self.has_access(other))
     }
 

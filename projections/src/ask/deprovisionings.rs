@@ -204,9 +204,8 @@ impl Seen<'_> {
             let moments = self.access_walk(user, begin, descending, cut);
             return Box::new(moments.take_while(move |moment| (first..=last).contains(moment)));
         }
-        let all = users.iter().flat_map(|user| self.access_moments(*user, cut));
-        let within: BTreeSet<Millis> =
-            all.filter(|moment| (first..=last).contains(moment)).collect();
+        let since = users.iter().flat_map(|user| self.access_walk(*user, first, false, cut));
+        let within: BTreeSet<Millis> = since.filter(|moment| *moment <= last).collect();
         if descending { Box::new(within.into_iter().rev()) } else { Box::new(within.into_iter()) }
     }
 

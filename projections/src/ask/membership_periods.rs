@@ -5,6 +5,7 @@
 //! one that changed at a moment names the cause.
 
 use core::cmp::Ordering;
+use std::collections::BTreeSet;
 
 use crate::ask::causes::{Cause, Trigger, last_moment};
 use crate::ask::runs::{Moments, PeriodsWindow, Run, RunsWindow, runs};
@@ -75,10 +76,10 @@ impl Views {
         descending: bool,
         cut: Cut,
     ) -> Moments<'a> {
-        let mut directories = self.directories_of_entity(EntityKind::User, pair.user);
-        directories.extend(self.directories_of_entity(EntityKind::Group, pair.group));
-        directories.extend(self.memberships.foreign_directories(pair));
         let ends = [self.users.get(pair.user), self.groups.get(pair.group)];
+        let listed = ends.into_iter().flatten().flat_map(|end| end.listed_in().iter().copied());
+        let directories: BTreeSet<Sym> =
+            listed.chain(self.memberships.foreign_directories(pair)).collect();
         let mut walks = self.directory_walks(directories, from, descending, cut);
         for entity in ends.into_iter().flatten() {
             walks.extend(self.turn_walks(entity, from, descending, cut));

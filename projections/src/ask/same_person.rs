@@ -9,7 +9,6 @@ use std::collections::BTreeSet;
 use crate::ground::fact::DirectoryChange;
 use crate::ground::order::{Cut, Millis, Place, Seq};
 use crate::ground::symbols::{NO_SYM, Sym};
-use crate::ground::timeline::Placed;
 use crate::sight::Seen;
 use crate::state::entities::{Entity, EntityKind, EntityVersion};
 use crate::views::Views;
@@ -164,13 +163,12 @@ impl Views {
     /// is alive, or if nothing is known of it.
     fn end_of_user(&self, user: Sym, cut: Cut) -> Option<UserEnd> {
         let entity = self.users.get(user)?;
-        let known = |place: &Place| cut.sees(*place);
-        let mut moments = BTreeSet::new();
-        self.add_turn_moments(EntityKind::User, user, cut, &mut moments);
+        let turns = self.turn_walks(entity, Millis::MIN, false, cut).into_iter().flatten();
+        let mut moments: BTreeSet<Millis> = turns.map(|place| place.occurred_at).collect();
         let first = moments.first().copied()?;
-        let directories = entity.listed_in().iter().filter_map(|sym| self.directories.get(*sym));
-        let events = directories.flat_map(|directory| directory.events().iter().map(Placed::place));
-        moments.extend(events.filter(known).map(|place| place.occurred_at));
+        let directories = entity.listed_in().iter().copied();
+        let events = self.directory_walks(directories, first, false, cut).into_iter().flatten();
+        moments.extend(events.map(|place| place.occurred_at));
         let policies = self.policies.iter().filter(|policy| policy.seq <= cut.known_at);
         moments.extend(policies.map(|policy| policy.effective_from));
         let past = moments.range(first..).rev().filter(|moment| **moment <= cut.as_of);
