@@ -208,14 +208,7 @@ impl Views {
             .collect();
         walks.extend(self.directory_walks(directories, from, descending, cut));
         let mut moments = Moments::merged(walks, cut, descending);
-        let within = |at: &Millis| *at <= cut.as_of && (descending || *at >= from);
-        let mut others: Vec<Millis> =
-            self.settings(cut).chain(named).filter(|at| within(at)).collect();
-        others.sort_unstable();
-        if descending {
-            others.reverse();
-        }
-        moments.add(others);
+        moments.add(self.settings(cut).chain(named), from, cut);
         moments
     }
 

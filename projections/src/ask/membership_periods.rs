@@ -87,14 +87,7 @@ impl Views {
         walks.push(pair.grants().places(from, descending, cut));
         let mut moments = Moments::merged(walks, cut, descending);
         let known = self.policies.iter().filter(|policy| policy.seq <= cut.known_at);
-        let policies = known.map(|policy| policy.effective_from).filter(|at| *at <= cut.as_of);
-        let mut policies: Vec<Millis> =
-            policies.filter(|at| if descending { *at <= from } else { *at >= from }).collect();
-        policies.sort_unstable();
-        if descending {
-            policies.reverse();
-        }
-        moments.add(policies);
+        moments.add(known.map(|policy| policy.effective_from), from, cut);
         moments
     }
 

@@ -90,8 +90,16 @@ impl<'a> Moments<'a> {
         Moments { walks: walks.into_iter().map(moments).collect(), descending }
     }
 
-    /// Adds moments that are in the same order.
-    pub(crate) fn add(&mut self, moments: Vec<Millis>) {
+    /// Adds those of some moments, in any order, that lie within the cut from a moment on, or back
+    /// from it.
+    pub(crate) fn add(&mut self, moments: impl Iterator<Item = Millis>, from: Millis, cut: Cut) {
+        let within =
+            if self.descending { Millis::MIN..=from.min(cut.as_of) } else { from..=cut.as_of };
+        let mut moments: Vec<Millis> = moments.filter(|at| within.contains(at)).collect();
+        moments.sort_unstable();
+        if self.descending {
+            moments.reverse();
+        }
         let walk = Box::new(moments.into_iter()) as Box<dyn Iterator<Item = Millis> + 'a>;
         self.walks.push(walk.peekable());
     }
