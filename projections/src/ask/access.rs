@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use crate::ask::causes::{Cause, Trigger, last_moment};
-use crate::ask::runs::{Moments, PeriodsWindow, Run, RunsWindow, runs};
+use crate::ask::runs::{MergedMoments, PeriodsWindow, Run, RunsWindow, runs};
 use crate::ground::fact::{DirectoryChange, Fingerprint};
 use crate::ground::order::{Cut, Millis, Place, Seq, around};
 use crate::ground::symbols::Sym;
@@ -304,14 +304,14 @@ impl Views {
         from: Millis,
         descending: bool,
         cut: Cut,
-    ) -> Moments<'_> {
+    ) -> MergedMoments<'_> {
         let Some(entity) = self.users.get(user) else {
-            return Moments::merged([], cut, descending);
+            return MergedMoments::of([], descending);
         };
         let own = self.turn_walks(entity, from, descending, cut);
         let directories = entity.listed_in().iter().copied();
         let events = self.directory_walks(directories, from, descending, cut);
-        Moments::merged(own.into_iter().chain(events), cut, descending)
+        MergedMoments::of(own.into_iter().chain(events), descending)
     }
 
     /// Returns the end of access at a moment. The caller has checked that there is one.

@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use smallvec::SmallVec;
 
-use crate::ask::runs::{Moments, PeriodsWindow};
+use crate::ask::runs::{MergedMoments, PeriodsWindow};
 use crate::ground::event_type::EventType;
 use crate::ground::order::{Cut, IdBuffer, Millis, Place, Seq, Seq32};
 use crate::ground::symbols::{NO_SYM, Sym};
-use crate::ground::timeline::{PlaceWalk, Placed};
+use crate::ground::timeline::{MomentWalk, Placed};
 use crate::sight::Seen;
 use crate::state::compiled_mapping::{Compiled, GroundKey, RoleGrounds};
 use crate::state::entities::{Entity, EntityKind, EntityVersion};
@@ -109,30 +109,31 @@ impl HeldSince {
     }
 }
 
-/// Walks over those of some versions, in order, that have other keys than the one before them.
+/// Walks over the moments of those of some versions, in order, that have other keys than the one
+/// before them.
 fn turns<'a>(
     versions: impl Iterator<Item = &'a EntityVersion> + 'a,
     keys: impl Fn(&EntityVersion) -> &'a [u32] + 'a,
-) -> PlaceWalk<'a> {
+) -> MomentWalk<'a> {
     let mut before = None;
     let is_turn = move |version: &&EntityVersion| {
         let keys = keys(version);
         before.replace(keys) != Some(keys)
     };
-    Box::new(versions.filter(is_turn).map(Placed::place))
+    Box::new(versions.filter(is_turn).map(|version| version.place.occurred_at))
 }
 
 /// Does the same for versions in the opposite order.
 fn turns_back<'a>(
     versions: impl Iterator<Item = &'a EntityVersion> + 'a,
     keys: impl Fn(&EntityVersion) -> &'a [u32] + 'a,
-) -> PlaceWalk<'a> {
+) -> MomentWalk<'a> {
     let mut versions = versions.peekable();
     Box::new(core::iter::from_fn(move || {
         loop {
             let version = versions.next()?;
             if versions.peek().is_none_or(|before| keys(before) != keys(version)) {
-                return Some(version.place);
+                return Some(version.place.occurred_at);
             }
         }
     }))
@@ -184,11 +185,17 @@ impl Views {
 
     /// Walks over the moments that a user's access and roles depend on, known and up to the cut:
     /// from one on, or back from one.
-    fn role_moments(&self, user: Sym, from: Millis, descending: bool, cut: Cut) -> Moments<'_> {
+    fn role_moments(
+        &self,
+        user: Sym,
+        from: Millis,
+        descending: bool,
+        cut: Cut,
+    ) -> MergedMoments<'_> {
         let cut = if descending { Cut { as_of: cut.as_of.min(from), ..cut } } else { cut };
         let first = if descending { Millis::MIN } else { from };
         let mappings = self.roles.in_force_since(first, cut.known_at);
-        let mut walks: Vec<PlaceWalk<'_>> = Vec::new();
+        let mut walks: Vec<MomentWalk<'_>> = Vec::new();
         let turns = |entity| self.turn_walks(entity, from, descending, cut);
         if let Some(entity) = self.users.get(user) {
             walks.extend(turns(entity));
@@ -197,7 +204,7 @@ impl Views {
             }
         }
         for pair in self.giving_pairs(user, &mappings) {
-            walks.push(pair.grants().places(from, descending, cut));
+            walks.push(pair.grants().moments(from, descending, cut));
             walks.extend(self.groups.get(pair.group).into_iter().flat_map(turns));
         }
         let directories = self.directories_concerning(user, &mappings);
@@ -207,20 +214,20 @@ impl Views {
             .map(|place| place.occurred_at)
             .collect();
         walks.extend(self.directory_walks(directories, from, descending, cut));
-        let mut moments = Moments::merged(walks, cut, descending);
+        let mut moments = MergedMoments::of(walks, descending);
         moments.add(self.settings(cut).chain(named), from, cut);
         moments
     }
 
-    /// Returns walks over the versions of a user with other values of attributes than the one
-    /// before them.
+    /// Returns walks over the moments of those of a user's versions that have other values of
+    /// attributes than the one before them.
     fn attribute_walks<'a>(
         &'a self,
         entity: &'a Entity,
         from: Millis,
         descending: bool,
         cut: Cut,
-    ) -> [PlaceWalk<'a>; 2] {
+    ) -> [MomentWalk<'a>; 2] {
         let keys = |version: &EntityVersion| -> &'a [u32] {
             self.roles.attributes().of_snapshot(version.place.seq, version.part)
         };

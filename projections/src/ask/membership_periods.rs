@@ -8,7 +8,7 @@ use core::cmp::Ordering;
 use std::collections::BTreeSet;
 
 use crate::ask::causes::{Cause, Trigger, last_moment};
-use crate::ask::runs::{Moments, PeriodsWindow, Run, RunsWindow, runs};
+use crate::ask::runs::{MergedMoments, PeriodsWindow, Run, RunsWindow, runs};
 use crate::ground::fact::DirectoryChange;
 use crate::ground::order::{Cut, Millis, Place, Seq32, around};
 use crate::ground::symbols::{NO_SYM, Sym};
@@ -75,7 +75,7 @@ impl Views {
         from: Millis,
         descending: bool,
         cut: Cut,
-    ) -> Moments<'a> {
+    ) -> MergedMoments<'a> {
         let ends = [self.users.get(pair.user), self.groups.get(pair.group)];
         let listed = ends.into_iter().flatten().flat_map(|end| end.listed_in().iter().copied());
         let directories: BTreeSet<Sym> =
@@ -84,8 +84,8 @@ impl Views {
         for entity in ends.into_iter().flatten() {
             walks.extend(self.turn_walks(entity, from, descending, cut));
         }
-        walks.push(pair.grants().places(from, descending, cut));
-        let mut moments = Moments::merged(walks, cut, descending);
+        walks.push(pair.grants().moments(from, descending, cut));
+        let mut moments = MergedMoments::of(walks, descending);
         let known = self.policies.iter().filter(|policy| policy.seq <= cut.known_at);
         moments.add(known.map(|policy| policy.effective_from), from, cut);
         moments

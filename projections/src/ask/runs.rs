@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 
 use crate::ground::order::{Cut, Millis, Place};
 use crate::ground::symbols::Sym;
-use crate::ground::timeline::{PlaceWalk, Placed};
+use crate::ground::timeline::{MomentWalk, Placed};
 use crate::state::entities::Entity;
 use crate::views::Views;
 
@@ -69,25 +69,19 @@ pub(crate) struct Run {
 }
 
 /// Moments of several walks in one order, each once.
-pub(crate) struct Moments<'a> {
-    walks: SmallVec<[Peekable<Box<dyn Iterator<Item = Millis> + 'a>>; 8]>,
+pub(crate) struct MergedMoments<'a> {
+    walks: SmallVec<[Peekable<MomentWalk<'a>>; 8]>,
     descending: bool,
 }
 
-impl<'a> Moments<'a> {
-    /// Merges walks, all in the same order. Places that the cut does not see are left out.
-    pub(crate) fn merged(
-        walks: impl IntoIterator<Item = PlaceWalk<'a>>,
-        cut: Cut,
+impl<'a> MergedMoments<'a> {
+    /// Merges walks, all in the same order.
+    pub(crate) fn of(
+        walks: impl IntoIterator<Item = MomentWalk<'a>>,
         descending: bool,
-    ) -> Moments<'a> {
-        let seen = move |place: &Place| cut.sees(*place);
-        let moments = |walk: PlaceWalk<'a>| {
-            let until = walk.take_while(move |place| descending || place.occurred_at <= cut.as_of);
-            let moments = until.filter(seen).map(|place| place.occurred_at);
-            (Box::new(moments) as Box<dyn Iterator<Item = Millis> + 'a>).peekable()
-        };
-        Moments { walks: walks.into_iter().map(moments).collect(), descending }
+    ) -> MergedMoments<'a> {
+        let walks = walks.into_iter().map(Iterator::peekable).collect();
+        MergedMoments { walks, descending }
     }
 
     /// Adds those of some moments, in any order, that lie within the cut from a moment on, or back
@@ -100,12 +94,12 @@ impl<'a> Moments<'a> {
         if self.descending {
             moments.reverse();
         }
-        let walk = Box::new(moments.into_iter()) as Box<dyn Iterator<Item = Millis> + 'a>;
+        let walk: MomentWalk<'a> = Box::new(moments.into_iter());
         self.walks.push(walk.peekable());
     }
 }
 
-impl Iterator for Moments<'_> {
+impl Iterator for MergedMoments<'_> {
     type Item = Millis;
 
     fn next(&mut self) -> Option<Millis> {
@@ -122,7 +116,7 @@ impl Iterator for Moments<'_> {
 /// at which that may change, from one on: up to the cut, or back.
 pub(crate) fn runs<'a>(
     window: RunsWindow,
-    moments: impl Fn(Millis, bool) -> Moments<'a>,
+    moments: impl Fn(Millis, bool) -> MergedMoments<'a>,
     holds: impl Fn(Millis) -> bool + 'a,
 ) -> Box<dyn Iterator<Item = Run> + 'a> {
     let RunsWindow { first, descending } = window;
@@ -146,7 +140,7 @@ pub(crate) fn runs<'a>(
 /// Iterates over the runs that begin at a moment or before it, the last first.
 fn runs_back<'a>(
     last: Millis,
-    moments: &impl Fn(Millis, bool) -> Moments<'a>,
+    moments: &impl Fn(Millis, bool) -> MergedMoments<'a>,
     holds: impl Fn(Millis) -> bool + 'a,
 ) -> Box<dyn Iterator<Item = Run> + 'a> {
     // The run at the moment may end after it.
@@ -169,7 +163,7 @@ fn runs_back<'a>(
 }
 
 impl Views {
-    /// Returns walks over the places, from a moment on or back from it, at which an entity may begin
+    /// Returns walks over the moments, from one on or back from it, at which an entity may begin
     /// to mean something else: its turns, and the versions that may bring it back after its
     /// directory was deleted.
     pub(crate) fn turn_walks<'a>(
@@ -178,26 +172,26 @@ impl Views {
         from: Millis,
         descending: bool,
         cut: Cut,
-    ) -> [PlaceWalk<'a>; 2] {
+    ) -> [MomentWalk<'a>; 2] {
         if !entity.has_turns() {
             return [
-                entity.explicit().places(from, descending, cut),
-                entity.stand_ins().places(from, descending, cut),
+                entity.explicit().moments(from, descending, cut),
+                entity.stand_ins().moments(from, descending, cut),
             ];
         }
         let mut revivals = self.revivals(entity, cut);
         if descending {
-            revivals.retain(|place| place.occurred_at <= from);
+            revivals.retain(|moment| *moment <= from);
             revivals.reverse();
         } else {
-            revivals.retain(|place| place.occurred_at >= from);
+            revivals.retain(|moment| *moment >= from);
         }
-        [entity.turns().places(from, descending, cut), Box::new(revivals.into_iter())]
+        [entity.turns().moments(from, descending, cut), Box::new(revivals.into_iter())]
     }
 
-    /// Returns, in order of time, the first versions after each deletion of an entity's
+    /// Returns, in order, the moments of the first versions after each deletion of an entity's
     /// directories.
-    fn revivals(&self, entity: &Entity, cut: Cut) -> Vec<Place> {
+    fn revivals(&self, entity: &Entity, cut: Cut) -> Vec<Millis> {
         let directories = entity.listed_in().iter().filter_map(|sym| self.directories.get(*sym));
         let deletions = directories.flat_map(|directory| directory.deletions().iter());
         let mut revivals = Vec::new();
@@ -208,21 +202,22 @@ impl Views {
                 entity.explicit().seen_since(since, cut).map(Placed::place).find(is_next);
             let stand_in =
                 entity.stand_ins().seen_since(since, cut).map(Placed::place).find(is_next);
-            revivals.extend([explicit, stand_in].into_iter().flatten());
+            let first = [explicit, stand_in].into_iter().flatten();
+            revivals.extend(first.map(|place| place.occurred_at));
         }
-        revivals.sort_by_key(|place| place.occurred_at);
+        revivals.sort_unstable();
         revivals
     }
 
-    /// Returns walks over the events of directories, from a moment on or back from it.
+    /// Returns walks over the moments of directories' events, from one on or back from it.
     pub(crate) fn directory_walks<'a>(
         &'a self,
         directories: impl IntoIterator<Item = Sym>,
         from: Millis,
         descending: bool,
         cut: Cut,
-    ) -> Vec<PlaceWalk<'a>> {
-        let walk = |sym| Some(self.directories.get(sym)?.events().places(from, descending, cut));
+    ) -> Vec<MomentWalk<'a>> {
+        let walk = |sym| Some(self.directories.get(sym)?.events().moments(from, descending, cut));
         directories.into_iter().filter_map(walk).collect()
     }
 }

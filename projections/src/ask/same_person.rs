@@ -164,11 +164,11 @@ impl Views {
     fn end_of_user(&self, user: Sym, cut: Cut) -> Option<UserEnd> {
         let entity = self.users.get(user)?;
         let turns = self.turn_walks(entity, Millis::MIN, false, cut).into_iter().flatten();
-        let mut moments: BTreeSet<Millis> = turns.map(|place| place.occurred_at).collect();
+        let mut moments: BTreeSet<Millis> = turns.collect();
         let first = moments.first().copied()?;
         let directories = entity.listed_in().iter().copied();
         let events = self.directory_walks(directories, first, false, cut).into_iter().flatten();
-        moments.extend(events.map(|place| place.occurred_at));
+        moments.extend(events);
         let policies = self.policies.iter().filter(|policy| policy.seq <= cut.known_at);
         moments.extend(policies.map(|policy| policy.effective_from));
         let past = moments.range(first..).rev().filter(|moment| **moment <= cut.as_of);

@@ -7,8 +7,8 @@ use crate::ground::memory;
 use crate::ground::order::{Cut, EventIds, Millis, Place, Seq, Seq32};
 use crate::ground::room;
 
-/// Places in order, or in the opposite order.
-pub(crate) type PlaceWalk<'a> = Box<dyn Iterator<Item = Place> + 'a>;
+/// Moments in order, or in the opposite order.
+pub(crate) type MomentWalk<'a> = Box<dyn Iterator<Item = Millis> + 'a>;
 
 /// A thing with a place in the order of events.
 pub(crate) trait Placed: Copy {
@@ -157,13 +157,14 @@ impl<V: Placed> Timeline<V> {
         seen.chain(newest)
     }
 
-    /// Walks over the places of the versions that a cut sees: from a moment on, or back from it.
-    pub(crate) fn places(&self, from: Millis, descending: bool, cut: Cut) -> PlaceWalk<'_> {
+    /// Walks over the moments of the versions that a cut sees: from one on, or back from it.
+    pub(crate) fn moments(&self, from: Millis, descending: bool, cut: Cut) -> MomentWalk<'_> {
+        let occurred_at = |version: &V| version.place().occurred_at;
         if descending {
             let then = Cut { as_of: from.min(cut.as_of), ..cut };
-            Box::new(self.latest_first(then).map(Placed::place))
+            Box::new(self.latest_first(then).map(occurred_at))
         } else {
-            Box::new(self.seen_since(from, cut).map(Placed::place))
+            Box::new(self.seen_since(from, cut).map(occurred_at))
         }
     }
 
@@ -443,10 +444,10 @@ impl<V: Placed> Rare<V> {
         self.0.iter().flat_map(move |timeline| timeline.seen_since(moment, cut))
     }
 
-    /// Walks over the places of the versions that a cut sees: from a moment on, or back from it.
-    pub(crate) fn places(&self, from: Millis, descending: bool, cut: Cut) -> PlaceWalk<'_> {
+    /// Walks over the moments of the versions that a cut sees: from one on, or back from it.
+    pub(crate) fn moments(&self, from: Millis, descending: bool, cut: Cut) -> MomentWalk<'_> {
         match &self.0 {
-            Some(timeline) => timeline.places(from, descending, cut),
+            Some(timeline) => timeline.moments(from, descending, cut),
             None => Box::new(core::iter::empty()),
         }
     }
