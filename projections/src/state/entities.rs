@@ -199,17 +199,20 @@ impl Entity {
         }
     }
 
+    /// Iterates over its newest explicit version and its newest stand-in, as far as there are any.
+    fn newest(&self) -> impl Iterator<Item = &EntityVersion> {
+        [self.explicit.newest(), self.stand_ins().newest()].into_iter().flatten()
+    }
+
     /// Returns the version that was added last, unless a later one of its kind was there.
     pub(crate) fn last_added(&self) -> Option<&EntityVersion> {
-        let newest = [self.explicit.newest(), self.stand_ins().newest()];
-        newest.into_iter().flatten().find(|version| version.place.seq == self.last_seq)
+        self.newest().find(|version| version.place.seq == self.last_seq)
     }
 
     /// Returns the only id at the identity provider that its versions show, if there are any
     /// versions; `None` if they show several.
     pub(crate) fn only_idp_id(&self) -> Option<Sym> {
-        let newest = self.explicit.newest().or_else(|| self.stand_ins().newest());
-        newest.filter(|_| !self.has_several_idp_ids).map(|version| version.idp_id)
+        self.newest().next().filter(|_| !self.has_several_idp_ids).map(|version| version.idp_id)
     }
 
     /// Iterates over all versions: the explicit ones, then the stand-ins.
@@ -226,9 +229,7 @@ impl Entity {
 
     /// Returns the time of the last of its versions.
     pub(crate) fn last_occurred(&self) -> Millis {
-        let newest = [self.explicit.newest(), self.stand_ins().newest()];
-        let occurred = newest.into_iter().flatten().map(|version| version.place.occurred_at);
-        occurred.max().unwrap_or(Millis::MIN)
+        self.newest().map(|version| version.place.occurred_at).max().unwrap_or(Millis::MIN)
     }
 
     /// Returns the place of the version that a record gave it at a moment.
@@ -243,8 +244,7 @@ impl Entity {
 
     fn add(&mut self, version: EntityVersion, ids: &EventIds) {
         self.last_seq = version.place.seq;
-        let shown = [self.explicit.newest(), self.stand_ins().newest()];
-        let has_other = shown.into_iter().flatten().any(|other| other.idp_id != version.idp_id);
+        let has_other = self.newest().any(|other| other.idp_id != version.idp_id);
         self.has_several_idp_ids |= has_other;
         if version.part.is_explicit() {
             if version.deleted {
