@@ -103,7 +103,7 @@ impl Views {
     /// after the moment from which on that one may have ended.
     fn successor(&self, user: Sym, cut: Cut) -> Option<(Sym, Millis)> {
         let person = self.person_of(user, cut)?;
-        if !self.has_others(user, person) {
+        if !self.has_namesakes(user, person.idp_id) {
             return None;
         }
         let end = self.end_of_user(user, cut)?;
@@ -119,7 +119,7 @@ impl Views {
         // Versions that are alike are one person.
         let turns = lived_of(entity, entity.turning(), cut);
         let persons: BTreeSet<Person> = turns.filter_map(Person::of).collect();
-        let persons = persons.into_iter().filter(|person| self.has_others(user, *person));
+        let persons = persons.into_iter().filter(|person| self.has_namesakes(user, person.idp_id));
         let found = persons.filter_map(|person| self.predecessor_as(person, user, cut));
         found.max_by(|a, b| self.compare_ends(*a, *b))
     }
@@ -142,10 +142,7 @@ impl Views {
         a.1.cmp(&b.1).then_with(|| id(b).cmp(id(a)))
     }
 
-    fn has_others(&self, user: Sym, person: Person) -> bool {
-        self.has_namesakes(user, person.idp_id)
-    }
-
+    /// Tells if another user ever had an id at the identity provider.
     fn has_namesakes(&self, user: Sym, idp_id: Sym) -> bool {
         self.idp_ids.holders(idp_id).any(|other| other != user)
     }
