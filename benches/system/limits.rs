@@ -2,37 +2,30 @@
 //! which is appended.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use actix_web::{App, HttpResponse, HttpServer, web};
 
+use crate::server::Process;
+
 /// The longest body that the server has at hand.
 const BODY_BYTES_MAX: usize = 4 << 20;
 
-/// A server whose handlers are empty, or answer with a fixed body. Killed when dropped.
+/// A server whose handlers are empty, or answer with a fixed body.
 pub(crate) struct Limits {
-    child: Child,
+    _process: Process,
     pub(crate) address: SocketAddr,
-}
-
-impl Drop for Limits {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 impl Limits {
     pub(crate) fn start() -> Limits {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        let mut child = command.arg("--as-limits").stdout(Stdio::piped()).spawn().unwrap();
-        let mut address = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut address).unwrap();
-        Limits { child, address: address.trim().parse().unwrap() }
+        let (process, address) = Process::start(command.arg("--as-limits"));
+        Limits { _process: process, address: address.parse().unwrap() }
     }
 }
 

@@ -16,19 +16,33 @@ pub(crate) fn built() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_rollcall"))
 }
 
-/// A running `rollcall serve`. Killed when dropped.
+/// A process, which is killed when it is dropped.
+pub(crate) struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Process {
+    /// Starts a process. Returns it, and the first line that it prints.
+    pub(crate) fn start(command: &mut Command) -> (Process, String) {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let stdout = child.stdout.take().unwrap();
+        let (process, mut line) = (Process(child), String::new());
+        BufReader::new(stdout).read_line(&mut line).unwrap();
+        (process, line.trim().to_owned())
+    }
+}
+
+/// A running `rollcall serve`.
 pub(crate) struct Server {
-    child: Child,
+    process: Process,
     pub(crate) address: SocketAddr,
     /// The time from its start until it answered.
     pub(crate) start: Duration,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 impl Server {
@@ -41,14 +55,12 @@ impl Server {
             .arg(data)
             .args(options);
         command.env("ROLLCALL_WEBHOOK_SECRETS", SECRET).env("ROLLCALL_API_KEYS", API_KEY);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let mut url = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut url).unwrap();
-        let address = url.trim().trim_start_matches("http://").parse();
+        let (process, url) = Process::start(command.stderr(Stdio::null()));
+        let address = url.trim_start_matches("http://").parse();
         let address = address.unwrap_or_else(|_| panic!("the server did not start: `{url}`"));
-        let mut server = Server { child, address, start: Duration::ZERO };
+        let mut server = Server { process, address, start: Duration::ZERO };
         while ureq::get(server.url("/readyz")).call().is_err() {
-            let ended = server.child.try_wait().unwrap();
+            let ended = server.process.0.try_wait().unwrap();
             assert!(ended.is_none(), "the server did not start: {ended:?}");
             std::thread::sleep(Duration::from_millis(2));
         }
@@ -78,16 +90,17 @@ impl Server {
 
     /// Returns the resident memory in bytes.
     pub(crate) fn memory(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.process.0.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
     }
 
     /// Stops it as an operator does, and waits for its end.
     pub(crate) fn stop(mut self) {
-        let pid = rustix::process::Pid::from_child(&self.child);
+        let pid = rustix::process::Pid::from_child(&self.process.0);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        assert!(self.child.wait().unwrap().success(), "the server did not stop cleanly");
+        assert!(self.process.0.wait().unwrap().success(), "the server did not stop cleanly");
     }
 }
 
