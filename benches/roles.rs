@@ -15,11 +15,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use kit::{DIRECTORY, Dice, NOW, SECRET, START, event, receive, verified};
+use kit::{DIRECTORY, Dice, NOW, SECRET, START, event, open, receive, verified};
 use rollcall::engine::{Engine, Expect};
 use rollcall::http::{BODY_BYTES_MAX, ListenOn, Settings, WEBHOOK_PATH, serve};
 use rollcall::keys::ApiKeys;
-use rollcall::log::{BATCH_EVENTS_MAX, Log, Unrecovered};
+use rollcall::log::{BATCH_EVENTS_MAX, Log};
 use rollcall::verify::{Keyring, parse_mapping};
 use rollcall_projections::{Cut, Mapping, Sight};
 use serde_json::{Value, json};
@@ -171,11 +171,7 @@ fn main() {
         .unwrap_or(1_000_000);
     let (people, groups) = (events as u64 / 10, (events as u64 / 1000).max(10));
     let Ok(folder) = tempfile::tempdir() else { panic!("no temporary folder") };
-    let log: Arc<dyn Log> =
-        match Unrecovered::open(folder.path(), 512 << 20).and_then(|log| log.recover(&|_| {})) {
-            Ok(log) => Arc::new(log),
-            Err(error) => panic!("{error}"),
-        };
+    let log = open(folder.path());
     build(&*log, people, groups, events);
     let began = Instant::now();
     let Ok(engine) = Engine::start(log.clone(), 256 << 20, rollcall::time::now_ms, |_| {}) else {

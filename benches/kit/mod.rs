@@ -293,14 +293,18 @@ pub fn verified(keyring: &Keyring, body: Vec<u8>) -> Verified {
     }
 }
 
+/// Opens the log in a folder; a new one if there is none.
+pub fn open(folder: &std::path::Path) -> Arc<dyn Log> {
+    match Unrecovered::open(folder, 512 << 20).and_then(|log| log.recover(&|_| {})) {
+        Ok(log) => Arc::new(log),
+        Err(error) => panic!("{error}"),
+    }
+}
+
 /// Builds a log of `events` events, 5 % of which come late, and says from which time on the company
 /// has its size.
 pub fn build(folder: &std::path::Path, events: usize) -> (Arc<dyn Log>, Company, i64) {
-    let log: Arc<dyn Log> =
-        match Unrecovered::open(folder, 512 << 20).and_then(|log| log.recover(&|_| {})) {
-            Ok(log) => Arc::new(log),
-            Err(error) => panic!("{error}"),
-        };
+    let log = open(folder);
     let keyring = Keyring::new([SECRET], u64::MAX);
     let mut company = Company::new();
     company.busy_every = (events / 20_000).max(1) as u64;

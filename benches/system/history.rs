@@ -2,16 +2,15 @@
 //! long past, so that answers are of one size.
 
 use std::path::Path;
-use std::sync::Arc;
 
-use rollcall::log::{BATCH_EVENTS_MAX, Log, Unrecovered};
+use rollcall::log::BATCH_EVENTS_MAX;
 use rollcall::verify::Keyring;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::kit::{
-    BUSY_USER, Company, GROUPS, SEATS, SECRET, START, event, group, group_id, membership, time,
-    user, user_id, verified,
+    BUSY_USER, Company, GROUPS, SEATS, SECRET, START, event, group, group_id, membership, open,
+    time, user, user_id, verified,
 };
 use crate::server::{Server, built};
 
@@ -56,7 +55,7 @@ pub(crate) fn build(folder: &Path, records: u64) -> Known {
     server.stop();
     let past = Past { company: &mut company, waiting: Vec::new(), happened: 0 };
     // The mapping is a record.
-    let before = head(folder);
+    let before = open(folder).head();
     assert!(records > before, "a log needs more than {before} records");
     append(folder, past.take((records - before) as usize));
     let sample = company.present.iter().step_by(31).copied().collect();
@@ -136,17 +135,6 @@ fn mapping() -> Value {
     let rule = |number: u64| json!({"group": {"name": format!("Group {number}")}, "roles": [format!("role-{}", number % 7)]});
     let rules: Vec<Value> = (0..GROUPS).map(rule).collect();
     json!({ "mode": "all", "default_roles": ["member"], "priority": [], "rules": rules })
-}
-
-fn open(folder: &Path) -> Arc<dyn Log> {
-    match Unrecovered::open(folder, 512 << 20).and_then(|log| log.recover(&|_| {})) {
-        Ok(log) => Arc::new(log),
-        Err(error) => panic!("{error}"),
-    }
-}
-
-fn head(folder: &Path) -> u64 {
-    open(folder).head()
 }
 
 /// Appends events, recorded now.
