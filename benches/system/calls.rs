@@ -29,7 +29,7 @@ const LEFT_OUT: [&str; 3] = [
 
 /// A call: its name, and the paths that are asked in turns.
 struct Call {
-    name: &'static str,
+    name: String,
     paths: Vec<String>,
 }
 
@@ -103,7 +103,7 @@ fn measure_log(
         match measured.iter_mut().find(same) {
             Some(row) => row.at.push(at),
             None => {
-                let call = call.name.to_owned();
+                let call = call.name.clone();
                 measured.push(Measured { call, server, at: vec![at], growth: 1.0 });
             }
         }
@@ -159,7 +159,8 @@ fn calls(known: &Known) -> Vec<Call> {
     let (half, group, seats) = (records / 2, group_id(7), group_of_seats());
     let (busy, comeback) = (busy_user(), user_id(COMEBACK_USER));
     let mut calls: Vec<Call> = Vec::new();
-    let mut add = |name: &'static str, paths: Vec<String>| calls.push(Call { name, paths });
+    let mut add =
+        |name: &str, paths: Vec<String>| calls.push(Call { name: name.to_owned(), paths });
     for (name, path) in [
         ("directories", "/directories".to_owned()),
         ("directory", format!("/directories/{DIRECTORY}")),
@@ -270,31 +271,13 @@ fn calls(known: &Known) -> Vec<Call> {
         add(name, vec![path]);
     }
     for (name, id) in [("many versions", &busy), ("many returns", &comeback)] {
-        let of = |call: &str| vec![own(&format!("users/{id}/{call}?limit=1"))];
-        let names: [&'static str; 6] = if name == "many versions" {
-            [
-                "access of one with many versions",
-                "roles of one with many versions",
-                "groups of one with many versions",
-                "history of one with many versions",
-                "last heard of one with many versions",
-                "assignments of one with many versions",
-            ]
-        } else {
-            [
-                "access of one with many returns",
-                "roles of one with many returns",
-                "groups of one with many returns",
-                "history of one with many returns",
-                "last heard of one with many returns",
-                "assignments of one with many returns",
-            ]
-        };
-        for (name, call) in names.into_iter().zip(["access", "roles", "groups", "history"]) {
-            add(name, of(call));
+        let mut add =
+            |call: &str, path: String| add(&format!("{call} of one with {name}"), vec![own(&path)]);
+        for call in ["access", "roles", "groups", "history"] {
+            add(call, format!("users/{id}/{call}?limit=1"));
         }
-        add(names[4], vec![own(&format!("users/{id}/last_heard"))]);
-        add(names[5], vec![own(&format!("role_assignments?user={id}"))]);
+        add("last heard", format!("users/{id}/last_heard"));
+        add("assignments", format!("role_assignments?user={id}"));
     }
     add(
         "deprovisionings of one with many returns",
