@@ -19,7 +19,7 @@ pub(crate) const QUIET_ORGANIZATION: &str = "org_01QU1ETNTJ3PYMAY79DYV0F0P0";
 
 /// The user who comes and goes all the time, and the group in which it does.
 pub(crate) const COMEBACK_USER: u64 = BUSY_USER + 1;
-pub(crate) const COMEBACK_GROUP: u64 = 5;
+const COMEBACK_GROUP: u64 = 5;
 
 /// The group with a great many versions.
 pub(crate) const BUSY_HISTORY_GROUP: u64 = 3;
@@ -33,9 +33,8 @@ pub(crate) struct Known {
     pub(crate) records: u64,
     /// Some of the people who are there.
     pub(crate) people: Vec<u64>,
-    /// A moment in the middle, and the last.
+    /// A moment in the middle.
     pub(crate) middle: String,
-    pub(crate) last: String,
 }
 
 /// Builds a log in a folder, unless it is there.
@@ -60,7 +59,7 @@ pub(crate) fn build(folder: &Path, records: u64) -> Known {
     append(folder, past.take((records - before) as usize));
     let sample = company.present.iter().step_by(31).copied().collect();
     let middle = START + (company.at - START) / 2;
-    let made = Known { records, people: sample, middle: time(middle), last: time(company.at) };
+    let made = Known { records, people: sample, middle: time(middle) };
     std::fs::write(known, serde_json::to_vec(&made).unwrap()).unwrap();
     made
 }

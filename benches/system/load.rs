@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::kit::{Dice, PEOPLE, event, ulid, user};
-use crate::server::{API_KEY, SECRET};
+use crate::kit::{Dice, PEOPLE, SECRET, event, ulid, user};
+use crate::server::API_KEY;
 
 /// What a load generator does.
 #[derive(Clone, Serialize, Deserialize)]
@@ -122,7 +122,7 @@ fn webhooks(events: &Events) -> Vec<Vec<u8>> {
 }
 
 /// The bytes of a webhook.
-const WEBHOOK_BYTES: usize = 1800;
+pub(crate) const WEBHOOK_BYTES: usize = 1800;
 
 fn padded(person: u64, now: i64) -> String {
     let mut data = user(person, now);

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-pub(crate) const SECRET: &str = crate::kit::SECRET;
+use crate::kit::SECRET;
+
 pub(crate) const API_KEY: &str = "sk_bench_bench_bench_bench_bench";
 
 /// The server of this build.

@@ -7,9 +7,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::Options;
-use crate::kit::{BUSY_GROUP, Company, DIRECTORY, Dice, build, group_id, time, user_id};
+use crate::kit::{BUSY_GROUP, Company, DIRECTORY, Dice, SECRET, build, group_id, time, user_id};
 use crate::limits::{Limits, appends_per_s};
-use crate::load::{Events, Outcome, Plan, Work};
+use crate::load::{Events, Outcome, Plan, WEBHOOK_BYTES, Work};
 use crate::report::{Row, print};
 use crate::server::{Server, built};
 
@@ -24,9 +24,6 @@ const QUICK_TURN_MS: u64 = 200;
 
 /// The most events that one connection, and all, send in a second.
 const EVENTS_PER_S_MAX: [u64; 2] = [10_000, 60_000];
-
-/// The bytes of a webhook, for the limits.
-const WEBHOOK_BYTES: usize = 1800;
 
 /// Caches as for the measure of memory, and what is taken off: the caches themselves.
 const SMALL_CACHES: [&str; 4] = ["--store-cache-mib", "16", "--document-cache-mib", "16"];
@@ -244,7 +241,7 @@ fn generate(events: &Path, records: u64) -> u64 {
 fn send(server: &Server, events: &Path) {
     let mut command = Command::new(built());
     command.arg("send").arg(events).arg("--url").arg(server.url("/webhooks/workos"));
-    command.env("ROLLCALL_WEBHOOK_SECRET", crate::server::SECRET);
+    command.env("ROLLCALL_WEBHOOK_SECRET", SECRET);
     command.stdout(Stdio::null()).stderr(Stdio::null());
     assert!(command.status().unwrap().success(), "`rollcall send` failed");
 }
