@@ -17,17 +17,17 @@ use crate::server::{Server, built};
 pub(crate) const QUIET_DIRECTORY: &str = "directory_01QU1ETNTJ3PYMAY79DYV0F0P0";
 pub(crate) const QUIET_ORGANIZATION: &str = "org_01QU1ETNTJ3PYMAY79DYV0F0P0";
 
-/// The user who comes and goes all the time, and the group in which it does.
+/// The user who leaves and returns all the time, and the group in which it does.
 pub(crate) const COMEBACK_USER: u64 = BUSY_USER + 1;
 const COMEBACK_GROUP: u64 = 5;
 
 /// The group with a great many versions.
 pub(crate) const BUSY_HISTORY_GROUP: u64 = 3;
 
-/// One in so many things that happen is one of the user who comes and goes.
+/// The user comes or goes once in this many changes of the company.
 const COMEBACK_EVERY: usize = 25;
 
-/// What the questions need to know of a log.
+/// Holds the facts of a log from which the calls are made.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Known {
     pub(crate) records: u64,
@@ -64,7 +64,7 @@ pub(crate) fn build(folder: &Path, records: u64) -> Known {
     made
 }
 
-/// What happens after the beginning, one event at a time.
+/// Iterates over the events after the first synchronization of a company.
 struct Past<'c> {
     company: &'c mut Company,
     waiting: Vec<Vec<u8>>,
@@ -88,7 +88,7 @@ impl Iterator for Past<'_> {
     }
 }
 
-/// Lets the user who comes and goes do so, and a group be described again.
+/// Returns the events by which that user leaves or returns, and one that describes a group again.
 fn comeback(company: &mut Company, turn: usize) -> Vec<Vec<u8>> {
     let is_back = turn.is_multiple_of(2);
     let mut data = user(COMEBACK_USER, company.at);
@@ -103,7 +103,7 @@ fn comeback(company: &mut Company, turn: usize) -> Vec<Vec<u8>> {
     ]
 }
 
-/// The directory in which nothing happens after the beginning: 40 people, a quarter of whom left.
+/// Returns the events of a directory in which nothing happens later: of 40 people, a quarter left.
 fn quiet(company: &Company) -> Vec<Vec<u8>> {
     let at = company.at;
     let directory = json!({
@@ -129,7 +129,7 @@ fn quiet(company: &Company) -> Vec<Vec<u8>> {
     told
 }
 
-/// Roles by groups alone, as most mappings give them.
+/// Returns a mapping that gives roles by groups alone, as most do.
 fn mapping() -> Value {
     let rule = |number: u64| json!({"group": {"name": format!("Group {number}")}, "roles": [format!("role-{}", number % 7)]});
     let rules: Vec<Value> = (0..GROUPS).map(rule).collect();

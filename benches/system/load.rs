@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use crate::kit::{Dice, PEOPLE, SECRET, event, ulid, user};
 use crate::server::API_KEY;
 
-/// What a load generator does.
+/// Tells a load generator what to send, where, and for how long.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Plan {
     pub(crate) address: SocketAddr,
@@ -43,9 +43,9 @@ pub(crate) struct Events {
     /// The number of the first.
     pub(crate) first: u64,
     pub(crate) count: u64,
-    /// How many of a hundred repeat one that was sent before.
+    /// The percentage that repeats one that was sent before.
     pub(crate) duplicates: u64,
-    /// How many of a hundred have a bad signature.
+    /// The percentage that has a bad signature.
     pub(crate) bad: u64,
 }
 
@@ -136,13 +136,13 @@ fn padded(person: u64, now: i64) -> String {
     write(&data)
 }
 
-/// What the connections share.
+/// Holds the requests, the clock and the counts that all connections share.
 struct Shared {
     requests: Vec<Vec<u8>>,
     next: Cell<usize>,
     /// True if each request is sent once.
     once: bool,
-    /// When the measured time begins and ends.
+    /// The beginning and the end of the measured time.
     begin: Instant,
     end: Instant,
     latencies: RefCell<Histogram<u64>>,
@@ -200,7 +200,7 @@ async fn send(plan: &Plan, requests: Vec<Vec<u8>>, once: bool) -> Outcome {
     }
 }
 
-/// Asks over one connection, at least once, until the time is over or there is no request left.
+/// Sends requests over one connection until the time is over or none is left, but at least one.
 async fn converse(address: SocketAddr, shared: Rc<Shared>) {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.set_nodelay(true).unwrap();

@@ -229,7 +229,7 @@ impl Table {
     }
 }
 
-/// Generates a history of about so many events. Returns the bytes of their bodies.
+/// Generates a history of about `records` events. Returns the bytes of their bodies.
 fn generate(events: &Path, records: u64) -> u64 {
     let people = (records / 8).max(10).to_string();
     let mut generate = Command::new(built());
