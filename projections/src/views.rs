@@ -99,12 +99,12 @@ impl Views {
         }
     }
 
-    /// When the last record was recorded.
+    /// Returns the moment at which the last record was recorded.
     pub fn recorded_at(&self) -> Millis {
         self.recorded.last().unwrap_or(Millis::MIN)
     }
 
-    /// When record `first` and each one after it was recorded.
+    /// Iterates over record `first` and all after it, each with the moment of its recording.
     pub(crate) fn recorded_from(&self, first: Seq) -> impl Iterator<Item = (Millis, Seq)> {
         self.recorded.from(first)
     }

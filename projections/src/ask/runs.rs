@@ -268,7 +268,7 @@ mod tests {
         Fact::Directory { change, id: "D", organization: None, name: "", domain: None }
     }
 
-    /// Everybody in group `G` is an admin, others are members.
+    /// Makes the members of group `G` admins, and all other users members.
     fn mapping() -> Fact<'static> {
         let matches = Matches::Group {
             group: GroupPattern::Name(NameText::new("G", "G")),

@@ -158,7 +158,7 @@ impl Candidates<'_> {
 }
 
 impl Views {
-    /// Tells if the newest record may change the access or the roles of somebody, as far as is
+    /// Tells if the newest record may change the access or the roles of any user, as far as is
     /// known with it. True if that is not known at once.
     pub(crate) fn may_turn(&self, entry: &Entry<'_>) -> bool {
         if entry.status != RecordStatus::Counts {

@@ -44,8 +44,8 @@ pub struct Traffic {
     /// By window: the first record in it.
     first: [Seq; WINDOWS],
     totals: Counts,
-    /// Of the last hour and of the last day: how long after they happened events were recorded,
-    /// those left out that were backfilled.
+    /// The delays between events and their recording, in the last hour and in the last day, without
+    /// those that were backfilled.
     delays: [DelayCounts; 2],
     backfilled: Counts,
     by_directory: HashMap<Sym, HashMap<Sym, Counts, FxBuildHasher>, FxBuildHasher>,
@@ -89,7 +89,7 @@ impl DelayCounts {
         }
     }
 
-    /// Returns the smallest delay that so many do not exceed, from 1.
+    /// Returns the delay at a rank, from 1 for the smallest, in ascending order.
     fn at_rank(&self, mut rank: u64) -> Option<Millis> {
         let (mut low, mut high) = (Millis::MIN, Millis::MAX);
         let mut found = None;

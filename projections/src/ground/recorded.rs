@@ -36,7 +36,7 @@ impl Recorded {
         last.copied().map_or(0, Seq::from)
     }
 
-    /// When record `first` and each one after it was recorded.
+    /// Iterates over record `first` and all after it, each with the moment of its recording.
     pub(crate) fn from(&self, first: Seq) -> impl Iterator<Item = (Millis, Seq)> {
         let run = self.last_seqs.partition_point(|last| Seq::from(*last) < first);
         let mut next = first.max(1);

@@ -1,4 +1,4 @@
-//! The records that may change the access or the roles of somebody, as far as was known with them.
+//! The records that may change the access or the roles of a user, as far as was known with them.
 
 use crate::ground::order::Seq;
 
