@@ -84,22 +84,23 @@ impl Seen<'_> {
     /// Returns what is listed in the quarantine, in order of seq. A record that is not an event
     /// belongs to no organization.
     pub fn quarantine(&self) -> Cow<'_, [Quarantined]> {
-        if self.own().is_none() {
-            return Cow::Borrowed(self.views.quarantine());
-        }
-        let all = self.views.quarantine().iter();
-        Cow::Owned(all.filter(|entry| self.sees_event(entry.seq)).copied().collect())
+        self.entries_seen(self.views.quarantine())
     }
 
     /// Returns the records that could not be used when they were recorded, and can now, in order of
     /// seq, with the reason of then. They have their full effect, and are neither listed as events
     /// nor in the feed of changes.
     pub fn resolved(&self) -> Cow<'_, [Quarantined]> {
+        self.entries_seen(&self.views.resolved)
+    }
+
+    /// Returns those of some entries that are seen.
+    fn entries_seen<'a>(&'a self, entries: &'a [Quarantined]) -> Cow<'a, [Quarantined]> {
         if self.own().is_none() {
-            return Cow::Borrowed(&self.views.resolved);
+            return Cow::Borrowed(entries);
         }
-        let all = self.views.resolved.iter();
-        Cow::Owned(all.filter(|entry| self.sees_event(entry.seq)).copied().collect())
+        let seen = entries.iter().filter(|entry| self.sees_event(entry.seq));
+        Cow::Owned(seen.copied().collect())
     }
 
     /// Counts what is listed in the quarantine up to record `until`, by the place of the reason in
