@@ -50,29 +50,27 @@ impl LossIndex {
     ) {
         let moved = entity.listed_in().len() > 1;
         let is_ending = |version: &EntityVersion| moved || version.deleted || !version.active;
-        let homeless = |version: &EntityVersion| version.directory == NO_SYM && !version.deleted;
-        if entered || homeless(version) {
+        let is_homeless = version.directory == NO_SYM && !version.deleted;
+        if is_homeless {
+            self.homeless.insert(user);
+        }
+        if entered || is_homeless {
             // An earlier change within one directory may be a move now.
-            let endings = entity.versions().filter(|version| is_ending(version));
-            let moments: Vec<Millis> = endings.map(|version| version.place.occurred_at).collect();
-            if homeless(version) {
-                self.homeless.insert(user);
+            for ending in entity.versions().filter(|version| is_ending(version)) {
+                self.insert(user, entity, ending.place.occurred_at);
             }
-            let was_homeless = self.homeless.contains(&user);
-            moments.into_iter().for_each(|at| self.insert(user, entity, at, was_homeless));
         } else if is_ending(version) {
-            let was_homeless = self.homeless.contains(&user);
-            self.insert(user, entity, version.place.occurred_at, was_homeless);
+            self.insert(user, entity, version.place.occurred_at);
         }
     }
 
-    fn insert(&mut self, user: Sym, entity: &Entity, moment: Millis, homeless: bool) {
+    fn insert(&mut self, user: Sym, entity: &Entity, moment: Millis) {
         let candidate = LossCandidate::User(user);
         self.all.insert((moment, candidate));
         for directory in entity.listed_in() {
             self.by_directory.insert((*directory, moment, candidate));
         }
-        if homeless {
+        if self.homeless.contains(&user) {
             self.by_directory.insert((NO_SYM, moment, candidate));
         }
     }
