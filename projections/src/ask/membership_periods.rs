@@ -14,8 +14,7 @@ use crate::ground::order::{Cut, Millis, Place, Seq32, around};
 use crate::ground::symbols::{NO_SYM, Sym};
 use crate::ground::timeline::Placed;
 use crate::sight::Seen;
-use crate::state::entities::EntityKind;
-use crate::state::entities::EntityVersion;
+use crate::state::entities::{EntityKind, EntityVersion};
 use crate::state::memberships::Pair;
 use crate::views::Views;
 
@@ -111,26 +110,20 @@ impl Views {
                 let trigger = self.membership_trigger(pair, before, basis(moment), moment, cut);
                 trigger.map(|trigger| self.cause_of(trigger))
             };
-            let mut period = self.period(pair, from, cause(from)?);
-            (period.until, period.end) = (until, until.and_then(cause));
+            let start = cause(from)?;
             let last = Cut { as_of: last_moment(until, cut), ..cut };
             let group = self.groups.get(pair.group).and_then(|group| group.version(last));
-            period.group_name =
-                group.map_or("", |version| self.texts.text(version.label)).to_owned();
-            Some(period)
+            let group_name = group.map_or("", |version| self.texts.text(version.label));
+            Some(MembershipPeriod {
+                user: self.users.id(pair.user).to_owned(),
+                group: self.groups.id(pair.group).to_owned(),
+                group_name: group_name.to_owned(),
+                from,
+                until,
+                start,
+                end: until.and_then(cause),
+            })
         })
-    }
-
-    fn period(&self, pair: &Pair, from: Millis, start: Cause) -> MembershipPeriod {
-        MembershipPeriod {
-            user: self.users.id(pair.user).to_owned(),
-            group: self.groups.id(pair.group).to_owned(),
-            group_name: String::new(),
-            from,
-            until: None,
-            start,
-            end: None,
-        }
     }
 
     /// Returns the last trigger of a beginning or end at a moment.
