@@ -410,8 +410,7 @@ impl Views {
         let later = directory.events().seen_since(touched.from, touched.with());
         let later = later.map(Placed::place);
         let later = later.chain(directory.first_named_with(touched.without()));
-        let seen = later.filter(|place| touched.with().sees(*place)).map(|place| place.occurred_at);
-        let seen = seen.filter(|moment| *moment >= touched.from);
+        let seen = later.map(|place| place.occurred_at).filter(|moment| *moment >= touched.from);
         let names = sources.ask_for_organizations();
         let state = |cut: Cut| {
             let organization = names.then(|| directory.organization(cut));
