@@ -69,9 +69,12 @@ pub fn is_not_a_file(error: &io::Error) -> bool {
 /// # Errors
 /// If it cannot be opened or synced.
 pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
-    let folder =
-        path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder)?.sync_all()
+    File::open(folder_of(path))?.sync_all()
+}
+
+/// Returns the folder of a file or folder; that of a name alone is the current one.
+pub(crate) fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]

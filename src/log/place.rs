@@ -2,7 +2,7 @@
 //! is ever overwritten.
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -240,7 +240,7 @@ fn read_file(path: &Path) -> io::Result<Option<Vec<u8>>> {
 
 fn create_file(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<bool> {
     match fs::DirBuilder::new().mode(0o700).create(folder) {
-        Ok(()) => sync_folder(folder.parent().unwrap_or(folder))?,
+        Ok(()) => files::sync_parent(folder)?,
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(error),
     }
@@ -248,16 +248,11 @@ fn create_file(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<bool> {
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
     let path = folder.join(name);
-    match file.persist_noclobber(path) {
-        Ok(_) => sync_folder(folder).map(|()| true),
+    match file.persist_noclobber(&path) {
+        Ok(_) => files::sync_parent(&path).map(|()| true),
         Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
         Err(error) => Err(error.error),
     }
-}
-
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]

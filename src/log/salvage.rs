@@ -24,6 +24,7 @@ use super::stopped::{Remains, StoppedFolder, end_is_unknown};
 use super::store::Blocks;
 use super::tiles::{Rows, Tiles};
 use super::unfinished::UnfinishedFolder;
+use crate::files;
 
 /// The outcome of a salvage.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -523,8 +524,7 @@ fn refuse_place(folder: &Path, out: &Path) -> Result<(), SalvageError> {
     if fs::symlink_metadata(out).is_ok() {
         return Err(SalvageError::Exists(out.to_owned()));
     }
-    let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let around = parent.unwrap_or(Path::new(".")).canonicalize().map_err(io_error)?;
+    let around = files::folder_of(out).canonicalize().map_err(io_error)?;
     match folder.canonicalize() {
         Ok(folder) if around.starts_with(&folder) => Err(SalvageError::Inside(out.to_owned())),
         _ => Ok(()),
