@@ -9,7 +9,7 @@ use rollcall_projections::{Millis, Seq};
 
 use super::archive::ArchivedRecord;
 use super::audit::Finding;
-use super::block::{self, Block, Draft};
+use super::block::{self, Draft};
 use super::dedupe::Dedupe;
 use super::merkle::{self, Hash};
 use super::raw::{RawStore, SalvagedBlock, SalvagedRecord, records};
@@ -105,16 +105,6 @@ impl Blocks for RemainingBlocks {
         let found = after.checked_sub(1).and_then(|at| self.firsts.get(at));
         found.copied().ok_or(ReadError::Absent { seq })
     }
-
-    fn with_any_block<T>(
-        &self,
-        seq: Seq,
-        read: impl FnOnce(&Block<'_>) -> Result<T, String>,
-    ) -> Result<T, ReadError> {
-        let first = self.block_start(seq)?;
-        let bytes = self.block(first)?;
-        self.read_block((first, &bytes), seq, read)
-    }
 }
 
 /// A log that was gathered from what is left.
@@ -156,7 +146,7 @@ pub(super) fn gather(
         newest.root.is_none_or(|root| merkle::root(&rows, newest.size) == Ok(root))
     });
     let is_proven = every_leaf_is_known && is_acknowledged;
-    let blocks = RemainingBlocks { store: folder.into_store(), firsts, replaced };
+    let blocks = RemainingBlocks { store: folder.store, firsts, replaced };
     Ok(Gathered { blocks, dedupe, lost, missing, rows, is_proven })
 }
 

@@ -204,10 +204,6 @@ impl StoppedFolder {
         let (blocks, dedupe) = (RemainingBlocks::whole(self.store), RwLock::new(dedupe));
         StoppedLog { blocks, dedupe, lost, rows, is_proven: true }
     }
-
-    pub(super) fn into_store(self) -> RawStore {
-        self.store
-    }
 }
 
 /// What is left of a damaged data folder, whose store may be gone.

@@ -370,7 +370,11 @@ pub(super) trait Blocks: Sync {
         &self,
         seq: Seq,
         read: impl FnOnce(&Block<'_>) -> Result<T, String>,
-    ) -> Result<T, ReadError>;
+    ) -> Result<T, ReadError> {
+        let first = self.block_start(seq)?;
+        let (_, bytes) = self.blocks_from(first).next().ok_or(ReadError::Absent { seq })??;
+        self.read_block((first, &bytes), seq, read)
+    }
 
     /// Reads from the block that holds `seq`.
     ///

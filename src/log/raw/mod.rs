@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 
 use rollcall_projections::Seq;
 
-use super::block::{self, Block, FORMAT};
+use super::block::{self, FORMAT};
 use super::merkle::Hash;
 use super::store::{Blocks, StoreError, forget_cached_pages};
 use super::{LogId, ReadError, Record};
@@ -346,16 +346,6 @@ impl Blocks for RawStore {
         let after = self.index.partition_point(|place| Seq::from(place.seq) <= seq);
         let last = after.checked_sub(1).and_then(|at| self.index.get(at));
         last.map(|place| Seq::from(place.seq)).ok_or(ReadError::Absent { seq })
-    }
-
-    fn with_any_block<T>(
-        &self,
-        seq: Seq,
-        read: impl FnOnce(&Block<'_>) -> Result<T, String>,
-    ) -> Result<T, ReadError> {
-        let first = self.block_start(seq)?;
-        let bytes = self.block(first)?;
-        self.read_block((first, &bytes), seq, read)
     }
 }
 

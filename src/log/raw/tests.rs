@@ -10,7 +10,7 @@ use rollcall_generator::sign;
 use rollcall_projections::{Millis, RecordStatus, Seq};
 use tempfile::TempDir;
 
-use super::super::block::{Draft, VALUE_BYTES_MAX};
+use super::super::block::{Block, Draft, VALUE_BYTES_MAX};
 use super::super::ranges::Ranges;
 use super::super::store::{Blocks, Store, create_lock, part_key, rewrite};
 use super::super::{History, Log, Unrecovered};
