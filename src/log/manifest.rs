@@ -100,13 +100,11 @@ impl Manifest {
         Ok(text)
     }
 
-    /// Reads the one in `place`, with its name; `None` if there is none.
+    /// Reads the one in `place`; `None` if there is none.
     ///
     /// # Errors
     /// The damage to it.
-    pub(super) fn read(
-        place: &ArchivePlace,
-    ) -> Result<Option<(&'static str, Manifest)>, FileDamage> {
+    pub(super) fn read(place: &ArchivePlace) -> Result<Option<Manifest>, FileDamage> {
         for (name, object) in [(MANIFEST, OBJECT), (BACKUP_MANIFEST, BACKUP_OBJECT)] {
             let damaged = |what: String| FileDamage { at: place.located(name), what };
             let Some(bytes) = place.read(name).map_err(|error| damaged(error.what))? else {
@@ -115,7 +113,7 @@ impl Manifest {
             let manifest: Manifest =
                 serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
             return match manifest.object == object && manifest.version == VERSION {
-                true => Ok(Some((name, manifest))),
+                true => Ok(Some(manifest)),
                 false => Err(damaged("it is of another version".into())),
             };
         }
@@ -125,7 +123,7 @@ impl Manifest {
     /// Returns the damage to a place without segments whose list names one; `None` if no list there
     /// does.
     pub(super) fn missing_segment(place: &ArchivePlace) -> Option<FileDamage> {
-        let (_, manifest) = Manifest::read(place).ok()??;
+        let manifest = Manifest::read(place).ok()??;
         let name = manifest.files.into_keys().find(|name| seqs_of(name).is_some())?;
         let what = "it is missing, and there is no other segment".to_owned();
         Some(FileDamage { at: place.located(&name), what })
@@ -135,6 +133,11 @@ impl Manifest {
     /// restored without them.
     pub(super) fn is_of_backup(&self) -> bool {
         self.object == BACKUP_OBJECT
+    }
+
+    /// Returns the name of its file.
+    pub(super) fn name(&self) -> &'static str {
+        if self.is_of_backup() { BACKUP_MANIFEST } else { MANIFEST }
     }
 
     /// Returns whether it is about the log `log_id`.
@@ -153,7 +156,7 @@ impl Manifest {
         let Some(text) = &self.acknowledged_root else { return Ok(None) };
         let bytes = hex::decode(text).ok().and_then(|bytes| bytes.try_into().ok());
         bytes.map(Some).ok_or_else(|| FileDamage {
-            at: place.located(if self.is_of_backup() { BACKUP_MANIFEST } else { MANIFEST }),
+            at: place.located(self.name()),
             what: "its root is not 64 digits of hex".into(),
         })
     }

@@ -188,17 +188,17 @@ impl Listed {
         let log_id = archive.log_id()?;
         let place = archive.place().clone();
         let damaged = |name: &str, what| FileDamage { at: place.located(name), what };
-        let found = Manifest::read(&place)?;
+        let manifest = Manifest::read(&place)?;
         if let Some(needed) = archive.needs()?
-            && found.as_ref().is_none_or(|(name, _)| *name != needed)
+            && manifest.as_ref().is_none_or(|manifest| manifest.name() != needed)
             && accepted == Missing::Refused
         {
             return Err(RestoreError::Lacking(place.located(&needed)));
         }
-        if let Some((name, manifest)) = &found {
+        if let Some(manifest) = &manifest {
             if !manifest.is_of(log_id) {
                 let what = "it is of another log than the segments".into();
-                return Err(damaged(name, what).into());
+                return Err(damaged(manifest.name(), what).into());
             }
             check_files(&place, &manifest.files, accepted)?;
             archive.expect(manifest.files.clone());
@@ -206,7 +206,6 @@ impl Listed {
         let lost_leaves = lost_leaves::read(&place)?;
         let public = PublicFiles::read(&place)?;
         public.check_key(log_id).map_err(|what| damaged(PUBLIC_KEY, what))?;
-        let manifest = found.map(|(_, manifest)| manifest);
         Ok(Listed { archive, log_id, manifest, lost_leaves, public })
     }
 
