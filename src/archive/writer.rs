@@ -1,7 +1,6 @@
 //! The thread that writes the archive. It never keeps an event from being recorded: if the archive
 //! cannot be written, the records wait in the log, and it tries again.
 
-use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Weak};
@@ -17,7 +16,7 @@ use super::{SegmentBounds, first_public_key, handovers, part_of, read_records};
 use crate::engine::Engine;
 use crate::log::{
     ArchivePlace, ArchiveSegment, HANDOVERS, LostLeaves, PUBLIC_KEY, PlaceError, ReadError,
-    SEGMENT_BODY_BYTES_MAX, SEGMENT_RECORDS_MAX, encode_lost_leaves, segments_in,
+    SEGMENT_BODY_BYTES_MAX, SEGMENT_RECORDS_MAX, segments_in, write_lost_leaves,
 };
 use crate::time;
 
@@ -290,16 +289,7 @@ impl Writer {
     fn put_lost(&self, last: Seq, reached: &mut Reached) -> Result<(), ArchiveFault> {
         let later = reached.lost.split_off(&(last + 1));
         let leaves = std::mem::replace(&mut reached.lost, later);
-        if leaves.is_empty() {
-            return Ok(());
-        }
-        let place = &self.part;
-        let failed =
-            |error: io::Error| PlaceError { at: place.to_string(), what: error.to_string() };
-        for (name, lines) in encode_lost_leaves(&leaves, &place.files()?).map_err(failed)? {
-            place.create(&name, &lines)?;
-        }
-        Ok(())
+        Ok(write_lost_leaves(&self.part, &leaves)?)
     }
 
     /// Writes one segment, and a long one if it completes one.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::archive::FileDamage;
 use super::merkle::Hash;
-use super::place::ArchivePlace;
+use super::place::{ArchivePlace, PlaceError};
 
 /// The most leaves of a file: it stays smaller than the largest file that is read.
 const LEAVES_MAX: usize = 1_000_000;
@@ -47,6 +47,21 @@ pub(crate) fn encode(leaves: &LostLeaves, taken: &[String]) -> io::Result<Vec<(S
         Ok((names.next().unwrap_or_default(), lines))
     });
     files.collect()
+}
+
+/// Writes leaves into new files of `place`; none without a leaf.
+///
+/// # Errors
+/// If a file cannot be written.
+pub(crate) fn write(place: &ArchivePlace, leaves: &LostLeaves) -> Result<(), PlaceError> {
+    if leaves.is_empty() {
+        return Ok(());
+    }
+    let failed = |error: io::Error| PlaceError { at: place.to_string(), what: error.to_string() };
+    for (name, lines) in encode(leaves, &place.files()?).map_err(failed)? {
+        place.create(&name, &lines)?;
+    }
+    Ok(())
 }
 
 /// Reads the leaves in all files of `place`.

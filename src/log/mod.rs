@@ -55,6 +55,7 @@ pub use disk_log::DiskLog;
 pub use fork::{ForkError, finish_fork, fork};
 pub(crate) use lost_leaves::{
     LostLeaves, encode as encode_lost_leaves, is_of_leaves, read as read_lost_leaves,
+    write as write_lost_leaves,
 };
 pub(crate) use manifest::{BACKUP_MANIFEST, Checksums, Manifest, checksum};
 pub use memory::MemoryLog;

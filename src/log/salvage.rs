@@ -358,9 +358,7 @@ impl<'a> Output<'a> {
         let failed =
             |error: io::Error| PlaceError { at: place.to_string(), what: error.to_string() };
         self.write().map_err(failed)?;
-        for (name, lines) in lost_leaves::encode(&self.lost_leaves, &[]).map_err(failed)? {
-            place.create(&name, &lines)?;
-        }
+        lost_leaves::write(&place, &self.lost_leaves)?;
         public.write(self.folder, Seq::MAX)?;
         let (log_id, recovered) = (self.log_id, self.recovered);
         let files = checksums(&place)?;
