@@ -147,9 +147,7 @@ pub(super) fn judge_newest(
     segments.sort_by_key(|segment| std::cmp::Reverse(*segment.seqs.end()));
     for ListedSegment { seqs, name, .. } in segments {
         let last = *seqs.end();
-        let bytes = part.read(name)?;
-        let read = bytes.ok_or_else(|| "it is gone".to_owned());
-        match read.and_then(|bytes| ArchiveSegment::decode(bytes.as_slice())) {
+        match read_segment(part, name)? {
             Ok(_) if last > head => {
                 return Err(ArchiveFault::Ahead { place: part.to_string(), last, head });
             }
@@ -172,11 +170,20 @@ pub(super) fn judge_newest(
     ahead.map_or(Ok(newest), Err)
 }
 
+/// Reads a segment, or what is wrong with it if it is damaged.
+fn read_segment(
+    part: &ArchivePlace,
+    name: &str,
+) -> Result<Result<ArchiveSegment, String>, PlaceError> {
+    let bytes = part.read(name)?.ok_or_else(|| "it is gone".to_owned());
+    Ok(bytes.and_then(|bytes| ArchiveSegment::decode(bytes.as_slice())))
+}
+
 /// Compares a segment with the log: its records, and the tree up to its end.
 ///
 /// # Errors
 /// A contradiction, or what cannot be read.
-pub(super) fn judge_segment(
+fn judge_segment(
     segment: &ArchiveSegment,
     at: &str,
     log: &dyn History,
@@ -246,8 +253,7 @@ pub(super) fn damage_to(
     name: &str,
     wanted: &ArchiveSegment,
 ) -> Result<Option<String>, ArchiveFault> {
-    let Some(bytes) = part.read(name)? else { return Ok(Some("it is gone".into())) };
-    let found = match ArchiveSegment::decode(bytes.as_slice()) {
+    let found = match read_segment(part, name)? {
         Ok(found) => found,
         Err(what) => return Ok(Some(what)),
     };
