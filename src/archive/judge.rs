@@ -6,8 +6,8 @@ use super::part_of;
 use super::survey::DamagedSegment;
 use crate::log::{
     Archive, ArchivePlace, ArchiveSegment, ArchivedRecord, BATCH_BYTES_MAX, BATCH_EVENTS_MAX,
-    FileDamage, History, ListedSegment, LostLeaves, PlaceError, ReadError, Record, logs_in,
-    read_lost_leaves, segments_among, segments_in,
+    FileDamage, History, ListedFile, ListedSegment, LostLeaves, PlaceError, ReadError, Record,
+    logs_in, lost_leaves_among, segments_among, segments_in,
 };
 use crate::notary::is_claimed;
 
@@ -110,8 +110,8 @@ pub fn judge_start(place: &ArchivePlace, log: Option<&dyn History>) -> Result<()
     if let (Some(log), Some(own)) = (log, &own) {
         let files = own.list()?;
         if !files.is_empty() {
-            judge_newest(own, &segments_among(files), log)?;
-            return judge_lost(own, log).map(drop);
+            judge_newest(own, &segments_among(&files), log)?;
+            return judge_lost(own, &files, log).map(drop);
         }
     }
     for name in logs_in(place)? {
@@ -210,15 +210,16 @@ fn judge_segment(
 }
 
 /// Compares the lost records of which a log's part of the archive has the leaves with those of the
-/// log. Returns the archived ones.
+/// log. `files` are all of that part. Returns the archived ones.
 ///
 /// # Errors
 /// A contradiction, or what cannot be read.
 pub(super) fn judge_lost(
     part: &ArchivePlace,
+    files: &[ListedFile],
     log: &dyn History,
 ) -> Result<LostLeaves, ArchiveFault> {
-    let archived = read_lost_leaves(part)?;
+    let archived = lost_leaves_among(part, files)?;
     let (head, own) = (log.head(), log.lost_leaves()?);
     if let Some(last) = archived.keys().copied().next_back().filter(|last| *last > head) {
         return Err(ArchiveFault::Ahead { place: part.to_string(), last, head });
@@ -230,16 +231,18 @@ pub(super) fn judge_lost(
     }
 }
 
-/// Returns one of the first lost records of a log that its part of the archive still has.
+/// Returns one of the first lost records of a log that the segments in its part of the archive still
+/// have.
 ///
 /// # Errors
-/// If the archive cannot be listed, or the log not be read.
+/// If the log cannot be read.
 pub(super) fn still_archived(
     part: &ArchivePlace,
+    segments: &[ListedSegment],
     log: &dyn History,
-) -> Result<Option<Seq>, ArchiveFault> {
+) -> Result<Option<Seq>, ReadError> {
     let (log_id, lost) = (log.identity().log_id, log.lost_leaves()?);
-    let mut archive = Archive::open(part)?;
+    let mut archive = Archive::of(part.clone(), segments.to_vec());
     Ok(lost.into_keys().take(LOST_LOOKED_FOR).find(|seq| archive.record(log_id, *seq).is_some()))
 }
 

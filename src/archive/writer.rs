@@ -16,7 +16,7 @@ use super::{SegmentBounds, first_public_key, handovers, part_of, read_records};
 use crate::engine::Engine;
 use crate::log::{
     ArchivePlace, ArchiveSegment, HANDOVERS, LostLeaves, PUBLIC_KEY, PlaceError, ReadError,
-    SEGMENT_BODY_BYTES_MAX, SEGMENT_RECORDS_MAX, segments_in, write_lost_leaves,
+    SEGMENT_BODY_BYTES_MAX, SEGMENT_RECORDS_MAX, segments_among, write_lost_leaves,
 };
 use crate::time;
 
@@ -248,10 +248,11 @@ impl Writer {
             self.keep(&self.part, PUBLIC_KEY, key.as_bytes())?;
         }
         let Some(engine) = self.engine.upgrade() else { return Ok(Reached::default()) };
-        let segments = segments_in(&self.part)?;
+        let files = self.part.list()?;
+        let segments = segments_among(&files);
         let newest = judge_newest(&self.part, &segments, engine.log())?;
-        let archived = judge_lost(&self.part, engine.log())?;
-        if let Some(seq) = still_archived(&self.part, engine.log())? {
+        let archived = judge_lost(&self.part, &files, engine.log())?;
+        if let Some(seq) = still_archived(&self.part, &segments, engine.log())? {
             let place = &self.part;
             tracing::warn!(
                 %place, seq,

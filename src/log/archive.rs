@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use zstd::stream::raw::{self, Operation};
 
 use super::manifest::{Checksums, checksum};
-use super::place::{ArchivePlace, PlaceError};
+use super::place::{ArchivePlace, ListedFile, PlaceError};
 use super::{LogId, Record};
 use crate::hashes::{self, Hash};
 use crate::notary::{Receipt, ReceiptError};
@@ -374,7 +374,8 @@ impl Archive {
         Ok(found)
     }
 
-    fn of(place: ArchivePlace, mut listed: Vec<ListedSegment>) -> Archive {
+    /// Takes the segments that were found in `place`.
+    pub(crate) fn of(place: ArchivePlace, mut listed: Vec<ListedSegment>) -> Archive {
         listed.sort_by_key(|ListedSegment { seqs, .. }| {
             (*seqs.start(), std::cmp::Reverse(*seqs.end()))
         });
@@ -396,6 +397,11 @@ impl Archive {
     /// Returns the place of the segments.
     pub(crate) fn place(&self) -> &ArchivePlace {
         &self.place
+    }
+
+    /// Returns the names of the segments.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.segments.iter().map(|segment| segment.name.as_str())
     }
 
     /// Returns whether there is no segment in the place.
@@ -615,14 +621,15 @@ impl ListedSegment {
 /// # Errors
 /// If it cannot be listed.
 pub(crate) fn segments_in(place: &ArchivePlace) -> Result<Vec<ListedSegment>, PlaceError> {
-    Ok(segments_among(place.list()?))
+    Ok(segments_among(&place.list()?))
 }
 
 /// Returns the segments among the files of a place.
-pub(crate) fn segments_among(files: Vec<(String, Option<u64>)>) -> Vec<ListedSegment> {
-    let segment =
-        |(name, bytes): (String, _)| Some(ListedSegment { seqs: seqs_of(&name)?, name, bytes });
-    files.into_iter().filter_map(segment).collect()
+pub(crate) fn segments_among(files: &[ListedFile]) -> Vec<ListedSegment> {
+    let segment = |(name, bytes): &ListedFile| {
+        Some(ListedSegment { seqs: seqs_of(name)?, name: name.clone(), bytes: *bytes })
+    };
+    files.iter().filter_map(segment).collect()
 }
 
 /// Lists the logs that have a part of the archive, in order.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::archive::FileDamage;
 use super::merkle::Hash;
-use super::place::{ArchivePlace, PlaceError};
+use super::place::{ArchivePlace, ListedFile, PlaceError};
 
 /// The most leaves of a file: it stays smaller than the largest file that is read.
 const LEAVES_MAX: usize = 1_000_000;
@@ -67,11 +67,21 @@ pub(crate) fn write(place: &ArchivePlace, leaves: &LostLeaves) -> Result<(), Pla
 /// Reads the leaves in all files of `place`.
 ///
 /// # Errors
+/// If it cannot be listed; the damage to a file.
+pub(super) fn read(place: &ArchivePlace) -> Result<LostLeaves, FileDamage> {
+    read_among(place, &place.list()?)
+}
+
+/// Reads the leaves in all of these files of `place` that hold some.
+///
+/// # Errors
 /// The damage to a file.
-pub(crate) fn read(place: &ArchivePlace) -> Result<LostLeaves, FileDamage> {
-    let files = place.files().map_err(|error| FileDamage { at: error.at, what: error.what })?;
+pub(crate) fn read_among(
+    place: &ArchivePlace,
+    files: &[ListedFile],
+) -> Result<LostLeaves, FileDamage> {
     let mut leaves = LostLeaves::new();
-    for name in files.iter().filter(|name| is_of_leaves(name)) {
+    for (name, _) in files.iter().filter(|(name, _)| is_of_leaves(name)) {
         let damaged = |what| FileDamage { at: place.located(name), what };
         let bytes = place.read(name).map_err(|error| damaged(error.what))?.unwrap_or_default();
         for line in bytes.lines() {

@@ -54,14 +54,14 @@ pub use disk::{DISK_RESERVE_BYTES, DiskSpace};
 pub use disk_log::DiskLog;
 pub use fork::{ForkError, finish_fork, fork};
 pub(crate) use lost_leaves::{
-    LostLeaves, encode as encode_lost_leaves, is_of_leaves, read as read_lost_leaves,
+    LostLeaves, encode as encode_lost_leaves, is_of_leaves, read_among as lost_leaves_among,
     write as write_lost_leaves,
 };
 pub(crate) use manifest::{BACKUP_MANIFEST, Checksums, Manifest, checksum};
 pub use memory::MemoryLog;
 pub use open::{Checked, OpenError, Unrecovered, is_data_folder};
-pub(crate) use place::FILE_BYTES_MAX;
 pub use place::{ArchivePlace, PlaceError, S3Access};
+pub(crate) use place::{FILE_BYTES_MAX, ListedFile};
 pub(crate) use public_files::{HANDOVERS, PUBLIC_KEY};
 pub use raw::{DamagedBytes, Harm};
 pub use remaining::Damage;

@@ -18,6 +18,10 @@ pub(crate) const FILE_BYTES_MAX: u64 = 128 << 20;
 /// The beginning of the names of files that are being written.
 const UNFINISHED: &str = ".unfinished-";
 
+/// The name of a file in a listing, and its size in bytes if the listing has it, as that of a bucket
+/// does.
+pub(crate) type ListedFile = (String, Option<u64>);
+
 /// A folder on a disk, or in a bucket of S3.
 #[derive(Clone)]
 pub enum ArchivePlace {
@@ -95,12 +99,11 @@ impl ArchivePlace {
         Ok(self.list()?.into_iter().map(|(name, _)| name).collect())
     }
 
-    /// Lists the names of the files in it, in no order, each with its size in bytes if the listing
-    /// has it, as that of a bucket does.
+    /// Lists the files in it, in no order.
     ///
     /// # Errors
     /// If it cannot be listed.
-    pub(crate) fn list(&self) -> Result<Vec<(String, Option<u64>)>, PlaceError> {
+    pub(crate) fn list(&self) -> Result<Vec<ListedFile>, PlaceError> {
         match self {
             ArchivePlace::Folder(folder) => {
                 let names = entries(folder, fs::FileType::is_file);

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rollcall_projections::{Millis, RecordStatus, Seq};
 
 use super::acknowledgement::{Acknowledgement, AcknowledgementFile};
-use super::archive::{Archive, ArchivedRecord, FileDamage, segments_in};
+use super::archive::{Archive, ArchivedRecord, FileDamage};
 use super::block::{self, Block, Draft};
 use super::dedupe::{Dedupe, PendingEvent, judge_recorded};
 use super::lost_leaves::{self, LostLeaves};
@@ -200,7 +200,7 @@ impl Listed {
                 let what = "it is of another log than the segments".into();
                 return Err(damaged(manifest.name(), what).into());
             }
-            check_files(&place, &manifest.files, accepted)?;
+            check_files(&archive, &manifest.files, accepted)?;
             archive.expect(manifest.files.clone());
         }
         let lost_leaves = lost_leaves::read(&place)?;
@@ -267,16 +267,11 @@ impl Listed {
     }
 }
 
-/// Checks that the files of a list are in `place`, and that those that are not segments are as they
-/// were written: a segment is compared when it is read.
-fn check_files(
-    place: &ArchivePlace,
-    files: &Checksums,
-    missing: Missing,
-) -> Result<(), RestoreError> {
-    let segments: BTreeSet<String> =
-        segments_in(place)?.into_iter().map(|segment| segment.name).collect();
-    for (name, expected) in files.iter().filter(|(name, _)| !segments.contains(*name)) {
+/// Checks that the files of a list are in the place of an archive, and that those that are not
+/// segments are as they were written: a segment is compared when it is read.
+fn check_files(archive: &Archive, files: &Checksums, missing: Missing) -> Result<(), RestoreError> {
+    let (place, segments) = (archive.place(), archive.names().collect::<BTreeSet<&str>>());
+    for (name, expected) in files.iter().filter(|(name, _)| !segments.contains(name.as_str())) {
         let (folder, file) = match name.split_once('/') {
             Some((folder, file)) => (place.within(folder), file),
             None => (place.clone(), name.as_str()),

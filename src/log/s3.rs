@@ -9,7 +9,7 @@ use rusty_s3::actions::{GetObject, ListObjectsV2, PutObject, S3Action};
 use rusty_s3::{Bucket, Credentials, UrlStyle};
 use ureq::tls::TlsConfig;
 
-use super::place::FILE_BYTES_MAX;
+use super::place::{FILE_BYTES_MAX, ListedFile};
 use crate::trust::authorities;
 
 /// The beginning of the texts that name a bucket.
@@ -61,8 +61,7 @@ pub struct S3Folder {
 /// The names in a folder.
 #[derive(Default)]
 pub(super) struct Listed {
-    /// Each with its size in bytes, if the server says it.
-    pub(super) files: Vec<(String, Option<u64>)>,
+    pub(super) files: Vec<ListedFile>,
     pub(super) folders: Vec<String>,
 }
 
