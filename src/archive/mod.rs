@@ -5,7 +5,6 @@
 //! each other.
 
 mod backup;
-mod coverage;
 mod judge;
 mod status;
 mod survey;

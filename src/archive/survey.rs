@@ -6,15 +6,14 @@ use std::ops::RangeInclusive;
 
 use rollcall_projections::Seq;
 
-use super::coverage::Coverage;
 use super::judge::Newest;
-use crate::log::{ArchivePlace, ListedSegment, PlaceError};
+use crate::log::{ArchivePlace, ListedSegment, PlaceError, Ranges};
 
 /// The segments of a log's part of an archive.
 #[derive(Default)]
 pub(super) struct Survey {
     /// The records that are in it.
-    pub(super) coverage: Coverage,
+    pub(super) coverage: Ranges,
     /// The damaged segments.
     pub(super) damaged: Vec<DamagedSegment>,
 }
@@ -42,15 +41,16 @@ impl Survey {
     ) -> Result<Survey, PlaceError> {
         let Newest { whole, damaged } = newest;
         let read: BTreeSet<String> = damaged.iter().map(|found| found.name.clone()).collect();
-        let mut survey = Survey { coverage: Coverage::default(), damaged };
+        let mut survey = Survey { coverage: Ranges::default(), damaged };
         segments.sort_by_key(|segment| std::cmp::Reverse(segment.length()));
         for segment in segments {
-            if read.contains(&segment.name) || survey.coverage.has(&segment.seqs) {
+            let (first, last) = segment.seqs.clone().into_inner();
+            if read.contains(&segment.name) || survey.coverage.has(first, last) {
                 continue;
             }
             let was_read = whole.as_ref() == Some(&segment.name);
             match if was_read { None } else { segment.fault(part)? } {
-                None => survey.coverage.add(&segment.seqs),
+                None => survey.coverage.add(first, last),
                 Some(what) => {
                     let ListedSegment { seqs, name, .. } = segment;
                     survey.damaged.push(DamagedSegment { seqs, name, what: what.to_owned() });

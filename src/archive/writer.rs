@@ -221,10 +221,9 @@ impl Writer {
             let due = *due.get_or_insert(head);
             let is_stopping = self.is_stopping.load(Ordering::SeqCst);
             let last_due = if is_stopping { head } else { due };
-            let Some(gap) = reached.survey.coverage.gap(last_due) else { break };
+            let Some((first, last)) = reached.survey.coverage.first_gap(last_due) else { break };
             // Segments end where long ones do.
-            let first = *gap.start();
-            let last = (*gap.end()).min(first.div_ceil(LONG_RECORDS) * LONG_RECORDS);
+            let last = last.min(first.div_ceil(LONG_RECORDS) * LONG_RECORDS);
             let bounds = SegmentBounds { first, last, body_bytes_max: SEGMENT_BODY_BYTES_MAX };
             self.write(engine, bounds, &mut reached)?;
             if self.is_stopping.load(Ordering::SeqCst)
@@ -301,7 +300,7 @@ impl Writer {
         reached: &mut Reached,
     ) -> Result<(), ArchiveFault> {
         let Some(segment) = read_under_free_name(&engine, bounds, &reached.survey)? else {
-            reached.survey.coverage.add(&(bounds.first..=bounds.last));
+            reached.survey.coverage.add(bounds.first, bounds.last);
             drop(engine);
             return self.put_lost(bounds.last, reached);
         };
@@ -320,7 +319,7 @@ impl Writer {
             // The next turn finds another name.
             return Ok(());
         }
-        reached.survey.coverage.add(&(bounds.first.min(*segment.seqs().start())..=last));
+        reached.survey.coverage.add(bounds.first.min(*segment.seqs().start()), last);
         self.put_lost(last, reached)?;
         let long = last.saturating_sub(LONG_RECORDS) + 1;
         let is_covered = reached.survey.coverage.through() >= last;

@@ -63,6 +63,7 @@ pub use open::{Checked, OpenError, Unrecovered, is_data_folder};
 pub use place::{ArchivePlace, PlaceError, S3Access};
 pub(crate) use place::{FILE_BYTES_MAX, ListedFile};
 pub(crate) use public_files::{HANDOVERS, PUBLIC_KEY};
+pub(crate) use ranges::Ranges;
 pub use raw::{DamagedBytes, Harm};
 pub use remaining::Damage;
 pub use restore::{Missing, RestoreError, Restored, check_archive, restore};

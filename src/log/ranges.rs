@@ -6,14 +6,14 @@ use rollcall_projections::Seq;
 
 /// A set of records, as ranges.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Ranges {
+pub(crate) struct Ranges {
     /// The last record of each range by its first. Between two ranges is at least one record.
     lasts: BTreeMap<Seq, Seq>,
 }
 
 impl Ranges {
     /// Adds the records `first` to `last`.
-    pub(super) fn add(&mut self, mut first: Seq, mut last: Seq) {
+    pub(crate) fn add(&mut self, mut first: Seq, mut last: Seq) {
         // Ranges that overlap or touch become one.
         while let Some((from, to)) = self.up_to(last.saturating_add(1)) {
             if to.saturating_add(1) < first {
@@ -36,6 +36,21 @@ impl Ranges {
 
     pub(super) fn is_empty(&self) -> bool {
         self.lasts.is_empty()
+    }
+
+    /// Returns whether all of the records `first` to `last` are in the set.
+    pub(crate) fn has(&self, first: Seq, last: Seq) -> bool {
+        self.up_to(first).is_some_and(|(_, to)| to >= last)
+    }
+
+    /// Returns the record up to which none is missing.
+    pub(crate) fn through(&self) -> Seq {
+        self.lasts.get(&1).copied().unwrap_or(0)
+    }
+
+    /// Returns the first range of records up to `head` that is missing.
+    pub(crate) fn first_gap(&self, head: Seq) -> Option<(Seq, Seq)> {
+        self.gaps(1, head).into_iter().next()
     }
 
     /// Returns which of the records `first` to `last` are not in the set.
@@ -86,6 +101,29 @@ mod tests {
         assert_eq!(set.iter().collect::<Vec<_>>(), [(1, 3), (5, 6), (8, 12), (20, 20)]);
         assert_eq!(of(&[(1, 20), (3, 4)]), of(&[(1, 20)]));
         assert_eq!(of(&[(3, 4), (9, 10), (1, 20)]), of(&[(1, 20)]));
+    }
+
+    #[test]
+    fn what_is_there_and_the_first_gap_are_found_while_a_set_grows() {
+        let mut set = Ranges::default();
+        assert_eq!((set.through(), set.first_gap(0), set.first_gap(2)), (0, None, Some((1, 2))));
+        for (first, last) in [(20, 30), (5, 6), (1, 3), (8, 9)] {
+            set.add(first, last);
+        }
+        assert_eq!((set.through(), set.first_gap(3), set.first_gap(40)), (3, None, Some((4, 4))));
+        let asked = [(1, 3), (2, 3), (20, 30), (4, 4), (3, 4), (6, 8), (31, 31)];
+        let has = asked.map(|(first, last)| set.has(first, last));
+        assert_eq!(has, [true, true, true, false, false, false, false]);
+        set.add(4, 4);
+        assert_eq!((set.through(), set.first_gap(40)), (6, Some((7, 7))));
+        set.add(7, 25);
+        assert_eq!((set.through(), set.first_gap(40)), (30, Some((31, 40))));
+        set.add(2, 3);
+        set.add(1, 50);
+        assert_eq!(
+            (set.through(), set.first_gap(50), set.first_gap(51)),
+            (50, None, Some((51, 51)))
+        );
     }
 
     #[test]
