@@ -72,11 +72,7 @@ impl Ranges {
 
     /// Returns the records that are not in the other set.
     pub(super) fn without(&self, other: &Ranges) -> Ranges {
-        let mut left = Ranges::default();
-        for (first, last) in self.iter().flat_map(|(first, last)| other.gaps(first, last)) {
-            left.add(first, last);
-        }
-        left
+        self.iter().flat_map(|(first, last)| other.gaps(first, last)).collect()
     }
 
     /// Returns the records that are in both sets.
@@ -85,14 +81,20 @@ impl Ranges {
     }
 }
 
+impl FromIterator<(Seq, Seq)> for Ranges {
+    fn from_iter<T: IntoIterator<Item = (Seq, Seq)>>(ranges: T) -> Ranges {
+        let mut set = Ranges::default();
+        ranges.into_iter().for_each(|(first, last)| set.add(first, last));
+        set
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn of(ranges: &[(Seq, Seq)]) -> Ranges {
-        let mut set = Ranges::default();
-        ranges.iter().for_each(|(first, last)| set.add(*first, *last));
-        set
+        ranges.iter().copied().collect()
     }
 
     #[test]

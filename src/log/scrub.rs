@@ -229,12 +229,8 @@ impl Found {
 
     /// Returns the records whose bytes on the disk are damaged.
     fn damaged(&self) -> Ranges {
-        let mut damaged = Ranges::default();
         let LiveHarm { torn, missing } = &self.harm;
-        for (first, last) in self.changed.iter().chain(torn.iter()).chain(missing.iter()) {
-            damaged.add(first, last);
-        }
-        damaged
+        self.changed.iter().chain(torn.iter()).chain(missing.iter()).collect()
     }
 }
 
@@ -424,16 +420,13 @@ impl Worker {
 
 /// Adds the records whose bytes on the disk are `damaged` to those that cannot be read.
 fn with_damaged(unreadable: Vec<ScrubFinding>, damaged: &Ranges) -> Vec<ScrubFinding> {
-    let mut named = Ranges::default();
-    unreadable.iter().for_each(|finding| named.add(finding.first, finding.last));
+    let named: Ranges = unreadable.iter().map(|finding| (finding.first, finding.last)).collect();
     let left = damaged.without(&named);
     let in_memory = left.iter().map(|(first, last)| {
         let what = "damaged on the disk, and still in the memory of the server";
         ScrubFinding { first, last, what: what.into(), in_memory: true }
     });
-    let mut findings = unreadable;
-    findings.extend(in_memory);
-    findings
+    unreadable.into_iter().chain(in_memory).collect()
 }
 
 /// What is in a segment.

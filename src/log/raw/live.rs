@@ -200,10 +200,8 @@ impl LivePages {
 
     /// Returns the harm to the records up to `head`.
     pub(in crate::log) fn harm(&self, head: Seq) -> LiveHarm {
-        let mut harm = LiveHarm::default();
-        for (first, last) in self.there.gaps(1, head) {
-            harm.missing.add(first, last);
-        }
+        let missing = self.there.gaps(1, head).into_iter().collect();
+        let mut harm = LiveHarm { missing, torn: Ranges::default() };
         for ((seq, _), page) in &self.in_watched {
             if self.torn.contains(page) && *seq <= head {
                 let count = self.blocks.get(seq).map_or(1, |block| block.count.max(1));
