@@ -60,20 +60,20 @@ pub(in crate::log) fn look_at_segment(
     LiveSegment { number: Some(number), damaged }
 }
 
-/// Returns the place of a stretch that is damaged. The end of the segment that is written to may be
-/// what remains of what was there before.
+/// Returns the place of a stretch that is damaged.
 fn damage(segment: &[u8], number: u64, is_full: bool, stretch: &Stretch) -> Option<DamagedPlace> {
-    let place = match stretch {
-        Stretch::Whole { .. } | Stretch::Overwritten { .. } => return None,
+    match stretch {
+        Stretch::Whole { .. } | Stretch::Overwritten { .. } => None,
         Stretch::Damaged { bytes, message } => {
-            DamagedPlace { at: bytes.start, page: message.as_ref().map(|message| message.page) }
+            let page = message.as_ref().map(|message| message.page);
+            Some(DamagedPlace { at: bytes.start, page })
         }
+        // The end of the segment that is written to may be what remains of what was there before.
         Stretch::Tail { bytes, .. } => {
-            DamagedPlace { at: bytes.start, page: page_at(segment, number, bytes.start) }
+            let page = page_at(segment, number, bytes.start);
+            (is_full || page.is_some()).then_some(DamagedPlace { at: bytes.start, page })
         }
-    };
-    let is_end = matches!(stretch, Stretch::Tail { .. });
-    (!is_end || is_full || place.page.is_some()).then_some(place)
+    }
 }
 
 /// Follows the pages of a file through its segments in the order of their writes, to say which

@@ -174,8 +174,8 @@ impl Segments {
         Ok(segments)
     }
 
-    /// Returns the segments whose heads are whole, and where the others are: also whether the bytes
-    /// of the head are zeros.
+    /// Returns the segments whose heads are whole, and the place of each other one with true if the
+    /// bytes of its head are zeros.
     fn heads(file: &File) -> io::Result<(Segments, Vec<(u64, bool)>)> {
         let places = (0..file.metadata()?.len()).step_by(SEGMENT_BYTES);
         let (mut in_order, mut headless, mut stable) = (Vec::new(), Vec::new(), 0);
