@@ -15,6 +15,7 @@ use super::lanes::in_order;
 use super::merkle::{self, Hash};
 use super::raw::RawStore;
 use super::recovery::{is_key_change, pieces};
+use super::salvage::Leaves;
 use super::stopped::end_is_unknown;
 use super::store::Blocks;
 use super::tiles::{Repair, Rows, Tiles};
@@ -459,18 +460,13 @@ struct AuditPass<'a> {
 
 impl<'a> AuditPass<'a> {
     fn new(store: &'a RawStore, slots: &'a Slots, tiles: Option<&'a Tiles>) -> AuditPass<'a> {
-        let kept_leaves =
-            tiles.and_then(|tiles| tiles.leaves(tiles.size().ok()?).ok()?).unwrap_or_default();
-        let vouched = slots.newest.and_then(|Acknowledgement { size, root, .. }| {
-            let rows = Rows::of(kept_leaves.get(..usize::try_from(size).ok()?)?.to_vec());
-            (merkle::root(&rows, size) == Ok(root?)).then_some(size)
-        });
+        let Leaves { kept: kept_leaves, vouched } = Leaves::of(slots, tiles);
         AuditPass {
             store,
             slots,
             tiles,
             kept_leaves,
-            vouched: vouched.unwrap_or(0),
+            vouched: vouched as Seq,
             changed: Vec::new(),
             dedupe: Dedupe::default(),
             next: 1,

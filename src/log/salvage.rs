@@ -239,15 +239,16 @@ fn refuse_other(place: &ArchivePlace, found: &[LogId], wanted: LogId) -> Result<
     Err(SalvageError::OtherLog { path: place.to_string(), found, wanted: id_text(wanted) })
 }
 
-/// What the other files of the damaged folder know of its records.
+/// What the files around a store know of its records.
 pub(super) struct Leaves {
     /// The leaves in the tiles.
-    kept: Vec<Hash>,
+    pub(super) kept: Vec<Hash>,
     /// The number of those for which the acknowledged root vouches.
-    vouched: usize,
+    pub(super) vouched: usize,
 }
 
 impl Leaves {
+    /// Reads them from the tiles, and hashes the tree over those that were acknowledged.
     pub(super) fn of(slots: &Slots, tiles: Option<&Tiles>) -> Leaves {
         let kept = tiles.and_then(|tiles| tiles.leaves(tiles.size().ok()?).ok()?);
         let kept = kept.unwrap_or_default();
