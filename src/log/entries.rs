@@ -22,10 +22,18 @@ const FOLDERS: [&str; 3] = ["store", "store/blobs", "tree"];
 pub(super) struct OddEntry {
     /// A sentence that names it.
     pub(super) what: String,
-    /// True if the next start replaces it.
-    pub(super) is_replaced: bool,
-    /// True if nothing is lost if it is removed.
-    pub(super) is_marker: bool,
+    pub(super) remedy: Remedy,
+}
+
+/// The way in which the right entry gets back to its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Remedy {
+    /// The next start makes it again.
+    Start,
+    /// The operator removes the odd one. Nothing is lost.
+    Removal,
+    /// The operator puts back what was there, or removes the odd one.
+    Copy,
 }
 
 /// Returns every entry of the data folder `folder` that is something else than it should be.
@@ -34,7 +42,7 @@ pub(super) fn odd_entries(folder: &Path) -> io::Result<Vec<OddEntry>> {
     for name in FOLDERS {
         if fs::symlink_metadata(folder.join(name)).is_ok() && !folder.join(name).is_dir() {
             let what = format!("`{name}` is not a folder");
-            odd.push(OddEntry { what, is_replaced: false, is_marker: false });
+            odd.push(OddEntry { what, remedy: Remedy::Copy });
         }
     }
     let snapshots = match fs::exists(folder.join("store"))? && folder.join("store").is_dir() {
@@ -48,8 +56,12 @@ pub(super) fn odd_entries(folder: &Path) -> io::Result<Vec<OddEntry>> {
         if !found.is_file() {
             let name = path.strip_prefix(folder).unwrap_or(&path).display();
             let what = format!("`{name}` is {}, and not a file", kind(found.file_type()));
-            let is_marker = path == folder.join(MARKER);
-            odd.push(OddEntry { what, is_replaced: is_derived && !found.is_dir(), is_marker });
+            let remedy = match is_derived && !found.is_dir() {
+                true => Remedy::Start,
+                false if path == folder.join(MARKER) => Remedy::Removal,
+                false => Remedy::Copy,
+            };
+            odd.push(OddEntry { what, remedy });
         }
     }
     Ok(odd)
@@ -67,13 +79,14 @@ fn kind(found: FileType) -> &'static str {
 
 /// Refuses a folder with an entry that a start cannot replace.
 pub(super) fn refuse_odd_entries(folder: &Path) -> Result<(), StoreError> {
-    match odd_entries(folder)?.into_iter().find(|entry| !entry.is_replaced) {
-        None => Ok(()),
-        Some(OddEntry { what, is_marker, .. }) => {
-            let helps =
-                if is_marker { "remove it" } else { "put back what was there, or remove it" };
-            let what = format!("{what}: {helps}");
-            Err(io::Error::new(io::ErrorKind::InvalidInput, what).into())
-        }
+    for OddEntry { what, remedy } in odd_entries(folder)? {
+        let helps = match remedy {
+            Remedy::Start => continue,
+            Remedy::Removal => "remove it",
+            Remedy::Copy => "put back what was there, or remove it",
+        };
+        let what = format!("{what}: {helps}");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, what).into());
     }
+    Ok(())
 }

@@ -15,7 +15,7 @@ use super::answered;
 use super::audit::{self, Audit, Finding, LogPart};
 use super::block::FORMAT;
 use super::dedupe::{Dedupe, find_among};
-use super::entries::{OddEntry, odd_entries};
+use super::entries::{OddEntry, Remedy, odd_entries};
 use super::lost_leaves::{self, LostLeaves};
 use super::merkle;
 use super::open::OpenError;
@@ -122,10 +122,10 @@ impl StoppedFolder {
 
     /// Returns what is wrong with the files around the store.
     fn files(&self) -> io::Result<Vec<Finding>> {
-        let part = |entry: &OddEntry| match (entry.is_replaced, entry.is_marker) {
-            (true, _) => LogPart::Derived,
-            (false, true) => LogPart::Marker,
-            (false, false) => LogPart::Files,
+        let part = |entry: &OddEntry| match entry.remedy {
+            Remedy::Start => LogPart::Derived,
+            Remedy::Removal => LogPart::Marker,
+            Remedy::Copy => LogPart::Files,
         };
         let odd = odd_entries(&self.folder)?.into_iter();
         let odd = odd.map(|entry| Finding::general(part(&entry), entry.what));
