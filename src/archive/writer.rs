@@ -15,7 +15,7 @@ use super::survey::{DamagedSegment, Survey};
 use super::{SegmentBounds, first_public_key, handovers, part_of, read_records};
 use crate::engine::Engine;
 use crate::log::{
-    ArchivePlace, ArchiveSegment, HANDOVERS, LostLeaves, PUBLIC_KEY, PlaceError, ReadError,
+    ArchivePlace, ArchiveSegment, HANDOVERS, LostLeaves, PUBLIC_KEY, ReadError,
     SEGMENT_BODY_BYTES_MAX, SEGMENT_RECORDS_MAX, segments_among, write_lost_leaves,
 };
 use crate::time;
@@ -353,13 +353,10 @@ impl Writer {
     /// Returns false, and notes it, if that one is damaged.
     fn put(&self, segment: &ArchiveSegment, survey: &mut Survey) -> Result<bool, ArchiveFault> {
         let name = segment.name();
-        let at = self.part.located(&name);
-        let failed = |what: String| PlaceError { at: at.clone(), what };
-        let bytes = segment.encode().map_err(|error| failed(error.to_string()))?;
-        if !self.part.create(&name, &bytes)?
+        if !segment.create(&self.part)?
             && let Some(what) = damage_to(&self.part, &name, segment)?
         {
-            self.archiver.status.found_damaged(&at, &name, &what);
+            self.archiver.status.found_damaged(&self.part.located(&name), &name, &what);
             survey.note(segment.seqs(), name, what);
             return Ok(false);
         }

@@ -205,14 +205,24 @@ impl ArchiveSegment {
     ///
     /// # Errors
     /// If it cannot be written, or there is one of its name.
-    pub(crate) fn write(&self, place: &ArchivePlace) -> Result<(), PlaceError> {
-        let name = self.name();
-        let failed = |what: String| PlaceError { at: place.located(&name), what };
-        let bytes = self.encode().map_err(|error| failed(error.to_string()))?;
-        match place.create(&name, &bytes)? {
+    pub(super) fn write(&self, place: &ArchivePlace) -> Result<(), PlaceError> {
+        match self.create(place)? {
             true => Ok(()),
-            false => Err(failed("it is there already".into())),
+            false => Err(self.failed(place, "it is there already".into())),
         }
+    }
+
+    /// Writes the segment as a new file. Returns false if there is one of its name.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub(crate) fn create(&self, place: &ArchivePlace) -> Result<bool, PlaceError> {
+        let bytes = self.encode().map_err(|error| self.failed(place, error.to_string()))?;
+        place.create(&self.name(), &bytes)
+    }
+
+    fn failed(&self, place: &ArchivePlace, what: String) -> PlaceError {
+        PlaceError { at: place.located(&self.name()), what }
     }
 
     /// Reads and checks a segment.
