@@ -667,7 +667,7 @@ impl<'a> Block<'a> {
         }
     }
 
-    /// Shows the stored facts of each record, if they are in the words of this version.
+    /// Shows the stored facts of each record, if they mean the same in this version.
     pub(super) fn stored_facts(&self, mut each: impl FnMut(Seq, &Facts<'_>)) -> Result<(), String> {
         if self.is_lost {
             return Ok(());
@@ -719,9 +719,9 @@ pub(super) fn chain_metadata(before: &[u8; 32], own: &[u8; 32]) -> [u8; 32] {
 
 /// The facts section, taken apart.
 struct StoredFacts<'a> {
-    /// In order.
+    /// In the order of the records.
     verdicts: Vec<FirstVerdict>,
-    /// The facts of each record; `None` if they are not those of this version.
+    /// The facts of each record; `None` if those of the version that wrote them mean something else.
     lines: Option<&'a [u8]>,
 }
 
