@@ -517,14 +517,10 @@ pub fn restore(
     if fs::symlink_metadata(data).is_ok() {
         return Err(RestoreError::Exists(data.to_owned()));
     }
-    let mut sound = Sound::check(from, missing, progress)?;
+    let sound = Sound::check(from, missing, progress)?;
     let io_error = |error| RestoreError::Io { path: data.to_owned(), error };
     let unfinished = UnfinishedFolder::make(data).map_err(io_error)?;
-    let restored = fill(&mut sound, unfinished.path(), progress)?;
-    // Another log has another key.
-    if restored.new_log_id.is_none() {
-        sound.public.write(unfinished.path(), restored.seq)?;
-    }
+    let restored = fill(sound, unfinished.path(), progress)?;
     unfinished.finish().map_err(io_error)?;
     Ok(restored)
 }
@@ -545,21 +541,18 @@ pub fn check_archive(
     Ok(Restored { seq: size, root, acknowledged, lost: missing, new_log_id: None, damaged })
 }
 
-/// Writes every record into the new folder `folder`, and reads it back.
-fn fill(
-    sound: &mut Sound,
-    folder: &Path,
-    progress: &dyn Fn(Seq),
-) -> Result<Restored, RestoreError> {
+/// Writes every record into the new folder `folder`, and reads it back. The public files of the key
+/// come last.
+fn fill(mut sound: Sound, folder: &Path, progress: &dyn Fn(Seq)) -> Result<Restored, RestoreError> {
     let unfit = |seq, what| RestoreError::Unfit { seq, what };
     let recorded_at = sound.first_recorded_at().map_err(|what| unfit(1, what))?;
-    let Sound { archive, log_id, size, root, acknowledged, missing, lost_leaves, .. } = sound;
-    let (log_id, size, root, acknowledged) = (*log_id, *size, *root, *acknowledged);
+    let Sound { mut archive, log_id, size, root, acknowledged, missing: lost, lost_leaves, public } =
+        sound;
     let new_log_id = root.is_none().then(|| uuid::Uuid::new_v4().into_bytes());
     let store_error = |error| RestoreError::NotReadBack(OpenError::of(error, folder));
     let own_id = new_log_id.unwrap_or(log_id);
     let mut filling = Filling::begin(folder, own_id, recorded_at).map_err(store_error)?;
-    let mut gaps = missing.iter().copied().peekable();
+    let mut gaps = lost.iter().copied().peekable();
     for seq in 1..=size {
         while gaps.next_if(|(_, last)| *last < seq).is_some() {}
         let put = if gaps.peek().is_some_and(|(first, _)| *first <= seq) {
@@ -584,7 +577,11 @@ fn fill(
         let what = "its root is not that of the archive".to_owned();
         return Err(store_error(StoreError::Damaged(what)));
     }
-    let (lost, damaged) = (missing.clone(), archive.damaged());
+    // Another log has another key.
+    if new_log_id.is_none() {
+        public.write(folder, size)?;
+    }
+    let damaged = archive.damaged();
     Ok(Restored { seq: size, root, acknowledged, lost, new_log_id, damaged })
 }
 
