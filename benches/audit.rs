@@ -50,6 +50,7 @@ fn main() {
         webhook_paths: vec![WEBHOOK_PATH.into()],
         body_bytes_max: BODY_BYTES_MAX,
         source: None,
+        public_url: None,
     };
     let system = actix_web::rt::System::new();
     let service = system.block_on(init_service(App::new().configure(app(settings, slot))));

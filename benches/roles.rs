@@ -220,6 +220,7 @@ fn main() {
         webhook_paths: vec![WEBHOOK_PATH.into()],
         body_bytes_max: BODY_BYTES_MAX,
         source: None,
+        public_url: None,
     };
     let (sent, addresses) = std::sync::mpsc::channel();
     std::thread::spawn(move || {

@@ -104,6 +104,7 @@ fn start(folder: &Path) -> Result<Running, Failure> {
         webhook_paths: vec![WEBHOOK_PATH.into()],
         body_bytes_max: BODY_BYTES_MAX,
         source: None,
+        public_url: None,
     };
     let caches = Caches { documents: 16 << 20, store: 64 << 20 };
     let signing = Signing::Own { file: None, replace_by: None };

@@ -81,7 +81,10 @@ impl ServeArgs {
             file: config.checkpoint_key,
             replace_by: first.filter(|_| config.replace_checkpoint_key),
         };
-        let settings = settings(&config.reloadable, config.webhook_paths, config.source);
+        let settings = Settings {
+            public_url: config.public_url,
+            ..settings(&config.reloadable, config.webhook_paths, config.source)
+        };
         let conditions = config.conditions;
         let running =
             Running::start_with(&listen, &data, settings, caches, conditions, signing, copies)?;
@@ -144,6 +147,7 @@ fn settings(
         webhook_paths,
         body_bytes_max: reloadable.body_bytes_max,
         source,
+        public_url: None,
     }
 }
 

@@ -129,9 +129,10 @@ pub fn serve(
     let admin = admin_listen.map(bind).transpose()?;
     let urls = bound.iter().map(Bound::url).collect();
     let admin_url = admin.as_ref().map(Bound::url);
-    let SplitSettings { keys, webhook_paths, source } = settings.split();
+    let SplitSettings { keys, webhook_paths, source, public_url } = settings.split();
     let main = Workers::new(available_parallelism().map_or(2, usize::from), connections_max());
-    let state = state(keys.clone(), source, engine, main.connections.clone());
+    let addresses = Addresses { source, public_url };
+    let state = state(keys.clone(), addresses, engine, main.connections.clone());
     let (mut servers, mut sockets) = (Vec::new(), Vec::new());
     let metrics = if admin.is_some() { MetricsAccess::Elsewhere } else { MetricsAccess::Keyed };
     let configure_main = configure(state.clone(), webhook_paths, metrics);
@@ -163,21 +164,31 @@ pub fn app(
     settings: Settings,
     engine: Arc<OnceLock<Arc<Engine>>>,
 ) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static {
-    let SplitSettings { keys, webhook_paths, source } = settings.split();
+    let SplitSettings { keys, webhook_paths, source, public_url } = settings.split();
     let connections = Workers::new(1, CONNECTIONS_MIN).connections;
-    configure(state(keys, source, engine, connections), webhook_paths, MetricsAccess::Keyed)
+    let addresses = Addresses { source, public_url };
+    configure(state(keys, addresses, engine, connections), webhook_paths, MetricsAccess::Keyed)
+}
+
+/// The addresses of a server's settings.
+struct Addresses {
+    /// The source to pull from.
+    source: Option<Arc<Source>>,
+    /// The URL at which others reach this server.
+    public_url: Option<String>,
 }
 
 fn state(
     keys: Keys,
-    source: Option<Arc<Source>>,
+    addresses: Addresses,
     engine: Arc<OnceLock<Arc<Engine>>>,
     connections: Arc<Connections>,
 ) -> web::Data<State> {
     web::Data::new(State {
         keys,
         engine,
-        source,
+        source: addresses.source,
+        public_url: addresses.public_url,
         started_at: time::now_ms(),
         operations: OPERATIONS,
         refusals: Default::default(),

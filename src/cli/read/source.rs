@@ -153,6 +153,7 @@ where
         webhook_paths: Vec::new(),
         body_bytes_max: 0,
         source: None,
+        public_url: None,
     };
     let running =
         Running::start(folder, settings, CACHES).map_err(|error| unopened(folder, error))?;

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use actix_web::HttpRequest;
 use rollcall_projections::Millis;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
@@ -45,6 +46,8 @@ pub struct Settings {
     pub body_bytes_max: usize,
     /// The source to pull from.
     pub source: Option<Arc<Source>>,
+    /// The URL at which others reach this server, if it is known.
+    pub public_url: Option<String>,
 }
 
 /// The settings of a server, apart by their use.
@@ -53,15 +56,18 @@ pub(crate) struct SplitSettings {
     pub(crate) keys: Keys,
     pub(crate) webhook_paths: Vec<String>,
     pub(crate) source: Option<Arc<Source>>,
+    pub(crate) public_url: Option<String>,
 }
 
 impl Settings {
     /// Splits off what can be replaced while the server serves.
     pub(crate) fn split(self) -> SplitSettings {
-        let Settings { keyring, api_keys, webhook_paths, body_bytes_max, source } = self;
+        let Settings { keyring, api_keys, webhook_paths, body_bytes_max, source, public_url } =
+            self;
+        let public_url = public_url.map(|url| url.trim_end_matches('/').to_owned());
         let body_bytes_max = body_bytes_max.min(BODY_BYTES_LIMIT);
         let keys = Keys::new(KeySet { keyring, api_keys, body_bytes_max });
-        SplitSettings { keys, webhook_paths, source }
+        SplitSettings { keys, webhook_paths, source, public_url }
     }
 }
 
@@ -172,6 +178,8 @@ pub(crate) struct State {
     pub(crate) engine: Arc<OnceLock<Arc<Engine>>>,
     /// The source to pull from.
     pub(crate) source: Option<Arc<Source>>,
+    /// The URL at which others reach this server, without a slash at its end, if it is known.
+    pub(crate) public_url: Option<String>,
     /// The moment at which the server began to listen.
     pub(crate) started_at: Millis,
     /// Every declared call.
@@ -200,6 +208,13 @@ pub(crate) struct State {
 }
 
 impl State {
+    /// Returns the URL at which the sender of a request reaches this server: the configured one,
+    /// else the host that the request names.
+    pub(crate) fn base_url(&self, request: &HttpRequest) -> String {
+        let named = || format!("http://{}", request.connection_info().host());
+        self.public_url.clone().unwrap_or_else(named)
+    }
+
     /// Returns the engine.
     ///
     /// # Errors

@@ -29,6 +29,7 @@ pub fn settings() -> Settings {
         webhook_paths: vec![WEBHOOK_PATH.into()],
         body_bytes_max: BODY_BYTES_MAX,
         source: None,
+        public_url: None,
     }
 }
 
