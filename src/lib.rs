@@ -18,6 +18,7 @@ pub mod metrics;
 pub mod notary;
 pub mod percent;
 pub mod personal;
+pub mod scim;
 pub mod sources;
 pub mod stderr;
 pub mod time;
