@@ -4,8 +4,10 @@ use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
+use crate::ground::event_type::{EventType, OWN_PREFIX};
 use crate::ground::fact::{
-    Change, DirectoryChange, Entry, Fact, GroupData, MembershipData, RecordStatus, UserData,
+    Change, Deactivation, DirectoryChange, Entry, Fact, GroupData, MembershipData, Provenance,
+    RecordStatus, UserData,
 };
 use crate::ground::order::{Cut, EventIds, Millis, NO_UPDATED_AT, Place, Seq, Seq32, seq32};
 use crate::ground::quarantine::{Quarantined, Reason};
@@ -20,6 +22,7 @@ use crate::state::links::NewLink;
 use crate::state::living::LivingAs;
 use crate::state::memberships::Grant;
 use crate::state::observations::Run;
+use crate::state::scim::ScimPlace;
 use crate::views::Views;
 
 /// The organization and the directory under which an event is listed.
@@ -62,6 +65,7 @@ impl Views {
         self.recorded.note(entry.recorded_at, entry.seq);
         match self.fold(entry) {
             Some(listing) => {
+                self.note_scim_event(entry, listing.directory);
                 self.list_event(entry, listing);
                 self.remark_on(entry);
             }
@@ -95,6 +99,10 @@ impl Views {
             self.list_in_quarantine(entry.seq, reason);
             return None;
         }
+        if entry.provenance == Provenance::Source && self.names_hosted(&entry.fact) {
+            self.list_in_quarantine(entry.seq, Reason::ForeignDirectory);
+            return None;
+        }
         match &entry.fact {
             Fact::Unusable(reason) => {
                 self.list_in_quarantine(entry.seq, *reason);
@@ -102,6 +110,24 @@ impl Views {
             }
             Fact::Link { user, directory, app_user } => {
                 Some(self.fold_link(entry, user, directory, *app_user))
+            }
+            Fact::HostedDirectory { id, organization, deactivation } => {
+                Some(self.fold_hosted_directory(entry, id, *organization, *deactivation))
+            }
+            Fact::DirectoryToken { directory, id, created } => {
+                self.ids.push(seq32(entry.seq), entry.event_id);
+                self.scim.set_token(scim_place(entry), directory, id, created.as_ref());
+                Some(self.listing_in_scim(directory, None))
+            }
+            Fact::ScimRequest(data) => {
+                self.ids.push(seq32(entry.seq), entry.event_id);
+                self.scim.apply_request(scim_place(entry), data);
+                Some(self.listing_in_scim(data.directory, data.organization))
+            }
+            Fact::ScimMembers { directory, group, added, removed } => {
+                self.ids.push(seq32(entry.seq), entry.event_id);
+                self.scim.change_members(scim_place(entry), *group, added, removed);
+                Some(self.listing_in_scim(directory, None))
             }
             Fact::Unrelated { organization } => {
                 Some(Listing::of(self.organization_sym(*organization), NO_SYM))
@@ -125,6 +151,9 @@ impl Views {
                     domain: self.text(*domain),
                     part: part_of(entry),
                 };
+                if entry.event_type == EventType::OperatorDirectoryDeleted.name() {
+                    self.scim.delete_directory(scim_place(entry), id);
+                }
                 Some(self.fold_directory(id, version))
             }
             Fact::User(change, data) => {
@@ -146,6 +175,75 @@ impl Views {
             Fact::Reconciled { started_at, clean } => {
                 Some(self.fold_reconciliation(entry, *started_at, clean))
             }
+        }
+    }
+
+    /// Tells if a statement names a directory that only identity providers write into, or a user or
+    /// group that is or was last in one.
+    fn names_hosted(&self, fact: &Fact<'_>) -> bool {
+        if !self.scim.is_used() {
+            return false;
+        }
+        let hosts = |directory: Option<&str>| {
+            directory.is_some_and(|directory| self.scim.directory(directory).is_some())
+        };
+        let is_in = |kind: EntityKind, id: &str| {
+            let home = self.find(kind, id).and_then(|sym| self.home(kind, sym, Cut::LATEST));
+            home.is_some_and(|home| hosts(Some(self.directories.id(home))))
+        };
+        let (user, group) = (EntityKind::User, EntityKind::Group);
+        match fact {
+            Fact::Directory { id, .. } => hosts(Some(id)),
+            Fact::User(_, data) => hosts(data.directory) || is_in(user, data.id),
+            Fact::Group(_, data) => hosts(data.directory) || is_in(group, data.id),
+            Fact::Membership(data) => {
+                let directories = [Some(data.directory), data.user.directory, data.group.directory];
+                directories.into_iter().any(hosts)
+                    || is_in(user, data.user.id)
+                    || is_in(group, data.group.id)
+            }
+            Fact::ObservedMembership { directory, user: user_id, group: group_id, .. } => {
+                hosts(Some(directory)) || is_in(user, user_id) || is_in(group, group_id)
+            }
+            Fact::HostedDirectory { .. }
+            | Fact::DirectoryToken { .. }
+            | Fact::ScimRequest(_)
+            | Fact::ScimMembers { .. }
+            | Fact::Reconciled { .. }
+            | Fact::Link { .. }
+            | Fact::Unrelated { .. }
+            | Fact::Unusable(_)
+            | Fact::Policy { .. }
+            | Fact::Mapping { .. } => false,
+        }
+    }
+
+    /// Folds the creation of a directory that identity providers push into.
+    fn fold_hosted_directory(
+        &mut self,
+        entry: &Entry<'_>,
+        id: &str,
+        organization: Option<&str>,
+        deactivation: Deactivation,
+    ) -> Listing {
+        let place = self.enter(entry, false);
+        self.scim.create_directory(scim_place(entry), id, deactivation);
+        let directory = self.intern_directory(id, place, organization);
+        let organization = self.organization_sym(organization);
+        Listing::of(organization, directory)
+    }
+
+    /// Returns the listing of a record of SCIM in a directory.
+    fn listing_in_scim(&mut self, directory: &str, organization: Option<&str>) -> Listing {
+        let organization = self.organization_sym(organization);
+        Listing::of(organization, self.directories.find(directory).unwrap_or(NO_SYM))
+    }
+
+    /// Notes a directory-sync event that an identity provider caused.
+    fn note_scim_event(&mut self, entry: &Entry<'_>, directory: Sym) {
+        let is_own = entry.event_type.starts_with(OWN_PREFIX);
+        if entry.provenance == Provenance::Scim && !is_own && directory != NO_SYM {
+            self.scim.note_event(scim_place(entry), self.directories.id(directory));
         }
     }
 
@@ -661,6 +759,11 @@ impl Views {
             self.directories.get(directory).and_then(|directory| directory.events().newest());
         newest.map_or(Millis::MIN, |version| version.place.occurred_at)
     }
+}
+
+/// Returns the place of a record of SCIM.
+fn scim_place(entry: &Entry<'_>) -> ScimPlace {
+    ScimPlace { seq: entry.seq, occurred_at: entry.occurred_at }
 }
 
 /// Returns the cut at an event's own moment that does not know the event.

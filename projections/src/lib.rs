@@ -66,8 +66,9 @@ pub use ground::event_type::{
     EventEffect, EventSubject, EventType, OWN_PREFIX, SYNC_PREFIX, TOKEN_PREFIX,
 };
 pub use ground::fact::{
-    Change, DirectoryChange, Entry, Fact, Fingerprint, GroupData, InactiveUsers, MembershipData,
-    RecordStatus, UserData,
+    Change, Deactivation, DirectoryChange, Entry, Fact, Fingerprint, GroupData, InactiveUsers,
+    MembershipData, Provenance, RecordStatus, ScimId, ScimKeys, ScimKind, ScimRequestData,
+    TokenData, UserData,
 };
 pub use ground::mapping::{GroupPattern, Mapping, Matches, Mode, NameText, RoleNames, Rule};
 pub use ground::order::{CLOCK_AHEAD_MS, Cut, Millis, Seq};
@@ -81,4 +82,7 @@ pub use state::intake::{INITIAL_SYNC_PAUSE_MS, InitialSync, Intake};
 pub use state::living::Living;
 pub use state::name_matches::{GroupName, NameMatches};
 pub use state::policies::Policy;
+pub use state::scim::{
+    Scim, ScimDirectory, ScimIndex, ScimMember, ScimRequest, ScimResource, ScimToken,
+};
 pub use views::Views;

@@ -20,6 +20,7 @@ use crate::state::memberships::Memberships;
 use crate::state::observations::Observations;
 use crate::state::policies::Policies;
 use crate::state::roles::Roles;
+use crate::state::scim::Scim;
 use crate::state::turning_records::TurningRecords;
 
 /// All views over one log.
@@ -51,6 +52,7 @@ pub struct Views {
     pub(crate) living: Living,
     pub(crate) observations: Observations,
     pub(crate) turning: TurningRecords,
+    pub(crate) scim: Scim,
 }
 
 impl Views {
@@ -76,6 +78,11 @@ impl Views {
         let first = self.turning.next_after(after);
         let turning = core::iter::successors(first, |seq| self.turning.next_after(*seq));
         turning.take_while(move |seq| *seq <= last)
+    }
+
+    /// Returns the state of SCIM, by everything that is folded.
+    pub fn scim(&self) -> &Scim {
+        &self.scim
     }
 
     /// Returns everything listed, in order of seq.

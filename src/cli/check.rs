@@ -12,7 +12,7 @@ use super::table::{self, harmless};
 use super::{Failure, print};
 use crate::notary::{Bundle, Note, Proven, Receipt};
 use crate::time;
-use crate::verify::{Keyring, Proof, SECRETS_MAX, extract_from, key_name, shown_email};
+use crate::verify::{Keyring, Proof, SECRETS_MAX, Source, extract_from, key_name, shown_email};
 
 /// The longest bundle, in bytes.
 const BUNDLE_BYTES_MAX: usize = 16 << 20;
@@ -143,7 +143,9 @@ impl Occurrence {
         let extracted = extract_from(&receipt.proof, &proven.body);
         let event_type = extracted.event_type.as_deref();
         let (seq, recorded_at) = (receipt.seq, receipt.recorded_at);
-        let entry = extracted.facts.entry(seq, recorded_at, None, event_type, RecordStatus::Counts);
+        let source = Source::parse(&receipt.source).unwrap_or(Source::Workos);
+        let names = [None, event_type];
+        let entry = extracted.facts.entry(seq, recorded_at, source, names, RecordStatus::Counts);
         let (occurred_at, claimed_at) = (entry.occurred_at, entry.claimed_at);
         Occurrence { occurred_at, claimed_at, stated_by: stated_by(&receipt.proof) }
     }
@@ -166,12 +168,13 @@ fn stated_by(proof: &Proof) -> &'static str {
         Proof::Webhook { .. } | Proof::Imported { .. } | Proof::Pulled { .. } => "its sender",
         Proof::Operator { .. } => "Rollcall, which wrote the record",
         Proof::Observed { .. } => "Rollcall, which asked the source",
+        Proof::Scim { .. } => "Rollcall, which wrote the record",
     }
 }
 
 /// Tells if Rollcall wrote a record itself, so that it has no other sender.
 fn is_own(proof: &Proof) -> bool {
-    matches!(proof, Proof::Operator { .. } | Proof::Observed { .. })
+    matches!(proof, Proof::Operator { .. } | Proof::Observed { .. } | Proof::Scim { .. })
 }
 
 fn log_of(proven: &Proven) -> String {
@@ -326,6 +329,9 @@ fn unsigned(proof: &Proof) -> Option<&'static str> {
         Proof::Pulled { .. } | Proof::Observed { .. } => Some(
             "- That the source said so: it signs no answer, and only the holder of the log saw it.",
         ),
+        Proof::Scim { .. } => Some(
+            "- The sender: a bearer token signs nothing, and only the holder of the log saw it.",
+        ),
     }
 }
 
@@ -352,6 +358,10 @@ fn author(receipt: &Receipt) -> String {
         Proof::Observed { url, observed_at, .. } => format!(
             "Rollcall, which asked {url} at {}, according to the log",
             time::format(*observed_at)
+        ),
+        Proof::Scim { key_id } => format!(
+            "an identity provider with the SCIM token {}, according to the log",
+            key_name(*key_id)
         ),
     }
 }
@@ -401,6 +411,11 @@ fn sentence(subject: EventSubject, effect: EventEffect, data: &Value) -> Option<
             Some(format!("user {user} {change} user {app_user} of the application"))
         }
         EventSubject::Reconciliation => Some("a comparison with the source ended".into()),
+        EventSubject::ScimResource => {
+            let id = |name: &str| text(data, name).unwrap_or_else(|| "without an id".into());
+            let directory = id("directory_id");
+            Some(format!("an identity provider changed a user or group of directory {directory}"))
+        }
         EventSubject::CheckpointKey => {
             Some(format!("the log's key is now {}", text(data, "to").unwrap_or_default()))
         }

@@ -309,6 +309,7 @@ fn in_json(audit: &Audit, fitting: &[u64], key: &InspectedKey) -> serde_json::Va
         "pulled": audit.unsigned.pulled,
         "observed": audit.unsigned.observed,
         "imported": audit.unsigned.imported,
+        "scim": audit.unsigned.scim,
         "tree": {
             "size": audit.size(),
             "root": audit.root(audit.size()).map(hex::encode),
@@ -378,9 +379,14 @@ fn summary(audit: &Audit) -> Vec<String> {
 }
 
 /// Counts the records that no signature proves.
-fn unsigned(Unsigned { acts, pulled, observed, imported }: Unsigned) -> String {
+fn unsigned(Unsigned { acts, pulled, observed, imported, scim }: Unsigned) -> String {
     let acts = counted(acts, "act of an operator", "acts of operators");
-    let others = [(pulled, "pulled"), (observed, "observed"), (imported, "imported")];
+    let others = [
+        (pulled, "pulled"),
+        (observed, "observed"),
+        (imported, "imported"),
+        (scim, "pushed by identity providers"),
+    ];
     let others = others.into_iter().filter(|(count, _)| *count > 0);
     let others = others.map(|(count, how)| format!("{count} {how}"));
     std::iter::once(acts).chain(others).collect::<Vec<_>>().join(", ")

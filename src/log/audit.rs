@@ -22,6 +22,7 @@ use super::tiles::{Repair, Rows, Tiles};
 use super::{Identity, Outcome, ReadError, Record, add_range};
 use crate::verify::{
     Extracted, Facts, Keyring, Proof, Source, extract_from, names_author, names_origin,
+    names_request,
 };
 
 /// The number of findings about records that are kept. Further ones are only counted.
@@ -134,6 +135,8 @@ pub struct Unsigned {
     pub observed: u64,
     /// The number of events that were imported from files.
     pub imported: u64,
+    /// The number of requests of identity providers, and of the events that they became.
+    pub scim: u64,
 }
 
 impl Unsigned {
@@ -142,6 +145,7 @@ impl Unsigned {
         self.pulled += other.pulled;
         self.observed += other.observed;
         self.imported += other.imported;
+        self.scim += other.scim;
     }
 }
 
@@ -393,6 +397,12 @@ impl InspectedBlock {
             }
             (Proof::Pulled { .. }, Source::Workos) => self.unsigned.pulled += 1,
             (Proof::Imported { .. }, Source::Workos) => self.unsigned.imported += 1,
+            (Proof::Scim { .. }, Source::Scim) => {
+                self.unsigned.scim += 1;
+                if !names_request(&record.body) {
+                    self.find(seq, LogPart::Proof, "its body names no request of SCIM");
+                }
+            }
             (Proof::Observed { url, observed_at, run, .. }, Source::Rollcall) => {
                 self.unsigned.observed += 1;
                 if !names_origin(url, *observed_at, run, &record.body) {

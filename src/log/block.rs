@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 
 use bytes::Bytes;
-use rollcall_projections::{Entry, Fact, Millis, Reason, RecordStatus, Seq};
+use rollcall_projections::{Entry, Fact, Millis, Provenance, Reason, RecordStatus, Seq};
 use sha2::{Digest, Sha256};
 use xxhash_rust::xxh3::xxh3_64;
 use zstd::bulk::Decompressor;
@@ -39,6 +39,7 @@ const SECTION_BYTES_MAX: usize = 16 << 20;
 
 const SOURCE_WORKOS: u8 = 1;
 const SOURCE_ROLLCALL: u8 = 2;
+const SOURCE_SCIM: u8 = 3;
 
 const SCHEME_PLAIN: u8 = 0;
 const SCHEME_ZSTD: u8 = 1;
@@ -151,6 +152,7 @@ enum StoredProof {
     Pulled { url: Box<str>, key_id: [u8; KEY_ID_BYTES], pulled_at: i64 },
     Observed { url: Box<str>, key_id: [u8; KEY_ID_BYTES], observed_at: i64, run: Box<str> },
     Imported { key_id: [u8; KEY_ID_BYTES] },
+    Scim { key_id: [u8; KEY_ID_BYTES] },
 }
 
 impl From<&Proof> for StoredProof {
@@ -165,6 +167,7 @@ impl From<&Proof> for StoredProof {
                 StoredProof::Observed { url, key_id, observed_at, run }
             }
             Proof::Imported { key_id } => StoredProof::Imported { key_id },
+            Proof::Scim { key_id } => StoredProof::Scim { key_id },
         }
     }
 }
@@ -181,7 +184,18 @@ impl From<StoredProof> for Proof {
                 Proof::Observed { url, key_id, observed_at, run }
             }
             StoredProof::Imported { key_id } => Proof::Imported { key_id },
+            StoredProof::Scim { key_id } => Proof::Scim { key_id },
         }
+    }
+}
+
+/// Returns the source with a stored code.
+fn source_of(code: u8) -> Result<Source, String> {
+    match code {
+        SOURCE_WORKOS => Ok(Source::Workos),
+        SOURCE_ROLLCALL => Ok(Source::Rollcall),
+        SOURCE_SCIM => Ok(Source::Scim),
+        _ => Err("its source is unknown".into()),
     }
 }
 
@@ -198,6 +212,7 @@ impl Draft {
             source: match self.event.source() {
                 Source::Workos => SOURCE_WORKOS,
                 Source::Rollcall => SOURCE_ROLLCALL,
+                Source::Scim => SOURCE_SCIM,
             },
             event_id: self.event.event_id().map(Cow::Borrowed),
             event_type: self.event.event_type().map(Cow::Borrowed),
@@ -549,8 +564,8 @@ impl<'a> Block<'a> {
                 let entry = facts.entry(
                     seq,
                     self.head.recorded_at,
-                    line.event_id.as_deref(),
-                    line.event_type.as_deref(),
+                    source_of(line.source)?,
+                    [line.event_id.as_deref(), line.event_type.as_deref()],
                     line.status.into(),
                 );
                 let first = verdict.map(|verdict| verdict.unusable.reason());
@@ -640,11 +655,7 @@ impl<'a> Block<'a> {
             let verdict = verdicts.next_if(|verdict| verdict.at == at);
             let (line, Evidence { salt, proof }): (IndexLine<'_>, _) =
                 (take(&mut lines)?, decode(&mut proofs)?);
-            let source = match line.source {
-                SOURCE_WORKOS => Source::Workos,
-                SOURCE_ROLLCALL => Source::Rollcall,
-                _ => return Err("its source is unknown".into()),
-            };
+            let source = source_of(line.source)?;
             Ok(body.map(|body| Record {
                 log_id: self.head.log_id,
                 seq,
@@ -833,6 +844,7 @@ fn lost_entry(seq: Seq, recorded_at: Millis) -> Entry<'static> {
         status: RecordStatus::Counts,
         former_directories: &[],
         former_organizations: &[],
+        provenance: Provenance::Source,
         unusable_at_first: None,
         fact: Fact::Unusable(Reason::Lost),
     }

@@ -131,14 +131,9 @@ impl Log for MemoryLog {
         let mut last = after;
         for record in self.records.read().iter().skip(after as usize).take(events_max) {
             let facts = extract_from(&record.proof, &record.body).facts;
-            let Record { seq, recorded_at, event_id, event_type, status, .. } = record;
-            each(&facts.entry(
-                *seq,
-                *recorded_at,
-                event_id.as_deref(),
-                event_type.as_deref(),
-                *status,
-            ));
+            let Record { seq, recorded_at, source, event_id, event_type, status, .. } = record;
+            let names = [event_id.as_deref(), event_type.as_deref()];
+            each(&facts.entry(*seq, *recorded_at, *source, names, *status));
             last = record.seq;
         }
         Ok(last)

@@ -17,6 +17,7 @@ const PROOF_OPERATOR: u8 = 2;
 const PROOF_PULLED: u8 = 3;
 const PROOF_OBSERVED: u8 = 4;
 const PROOF_IMPORTED: u8 = 5;
+const PROOF_SCIM: u8 = 6;
 
 /// Returns the leaf of a lost record in a log that was made without knowing the leaf which the record
 /// had in the log before.
@@ -63,6 +64,10 @@ impl Record {
             }
             Proof::Imported { key_id } => {
                 out.push(PROOF_IMPORTED);
+                out.extend(key_id);
+            }
+            Proof::Scim { key_id } => {
+                out.push(PROOF_SCIM);
                 out.extend(key_id);
             }
         }

@@ -402,9 +402,7 @@ impl Filling {
     /// Takes the next record.
     pub(super) fn put(&mut self, record: ArchivedRecord) -> Result<(), String> {
         let receipt = record.read_receipt().map_err(|error| error.to_string())?;
-        let source = [Source::Workos, Source::Rollcall].into_iter();
-        let source = source.into_iter().find(|source| source.name() == receipt.source);
-        let source = source.ok_or("its source is unknown")?;
+        let source = Source::parse(&receipt.source).ok_or("its source is unknown")?;
         let bytes = record.body.len();
         self.write_lost().map_err(|error| error.to_string())?;
         if receipt.recorded_at != self.recorded_at

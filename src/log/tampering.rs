@@ -213,7 +213,7 @@ fn a_sound_log_is_found_sound_and_all_of_it_is_checked() {
     drop(log);
     let audit = audit(folder.path());
     assert_eq!(about(&audit), []);
-    let unsigned = Unsigned { acts: 1, pulled: 1, observed: 1, imported: 1 };
+    let unsigned = Unsigned { acts: 1, pulled: 1, observed: 1, imported: 1, scim: 0 };
     assert_eq!(
         (audit.findings_count, audit.records, audit.unsigned, audit.size()),
         (0, HEAD, unsigned, HEAD)
@@ -271,6 +271,7 @@ const EDITS: [(&str, RecordEdit, LogPart); 13] = [
             record.proof = match record.proof {
                 Proof::Webhook { key_id, .. }
                 | Proof::Imported { key_id }
+                | Proof::Scim { key_id }
                 | Proof::Pulled { key_id, .. } => Proof::Operator { key_id },
                 Proof::Operator { key_id } | Proof::Observed { key_id, .. } => {
                     Proof::Webhook { t: NOW, v1: [0; 32], key_id }
@@ -286,6 +287,7 @@ const EDITS: [(&str, RecordEdit, LogPart); 13] = [
             | Proof::Operator { key_id }
             | Proof::Imported { key_id }
             | Proof::Pulled { key_id, .. }
+            | Proof::Scim { key_id }
             | Proof::Observed { key_id, .. } => key_id[0] ^= 1,
         },
         LogPart::Leaf,

@@ -343,6 +343,7 @@ impl Receipt {
                 run: take_text(&mut rest)?.into(),
             },
             [5] => Proof::Imported { key_id: take(&mut rest)? },
+            [6] => Proof::Scim { key_id: take(&mut rest)? },
             [kind] => return Err(ReceiptError::Proof(kind)),
         };
         if !rest.is_empty() {

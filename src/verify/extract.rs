@@ -3,14 +3,14 @@
 use std::borrow::Cow;
 
 use rollcall_projections::{
-    DirectoryChange, EventSubject, EventType, Field, InactiveUsers, Millis, OWN_PREFIX, Reason,
-    SYNC_PREFIX, TOKEN_PREFIX, own_event_type,
+    Deactivation, DirectoryChange, EventSubject, EventType, Field, InactiveUsers, Millis,
+    OWN_PREFIX, Reason, SYNC_PREFIX, TOKEN_PREFIX, own_event_type,
 };
 use serde_json::value::RawValue;
 
-use super::Proof;
 use super::comparison::{email_fingerprint, normalized};
-use super::facts::{Facts, Statement, StoredGroup, StoredUser, directory_code};
+use super::facts::{Facts, Statement, StoredGroup, StoredToken, StoredUser, directory_code};
+use super::{Proof, scim};
 use crate::hashes::fingerprint;
 use crate::{json, time};
 
@@ -33,10 +33,11 @@ const ULID_MS: std::ops::Range<u64> = 1_420_070_400_000..4_102_444_800_000;
 /// The version of stored facts. Raise it whenever the result of [`extract`] for some body changes,
 /// or its encoding: older blocks are then extracted again. Raise [`FACTS_SINCE`] to the same number
 /// then.
-pub const FACTS_VERSION: u16 = 8;
+pub const FACTS_VERSION: u16 = 9;
 
 /// The first version whose facts, record for record, are those of [`FACTS_VERSION`] in the same
-/// encoding. Version 8 only put first verdicts in front of them.
+/// encoding. Version 8 only put first verdicts in front of them, and version 9 added statements of
+/// records that earlier versions cannot have written.
 pub const FACTS_SINCE: u16 = 7;
 
 /// The result of reading a body.
@@ -56,7 +57,9 @@ pub fn extract_from<'a>(proof: &Proof, body: &'a [u8]) -> Extracted<'a> {
     match proof {
         Proof::Webhook { t, .. } => extract(body, Some(*t)),
         Proof::Pulled { .. } | Proof::Imported { .. } => extract(body, None),
-        Proof::Operator { .. } | Proof::Observed { .. } => extract_own(body),
+        Proof::Operator { .. } | Proof::Observed { .. } | Proof::Scim { .. } => {
+            extract_own(proof, body)
+        }
     }
 }
 
@@ -66,12 +69,14 @@ fn envelope(body: &[u8]) -> Option<[Option<&RawValue>; 4]> {
     json::present_fields(text, ["id", "event", "data", "created_at"])
 }
 
-/// Reads the body of an operator's act or of an observation, which Rollcall wrote itself.
-fn extract_own(body: &[u8]) -> Extracted<'_> {
+/// Reads a body that Rollcall wrote itself: of an operator's act, of an observation, or of what an
+/// identity provider pushed.
+fn extract_own<'a>(proof: &Proof, body: &'a [u8]) -> Extracted<'a> {
     let [event_id, event, data, created_at] = envelope(body).unwrap_or_default();
     let event_type = json::string(event);
     let known = event_type.as_deref().and_then(EventType::parse);
     let (statement, updated_at) = known
+        .filter(|known| may_state(proof, *known))
         .and_then(|known| own_statement(known, data))
         .unwrap_or((Reason::UnknownType.into(), None));
     let observed_at = known
@@ -92,6 +97,16 @@ fn extract_own(body: &[u8]) -> Extracted<'_> {
     }
 }
 
+/// Returns true if a record with this proof may be of a type.
+fn may_state(proof: &Proof, event_type: EventType) -> bool {
+    let of_scim = matches!(proof, Proof::Scim { .. });
+    match event_type.is_own() {
+        true => of_scim == event_type.is_scim(),
+        // Those of a directory that Rollcall hosts.
+        false => of_scim || matches!(proof, Proof::Operator { .. }),
+    }
+}
+
 /// Reads the data of a record that Rollcall wrote; `None` if it is not one. With it comes the
 /// `updated_at` of the object that was observed.
 fn own_statement(
@@ -107,6 +122,11 @@ fn own_statement(
         EventType::LinkSet => link(data, true),
         EventType::LinkRemoved => link(data, false),
         EventType::ReconciliationCompleted => reconciled(data),
+        EventType::OperatorDirectoryCreated => hosted_directory(data),
+        EventType::OperatorTokenCreated => directory_token(data, true),
+        EventType::OperatorTokenRevoked => directory_token(data, false),
+        EventType::ScimRequested => scim::request(data),
+        EventType::ScimMembersChanged => scim::members(data),
         EventType::DirectoryObserved
         | EventType::UserObserved
         | EventType::GroupObserved
@@ -123,7 +143,11 @@ fn own_statement(
         | EventType::MemberAdded
         | EventType::MemberRemoved
         | EventType::TokenCreated
-        | EventType::TokenRevoked => None,
+        | EventType::TokenRevoked => {
+            return Some(
+                stated_by(event_type, data).unwrap_or_else(|reason| (reason.into(), None)),
+            );
+        }
     };
     act.map(|statement| (statement, None))
 }
@@ -207,6 +231,34 @@ fn reconciled(data: Option<&RawValue>) -> Option<Statement<'_>> {
     let [started_at, clean] = json::present_fields_of(data, ["started_at", "clean_directories"])?;
     let clean = json::array(clean)?.into_iter().filter_map(|one| id(Some(one))).collect();
     Some(Statement::Reconciled { started_at: moment(started_at)?, clean })
+}
+
+fn hosted_directory(data: Option<&RawValue>) -> Option<Statement<'_>> {
+    let names = ["directory_id", "organization_id", "deactivation"];
+    let [directory, organization, word] = json::present_fields_of(data, names)?;
+    let word = json::string(word)?;
+    let code = Deactivation::ALL.iter().position(|treatment| treatment.word() == word)?;
+    Some(Statement::HostedDirectory {
+        id: id(directory)?,
+        organization: filled(organization),
+        deactivation: code as u8,
+    })
+}
+
+fn directory_token(data: Option<&RawValue>, created: bool) -> Option<Statement<'_>> {
+    let names = ["id", "directory_id", "token_suffix", "expires_at", "sha256"];
+    let [own_id, directory, suffix, expires_at, sha256] = json::present_fields_of(data, names)?;
+    let token = || {
+        let mut digest = [0; 32];
+        hex::decode_to_slice(&*json::string(sha256)?, &mut digest).ok()?;
+        Some(StoredToken {
+            suffix: json::string(suffix).unwrap_or_default(),
+            sha256: digest,
+            expires_at: moment(expires_at),
+        })
+    };
+    let created = if created { Some(token()?) } else { None };
+    Some(Statement::DirectoryToken { directory: id(directory)?, id: id(own_id)?, created })
 }
 
 fn link(data: Option<&RawValue>, set: bool) -> Option<Statement<'_>> {

@@ -4,11 +4,12 @@
 use std::borrow::Cow;
 
 use rollcall_projections::{
-    CLOCK_AHEAD_MS, Change, DirectoryChange, Entry, Fact, Field, Fingerprint, GroupData,
-    InactiveUsers, Mapping, MembershipData, Millis, OWN_PREFIX, Reason, RecordStatus, Seq,
-    UserData,
+    CLOCK_AHEAD_MS, Change, Deactivation, DirectoryChange, Entry, EventType, Fact, Field,
+    Fingerprint, GroupData, InactiveUsers, Mapping, MembershipData, Millis, OWN_PREFIX, Provenance,
+    Reason, RecordStatus, ScimId, ScimKeys, ScimKind, ScimRequestData, Seq, TokenData, UserData,
 };
 
+use super::Source;
 use super::mapping::parse_recorded_mapping;
 
 /// The facts that the fold needs from a body. The log caches them with the body, under
@@ -85,6 +86,55 @@ pub enum Statement<'a> {
         mapping: Cow<'a, str>,
         effective_from: Millis,
     },
+    HostedDirectory {
+        id: Cow<'a, str>,
+        organization: Option<Cow<'a, str>>,
+        deactivation: u8,
+    },
+    DirectoryToken {
+        directory: Cow<'a, str>,
+        id: Cow<'a, str>,
+        created: Option<StoredToken<'a>>,
+    },
+    ScimRequest(Box<StoredRequest<'a>>),
+    ScimMembers {
+        directory: Cow<'a, str>,
+        group: u128,
+        added: Vec<u128>,
+        removed: Vec<u128>,
+    },
+}
+
+/// [`TokenData`], in a form that can be stored.
+#[derive(Debug, PartialEq, Eq, bincode::Encode, bincode::BorrowDecode)]
+#[allow(missing_docs, reason = "the fields are those of TokenData")]
+pub struct StoredToken<'a> {
+    pub suffix: Cow<'a, str>,
+    pub sha256: [u8; 32],
+    pub expires_at: Option<Millis>,
+}
+
+/// [`ScimRequestData`], in a form that can be stored.
+#[derive(Debug, PartialEq, Eq, bincode::Encode, bincode::BorrowDecode)]
+#[allow(missing_docs, reason = "the fields are those of ScimRequestData")]
+pub struct StoredRequest<'a> {
+    pub directory: Cow<'a, str>,
+    pub organization: Option<Cow<'a, str>>,
+    pub kind: u8,
+    pub id: u128,
+    pub object: Option<Cow<'a, str>>,
+    pub active: bool,
+    pub keys: Option<StoredKeys>,
+}
+
+/// [`ScimKeys`], in a form that can be stored.
+#[derive(Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
+#[allow(missing_docs, reason = "the fields are those of ScimKeys")]
+pub struct StoredKeys {
+    pub user_name: Option<[u8; 16]>,
+    pub display_name: Option<[u8; 16]>,
+    pub external_id: Option<[u8; 16]>,
+    pub emails: Vec<[u8; 16]>,
 }
 
 /// The reason why a body cannot be used, in the codes in which [`Statement::Unusable`] is stored.
@@ -202,14 +252,16 @@ impl<'a> Facts<'a> {
     }
 
     /// Makes the fold's entry for a record with these facts, which were read when it was recorded.
+    /// `names` are its event id and its type.
     pub fn entry<'e>(
         &'e self,
         seq: Seq,
         recorded_at: Millis,
-        event_id: Option<&'e str>,
-        event_type: Option<&'e str>,
+        source: Source,
+        names: [Option<&'e str>; 2],
         status: RecordStatus,
     ) -> Entry<'e> {
+        let [event_id, event_type] = names;
         let stated = self.occurred_at.unwrap_or(recorded_at);
         let (occurred_at, claimed_at) = bounded(stated, recorded_at, event_type);
         Entry {
@@ -225,8 +277,22 @@ impl<'a> Facts<'a> {
             former_directories: &self.former_directories,
             former_organizations: &self.former_organizations,
             unusable_at_first: self.unusable().map(Unusable::reason),
+            provenance: provenance(source, event_type),
             fact: self.statement.fact(),
         }
+    }
+}
+
+/// Returns how a record came. What a source answers when it is asked is Rollcall's own record, and
+/// the source's statement.
+fn provenance(source: Source, event_type: Option<&str>) -> Provenance {
+    match source {
+        Source::Workos => Provenance::Source,
+        Source::Scim => Provenance::Scim,
+        Source::Rollcall => match event_type.and_then(EventType::parse) {
+            Some(known) if known.is_observation() => Provenance::Source,
+            _ => Provenance::Operator,
+        },
     }
 }
 
@@ -293,7 +359,56 @@ impl Statement<'_> {
                 Some(mapping) => Fact::Mapping { mapping, effective_from: *effective_from },
                 None => Fact::Unusable(Reason::UnknownType),
             },
+            Statement::HostedDirectory { id, organization, deactivation } => {
+                let deactivation = Deactivation::ALL.get(usize::from(*deactivation)).copied();
+                Fact::HostedDirectory {
+                    id,
+                    organization: organization.as_deref(),
+                    deactivation: deactivation.unwrap_or_default(),
+                }
+            }
+            Statement::DirectoryToken { directory, id, created } => Fact::DirectoryToken {
+                directory,
+                id,
+                created: created.as_ref().map(StoredToken::data),
+            },
+            Statement::ScimRequest(request) => Fact::ScimRequest(request.data()),
+            Statement::ScimMembers { directory, group, added, removed } => {
+                Fact::ScimMembers { directory, group: ScimId(*group), added, removed }
+            }
             Statement::Unusable { reason, field } => Fact::Unusable(decode_reason(*reason, *field)),
+        }
+    }
+}
+
+impl StoredToken<'_> {
+    fn data(&self) -> TokenData<'_> {
+        let StoredToken { suffix, sha256, expires_at } = self;
+        TokenData { suffix, sha256: *sha256, expires_at: *expires_at }
+    }
+}
+
+impl StoredRequest<'_> {
+    fn data(&self) -> ScimRequestData<'_> {
+        ScimRequestData {
+            directory: &self.directory,
+            organization: self.organization.as_deref(),
+            kind: ScimKind::ALL.get(usize::from(self.kind)).copied().unwrap_or(ScimKind::User),
+            id: ScimId(self.id),
+            object: self.object.as_deref(),
+            active: self.active,
+            keys: self.keys.as_ref().map(StoredKeys::data),
+        }
+    }
+}
+
+impl StoredKeys {
+    fn data(&self) -> ScimKeys<'_> {
+        ScimKeys {
+            user_name: self.user_name.map(Fingerprint),
+            display_name: self.display_name.map(Fingerprint),
+            external_id: self.external_id.map(Fingerprint),
+            emails: &self.emails,
         }
     }
 }
@@ -359,7 +474,8 @@ mod tests {
             former_organizations: Vec::new(),
             statement,
         };
-        let entry = facts.entry(1, recorded_at, None, Some(event_type), RecordStatus::Counts);
+        let names = [None, Some(event_type)];
+        let entry = facts.entry(1, recorded_at, Source::Workos, names, RecordStatus::Counts);
         (entry.occurred_at, entry.claimed_at)
     }
 

@@ -11,6 +11,7 @@ mod lines;
 mod mapping;
 mod operator;
 mod origin;
+mod scim;
 mod signature;
 
 #[cfg(test)]
@@ -28,6 +29,8 @@ pub(crate) use operator::{names_author, own_id};
 pub(crate) use origin::names_origin;
 pub use origin::{Observation, Observed, Origin};
 use rollcall_projections::{Millis, Reason};
+pub(crate) use scim::names_request;
+pub use scim::{ScimCredential, scim_token_id, token_sha256};
 pub use signature::{KEY_ID_BYTES, Keyring, PROBE_TIME, Rejection, SECRETS_MAX};
 
 /// The origin of an event.
@@ -35,16 +38,25 @@ pub use signature::{KEY_ID_BYTES, Keyring, PROBE_TIME, Rejection, SECRETS_MAX};
 pub enum Source {
     /// WorkOS Directory Sync.
     Workos,
-    /// This server's own operators.
+    /// This server's own operators, and the source when it is asked.
     Rollcall,
+    /// An identity provider that pushes into a directory of this server.
+    Scim,
 }
 
 impl Source {
+    /// Returns the source with this name in receipts.
+    pub fn parse(name: &str) -> Option<Source> {
+        let all = [Source::Workos, Source::Rollcall, Source::Scim];
+        all.into_iter().find(|source| source.name() == name)
+    }
+
     /// Returns the name in receipts.
     pub fn name(self) -> &'static str {
         match self {
             Source::Workos => "workos",
             Source::Rollcall => "rollcall",
+            Source::Scim => "scim",
         }
     }
 }
@@ -91,6 +103,11 @@ pub enum Proof {
         /// The id of the key.
         key_id: [u8; KEY_ID_BYTES],
     },
+    /// The bearer token of the directory, with which an identity provider sent a request.
+    Scim {
+        /// The id of the token.
+        key_id: [u8; KEY_ID_BYTES],
+    },
 }
 
 impl Proof {
@@ -102,6 +119,7 @@ impl Proof {
             Proof::Pulled { .. } => "pulled",
             Proof::Observed { .. } => "observed",
             Proof::Imported { .. } => "imported",
+            Proof::Scim { .. } => "scim",
         }
     }
 
@@ -110,7 +128,10 @@ impl Proof {
     pub fn is_copy(&self) -> bool {
         match self {
             Proof::Pulled { .. } | Proof::Imported { .. } => true,
-            Proof::Webhook { .. } | Proof::Operator { .. } | Proof::Observed { .. } => false,
+            Proof::Webhook { .. }
+            | Proof::Operator { .. }
+            | Proof::Observed { .. }
+            | Proof::Scim { .. } => false,
         }
     }
 }

@@ -402,7 +402,7 @@ impl<'v> TouchedUser<'v> {
 mod tests {
     use super::*;
     use crate::ground::fact::{
-        Change, DirectoryChange, Entry, Fact, GroupData, InactiveUsers, MembershipData,
+        Change, DirectoryChange, Entry, Fact, GroupData, InactiveUsers, MembershipData, Provenance,
         RecordStatus, UserData,
     };
     use alloc::sync::Arc;
@@ -436,6 +436,7 @@ mod tests {
                 status: RecordStatus::Counts,
                 former_directories: &[],
                 former_organizations: &[],
+                provenance: Provenance::Source,
                 unusable_at_first: None,
                 fact,
             };

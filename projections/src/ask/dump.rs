@@ -30,11 +30,13 @@ pub enum View {
     Mappings,
     /// Links to the application's own users.
     Links,
+    /// The records of SCIM.
+    Scim,
 }
 
 impl View {
     /// Every view, in a fixed order.
-    pub const ALL: [View; 9] = [
+    pub const ALL: [View; 10] = [
         View::Directories,
         View::Users,
         View::Groups,
@@ -44,6 +46,7 @@ impl View {
         View::Policies,
         View::Mappings,
         View::Links,
+        View::Scim,
     ];
 
     /// Returns the view's name.
@@ -58,6 +61,7 @@ impl View {
             View::Policies => "policies",
             View::Mappings => "role_mappings",
             View::Links => "links",
+            View::Scim => "scim",
         }
     }
 }
@@ -78,6 +82,7 @@ impl Views {
             View::Policies => self.policies.iter().count(),
             View::Mappings => self.mapping_versions(),
             View::Links => self.links.len(),
+            View::Scim => self.scim.records().len(),
         }
     }
 
@@ -109,6 +114,7 @@ impl Views {
                 View::Policies => self.dump_policy(number, known_at, out)?,
                 View::Mappings => self.dump_mapping(number, known_at, out)?,
                 View::Links => self.dump_link(number, known_at, out)?,
+                View::Scim => self.dump_scim(number, known_at, out)?,
             };
             written += usize::from(shown);
         }
@@ -139,6 +145,15 @@ impl Views {
         for run in runs.filter(|run| Seq::from(run.seq) <= known_at) {
             writeln!(out, "  compared {}@{}", run.started_at, run.seq)?;
         }
+        Ok(true)
+    }
+
+    fn dump_scim(&self, number: usize, known_at: Seq, out: &mut dyn Write) -> Shown {
+        let record = self.scim.records().get(number);
+        let Some(record) = record.filter(|record| Seq::from(record.seq) <= known_at) else {
+            return Ok(false);
+        };
+        writeln!(out, "scim {} {:016x}", record.seq, record.hash)?;
         Ok(true)
     }
 

@@ -79,7 +79,8 @@ mod tests {
     use super::*;
     use crate::ask::access::{AccessLoss, AccessPeriod};
     use crate::ground::fact::{
-        Change, DirectoryChange, Entry, Fact, GroupData, MembershipData, RecordStatus, UserData,
+        Change, DirectoryChange, Entry, Fact, GroupData, MembershipData, Provenance, RecordStatus,
+        UserData,
     };
     use crate::ground::quarantine::Reason;
     use crate::sight::Sight;
@@ -182,6 +183,7 @@ mod tests {
                 status: RecordStatus::Counts,
                 former_directories: &[],
                 former_organizations: &[],
+                provenance: Provenance::Source,
                 unusable_at_first: None,
                 fact: fact.clone(),
             });

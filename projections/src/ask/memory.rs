@@ -42,6 +42,7 @@ impl Views {
             ("memberships: by user", by_user),
             ("moments at which access may end", self.loss_index.heap_bytes()),
             ("names and organizations", self.texts.heap_bytes()),
+            ("users and groups of identity providers", self.scim.heap_bytes()),
         ];
         parts.into_iter().map(|(name, bytes)| MemoryPart { name, bytes }).collect()
     }

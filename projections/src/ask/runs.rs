@@ -230,7 +230,8 @@ mod tests {
     use crate::ask::touched::TouchedUsers;
     use crate::ground::event_type::EventType;
     use crate::ground::fact::{
-        Change, DirectoryChange, Entry, Fact, GroupData, MembershipData, RecordStatus, UserData,
+        Change, DirectoryChange, Entry, Fact, GroupData, MembershipData, Provenance, RecordStatus,
+        UserData,
     };
     use crate::ground::mapping::{GroupPattern, Mapping, Matches, NameText, Rule};
     use crate::sight::{Seen, Sight};
@@ -332,6 +333,7 @@ mod tests {
                 status: RecordStatus::Counts,
                 former_directories: &[],
                 former_organizations: &[],
+                provenance: Provenance::Source,
                 fact,
             };
             views.apply(&entry);

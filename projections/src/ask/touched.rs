@@ -107,6 +107,10 @@ impl TouchedSubject {
             Fact::Policy { .. } => TouchedSubject::Policy,
             Fact::Reconciled { .. }
             | Fact::Link { .. }
+            | Fact::HostedDirectory { .. }
+            | Fact::DirectoryToken { .. }
+            | Fact::ScimRequest(_)
+            | Fact::ScimMembers { .. }
             | Fact::Unrelated { .. }
             | Fact::Unusable(_) => TouchedSubject::Nothing,
         }
@@ -195,6 +199,10 @@ impl Views {
             Fact::Policy { .. }
             | Fact::Reconciled { .. }
             | Fact::Link { .. }
+            | Fact::HostedDirectory { .. }
+            | Fact::DirectoryToken { .. }
+            | Fact::ScimRequest(_)
+            | Fact::ScimMembers { .. }
             | Fact::Unrelated { .. }
             | Fact::Unusable(_) => false,
             Fact::User(..) | Fact::Group(..) | Fact::Directory { .. } | Fact::Mapping { .. } => {

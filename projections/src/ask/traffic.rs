@@ -444,7 +444,7 @@ impl Seen<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ground::fact::{Change, Entry, Fact, RecordStatus, UserData};
+    use crate::ground::fact::{Change, Entry, Fact, Provenance, RecordStatus, UserData};
     use crate::ground::quarantine::Reason;
     use crate::sight::Sight;
 
@@ -481,6 +481,7 @@ mod tests {
             status: RecordStatus::Counts,
             former_directories: &[],
             former_organizations: &[],
+            provenance: Provenance::Source,
             unusable_at_first: None,
             fact,
         });

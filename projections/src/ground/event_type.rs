@@ -72,6 +72,8 @@ pub enum EventSubject {
     Link,
     /// A comparison with the source.
     Reconciliation,
+    /// A user or group of a directory that identity providers push into.
+    ScimResource,
 }
 
 /// The effect of a type of event on its subject.
@@ -99,8 +101,8 @@ pub const SYNC_PREFIX: &str = "dsync.";
 /// is treated like those that it knows.
 pub const TOKEN_PREFIX: &str = "dsync.token.";
 
-/// The prefix of the types that only Rollcall writes: acts of its operators, observations and
-/// completed reconciliations.
+/// The prefix of the types that only Rollcall writes: acts of its operators, observations, completed
+/// reconciliations and requests of identity providers.
 pub const OWN_PREFIX: &str = "rollcall.";
 
 /// Matches every type that only Rollcall writes, in code that treats all of them alike and others
@@ -119,6 +121,11 @@ macro_rules! own_event_type {
             | EventType::GroupObserved
             | EventType::MembershipObserved
             | EventType::ReconciliationCompleted
+            | EventType::OperatorDirectoryCreated
+            | EventType::OperatorTokenCreated
+            | EventType::OperatorTokenRevoked
+            | EventType::ScimRequested
+            | EventType::ScimMembersChanged
     };
 }
 
@@ -130,7 +137,15 @@ impl EventType {
 
     /// Returns true for an act of one of Rollcall's operators.
     pub fn is_operator_act(self) -> bool {
-        self.is_own() && !self.is_observation() && self.subject() != EventSubject::Reconciliation
+        self.is_own()
+            && !self.is_observation()
+            && !self.is_scim()
+            && self.subject() != EventSubject::Reconciliation
+    }
+
+    /// Returns true for a record of what an identity provider sent.
+    pub fn is_scim(self) -> bool {
+        self.subject() == EventSubject::ScimResource
     }
 
     /// Returns true for what the source said of one thing when it was asked.
@@ -188,6 +203,16 @@ event_types! {
     MembershipObserved = "rollcall.membership.observed", Membership, Observes;
     /// A comparison with the source ended.
     ReconciliationCompleted = "rollcall.reconciliation.completed", Reconciliation, None;
+    /// An operator created a directory that identity providers push into.
+    OperatorDirectoryCreated = "rollcall.directory.created", Directory, Begins;
+    /// An operator created a token of such a directory.
+    OperatorTokenCreated = "rollcall.directory_token.created", Token, None;
+    /// An operator revoked a token of such a directory.
+    OperatorTokenRevoked = "rollcall.directory_token.revoked", Token, None;
+    /// An identity provider changed a user or group.
+    ScimRequested = "rollcall.scim.request", ScimResource, Changes;
+    /// An identity provider changed the members of a group.
+    ScimMembersChanged = "rollcall.scim.members", ScimResource, Changes;
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::ground::mapping::Mapping;
-use crate::ground::order::{Millis, Seq};
+use crate::ground::order::{Millis, Seq, canonical_uuid, uuid_digits};
 use crate::ground::quarantine::Reason;
 
 /// One record, reduced to what the views need.
@@ -34,8 +34,21 @@ pub struct Entry<'a> {
     /// Why it could not be used when it was recorded, if it could not. If it can be used now, it has
     /// its full effect, and is neither listed as an event nor in the feed of changes.
     pub unusable_at_first: Option<Reason>,
+    /// How it came into the log.
+    pub provenance: Provenance,
     /// The body's statement.
     pub fact: Fact<'a>,
+}
+
+/// How a record came into the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Provenance {
+    /// A source sent it, or answered so when it was asked.
+    Source,
+    /// It is the act of an operator.
+    Operator,
+    /// An identity provider pushed it into a directory of its own.
+    Scim,
 }
 
 /// True if a record counts in the views.
@@ -105,6 +118,37 @@ pub enum Fact<'a> {
         /// The user of the application; `None` if the link is removed.
         app_user: Option<&'a str>,
     },
+    /// An operator created a directory that identity providers push into.
+    HostedDirectory {
+        /// The directory.
+        id: &'a str,
+        /// Its organization.
+        organization: Option<&'a str>,
+        /// The treatment of users whom the identity provider makes inactive.
+        deactivation: Deactivation,
+    },
+    /// An operator created or revoked a token of such a directory.
+    DirectoryToken {
+        /// The directory.
+        directory: &'a str,
+        /// The token.
+        id: &'a str,
+        /// What is kept of a token that is created; `None` if it is revoked.
+        created: Option<TokenData<'a>>,
+    },
+    /// An identity provider created, changed or deleted a user or group.
+    ScimRequest(ScimRequestData<'a>),
+    /// An identity provider changed the members of a group.
+    ScimMembers {
+        /// The group's directory.
+        directory: &'a str,
+        /// The group.
+        group: ScimId,
+        /// The users and groups that came.
+        added: &'a [u128],
+        /// The users and groups that left.
+        removed: &'a [u128],
+    },
     /// Kept and counted; no view of state changes.
     Unrelated {
         /// The organization that the event carries.
@@ -149,6 +193,113 @@ impl InactiveUsers {
             InactiveUsers::Delete => "delete",
         }
     }
+}
+
+/// The treatment of users whom an identity provider makes inactive, decided for each directory when
+/// it is created.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Deactivation {
+    /// The directory user is deleted; an active user later is a new one.
+    #[default]
+    Delete,
+    /// The directory user stays, and is inactive.
+    Update,
+}
+
+impl Deactivation {
+    /// Every treatment, in a fixed order: its position is its stored code.
+    pub const ALL: [Deactivation; 2] = [Deactivation::Delete, Deactivation::Update];
+
+    /// Returns its word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Deactivation::Delete => "delete",
+            Deactivation::Update => "update",
+        }
+    }
+}
+
+/// The id that SCIM knows a user or group by: a UUID of Rollcall's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ScimId(pub u128);
+
+impl ScimId {
+    /// Reads an id in the one spelling in which it is shown: 32 hexadecimal digits in lower case, in
+    /// five parts with hyphens between. `None` for every other text.
+    pub fn parse(text: &str) -> Option<ScimId> {
+        canonical_uuid(text).map(|bits| ScimId(u128::from_be_bytes(bits)))
+    }
+}
+
+impl core::fmt::Display for ScimId {
+    fn fmt(&self, out: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        uuid_digits(self.0.to_be_bytes()).try_for_each(|digit| write!(out, "{}", char::from(digit)))
+    }
+}
+
+/// The kinds of thing that SCIM knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ScimKind {
+    /// Users.
+    User,
+    /// Groups.
+    Group,
+}
+
+impl ScimKind {
+    /// Every kind, in a fixed order: its position is its stored code.
+    pub const ALL: [ScimKind; 2] = [ScimKind::User, ScimKind::Group];
+
+    /// Returns its name in SCIM.
+    pub fn name(self) -> &'static str {
+        match self {
+            ScimKind::User => "User",
+            ScimKind::Group => "Group",
+        }
+    }
+}
+
+/// What the views keep of a token of a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TokenData<'a> {
+    /// Its last characters.
+    pub suffix: &'a str,
+    /// SHA-256 of the whole token.
+    pub sha256: [u8; 32],
+    /// The moment from which on it is no longer taken.
+    pub expires_at: Option<Millis>,
+}
+
+/// The part of a SCIM resource that the views keep, as it is after a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScimRequestData<'a> {
+    /// The directory.
+    pub directory: &'a str,
+    /// Its organization.
+    pub organization: Option<&'a str>,
+    /// The kind of the resource.
+    pub kind: ScimKind,
+    /// The resource.
+    pub id: ScimId,
+    /// The living directory user or directory group that it is, if it is one.
+    pub object: Option<&'a str>,
+    /// False for a user who is inactive.
+    pub active: bool,
+    /// The fingerprints by which it is found; `None` if the request deleted it.
+    pub keys: Option<ScimKeys<'a>>,
+}
+
+/// The fingerprints by which a SCIM resource is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScimKeys<'a> {
+    /// Of a user's `userName` in lower case.
+    pub user_name: Option<Fingerprint>,
+    /// Of the `displayName` in lower case.
+    pub display_name: Option<Fingerprint>,
+    /// Of the `externalId`, as it is.
+    pub external_id: Option<Fingerprint>,
+    /// Of each value of `emails` in lower case.
+    pub emails: &'a [[u8; 16]],
 }
 
 /// The change of a directory.

@@ -198,7 +198,7 @@ fn ulid_digits(payload: [u8; 16]) -> impl Iterator<Item = u8> {
 const HEXADECIMAL: &[u8; 16] = b"0123456789abcdef";
 const HYPHENS: [u32; 4] = [8, 12, 16, 20];
 
-fn uuid_digits(payload: [u8; 16]) -> impl Iterator<Item = u8> {
+pub(crate) fn uuid_digits(payload: [u8; 16]) -> impl Iterator<Item = u8> {
     let bits = u128::from_be_bytes(payload);
     (0..32).flat_map(move |n| {
         let digit = HEXADECIMAL.get((bits >> (4 * (31 - n))) as usize & 15).copied();
@@ -207,7 +207,7 @@ fn uuid_digits(payload: [u8; 16]) -> impl Iterator<Item = u8> {
 }
 
 /// Returns the bits of a UUID in lower case with its hyphens, from which its text can be restored.
-fn canonical_uuid(text: &str) -> Option<[u8; 16]> {
+pub(crate) fn canonical_uuid(text: &str) -> Option<[u8; 16]> {
     let mut bits = 0u128;
     for byte in text.bytes().filter(|byte| *byte != b'-') {
         bits = bits << 4 | HEXADECIMAL.iter().position(|digit| *digit == byte)? as u128;

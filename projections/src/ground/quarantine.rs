@@ -44,6 +44,8 @@ pub enum Reason {
         /// The earlier record.
         of: Seq,
     },
+    /// It names a directory that only identity providers write into, or a user or group of one.
+    ForeignDirectory,
 }
 
 /// A place in an event's body.
@@ -93,7 +95,7 @@ impl Field {
 
 impl Reason {
     /// Every code.
-    pub const CODES: [&str; 11] = [
+    pub const CODES: [&str; 12] = [
         "not_an_event",
         "reserved_type",
         "unknown_type",
@@ -105,6 +107,7 @@ impl Reason {
         "overtaken",
         "lost",
         "repeated",
+        "foreign_directory",
     ];
 
     /// Returns the stable code.
@@ -121,6 +124,7 @@ impl Reason {
             Reason::Overtaken { .. } => "overtaken",
             Reason::Lost => "lost",
             Reason::Repeated { .. } => "repeated",
+            Reason::ForeignDirectory => "foreign_directory",
         }
     }
 
@@ -164,6 +168,10 @@ impl Reason {
                 "the same event as record {of}, which counts: it came again while the log was \
                  without that record"
             ),
+            Reason::ForeignDirectory => {
+                "it names a directory that takes changes over SCIM only, or a user or group of one"
+                    .into()
+            }
         }
     }
 }

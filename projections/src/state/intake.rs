@@ -90,7 +90,8 @@ fn created_by(event_type: EventType) -> Option<fn(&mut InitialSync) -> &mut u64>
         | EventSubject::Policy
         | EventSubject::CheckpointKey
         | EventSubject::Link
-        | EventSubject::Reconciliation => None,
+        | EventSubject::Reconciliation
+        | EventSubject::ScimResource => None,
     }
 }
 

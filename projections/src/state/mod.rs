@@ -14,4 +14,5 @@ pub(crate) mod name_matches;
 pub(crate) mod observations;
 pub(crate) mod policies;
 pub(crate) mod roles;
+pub(crate) mod scim;
 pub(crate) mod turning_records;

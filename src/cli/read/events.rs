@@ -192,7 +192,8 @@ fn is_listed(event_type: EventType) -> bool {
         | EventSubject::Policy
         | EventSubject::CheckpointKey
         | EventSubject::Link
-        | EventSubject::Reconciliation => false,
+        | EventSubject::Reconciliation
+        | EventSubject::ScimResource => false,
     }
 }
 

@@ -117,7 +117,8 @@ pub(crate) fn author(
         Proof::Webhook { .. }
         | Proof::Imported { .. }
         | Proof::Pulled { .. }
-        | Proof::Observed { .. } => None,
+        | Proof::Observed { .. }
+        | Proof::Scim { .. } => None,
     };
     Ok((name, body.pointer("/data/note").cloned()))
 }

@@ -158,7 +158,8 @@ fn is_about_user(cause: &EventCause) -> bool {
             | EventSubject::Policy
             | EventSubject::CheckpointKey
             | EventSubject::Link
-            | EventSubject::Reconciliation,
+            | EventSubject::Reconciliation
+            | EventSubject::ScimResource,
         )
         | None => false,
     }
