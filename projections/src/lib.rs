@@ -85,4 +85,4 @@ pub use state::policies::Policy;
 pub use state::scim::{
     Scim, ScimDirectory, ScimIndex, ScimMember, ScimRequest, ScimResource, ScimToken,
 };
-pub use views::Views;
+pub use views::{FOLD_VERSION, VIEWS_LAYOUT, Views};

@@ -7,6 +7,7 @@ use rustc_hash::FxBuildHasher;
 
 use crate::ground::holders::HolderIndex;
 use crate::ground::order::{EventIds, Millis, Seq, Seq32};
+use crate::ground::pack::{Pack, Packer, Unpacker};
 use crate::ground::quarantine::Quarantined;
 use crate::ground::recorded::Recorded;
 use crate::ground::symbols::{Sym, Symbols};
@@ -114,5 +115,111 @@ impl Views {
     /// Iterates over record `first` and all after it, each with the moment of its recording.
     pub(crate) fn recorded_from(&self, first: Seq) -> impl Iterator<Item = (Millis, Seq)> {
         self.recorded.from(first)
+    }
+}
+
+/// The version of the rules by which entries change the views, and by which bodies become entries.
+/// It is raised whenever the same log gives other views: a test over all fixtures asks for it.
+pub const FOLD_VERSION: u32 = 1;
+
+/// The version of the packed form of views. It is raised whenever the same views give other bytes;
+/// the same test asks for it. Builds with debug assertions, which note the turns of users earlier,
+/// have one of their own.
+pub const VIEWS_LAYOUT: u32 = 1 | (cfg!(debug_assertions) as u32) << 31;
+
+impl Views {
+    /// Writes the views: `write` gets their bytes, about a mebibyte at a time. Views of the same
+    /// records have the same bytes, whether they were folded at once, in parts, or read from
+    /// bytes. Mappings that are only about to be set are left out.
+    ///
+    /// Costs about a copy of all memory that the views take.
+    pub fn pack(&self, write: &mut dyn FnMut(&[u8])) {
+        let mut packer = Packer::new(write);
+        let to = &mut packer;
+        let Views {
+            head,
+            recorded,
+            ids,
+            texts,
+            emails,
+            idp_ids,
+            directories,
+            users,
+            groups,
+            memberships,
+            organizations,
+            organizations_named,
+            quarantine,
+            resolved,
+            events,
+            links,
+            policies,
+            roles,
+            loss_index,
+            living,
+            observations,
+            turning,
+            scim,
+        } = self;
+        head.pack(to);
+        recorded.pack(to);
+        ids.pack(to);
+        texts.pack(to);
+        emails.pack(to);
+        idp_ids.pack(to);
+        directories.pack(to);
+        users.pack(to);
+        groups.pack(to);
+        memberships.pack(to);
+        organizations.pack(to);
+        organizations_named.pack(to);
+        quarantine.pack(to);
+        resolved.pack(to);
+        events.pack(to);
+        links.pack(to);
+        policies.pack(to);
+        roles.pack(users, to);
+        loss_index.pack(to);
+        living.pack(to);
+        observations.pack(to);
+        turning.pack(to);
+        scim.pack(to);
+        packer.finish();
+    }
+
+    /// Reads views that [`Views::pack`] wrote with the same [`VIEWS_LAYOUT`]. `read` adds the next
+    /// bytes to those that it is given, and returns false if there are none. Returns `None` if the
+    /// bytes are not views; whether they are the right ones is the caller's part to check.
+    ///
+    /// Needs no more memory than the views and one piece.
+    pub fn unpack(read: &mut dyn FnMut(&mut Vec<u8>) -> bool) -> Option<Views> {
+        let mut unpacker = Unpacker::new(read);
+        let from = &mut unpacker;
+        let views = Views {
+            head: Pack::unpack(from)?,
+            recorded: Pack::unpack(from)?,
+            ids: Pack::unpack(from)?,
+            texts: Pack::unpack(from)?,
+            emails: Pack::unpack(from)?,
+            idp_ids: Pack::unpack(from)?,
+            directories: Pack::unpack(from)?,
+            users: Pack::unpack(from)?,
+            groups: Pack::unpack(from)?,
+            memberships: Pack::unpack(from)?,
+            organizations: Pack::unpack(from)?,
+            organizations_named: Pack::unpack(from)?,
+            quarantine: Pack::unpack(from)?,
+            resolved: Pack::unpack(from)?,
+            events: Pack::unpack(from)?,
+            links: Pack::unpack(from)?,
+            policies: Pack::unpack(from)?,
+            roles: Roles::unpack(from)?,
+            loss_index: Pack::unpack(from)?,
+            living: Pack::unpack(from)?,
+            observations: Pack::unpack(from)?,
+            turning: Pack::unpack(from)?,
+            scim: Pack::unpack(from)?,
+        };
+        unpacker.is_at_end().then_some(views)
     }
 }

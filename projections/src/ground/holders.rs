@@ -6,6 +6,7 @@ use hashbrown::HashTable;
 
 use crate::ground::fact::Fingerprint;
 use crate::ground::memory;
+use crate::ground::pack::{Pack, Packer, Unpacker};
 use crate::ground::symbols::{NO_SYM, Sym, hash};
 use crate::ground::table::Table;
 
@@ -73,6 +74,28 @@ impl HolderIndex {
         self.numbers.allocation_size()
             + self.fingerprints.heap_bytes()
             + memory::of_set(&self.others)
+    }
+}
+
+impl Pack for HolderIndex {
+    fn pack(&self, to: &mut Packer<'_>) {
+        // The numbers are made anew from the fingerprints.
+        let HolderIndex { numbers: _, fingerprints, others } = self;
+        fingerprints.pack(to);
+        others.pack(to);
+    }
+
+    fn unpack(from: &mut Unpacker<'_>) -> Option<Self> {
+        let fingerprints: Table<(Fingerprint, u32)> = Table::unpack(from)?;
+        let others = BTreeSet::unpack(from)?;
+        let mut numbers = HashTable::with_capacity(fingerprints.len());
+        let hash_of = |sym: &Sym| {
+            fingerprints.get(*sym as usize).map_or(0, |(fingerprint, _)| hash(fingerprint))
+        };
+        for sym in 0..fingerprints.len() as Sym {
+            numbers.insert_unique(hash_of(&sym), sym, hash_of);
+        }
+        Some(HolderIndex { numbers, fingerprints, others })
     }
 }
 

@@ -3,6 +3,7 @@
 use alloc::sync::Arc;
 
 use crate::ground::glob::glob_fits;
+use crate::ground::pack::{Pack, Packer, Unpacker, pack_fields, pack_variants};
 
 /// Names of roles, shared by the mappings that have the same ones.
 pub type RoleNames = Arc<[String]>;
@@ -183,5 +184,91 @@ impl GroupPattern {
             GroupPattern::Name(name) => ("name", &name.compared),
             GroupPattern::Glob(glob) => ("glob", &glob.compared),
         }
+    }
+}
+
+pack_fields!(Rule { matches, directory, organization });
+pack_variants!(Mode { All = 0, HighestPriority = 1 });
+
+impl Pack for Matches {
+    fn pack(&self, to: &mut Packer<'_>) {
+        matches!(self, Matches::Group { .. }).pack(to);
+        match self {
+            Matches::Group { group, roles } => {
+                group.pack(to);
+                roles.pack(to);
+            }
+            Matches::Attribute { path, values } => {
+                path.pack(to);
+                to.count(values.len());
+                let mut before: Option<&RoleNames> = None;
+                for (value, roles) in values {
+                    value.pack(to);
+                    // Values mostly share the names of their roles.
+                    let own = before.is_none_or(|before| !Arc::ptr_eq(before, roles));
+                    own.then(|| roles.clone()).pack(to);
+                    before = Some(roles);
+                }
+            }
+        }
+    }
+
+    fn unpack(from: &mut Unpacker<'_>) -> Option<Self> {
+        if bool::unpack(from)? {
+            return Some(Matches::Group { group: Pack::unpack(from)?, roles: Pack::unpack(from)? });
+        }
+        let path = Pack::unpack(from)?;
+        let mut values: Vec<(String, RoleNames)> = Vec::new();
+        for _ in 0..from.count()? {
+            let (value, own): (String, Option<RoleNames>) = Pack::unpack(from)?;
+            let roles = own.or_else(|| values.last().map(|(_, roles)| roles.clone()))?;
+            values.push((value, roles));
+        }
+        values.shrink_to_fit();
+        Some(Matches::Attribute { path, values })
+    }
+}
+
+impl Pack for GroupPattern {
+    fn pack(&self, to: &mut Packer<'_>) {
+        let code = |code: u8, to: &mut Packer<'_>| code.pack(to);
+        match self {
+            GroupPattern::Id(id) => {
+                code(0, to);
+                id.pack(to);
+            }
+            GroupPattern::Name(name) => {
+                code(1, to);
+                name.pack(to);
+            }
+            GroupPattern::Glob(glob) => {
+                code(2, to);
+                glob.pack(to);
+            }
+        }
+    }
+
+    fn unpack(from: &mut Unpacker<'_>) -> Option<Self> {
+        Some(match u8::unpack(from)? {
+            0 => GroupPattern::Id(Pack::unpack(from)?),
+            1 => GroupPattern::Name(Pack::unpack(from)?),
+            2 => GroupPattern::Glob(Pack::unpack(from)?),
+            _ => return None,
+        })
+    }
+}
+
+impl Pack for NameText {
+    fn pack(&self, to: &mut Packer<'_>) {
+        let NameText { written, compared } = self;
+        written.pack(to);
+        let own = !Arc::ptr_eq(written, compared);
+        own.then(|| compared.clone()).pack(to);
+    }
+
+    fn unpack(from: &mut Unpacker<'_>) -> Option<Self> {
+        let (written, compared): (Arc<str>, Option<Arc<str>>) = Pack::unpack(from)?;
+        let compared = compared.unwrap_or_else(|| written.clone());
+        Some(NameText { written, compared })
     }
 }

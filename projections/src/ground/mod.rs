@@ -9,6 +9,7 @@ pub(crate) mod mapping;
 pub(crate) mod memory;
 pub(crate) mod moments;
 pub(crate) mod order;
+pub(crate) mod pack;
 pub(crate) mod page;
 pub(crate) mod quarantine;
 pub(crate) mod recorded;

@@ -3,6 +3,7 @@
 use core::cmp::Ordering;
 
 use crate::ground::memory;
+use crate::ground::pack::{pack_fields, pack_variants};
 use crate::ground::table::Table;
 
 /// Milliseconds since 1970-01-01T00:00:00Z; negative before.
@@ -228,6 +229,10 @@ fn canonical_ulid(text: &str) -> Option<[u8; 16]> {
     }
     Some(bits.to_be_bytes())
 }
+
+pack_fields!(Place { occurred_at, updated_at, seq, closing });
+pack_fields!(EventIds { forms, payloads, others });
+pack_variants!(Form { None = 0, Event = 1, Wh = 2, Obs = 3, Other = 4 });
 
 #[cfg(test)]
 mod tests {

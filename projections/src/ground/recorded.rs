@@ -3,6 +3,7 @@
 use crate::ground::memory;
 use crate::ground::moments::Moments;
 use crate::ground::order::{Millis, Seq, Seq32, seq32};
+use crate::ground::pack::pack_fields;
 
 /// The moments of recording, in ascending order, each with the last record that has it.
 #[derive(Default)]
@@ -54,3 +55,5 @@ impl Recorded {
         self.moments.heap_bytes() + memory::of_vec(&self.last_seqs)
     }
 }
+
+pack_fields!(Recorded { moments, last_seqs });

@@ -4,6 +4,7 @@ use core::cmp::Ordering;
 
 use crate::ground::memory;
 use crate::ground::order::{Cut, Millis, Seq32};
+use crate::ground::pack::pack_fields;
 use crate::ground::room;
 
 /// A moment in six bytes. One that lies more than 4459 years from 1970 counts as the nearest that
@@ -293,6 +294,11 @@ impl Roster {
         self.chunks.iter().flat_map(|chunk| chunk.entries.iter().map(|(item, _)| *item))
     }
 }
+
+pack_fields!(Roster { chunks });
+pack_fields!(Chunk { cover, entries });
+pack_fields!(Span { first_occurred, last_occurred, first_seq, gone_seq });
+pack_fields!(Short { high, middle, low });
 
 #[cfg(test)]
 mod tests {

@@ -6,6 +6,7 @@ use hashbrown::HashTable;
 use rustc_hash::FxBuildHasher;
 
 use crate::ground::memory;
+use crate::ground::pack::{Pack, Packer, Unpacker};
 use crate::ground::table::Table;
 
 /// The number of a text in its [`Symbols`].
@@ -109,6 +110,27 @@ impl Symbols {
 
 pub(crate) fn hash(value: impl Hash) -> u64 {
     FxBuildHasher.hash_one(value)
+}
+
+impl Pack for Symbols {
+    fn pack(&self, to: &mut Packer<'_>) {
+        // The table is made anew from the texts.
+        let Symbols { texts, table: _ } = self;
+        to.count(texts.len());
+        (0..texts.len()).for_each(|sym| to.text(texts.get(sym as Sym)));
+    }
+
+    fn unpack(from: &mut Unpacker<'_>) -> Option<Self> {
+        let mut texts = Texts::default();
+        for _ in 0..from.count()? {
+            texts.push(from.text()?);
+        }
+        let mut table = HashTable::with_capacity(texts.len());
+        for sym in 0..texts.len() as Sym {
+            table.insert_unique(hash(texts.get(sym)), sym, |sym| hash(texts.get(*sym)));
+        }
+        Some(Symbols { texts, table })
+    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use smallvec::SmallVec;
 
 use crate::ground::memory;
 use crate::ground::order::{Cut, EventIds, Millis, Place, Seq, Seq32};
+use crate::ground::pack::{Pack, Packer, Unpacker};
 use crate::ground::room;
 
 /// Moments in order, or in the opposite order.
@@ -509,6 +510,60 @@ impl<V: Placed> Earliest<V> {
         let until = self.0.partition_point(|v| v.place().seq <= known_at);
         let known = self.0.get(until.checked_sub(1)?)?;
         (known.place().occurred_at <= cut.as_of).then_some(known)
+    }
+}
+
+impl<V: Placed + Pack> Pack for Timeline<V> {
+    fn pack(&self, to: &mut Packer<'_>) {
+        let Timeline { newest, older } = self;
+        newest.pack(to);
+        older.pack(to);
+    }
+
+    fn unpack(from: &mut Unpacker<'_>) -> Option<Self> {
+        Some(Timeline { newest: Pack::unpack(from)?, older: Pack::unpack(from)? })
+    }
+}
+
+impl<V: Placed + Pack> Pack for Older<V> {
+    fn pack(&self, to: &mut Packer<'_>) {
+        // The index is made anew from the versions.
+        let Older { versions, index: _, is_last_late } = self;
+        versions.pack(to);
+        is_last_late.pack(to);
+    }
+
+    fn unpack(from: &mut Unpacker<'_>) -> Option<Self> {
+        let versions: SmallVec<[V; 1]> = Pack::unpack(from)?;
+        let is_last_late = Pack::unpack(from)?;
+        let index = (versions.len() > BLOCK).then(|| {
+            let mut index = Box::<Index>::default();
+            index.refresh(&versions, 0);
+            index
+        });
+        Some(Older { versions, index, is_last_late })
+    }
+}
+
+impl<V: Placed + Pack> Pack for Rare<V> {
+    fn pack(&self, to: &mut Packer<'_>) {
+        let Rare(timeline) = self;
+        timeline.pack(to);
+    }
+
+    fn unpack(from: &mut Unpacker<'_>) -> Option<Self> {
+        Pack::unpack(from).map(Rare)
+    }
+}
+
+impl<V: Placed + Pack> Pack for Earliest<V> {
+    fn pack(&self, to: &mut Packer<'_>) {
+        let Earliest(steps) = self;
+        steps.pack(to);
+    }
+
+    fn unpack(from: &mut Unpacker<'_>) -> Option<Self> {
+        Pack::unpack(from).map(Earliest)
     }
 }
 

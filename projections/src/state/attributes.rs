@@ -2,8 +2,9 @@
 
 use crate::ground::mapping::{Mapping, Matches};
 use crate::ground::order::{Seq, Seq32, seq32};
+use crate::ground::pack::{Pack, Packer, Unpacker, pack_fields};
 use crate::ground::symbols::Sym;
-use crate::state::entities::Part;
+use crate::state::entities::{Entities, Part};
 use rustc_hash::FxBuildHasher;
 use smallvec::SmallVec;
 use std::collections::{BTreeSet, HashMap};
@@ -96,7 +97,57 @@ impl Attributes {
         self.matches.get(&(seq, part)).map_or(&[], |keys| keys)
     }
 
+    /// Iterates over the notes of users' versions, for the keys of `wanted`: as many as a fold of
+    /// the same records notes, in the order of the users.
+    fn notes<'a>(
+        &'a self,
+        users: &'a Entities,
+        wanted: &Attributes,
+    ) -> impl Iterator<Item = Note> + use<'a> {
+        let mut numbers: HashMap<u32, u32, FxBuildHasher> = HashMap::default();
+        for AttributePath { path, keys } in &self.paths {
+            for (value, key) in keys {
+                numbers.extend(wanted.key(path, value).map(|number| (*key, number)));
+            }
+        }
+        let all = if self.matches.is_empty() { None } else { Some(users.iter()) };
+        let versions = all.into_iter().flatten().flat_map(|(user, entity)| {
+            let there = entity.versions().filter(|version| !version.deleted);
+            there.map(move |version| (user, version))
+        });
+        versions.filter_map(move |(user, version)| {
+            let (seq, part) = (version.place.seq, version.part);
+            let keys = self.of_snapshot(seq, part).iter();
+            let mut keys: SmallVec<[u32; 2]> =
+                keys.filter_map(|key| numbers.get(key)).copied().collect();
+            keys.sort_unstable();
+            (!keys.is_empty()).then_some(Note { seq, part, user, keys })
+        })
+    }
+
+    /// Writes the notes. Those of values that no mapping names, as one that is only proposed may,
+    /// are left out, and the keys are numbered as `wanted` does.
+    pub(super) fn pack_notes(&self, users: &Entities, wanted: &Attributes, to: &mut Packer<'_>) {
+        to.count(self.notes(users, wanted).count());
+        self.notes(users, wanted).for_each(|note| note.pack(to));
+    }
+
+    /// Reads notes and adds them.
+    pub(super) fn unpack_notes(&mut self, from: &mut Unpacker<'_>) -> Option<()> {
+        from.each(|Note { seq, part, user, keys }| self.note(Seq::from(seq), part, user, &keys))
+    }
+
     pub(crate) fn holders(&self, key: u32) -> impl Iterator<Item = Sym> {
         self.holders.range((key, 0)..=(key, Sym::MAX)).map(|(_, user)| *user)
     }
 }
+
+/// The keys of one version of a user, in order.
+struct Note {
+    seq: Seq32,
+    part: Part,
+    user: Sym,
+    keys: SmallVec<[u32; 2]>,
+}
+
+pack_fields!(Note { seq, part, user, keys });

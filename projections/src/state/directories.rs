@@ -2,6 +2,7 @@
 
 use crate::ground::fact::DirectoryChange;
 use crate::ground::order::{Cut, EventIds, Millis, Place};
+use crate::ground::pack::pack_fields;
 use crate::ground::roster::Roster;
 use crate::ground::symbols::{NO_SYM, Sym, Symbols};
 use crate::ground::timeline::{Earliest, Placed, Rare, Timeline};
@@ -199,3 +200,8 @@ impl Directories {
         }
     }
 }
+
+pack_fields!(DirectoryVersion { place, change, organization, name, domain, part });
+pack_fields!(NamedWith { place, organization });
+pack_fields!(Directory { events, deletions, named, named_with });
+pack_fields!(Directories { ids, items, roster });

@@ -4,6 +4,7 @@ use core::cmp::Ordering;
 
 use crate::ground::memory;
 use crate::ground::order::{Cut, EventIds, Millis, Place, Seq, Seq32};
+use crate::ground::pack::{pack_fields, pack_variants};
 use crate::ground::roster::{Gone, Roster};
 use crate::ground::symbols::{NO_SYM, Sym, Symbols};
 use crate::ground::table::Table;
@@ -457,3 +458,29 @@ impl Entities {
         self.get(sym).is_some_and(|entity| entity.explicit.latest(until).is_some())
     }
 }
+
+pack_variants!(Part { Data = 0, User = 1, Group = 2, Object = 3 });
+pack_fields!(EntityVersion {
+    place,
+    directory,
+    organization,
+    email,
+    idp_id,
+    label,
+    part,
+    active,
+    deleted,
+    directory_from_event,
+});
+pack_fields!(Entity {
+    explicit,
+    further,
+    first_occurred,
+    first_seq,
+    listed_in,
+    last_seq,
+    has_several_idp_ids,
+});
+pack_fields!(Further { tombstones, stand_ins, turns, seen_before, all_listed_in });
+pack_fields!(FirstSeen { occurred_at, seq });
+pack_fields!(Entities { ids, items, rosters });

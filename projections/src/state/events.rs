@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 use crate::ground::memory;
 use crate::ground::moments::{BLOCK, Moments};
 use crate::ground::order::{Cut, Millis, Seq, Seq32, seq32};
+use crate::ground::pack::{Pack, Packer, Unpacker, pack_fields};
 use crate::ground::page::Page;
 use crate::ground::seqs::{Seqs, SeqsPart};
 use crate::ground::symbols::{NO_SYM, Sym, Symbols};
@@ -498,6 +499,55 @@ impl Iterator for EventWalk<'_> {
             return Some(next);
         }
         None
+    }
+}
+
+pack_fields!(EventLine { event_type, organization, directory });
+
+impl Pack for Events {
+    fn pack(&self, to: &mut Packer<'_>) {
+        let Events {
+            event_types,
+            lines,
+            // Made anew from the lines.
+            line_numbers: _,
+            line_of,
+            occurred,
+            by_event_type,
+            by_organization,
+            directories,
+            newest,
+            directories_of_one,
+            others,
+        } = self;
+        event_types.pack(to);
+        lines.pack(to);
+        line_of.pack(to);
+        occurred.pack(to);
+        by_event_type.pack(to);
+        by_organization.pack(to);
+        directories.pack(to);
+        newest.pack(to);
+        directories_of_one.pack(to);
+        others.pack(to);
+    }
+
+    fn unpack(from: &mut Unpacker<'_>) -> Option<Self> {
+        let event_types = Pack::unpack(from)?;
+        let lines: Vec<EventLine> = Pack::unpack(from)?;
+        Some(Events {
+            event_types,
+            line_numbers: lines.iter().copied().zip(0..).collect(),
+            lines,
+            line_of: Pack::unpack(from)?,
+            occurred: Pack::unpack(from)?,
+            by_event_type: Pack::unpack(from)?,
+            by_organization: Pack::unpack(from)?,
+            directories: Pack::unpack(from)?,
+            newest: Pack::unpack(from)?,
+            directories_of_one: Pack::unpack(from)?,
+            others: Pack::unpack(from)?,
+        })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::ground::event_type::{EventEffect, EventSubject, EventType};
 use crate::ground::order::Millis;
+use crate::ground::pack::pack_fields;
 
 /// An initial sync is over after a pause of this length in either clock.
 pub const INITIAL_SYNC_PAUSE_MS: Millis = 5 * 60 * 1000;
@@ -111,6 +112,9 @@ impl InitialSync {
         !self.over && now.saturating_sub(self.last_at) <= INITIAL_SYNC_SILENCE_MS
     }
 }
+
+pack_fields!(Intake { last_recorded_at, initial_sync, before });
+pack_fields!(InitialSync { started_at, last_at, last_occurred, over, users, groups, memberships });
 
 #[cfg(test)]
 mod tests {

@@ -7,6 +7,7 @@ use rustc_hash::FxBuildHasher;
 use smallvec::SmallVec;
 
 use crate::ground::order::{Millis, Seq32};
+use crate::ground::pack::pack_fields;
 use crate::ground::symbols::{Sym, Symbols};
 
 /// The [`LinkSpan::ended`] of a link that lasts.
@@ -171,6 +172,9 @@ impl Links {
         self.users_in.get(&directory)
     }
 }
+
+pack_fields!(LinkSpan { app_user, user, directory, seq, set_at, ended });
+pack_fields!(Links { ids, spans, of_user, pairs, lasting, changed, users, users_in });
 
 #[cfg(test)]
 mod tests {

@@ -3,6 +3,7 @@
 use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
 
+use crate::ground::pack::{Pack, Packer, Unpacker, pack_fields};
 use crate::ground::symbols::Sym;
 use crate::state::entities::{EntityKind, EntityVersion};
 
@@ -65,5 +66,18 @@ impl Living {
 
     pub(crate) fn of(&self, directory: Sym) -> LivingCounts {
         self.0.get(&directory).copied().unwrap_or_default()
+    }
+}
+
+pack_fields!(LivingCounts { active_users, inactive_users, groups });
+
+impl Pack for Living {
+    fn pack(&self, to: &mut Packer<'_>) {
+        let Living(counts) = self;
+        counts.pack(to);
+    }
+
+    fn unpack(from: &mut Unpacker<'_>) -> Option<Self> {
+        Pack::unpack(from).map(Living)
     }
 }

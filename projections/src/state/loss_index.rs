@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::ground::memory;
 use crate::ground::order::Millis;
+use crate::ground::pack::{Pack, Packer, Unpacker, pack_fields};
 use crate::ground::symbols::{NO_SYM, Sym};
 use crate::state::entities::{Entity, EntityVersion};
 
@@ -152,5 +153,22 @@ impl LossIndex {
                 directories.iter().flat_map(range).map(|(_, _, candidate)| *candidate).collect()
             }
         }
+    }
+}
+
+pack_fields!(LossIndex { all, by_directory, homeless });
+
+impl Pack for LossCandidate {
+    fn pack(&self, to: &mut Packer<'_>) {
+        matches!(self, LossCandidate::User(_)).pack(to);
+        let (LossCandidate::User(sym) | LossCandidate::Directory(sym)) = self;
+        sym.pack(to);
+    }
+
+    fn unpack(from: &mut Unpacker<'_>) -> Option<Self> {
+        Some(match bool::unpack(from)? {
+            true => LossCandidate::User(Pack::unpack(from)?),
+            false => LossCandidate::Directory(Pack::unpack(from)?),
+        })
     }
 }

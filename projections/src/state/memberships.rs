@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 
 use crate::ground::memory;
 use crate::ground::order::{EventIds, Millis, NO_UPDATED_AT, Place, Seq32};
+use crate::ground::pack::{Pack, Packer, Unpacker, pack_fields};
 use crate::ground::room;
 use crate::ground::roster::{Gone, Roster};
 use crate::ground::symbols::{Sym, Symbols, hash};
@@ -227,6 +228,35 @@ impl Memberships {
 
 fn user_id<'a>(pairs: &Table<Pair>, users: &'a Symbols, number: u32) -> &'a str {
     pairs.get(number as usize).map_or("", |pair| users.text(pair.user))
+}
+
+pack_fields!(Grant { occurred_at, seq, directory_added });
+pack_fields!(Pair { user, group, grants });
+
+impl Pack for Memberships {
+    fn pack(&self, to: &mut Packer<'_>) {
+        // The table of numbers is made anew from the lists by user.
+        let Memberships { pairs, numbers: _, by_group, by_user, foreign, foreign_of } = self;
+        pairs.pack(to);
+        by_group.pack(to);
+        by_user.pack(to);
+        foreign.pack(to);
+        foreign_of.pack(to);
+    }
+
+    fn unpack(from: &mut Unpacker<'_>) -> Option<Self> {
+        let pairs: Table<Pair> = Pack::unpack(from)?;
+        let by_group = Pack::unpack(from)?;
+        let by_user: Table<SmallVec<[u32; 4]>> = Pack::unpack(from)?;
+        let mut numbers = HashTable::new();
+        let hash_of =
+            |n: &u32| pairs.get(*n as usize).map_or(0, |pair| hash((pair.user, pair.group)));
+        for number in by_user.iter().filter(|of_user| of_user.len() > FEW).flatten() {
+            numbers.insert_unique(hash_of(number), *number, hash_of);
+        }
+        let (foreign, foreign_of) = Pack::unpack(from)?;
+        Some(Memberships { pairs, numbers, by_group, by_user, foreign, foreign_of })
+    }
 }
 
 #[cfg(test)]

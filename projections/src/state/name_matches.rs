@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 
 use crate::ground::glob::glob_fits;
 use crate::ground::mapping::{GroupPattern, Mapping, Matches, Rule};
+use crate::ground::pack::{Pack, Packer, Unpacker, pack_fields};
 use crate::ground::symbols::Sym;
 
 /// About the nanoseconds that it takes to keep a rule that a name fits. Keeps a budget of work from
@@ -209,5 +210,23 @@ fn fits_group_name(rule: &Rule, name: &str, work: &mut u64) -> bool {
     match &rule.matches {
         Matches::Group { group, .. } => group.fits_name(name, work),
         Matches::Attribute { .. } => false,
+    }
+}
+
+pack_fields!(NamePatterns { names, globs, all_globs, fits });
+pack_fields!(GroupName { name, compared });
+
+impl Pack for GroupNames {
+    fn pack(&self, to: &mut Packer<'_>) {
+        // The places are made anew from the names.
+        let GroupNames { all, places: _, rewritten } = self;
+        all.pack(to);
+        rewritten.pack(to);
+    }
+
+    fn unpack(from: &mut Unpacker<'_>) -> Option<Self> {
+        let all: Vec<GroupName> = Pack::unpack(from)?;
+        let places = all.iter().map(|name| name.name).zip(0..).collect();
+        Some(GroupNames { all, places, rewritten: Pack::unpack(from)? })
     }
 }

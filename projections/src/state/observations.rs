@@ -4,6 +4,7 @@ use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
 
 use crate::ground::order::{Cut, Millis, Place, Seq, Seq32, seq32};
+use crate::ground::pack::pack_fields;
 use crate::ground::symbols::Sym;
 
 /// A reconciliation that ended.
@@ -101,6 +102,9 @@ impl Observations {
         of_directory.iter().filter_map(|number| self.runs.get(*number as usize)).copied()
     }
 }
+
+pack_fields!(Observations { asked, runs, clean });
+pack_fields!(Run { started_at, occurred_at, seq });
 
 #[cfg(test)]
 mod tests {

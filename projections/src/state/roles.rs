@@ -1,16 +1,18 @@
 //! Every role mapping that was set, and the attributes that they ask for.
 
 use alloc::sync::Arc;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
+use rustc_hash::FxBuildHasher;
 use smallvec::SmallVec;
 
-use crate::ground::mapping::{Mapping, Rule};
+use crate::ground::mapping::{Mapping, Mode, RoleNames, Rule};
 use crate::ground::order::{Cut, Millis, Seq};
+use crate::ground::pack::{Pack, Packer, Unpacker, pack_fields};
 use crate::ground::symbols::{Sym, Symbols};
 use crate::state::attributes::Attributes;
 use crate::state::compiled_mapping::{Compiled, Meanings};
-use crate::state::entities::Part;
+use crate::state::entities::{Entities, Part};
 use crate::state::name_matches::{GroupName, GroupNames, NameMatches, NamePatterns};
 
 /// Every mapping set so far, and the attributes that they ask for.
@@ -183,6 +185,87 @@ impl Roles {
     /// Returns a role by its symbol.
     pub(crate) fn role(&self, role: Sym) -> &str {
         self.symbols.text(role)
+    }
+}
+
+/// A mapping as it was set, with the numbers of its rules among those of all mappings.
+struct PackedMapping {
+    mode: Mode,
+    default_roles: RoleNames,
+    priority: RoleNames,
+    rules: Vec<u32>,
+    seq: Seq,
+    set_at: Millis,
+    effective_from: Millis,
+}
+
+pack_fields!(PackedMapping { mode, default_roles, priority, rules, seq, set_at, effective_from });
+
+impl Roles {
+    /// Writes it: the mappings as they were set, what names of groups fit, and the keys that the
+    /// versions of `users` have. Everything else is made anew from the mappings.
+    pub(crate) fn pack(&self, users: &Entities, to: &mut Packer<'_>) {
+        let Roles {
+            mappings,
+            group_names,
+            patterns,
+            expected: _,
+            attributes,
+            rules: _,
+            bytes: _,
+            symbols: _,
+            meanings: _,
+        } = self;
+        group_names.pack(to);
+        patterns.pack(to);
+        let (mut rules, mut numbers) = (Vec::new(), HashMap::<_, u32, FxBuildHasher>::default());
+        for rule in mappings.iter().flat_map(|compiled| &compiled.mapping.rules) {
+            numbers.entry(Arc::as_ptr(rule)).or_insert_with(|| {
+                rules.push(rule);
+                rules.len() as u32 - 1
+            });
+        }
+        to.all(rules);
+        to.count(mappings.len());
+        for compiled in mappings {
+            let Mapping { mode, default_roles, priority, rules } = &compiled.mapping;
+            let rules = rules.iter().filter_map(|rule| numbers.get(&Arc::as_ptr(rule)).copied());
+            PackedMapping {
+                mode: *mode,
+                default_roles: default_roles.clone(),
+                priority: priority.clone(),
+                rules: rules.collect(),
+                seq: compiled.seq,
+                set_at: compiled.set_at,
+                effective_from: compiled.effective_from,
+            }
+            .pack(to);
+        }
+        let wanted = Attributes::of(mappings.iter().map(|compiled| &compiled.mapping));
+        attributes.pack_notes(users, &wanted, to);
+    }
+
+    /// Reads what [`Roles::pack`] wrote.
+    pub(crate) fn unpack(from: &mut Unpacker<'_>) -> Option<Roles> {
+        let mut roles = Roles {
+            group_names: Pack::unpack(from)?,
+            patterns: Pack::unpack(from)?,
+            ..Roles::default()
+        };
+        let rules: Vec<Arc<Rule>> = Pack::unpack(from)?;
+        for _ in 0..from.count()? {
+            let packed = PackedMapping::unpack(from)?;
+            let own = packed.rules.iter().map(|number| rules.get(*number as usize).cloned());
+            let mapping = Mapping {
+                mode: packed.mode,
+                default_roles: packed.default_roles,
+                priority: packed.priority,
+                rules: own.collect::<Option<_>>()?,
+            };
+            roles.set(mapping, packed.seq, packed.set_at, packed.effective_from);
+        }
+        roles.attributes.unpack_notes(from)?;
+        Some(roles)
     }
 }
 

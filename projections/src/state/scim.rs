@@ -14,6 +14,7 @@ use crate::ground::fact::{
 };
 use crate::ground::memory;
 use crate::ground::order::{Millis, Seq, Seq32, seq32};
+use crate::ground::pack::{Pack, Packer, Unpacker, pack_fields, pack_variants};
 use crate::ground::seqs::Seqs;
 use crate::ground::symbols::{NO_SYM, Sym, Symbols};
 
@@ -137,7 +138,7 @@ pub struct ScimResource {
 }
 
 /// An index over the resources of a directory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ScimIndex {
     /// By `userName` in lower case.
     UserName,
@@ -813,5 +814,99 @@ impl Scim {
             length.iter().chain(*part).fold(hash, add)
         });
         self.records.push(ScimRecord { seq: seq32(place.seq), hash });
+    }
+}
+
+pack_fields!(Scim {
+    directory_ids,
+    directories,
+    object_ids,
+    resource_of_object,
+    resources,
+    numbers,
+    found_by,
+    members,
+    groups,
+    requests,
+    records,
+});
+pack_fields!(ScimRecord { seq, hash });
+pack_fields!(ScimToken { id, suffix, sha256, created_at, created_seq, expires_at, revoked_at });
+pack_fields!(ScimRequest {
+    seq,
+    directory,
+    resource,
+    object_before,
+    object,
+    previous,
+    events_before,
+});
+pack_variants!(ScimIndex {
+    UserName = 0,
+    UserDisplayName = 1,
+    GroupDisplayName = 2,
+    UserExternalId = 3,
+    GroupExternalId = 4,
+    Email = 5,
+});
+pack_fields!(ScimResource {
+    id,
+    kind,
+    active,
+    deleted,
+    seq,
+    etag_seq,
+    modified_at,
+    created_seq,
+    created_at,
+    object_since,
+    user_name,
+    display_name,
+    external_id,
+    emails,
+    number,
+    directory,
+    object,
+    member_count,
+    last_request,
+});
+
+impl Pack for ScimDirectory {
+    fn pack(&self, to: &mut Packer<'_>) {
+        let ScimDirectory {
+            deactivation,
+            created_seq,
+            deleted_seq,
+            last_at,
+            tokens,
+            listed: [users, groups],
+            requests,
+            events,
+            after_last,
+        } = self;
+        deactivation.pack(to);
+        created_seq.pack(to);
+        deleted_seq.pack(to);
+        last_at.pack(to);
+        tokens.pack(to);
+        users.pack(to);
+        groups.pack(to);
+        requests.pack(to);
+        events.pack(to);
+        after_last.pack(to);
+    }
+
+    fn unpack(from: &mut Unpacker<'_>) -> Option<Self> {
+        Some(ScimDirectory {
+            deactivation: Pack::unpack(from)?,
+            created_seq: Pack::unpack(from)?,
+            deleted_seq: Pack::unpack(from)?,
+            last_at: Pack::unpack(from)?,
+            tokens: Pack::unpack(from)?,
+            listed: [Pack::unpack(from)?, Pack::unpack(from)?],
+            requests: Pack::unpack(from)?,
+            events: Pack::unpack(from)?,
+            after_last: Pack::unpack(from)?,
+        })
     }
 }

@@ -1,6 +1,7 @@
 //! The records that may change the access or the roles of a user, as far as was known with them.
 
 use crate::ground::order::Seq;
+use crate::ground::pack::pack_fields;
 
 /// The records in one word.
 const WORD: usize = u64::BITS as usize;
@@ -37,6 +38,8 @@ impl TurningRecords {
         Some((number * WORD) as Seq + Seq::from(word.trailing_zeros()) + 1)
     }
 }
+
+pack_fields!(TurningRecords { words, count });
 
 #[cfg(test)]
 mod tests {
