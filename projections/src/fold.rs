@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
-use crate::ground::event_type::{EventType, OWN_PREFIX};
+use crate::ground::event_type::{EventSubject, EventType, OWN_PREFIX};
 use crate::ground::fact::{
     Change, Deactivation, DirectoryChange, Entry, Fact, GroupData, MembershipData, Provenance,
     RecordStatus, UserData,
@@ -243,7 +243,10 @@ impl Views {
     fn note_scim_event(&mut self, entry: &Entry<'_>, directory: Sym) {
         let is_own = entry.event_type.starts_with(OWN_PREFIX);
         if entry.provenance == Provenance::Scim && !is_own && directory != NO_SYM {
-            self.scim.note_event(scim_place(entry), self.directories.id(directory));
+            let parsed = EventType::parse(entry.event_type);
+            let is_membership = parsed.is_some_and(|one| one.subject() == EventSubject::Membership);
+            let directory = self.directories.id(directory);
+            self.scim.note_event(scim_place(entry), directory, is_membership);
         }
     }
 

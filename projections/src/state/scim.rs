@@ -74,6 +74,9 @@ pub struct ScimDirectory {
     events: Seqs,
     /// The number of records, of requests' members and of events, after its last request.
     after_last: u32,
+    /// The membership events that its last request must become and that are not there yet. A stop
+    /// in the middle of a large change leaves some.
+    owed: u32,
 }
 
 /// A bearer token of a directory.
@@ -352,6 +355,11 @@ impl Scim {
         Some((request.seq, directory.after_last))
     }
 
+    /// Returns true while membership events of a directory's newest request are missing.
+    pub fn owes_events(&self, directory: &str) -> bool {
+        self.directory(directory).is_some_and(|directory| directory.owed > 0)
+    }
+
     /// Returns the request that is this record.
     pub fn request(&self, seq: Seq) -> Option<&ScimRequest> {
         let at = self.requests.binary_search_by_key(&seq, |request| request.seq).ok()?;
@@ -580,11 +588,12 @@ impl Scim {
     }
 
     /// Notes an event that an identity provider caused.
-    pub(crate) fn note_event(&mut self, place: ScimPlace, directory: &str) {
+    pub(crate) fn note_event(&mut self, place: ScimPlace, directory: &str, is_membership: bool) {
         let Some(number) = self.directory_number(directory) else { return };
         let Some(directory) = self.directories.get_mut(number as usize) else { return };
         directory.events.push(seq32(place.seq));
         directory.after_last = directory.after_last.saturating_add(1);
+        directory.owed = directory.owed.saturating_sub(u32::from(is_membership));
         directory.last_at = directory.last_at.max(place.occurred_at);
     }
 
@@ -615,6 +624,7 @@ impl Scim {
             previous: core::mem::replace(&mut resource.last_request, request),
             events_before,
         });
+        let is_back = object != NO_SYM && resource.object == NO_SYM;
         if object != NO_SYM && object != resource.object {
             resource.object_since = place.occurred_at;
         }
@@ -629,9 +639,13 @@ impl Scim {
         } else {
             self.delete_resource(place, number);
         }
+        // A new directory user comes into the groups that the user is in.
+        let groups = self.groups.range((number, 0)..=(number, NONE));
+        let owed = if is_back { groups.count() } else { 0 };
         if let Some(directory) = self.directories.get_mut(directory as usize) {
             directory.requests.push(request);
             directory.after_last = 0;
+            directory.owed = owed as u32;
             directory.last_at = directory.last_at.max(place.occurred_at);
         }
         self.record_request(place, data);
@@ -749,8 +763,10 @@ impl Scim {
         let Some(number) = self.numbers.get(&group).copied() else { return };
         let Some(resource) = self.by_number(number) else { return };
         let directory = resource.directory;
+        let mut owed = 0;
         for id in removed {
             if let Some(member) = self.numbers.get(&ScimId(*id)).copied() {
+                owed += self.owed_for(member);
                 self.remove_member(number, member);
             }
         }
@@ -758,15 +774,24 @@ impl Scim {
             let Some(member) = self.numbers.get(&ScimId(*id)).copied() else { continue };
             let fits = |one: &ScimResource| one.directory == directory && !one.deleted;
             if self.by_number(member).is_some_and(fits) {
+                owed += self.owed_for(member);
                 self.add_member(place, number, member);
             }
         }
         if let Some(directory) = self.directories.get_mut(directory as usize) {
             directory.after_last = directory.after_last.saturating_add(1);
+            directory.owed = directory.owed.saturating_add(owed);
         }
         let bytes = |ids: &[u128]| ids.iter().flat_map(|id| id.to_be_bytes()).collect::<Vec<u8>>();
         let group = group.0.to_be_bytes();
         self.record(place, &[&group, &bytes(added), b"-", &bytes(removed)]);
+    }
+
+    /// Returns the number of events that follow when a member comes or leaves: one for a user who is
+    /// a living directory user.
+    fn owed_for(&self, member: u32) -> u32 {
+        let is_living = |one: &ScimResource| one.kind == ScimKind::User && one.object != NO_SYM;
+        u32::from(self.by_number(member).is_some_and(is_living))
     }
 
     fn add_member(&mut self, place: ScimPlace, group: u32, member: u32) {
@@ -883,6 +908,7 @@ impl Pack for ScimDirectory {
             requests,
             events,
             after_last,
+            owed,
         } = self;
         deactivation.pack(to);
         created_seq.pack(to);
@@ -894,6 +920,7 @@ impl Pack for ScimDirectory {
         requests.pack(to);
         events.pack(to);
         after_last.pack(to);
+        owed.pack(to);
     }
 
     fn unpack(from: &mut Unpacker<'_>) -> Option<Self> {
@@ -907,6 +934,7 @@ impl Pack for ScimDirectory {
             requests: Pack::unpack(from)?,
             events: Pack::unpack(from)?,
             after_last: Pack::unpack(from)?,
+            owed: Pack::unpack(from)?,
         })
     }
 }
