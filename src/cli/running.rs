@@ -385,6 +385,10 @@ impl Running {
             let opening = Opening { folder, data: &data, copies: &copies, conditions, caches };
             let opened = opening.engine(signing, on_failure);
             let opened = opened.and_then(|mut opened| {
+                if tallies {
+                    // It belongs to this log's state: no question is answered from half a change.
+                    opened.engine.finish_scim_changes().map_err(Failure::ours)?;
+                }
                 if let Some(damage) = opened.damage.take() {
                     let _ = found.set(damage);
                 }

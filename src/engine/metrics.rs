@@ -26,6 +26,9 @@ const CONFLICT: &str = "conflict";
 /// The ways in which events of a source come, by [`Proof::word`].
 const DELIVERED: [&str; 3] = ["webhook", "pulled", "imported"];
 
+/// The outcomes of requests of identity providers.
+const SCIM_OUTCOMES: [&str; 4] = ["read", "written", "refused", "failed"];
+
 /// The upper bounds of the buckets, in seconds or in events.
 const COMMIT_SECONDS: [f64; 13] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
@@ -41,6 +44,7 @@ pub(super) struct EngineMetrics {
     commit_events: Histograms,
     event_delay: Histograms,
     deprovisionings: Counters,
+    scim: Counters,
 }
 
 /// The labels of an event in the counters.
@@ -107,6 +111,11 @@ impl EngineMetrics {
                 "Users who lost access, by reason.",
                 &["reason"],
             ),
+            scim: registry.counters(
+                "rollcall_scim_requests_total",
+                "Requests of identity providers whose token was known, by outcome.",
+                &["outcome"],
+            ),
             registry,
         };
         metrics.begin();
@@ -124,6 +133,7 @@ impl EngineMetrics {
             .into_iter()
             .for_each(|histogram| histogram.begin(&[]));
         AccessLoss::ALL.iter().for_each(|loss| self.deprovisionings.begin(&[loss.word()]));
+        SCIM_OUTCOMES.iter().for_each(|outcome| self.scim.begin(&[outcome]));
     }
 
     /// Counts a batch that is durable.
@@ -143,6 +153,11 @@ impl EngineMetrics {
     /// Counts the delay of a delivered event. A source whose clock is ahead delays nothing.
     pub(super) fn count_delay(&self, delay_ms: Millis) {
         self.event_delay.observe(&[], seconds(delay_ms.max(0)));
+    }
+
+    /// Counts a request of an identity provider.
+    pub(super) fn count_scim(&self, outcome: &'static str) {
+        self.scim.count(&[outcome]);
     }
 
     pub(super) fn count_loss(&self, loss: AccessLoss) {

@@ -16,6 +16,7 @@ mod proofs;
 mod pulled;
 mod reads;
 mod rebuild;
+mod scim;
 mod tally;
 mod traffic;
 mod writer;
@@ -27,7 +28,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
-use rollcall_projections::{EventType, Millis, Seq, Views};
+use rollcall_projections::{Entry, EventType, Millis, Seq, Views};
 use tokio::sync::watch;
 
 pub use acts::{Expect, not_in_future};
@@ -47,6 +48,11 @@ pub use proofs::{ChangeError, KeyChange};
 use reads::Digests;
 pub use reads::ViewState;
 pub use rebuild::Rebuild;
+pub use scim::{
+    LastScimRequest, ScimCaller, ScimCommand, ScimCounts, ScimDone, ScimError, ScimMethod,
+    ScimPage, ScimSearch, ScimShowing, ScimShown, ScimTurn,
+};
+use scim::{ScimDirectories, ScimDocuments};
 use tally::Tally;
 pub use tally::Tallying;
 use traffic::KeptTraffic;
@@ -75,6 +81,10 @@ pub struct Engine {
     log: Arc<dyn Log>,
     views: RwLock<Views>,
     documents: Documents,
+    /// The documents of the resources of SCIM.
+    scim_documents: ScimDocuments,
+    /// The order and the counts of identity providers' requests.
+    scim: ScimDirectories,
     /// The signer of checkpoints.
     notary: OnceLock<Notary>,
     /// The state of the archive, if there is one.
@@ -171,6 +181,8 @@ impl Engine {
             }),
             views: RwLock::new(views),
             documents: Documents::new(document_bytes_max),
+            scim_documents: ScimDocuments::default(),
+            scim: ScimDirectories::default(),
             notary: OnceLock::new(),
             archive: OnceLock::new(),
             queue: Mutex::new(Some(queue)),
@@ -363,6 +375,21 @@ pub fn fold_log(log: &dyn Log) -> Result<Views, ReadError> {
 /// Folds the records of a log that `views` do not hold yet.
 fn fold_rest(views: Views, log: &dyn Log) -> Result<Views, ReadError> {
     fold_up_to(log.head(), views, &|after, max, each| log.entries(after, max, each))
+}
+
+/// Folds the records of a log before one.
+///
+/// # Errors
+/// The first record that cannot be read.
+fn fold_before(log: &dyn Log, seq: Seq) -> Result<Views, ReadError> {
+    let mut views = Views::new();
+    let last = seq.saturating_sub(1);
+    while views.head() < last {
+        let rest = usize::try_from(last - views.head()).unwrap_or(usize::MAX);
+        let entries = |after, max, each: &mut dyn FnMut(&Entry<'_>)| log.entries(after, max, each);
+        fold_entries(&entries, &mut views, rest.min(FOLD_EVENTS), |_| {})?;
+    }
+    Ok(views)
 }
 
 /// Folds all records of a data folder whose store is not open yet, as [`fold_log`] does.

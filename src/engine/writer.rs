@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use super::attributes::Fresh;
 use super::metrics::IngestKind;
 use super::observations::QueuedObservations;
+use super::scim::QueuedRecords;
 use super::{ActError, DifferingKind, Engine, IngestError};
 use crate::keys::Operator;
 use crate::log::{AppendError, BATCH_BYTES_MAX, BATCH_EVENTS_MAX, Log, Outcome, ReadError};
@@ -32,6 +33,8 @@ pub(super) enum Job {
     Deliver(QueuedEvent),
     Act(Box<QueuedAct>),
     Observe(Box<QueuedObservations>),
+    /// Appends what an identity provider changed.
+    Scim(Box<QueuedRecords>),
     /// Keeps that `known_at=<time>` is answered up to a moment; replies whether that is kept.
     Answer(Millis, oneshot::Sender<bool>),
 }
@@ -41,6 +44,7 @@ enum Work {
     Batch(Vec<QueuedEvent>),
     Act(Box<QueuedAct>),
     Observe(Box<QueuedObservations>),
+    Scim(Box<QueuedRecords>),
     Answer(Millis, oneshot::Sender<bool>),
 }
 
@@ -133,6 +137,7 @@ impl Engine {
                 Work::Batch(batch) => self.write_batch(batch),
                 Work::Act(action) => self.perform(*action),
                 Work::Observe(queued) => self.decide_observations(*queued),
+                Work::Scim(queued) => self.append_scim(*queued),
                 Work::Answer(moment, reply) => drop(reply.send(self.keep_answered(moment))),
             }));
             if done.is_err() {
@@ -149,6 +154,7 @@ impl Engine {
             match first {
                 Ok(Job::Act(action)) => return Some(Work::Act(action)),
                 Ok(Job::Observe(queued)) => return Some(Work::Observe(queued)),
+                Ok(Job::Scim(queued)) => return Some(Work::Scim(queued)),
                 Ok(Job::Answer(moment, reply)) => return Some(Work::Answer(moment, reply)),
                 Ok(Job::Deliver(first)) => return Some(Work::Batch(batch(first, jobs, carried))),
                 Err(RecvTimeoutError::Timeout) => self.attend(),

@@ -54,4 +54,10 @@ impl Filter {
         let _ = resource;
         false
     }
+
+    /// Reports if the filter of a value path finds a member of a group.
+    pub fn matches_member(&self, member: &super::MemberOf) -> bool {
+        let _ = member;
+        false
+    }
 }
