@@ -12,6 +12,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread::available_parallelism;
 
 use actix_web::dev::ServerHandle;
+use actix_web::guard::fn_guard;
 use actix_web::http::Method;
 use actix_web::{HttpRequest, Responder, web};
 use tokio::sync::Semaphore;
@@ -19,7 +20,7 @@ use tokio::sync::Semaphore;
 use crate::engine::Engine;
 use crate::sources::Source;
 use crate::time;
-use calls::{OPERATIONS, ingest, resources};
+use calls::{OPERATIONS, ingest, resources, scim};
 pub use listen::ListenOn;
 use listen::{Bound, SocketFile};
 use wire::answer::{Code, Problem};
@@ -31,7 +32,7 @@ use workers::{CONNECTIONS_MIN, Workers, connections_max};
 
 /// The first segments of the server's own paths, also of future ones. A webhook path that begins
 /// with one would hide a call.
-pub const OWN_PATHS: [&str; 10] = [
+pub const OWN_PATHS: [&str; 11] = [
     "",
     "directories",
     "directory_users",
@@ -42,7 +43,11 @@ pub const OWN_PATHS: [&str; 10] = [
     "readyz",
     "metrics",
     "openapi.json",
+    "scim",
 ];
+
+/// The route of identity providers' requests in metrics.
+const SCIM_ROUTE: &str = "/scim/v2/{directory}";
 
 /// A server that is listening. Its sockets in the file system are removed when it is dropped.
 pub struct Server {
@@ -194,6 +199,7 @@ fn state(
         refusals: Default::default(),
         bodies: Default::default(),
         operator_bodies: Default::default(),
+        scim_bodies: Default::default(),
         requests: Default::default(),
         turns: Default::default(),
         backups: Default::default(),
@@ -234,6 +240,9 @@ fn routes(
         );
     }
     resources(config, requests);
+    let is_scim = fn_guard(|context| scim::is_scim(context.head().uri.path()));
+    let all = web::resource("/{path}*").guard(is_scim).default_service(web::to(scim::serve));
+    config.service(all.wrap(Counting::of(SCIM_ROUTE, requests)));
 }
 
 async fn not_found(request: HttpRequest, state: web::Data<State>) -> impl Responder {

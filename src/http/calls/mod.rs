@@ -25,6 +25,7 @@ pub(crate) mod quarantine;
 pub(crate) mod reconciliations;
 pub(crate) mod role_mapping;
 pub(crate) mod roles;
+pub(crate) mod scim;
 pub(crate) mod sources;
 pub(crate) mod stats;
 pub(crate) mod users;

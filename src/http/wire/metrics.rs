@@ -59,7 +59,8 @@ impl RequestMetrics {
 
 /// Returns a method in a bounded set of words.
 fn method_label(method: &Method) -> &str {
-    let known = [&Method::GET, &Method::HEAD, &Method::POST, &Method::PUT, &Method::DELETE];
+    let known =
+        [&Method::GET, &Method::HEAD, &Method::POST, &Method::PUT, &Method::PATCH, &Method::DELETE];
     if known.contains(&method) { method.as_str() } else { OTHER }
 }
 

@@ -191,6 +191,8 @@ pub(crate) struct State {
     /// Those of operators' bodies, whose key is known before: webhooks that are not authentic keep
     /// none of them out.
     pub(crate) operator_bodies: BodiesInFlight,
+    /// Those of identity providers' bodies, whose token is known before.
+    pub(crate) scim_bodies: BodiesInFlight,
     /// The requests that were answered since the start.
     pub(crate) requests: Arc<RequestMetrics>,
     /// The turns of expensive calls.

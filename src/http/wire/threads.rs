@@ -17,6 +17,9 @@ const QUESTION_THREADS_MAX: usize = 64;
 /// The threads that verify large bodies.
 const BODY_THREADS: usize = 2;
 
+/// The threads that carry out what identity providers change: each waits for the writer.
+const CHANGE_THREADS: usize = 16;
+
 /// The priority of these threads, as `nice` counts it: those that serve connections, and the one
 /// that appends, come first.
 const NICENESS: i32 = 5;
@@ -25,6 +28,8 @@ static QUESTIONS: LazyLock<Threads> = LazyLock::new(|| {
     let cores = available_parallelism().map_or(2, usize::from);
     Threads::new("question", (cores * QUESTIONS_PER_CORE).min(QUESTION_THREADS_MAX))
 });
+
+static CHANGES: LazyLock<Threads> = LazyLock::new(|| Threads::new("change", CHANGE_THREADS));
 
 static BODIES: LazyLock<Threads> = LazyLock::new(|| Threads::new("body", BODY_THREADS));
 
@@ -85,6 +90,16 @@ pub(crate) async fn blocking<T: Send + 'static>(
 /// Begins the work of a question, which goes on if its result is not awaited.
 pub(crate) fn begin(work: impl FnOnce() + Send + 'static) {
     drop(QUESTIONS.spawn(work));
+}
+
+/// Carries out a change of an identity provider, which waits for the writer.
+///
+/// # Errors
+/// 500 if it panics.
+pub(crate) async fn changing<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Code> {
+    CHANGES.run(work).await
 }
 
 /// Verifies a large body, apart from all questions.

@@ -174,6 +174,17 @@ pub(crate) async fn walk_for<T: Send + 'static>(
     walk: impl FnOnce(&Asker) -> T + Send + 'static,
 ) -> Result<T, Problem> {
     debug_assert!(operation.cost == Cost::Walk, "{} is not declared a walk", operation.name);
+    walk_while_asked(engine, walk).await
+}
+
+/// Runs a walk of a call that is not in the table, as [`walk_for`] does.
+///
+/// # Errors
+/// 503 if the server stops; 500 if the walk panics.
+pub(crate) async fn walk_while_asked<T: Send + 'static>(
+    engine: &Arc<Engine>,
+    walk: impl FnOnce(&Asker) -> T + Send + 'static,
+) -> Result<T, Problem> {
     let leaving = Leaving(Arc::default());
     let asker = Asker { engine: engine.clone(), left: leaving.0.clone() };
     let found = blocking(move || {
