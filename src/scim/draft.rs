@@ -1,7 +1,9 @@
 //! What an accepted request makes of a resource.
 
 use super::document::Document;
+use super::edit::{Edit, Operation};
 use super::filter::Filter;
+use super::value::{Object, Value};
 use super::{Kind, Refusal};
 
 /// A member of a group, as a client names it.
@@ -41,20 +43,81 @@ pub struct Draft {
     pub members: Vec<MemberChange>,
 }
 
-/// Makes a resource of the body of a POST.
+/// Makes a resource of the body of a POST. A user is active unless the body says otherwise.
 ///
 /// # Errors
-/// The body is not a JSON object, or has a value that the RFC does not allow.
+/// `invalidSyntax` if the body is not a JSON object; `invalidValue` if it has no `userName` or
+/// `displayName`, or a value that the RFC does not allow; 413 if it is too large.
 pub fn create(kind: Kind, body: &str) -> Result<Draft, Refusal> {
-    let _ = (kind, body);
-    Err(Refusal::new(501, "not there yet"))
+    let mut edit = Edit::new(kind, Document::default());
+    edit.apply_object(Operation::Add, object(body)?)?;
+    let mut draft = edit.finish()?;
+    if kind == Kind::User && draft.active.is_none() {
+        draft.document.0.set("active", Value::Bool(true));
+        draft.active = Some(true);
+    }
+    Ok(draft)
 }
 
-/// Replaces a resource by the body of a PUT.
+/// Replaces a resource by the body of a PUT. `externalId` and `active` stay as they were if the body
+/// lacks them; a group without `members` becomes empty.
 ///
 /// # Errors
 /// As [`create`].
 pub fn replace(kind: Kind, before: &Document, body: &str) -> Result<Draft, Refusal> {
-    let _ = (kind, before, body);
-    Err(Refusal::new(501, "not there yet"))
+    let mut edit = Edit::new(kind, Document::default());
+    edit.apply_object(Operation::Replace, object(body)?)?;
+    for name in ["externalId", "active"] {
+        if let Some(value) = before.0.get(name).filter(|_| !edit.touched(name)) {
+            edit.keep(name, value.clone());
+        }
+    }
+    if kind == Kind::Group && !edit.touched("members") {
+        edit.clear_members();
+    }
+    Ok(edit.finish()?.or_unchanged(before))
+}
+
+impl Draft {
+    /// Takes the document before if this one says the same.
+    pub(crate) fn or_unchanged(mut self, before: &Document) -> Draft {
+        if self.document == *before {
+            self.document = before.clone();
+        }
+        self
+    }
+}
+
+/// Reads a body that must be an object.
+pub(crate) fn object(body: &str) -> Result<Object, Refusal> {
+    match Value::parse(body) {
+        Some(Value::Object(object)) => Ok(object),
+        _ => Err(Refusal::syntax("the body is not a JSON object of at most 64 levels")),
+    }
+}
+
+/// Reads members: a list, one object, or bare ids. What has no id is passed over.
+pub(crate) fn members(value: Value) -> Vec<Member> {
+    match value {
+        Value::List(elements) => elements.into_iter().filter_map(member).collect(),
+        value => member(value).into_iter().collect(),
+    }
+}
+
+fn member(value: Value) -> Option<Member> {
+    let object = match value {
+        Value::Object(object) => object,
+        value => {
+            let value = value.scalar().filter(|id| !id.is_empty())?.to_owned();
+            return Some(Member { value, kind: None, display: None });
+        }
+    };
+    let value = object.get("value")?.scalar().filter(|id| !id.is_empty())?.to_owned();
+    let reference = object.text("$ref").unwrap_or_default();
+    let referred = [Kind::User, Kind::Group]
+        .into_iter()
+        .find(|kind| reference.contains(&format!("/{}/", kind.route())));
+    let kind = object.text("type").and_then(Kind::parse).or(referred);
+    let display = object.text("display").filter(|text| !text.is_empty()).map(str::to_owned);
+    Some(Member { value, kind, display })
 }

@@ -8,18 +8,24 @@
 pub mod discovery;
 mod document;
 mod draft;
+mod edit;
+mod elements;
 mod events;
 mod filter;
 mod names;
 mod patch;
+mod path;
 mod redact;
 mod refusal;
 mod shown;
+mod tokens;
 mod value;
+
+pub use rollcall_projections::Deactivation;
 
 pub use document::{Document, Keys, folded};
 pub use draft::{Draft, Member, MemberChange, create, replace};
-pub use events::{Consequence, Deactivation, EventMaker, GroupAfter, Snapshot, UserAfter, Written};
+pub use events::{Consequence, EventMaker, GroupAfter, Snapshot, UserAfter, Written};
 pub use filter::{Filter, Probe, ProbeKey};
 pub use patch::patch;
 pub use redact::{Redacted, redact};

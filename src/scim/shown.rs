@@ -2,8 +2,12 @@
 
 use rollcall_projections::Millis;
 
-use super::document::Document;
-use super::{Kind, Refusal};
+use super::document::{Document, folded};
+use super::names::{self, ENTERPRISE, Form};
+use super::path::AttributePath;
+use super::value::{Object, Value};
+use super::{FILTER_BYTES_MAX, Kind, Refusal};
+use crate::time;
 
 /// A member of a group as it is shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +62,32 @@ pub struct Shown<'a> {
     pub related: &'a dyn Related,
 }
 
+impl MemberOf {
+    /// Returns the member as it is shown, with a reference below the directory's URL.
+    pub(crate) fn object(&self, base: &str) -> Object {
+        let reference = format!("{base}/{}/{}", self.kind.route(), self.id);
+        reference_to(&self.id, reference, self.display.as_deref(), self.kind.name())
+    }
+}
+
+impl GroupOf {
+    fn object(&self, base: &str) -> Object {
+        let reference = format!("{base}/{}/{}", Kind::Group.route(), self.id);
+        reference_to(&self.id, reference, self.display.as_deref(), "direct")
+    }
+}
+
+fn reference_to(id: &str, reference: String, display: Option<&str>, kind: &str) -> Object {
+    let mut object = Object::default();
+    object.set("value", id.into());
+    object.set("$ref", Value::Text(reference));
+    if let Some(display) = display {
+        object.set("display", display.into());
+    }
+    object.set("type", kind.into());
+    object
+}
+
 impl Shown<'_> {
     /// Returns the ETag, such as `W/"17"`.
     pub fn etag(&self) -> String {
@@ -71,40 +101,294 @@ impl Shown<'_> {
 
     /// Returns the resource as JSON, with the attributes that are asked for.
     pub fn render(&self, projection: &Projection) -> String {
-        let _ = projection;
-        String::new()
+        self.object(projection).to_json()
+    }
+
+    fn object(&self, projection: &Projection) -> Object {
+        let mut shown = Object::default();
+        shown.set("schemas", self.schemas());
+        shown.set("id", self.id.into());
+        for (name, value) in &self.document.0.0 {
+            match value.object().filter(|_| names::is_urn(name)) {
+                Some(extension) => {
+                    let extension = self.extension(projection, name, extension);
+                    if !extension.0.is_empty() {
+                        shown.0.push((name.clone(), Value::Object(extension)));
+                    }
+                }
+                None if names::core(self.kind, name).is_some() => {
+                    let choice = projection.choice(self.kind, None, name);
+                    push(&mut shown, name, choice.of(value.clone()));
+                }
+                // What no schema knows is kept, and not shown.
+                None => {}
+            }
+        }
+        for name in [self.relation(), "meta"] {
+            let choice = projection.choice(self.kind, None, name);
+            if choice != Choice::None {
+                push(&mut shown, name, self.computed(name).and_then(|value| choice.of(value)));
+            }
+        }
+        shown
+    }
+
+    fn extension(&self, projection: &Projection, urn: &str, extension: &Object) -> Object {
+        let mut shown = Object::default();
+        for (name, value) in &extension.0 {
+            let choice = projection.choice(self.kind, Some(urn), name);
+            let is_manager = urn == ENTERPRISE && name == "manager";
+            let value = if is_manager { self.manager(value) } else { value.clone() };
+            push(&mut shown, name, choice.of(value));
+        }
+        shown
+    }
+
+    /// Returns the manager with a reference, if its value can be an id.
+    fn manager(&self, manager: &Value) -> Value {
+        let mut manager = manager.clone();
+        if let Value::Object(object) = &mut manager
+            && let Some(id) = object.get("value").and_then(Value::scalar)
+            && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
+        {
+            let reference = format!("{}/{}/{id}", self.base, Kind::User.route());
+            object.set("$ref", Value::Text(reference));
+        }
+        manager
+    }
+
+    /// Returns the attribute that is made of memberships.
+    fn relation(&self) -> &'static str {
+        match self.kind {
+            Kind::User => "groups",
+            Kind::Group => "members",
+        }
+    }
+
+    /// Returns an attribute that is not stored in the document.
+    fn computed(&self, name: &str) -> Option<Value> {
+        let list =
+            |objects: Vec<Object>| Value::List(objects.into_iter().map(Value::Object).collect());
+        Some(match (self.kind, name) {
+            (_, "id") => self.id.into(),
+            (_, "schemas") => self.schemas(),
+            (_, "meta") => Value::Object(self.meta()),
+            (Kind::User, "groups") => {
+                list(self.related.groups().iter().map(|group| group.object(self.base)).collect())
+            }
+            (Kind::Group, "members") => {
+                let members = self.related.members();
+                list(members.iter().map(|member| member.object(self.base)).collect())
+            }
+            _ => return None,
+        })
+    }
+
+    fn schemas(&self) -> Value {
+        let extensions = self
+            .document
+            .0
+            .0
+            .iter()
+            .filter(|(name, value)| names::is_urn(name) && matches!(value, Value::Object(_)));
+        let core = Value::from(names::core_urn(self.kind));
+        let extensions = extensions.map(|(urn, _)| Value::Text(urn.clone()));
+        Value::List([core].into_iter().chain(extensions).collect())
+    }
+
+    fn meta(&self) -> Object {
+        let mut meta = Object::default();
+        meta.set("resourceType", self.kind.name().into());
+        meta.set("created", Value::Text(time::format(self.created)));
+        meta.set("lastModified", Value::Text(time::format(self.last_modified)));
+        meta.set("location", Value::Text(self.location()));
+        meta.set("version", Value::Text(self.etag()));
+        meta
+    }
+
+    /// Returns the values of a path; none for an attribute that no schema knows.
+    pub(crate) fn values(&self, path: &AttributePath) -> Vec<Value> {
+        let found = match &path.extension {
+            Some(urn) => {
+                let extension = self.document.0.get(urn);
+                if path.name.is_empty() {
+                    extension.cloned()
+                } else {
+                    extension.and_then(Value::object).and_then(|it| it.get(&path.name)).cloned()
+                }
+            }
+            None if path.definition.is_none() => None,
+            None => self.computed(&path.name).or_else(|| self.document.0.get(&path.name).cloned()),
+        };
+        let Some(value) = found else { return Vec::new() };
+        let Some(sub) = &path.sub else { return vec![value] };
+        let part = |value: &Value| value.object()?.get(sub).cloned();
+        match &value {
+            Value::List(elements) => elements.iter().filter_map(part).collect(),
+            value => part(value).into_iter().collect(),
+        }
+    }
+
+    /// Answers `members eq "…"` of a group and `groups eq "…"` of a user by a look-up. `None` if it
+    /// is another question.
+    pub(crate) fn is_related(
+        &self,
+        path: &AttributePath,
+        is_equal: bool,
+        id: Option<&str>,
+    ) -> Option<bool> {
+        let is_value = path.sub.as_deref().is_none_or(|sub| sub == "value");
+        if !is_equal || !is_value || !path.is_core(self.relation()) {
+            return None;
+        }
+        Some(match self.kind {
+            Kind::User => self.related.is_in(id?),
+            Kind::Group => self.related.is_member(id?),
+        })
+    }
+}
+
+fn push(object: &mut Object, name: &str, value: Option<Value>) {
+    if let Some(value) = value.filter(|value| !value.is_unassigned()) {
+        object.0.push((name.to_owned(), value));
     }
 }
 
 /// The attributes that a client asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Projection;
+pub struct Projection {
+    /// Only these; `None` for all.
+    attributes: Option<Vec<Name>>,
+    /// All but these, if `attributes` are not named.
+    excluded: Vec<Name>,
+}
+
+/// The name of an attribute, as a user has it and as a group has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Name {
+    user: AttributePath,
+    group: AttributePath,
+}
+
+/// How much of one attribute is shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Choice {
+    All,
+    None,
+    Only(Vec<String>),
+    AllBut(Vec<String>),
+}
 
 impl Projection {
-    /// Reads `attributes` and `excludedAttributes`; each text may have several names with commas.
+    /// Reads `attributes` and `excludedAttributes`: names with commas between them. Of both the
+    /// first counts. What is not a name is passed over.
     ///
     /// # Errors
-    /// `invalidPath` for what is no name of an attribute, and for too many.
-    pub fn parse(attributes: &[&str], excluded: &[&str]) -> Result<Projection, Refusal> {
-        let _ = (attributes, excluded);
-        Ok(Projection)
+    /// `invalidValue` for a text of more than 8 KiB.
+    pub fn parse(attributes: Option<&str>, excluded: Option<&str>) -> Result<Projection, Refusal> {
+        let attributes = attributes.filter(|text| !text.trim().is_empty());
+        Ok(Projection {
+            attributes: attributes.map(names_in).transpose()?,
+            excluded: excluded.map(names_in).transpose()?.unwrap_or_default(),
+        })
     }
 
     /// Reports if everything is asked for.
     pub fn is_whole(&self) -> bool {
-        true
+        self.attributes.is_none() && self.excluded.is_empty()
     }
 
-    /// Reports if a core attribute, such as `members`, is asked for.
-    pub fn shows(&self, name: &str) -> bool {
-        let _ = name;
-        true
+    /// Reports if `attributes` names what is asked for.
+    pub fn names_attributes(&self) -> bool {
+        self.attributes.is_some()
+    }
+
+    /// Reports if a core attribute, such as `members`, is shown.
+    pub fn shows(&self, kind: Kind, name: &str) -> bool {
+        self.choice(kind, None, name) != Choice::None
+    }
+
+    fn choice(&self, kind: Kind, extension: Option<&str>, name: &str) -> Choice {
+        let same_schema = |path: &AttributePath| match (path.extension.as_deref(), extension) {
+            (Some(one), Some(other)) => one.eq_ignore_ascii_case(other),
+            (None, None) => true,
+            _ => false,
+        };
+        // The subs of the names that are this attribute; `None` if one is the whole of it.
+        let named = |names: &[Name]| -> Option<Vec<String>> {
+            let paths = names.iter().map(|name| match kind {
+                Kind::User => &name.user,
+                Kind::Group => &name.group,
+            });
+            let mut subs = Vec::new();
+            for path in paths.filter(|path| same_schema(path)) {
+                if path.name.is_empty() {
+                    return None;
+                }
+                if path.name.eq_ignore_ascii_case(name) {
+                    subs.push(path.sub.clone()?);
+                }
+            }
+            Some(subs)
+        };
+        match &self.attributes {
+            Some(names) => match named(names) {
+                None => Choice::All,
+                Some(subs) if subs.is_empty() => Choice::None,
+                Some(subs) => Choice::Only(subs),
+            },
+            None => match named(&self.excluded) {
+                None => Choice::None,
+                Some(subs) if subs.is_empty() => Choice::All,
+                Some(subs) => Choice::AllBut(subs),
+            },
+        }
+    }
+}
+
+fn names_in(text: &str) -> Result<Vec<Name>, Refusal> {
+    if text.len() > FILTER_BYTES_MAX {
+        return Err(Refusal::value(format!(
+            "the names of attributes are longer than {FILTER_BYTES_MAX} bytes"
+        )));
+    }
+    let name = |text: &str| {
+        let user = AttributePath::parse(Kind::User, text)?;
+        Some(Name { user, group: AttributePath::parse(Kind::Group, text)? })
+    };
+    Ok(text.split(',').filter_map(name).collect())
+}
+
+impl Choice {
+    /// Returns what is shown of a value.
+    fn of(&self, value: Value) -> Option<Value> {
+        let shows = |name: &str| match self {
+            Choice::Only(subs) => subs.iter().any(|sub| sub.eq_ignore_ascii_case(name)),
+            Choice::AllBut(subs) => !subs.iter().any(|sub| sub.eq_ignore_ascii_case(name)),
+            Choice::All | Choice::None => true,
+        };
+        let narrow = |value: Value| match value {
+            Value::Object(mut object) => {
+                object.0.retain(|(name, _)| shows(name));
+                Value::Object(object)
+            }
+            value => value,
+        };
+        match (self, value) {
+            (Choice::None, _) => None,
+            (Choice::All, value) => Some(value),
+            (_, Value::List(elements)) => {
+                let elements = elements.into_iter().map(narrow);
+                Some(Value::List(elements.filter(|value| !value.is_unassigned()).collect()))
+            }
+            (_, value) => Some(narrow(value)),
+        }
     }
 }
 
 /// The attribute by which a list is sorted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SortBy;
+pub struct SortBy(Name);
 
 /// A resource's value of the attribute by which a list is sorted. A missing one is the greatest:
 /// a descending list is the reverse of an ascending one.
@@ -122,15 +406,49 @@ impl SortBy {
     /// Reads `sortBy`.
     ///
     /// # Errors
-    /// `invalidPath`.
+    /// `invalidPath` for what is not a name.
     pub fn parse(text: &str) -> Result<SortBy, Refusal> {
-        let _ = text;
-        Ok(SortBy)
+        let refused = || Refusal::path("`sortBy` does not name an attribute");
+        let name = text.split('[').next().unwrap_or(text);
+        let read = |kind| AttributePath::parse(kind, name).ok_or_else(refused);
+        Ok(SortBy(Name { user: read(Kind::User)?, group: read(Kind::Group)? }))
     }
 
-    /// Returns a resource's value.
+    /// Returns a resource's value: of several the primary one, else the first.
     pub fn key(&self, resource: &Shown<'_>) -> SortKey {
-        let _ = resource;
-        SortKey::Missing
+        let path = match resource.kind {
+            Kind::User => &self.0.user,
+            Kind::Group => &self.0.group,
+        };
+        // The primary value is chosen before its part is.
+        let whole = AttributePath { sub: None, part: None, ..path.clone() };
+        let sub = path.sub.as_deref().unwrap_or("value");
+        let value = resource.values(&whole).into_iter().next().and_then(|value| match value {
+            Value::List(elements) => {
+                let is_primary = |element: &&Value| {
+                    element.object().and_then(|it| it.get("primary")) == Some(&Value::Bool(true))
+                };
+                let chosen = elements.iter().find(is_primary).or_else(|| elements.first())?;
+                part_of(chosen, sub)
+            }
+            value => part_of(&value, sub),
+        });
+        let form = path.compared_form();
+        match value {
+            Some(Value::Bool(value)) => SortKey::Text(value.to_string()),
+            Some(Value::Text(text)) if form == Form::Time => {
+                time::parse(&text).map_or(SortKey::Text(text), SortKey::Time)
+            }
+            Some(Value::Text(text)) if form == Form::Exact => SortKey::Text(text),
+            Some(Value::Text(text) | Value::Number(text)) => SortKey::Text(folded(&text)),
+            _ => SortKey::Missing,
+        }
+    }
+}
+
+fn part_of(value: &Value, sub: &str) -> Option<Value> {
+    match value {
+        Value::Object(object) => object.get(sub).cloned(),
+        value => Some(value.clone()),
     }
 }

@@ -74,10 +74,7 @@ impl Query {
     }
 
     pub(super) fn projection(&self) -> Result<Projection, Refusal> {
-        Projection::parse(
-            &Vec::from_iter(self.attributes.as_deref()),
-            &Vec::from_iter(self.excluded.as_deref()),
-        )
+        Projection::parse(self.attributes.as_deref(), self.excluded.as_deref())
     }
 
     pub(super) fn filter(&self) -> Result<Option<Filter>, Refusal> {

@@ -69,9 +69,7 @@ impl Call<'_> {
         let found = match route {
             Route::Config => Some(discovery::service_provider_config(&base)),
             Route::ResourceTypes(None) => Some(discovery::resource_types(&base)),
-            Route::ResourceTypes(Some(name)) => {
-                Kind::parse(name).map(|kind| discovery::resource_type(&base, kind))
-            }
+            Route::ResourceTypes(Some(name)) => discovery::resource_type(&base, name),
             Route::Schemas(None) => Some(discovery::schemas(&base)),
             Route::Schemas(Some(id)) => discovery::schema(&base, id),
             _ => None,
