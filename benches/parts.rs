@@ -7,7 +7,7 @@ mod kit;
 
 use kit::{Company, DIRECTORY, Dice, NOW, SECRET, group_id, in_turns, line, user_id, verified};
 use rollcall::log::{Log, MemoryLog, Unrecovered};
-use rollcall::verify::{Keyring, Verified, extract};
+use rollcall::verify::{Keyring, Source, Verified, extract};
 use rollcall_generator::sign;
 use rollcall_projections::{Cut, Entry, RecordStatus, Sight, UserFilter, Views, Window};
 use sha2::{Digest, Sha256};
@@ -141,8 +141,9 @@ fn fold_and_lookup(bodies: &[Vec<u8>], company: &Company) {
         .iter()
         .enumerate()
         .map(|(at, extracted)| {
-            let (id, kind) = (extracted.event_id.as_deref(), extracted.event_type.as_deref());
-            extracted.facts.entry(at as u64 + 1, NOW, id, kind, RecordStatus::Counts)
+            let names = [extracted.event_id.as_deref(), extracted.event_type.as_deref()];
+            let seq = at as u64 + 1;
+            extracted.facts.entry(seq, NOW, Source::Workos, names, RecordStatus::Counts)
         })
         .collect();
     let mut fold = || {

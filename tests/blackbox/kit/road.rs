@@ -11,7 +11,7 @@ use rollcall::engine::Engine;
 use rollcall::http::{BODY_BYTES_MAX, Settings, WEBHOOK_PATH, app};
 use rollcall::keys::ApiKeys;
 use rollcall::log::{Log, MemoryLog};
-use rollcall::verify::{Keyring, Observation, Observed, Origin, Verified, extract};
+use rollcall::verify::{Keyring, Observation, Observed, Origin, Source, Verified, extract};
 use rollcall_projections::{Millis, RecordStatus, Views};
 use serde_json::Value;
 
@@ -84,14 +84,9 @@ pub fn fold(bodies: &[&[u8]], recorded_at: Millis) -> Views {
     let mut views = Views::new();
     for (index, body) in bodies.iter().enumerate() {
         let extracted = extract(body, Some(recorded_at));
-        let (id, kind) = (extracted.event_id.as_deref(), extracted.event_type.as_deref());
-        views.apply(&extracted.facts.entry(
-            index as u64 + 1,
-            recorded_at,
-            id,
-            kind,
-            RecordStatus::Counts,
-        ));
+        let names = [extracted.event_id.as_deref(), extracted.event_type.as_deref()];
+        let (seq, source) = (index as u64 + 1, Source::Workos);
+        views.apply(&extracted.facts.entry(seq, recorded_at, source, names, RecordStatus::Counts));
     }
     views
 }
