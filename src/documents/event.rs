@@ -19,7 +19,7 @@ use super::shapes::{
     group_fields, push_roles_of, user_fields,
 };
 use crate::json::{
-    array, into_well_formed, object, others, present_fields, present_fields_of, string,
+    array, into_well_formed, object, others, present_fields, present_fields_of, string, without,
 };
 use crate::verify::filled;
 
@@ -48,6 +48,19 @@ pub struct ShownEvent {
     pub id: String,
     /// The whole object.
     pub json: Vec<u8>,
+}
+
+/// Returns the data of a record of SCIM without what the identity provider sent, and what is kept of
+/// it. `None` if `data` is not a JSON object.
+fn without_content(data: &str) -> Option<String> {
+    let mut shown = data.to_owned();
+    for member in ["body", "added", "removed"] {
+        shown = without(&shown, member)?;
+    }
+    let [resource] = present_fields(&shown, ["resource"])?;
+    let Some(resource) = resource.map(RawValue::get) else { return Some(shown) };
+    let described = without(resource, "document")?;
+    Some(shown.replacen(resource, &described, 1))
 }
 
 /// Shows the event whose record has `body`. Locks the views only if the body lacks a field.
@@ -120,6 +133,9 @@ impl EventContext<'_> {
                 (self.token(data), &TOKEN_FIELDS[..])
             }
             None if event_type.starts_with(TOKEN_PREFIX) => (self.token(data), &TOKEN_FIELDS[..]),
+            Some(EventType::ScimRequested | EventType::ScimMembersChanged) => {
+                return without_content(data).unwrap_or_else(|| "{}".to_owned()).into_bytes();
+            }
             // Rollcall's own events and those from outside directory sync are shown as they are.
             Some(own_event_type!()) | None => return data.as_bytes().to_vec(),
         };

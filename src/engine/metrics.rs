@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use rollcall_projections::{AccessLoss, EventType, Millis, Reason, View};
+use rollcall_projections::{AccessLoss, EventSubject, EventType, Millis, Reason, View};
 
 use super::Engine;
 use super::tally::{DIRECTORY_STATES, DirectoryTally};
@@ -12,7 +12,7 @@ use crate::archive::ArchiveReport;
 use crate::log::{Outcome, ScrubState};
 use crate::metrics::{Counters, Family, Histograms, Registry, Sample, counter, gauge};
 use crate::personal::{WITHHELD, may_be_personal};
-use crate::verify::{Proof, Verified};
+use crate::verify::Verified;
 
 /// The type of events that this version does not know, and of webhooks that call themselves one of
 /// Rollcall's own.
@@ -23,11 +23,22 @@ const NEW: &str = "new";
 const DUPLICATE: &str = "duplicate";
 const CONFLICT: &str = "conflict";
 
-/// The ways in which events of a source come, by [`Proof::word`].
+/// The ways in which events of a source come, by [`Proof::word`](crate::verify::Proof::word).
 const DELIVERED: [&str; 3] = ["webhook", "pulled", "imported"];
 
 /// The outcomes of requests of identity providers.
 const SCIM_OUTCOMES: [&str; 4] = ["read", "written", "refused", "failed"];
+
+/// The ways in which Rollcall's own records come.
+const OWN: [&str; 3] = ["operator", "observed", "scim"];
+
+/// The events that tell of operators' acts on directories that Rollcall hosts.
+const TOLD: [EventType; 4] = [
+    EventType::DirectoryActivated,
+    EventType::DirectoryDeleted,
+    EventType::TokenCreated,
+    EventType::TokenRevoked,
+];
 
 /// The upper bounds of the buckets, in seconds or in events.
 const COMMIT_SECONDS: [f64; 13] =
@@ -57,25 +68,35 @@ pub(super) struct IngestKind {
 impl IngestKind {
     pub(super) fn of(event: &Verified) -> IngestKind {
         let known = event.event_type().and_then(EventType::parse);
-        let is_ours = matches!(event.proof(), Proof::Operator { .. } | Proof::Observed { .. });
-        let known = known.filter(|known| known.is_own() == is_ours);
-        IngestKind {
-            source: event.proof().word(),
-            event_type: known.map_or(OTHER, EventType::name),
-        }
+        let source = event.proof().word();
+        let known = known.filter(|known| may_come(source, *known));
+        IngestKind { source, event_type: known.map_or(OTHER, EventType::name) }
     }
 
     /// Returns every combination that an event may have.
     fn all() -> impl Iterator<Item = IngestKind> {
-        let delivered = EventType::ALL.iter().filter(|kind| !kind.is_own()).map(|kind| kind.name());
-        let delivered = delivered
-            .chain([OTHER])
-            .flat_map(|event_type| DELIVERED.map(|source| IngestKind { source, event_type }));
-        let own = EventType::ALL.iter().filter(|kind| kind.is_own()).map(|kind| IngestKind {
-            source: if kind.is_operator_act() { "operator" } else { "observed" },
-            event_type: kind.name(),
+        let others = DELIVERED.map(|source| IngestKind { source, event_type: OTHER });
+        let sources = DELIVERED.into_iter().chain(OWN);
+        let known = sources.flat_map(|source| {
+            let kinds = EventType::ALL.iter().filter(move |kind| may_come(source, **kind));
+            kinds.map(move |kind| IngestKind { source, event_type: kind.name() })
         });
-        delivered.chain(own)
+        known.chain(others)
+    }
+}
+
+/// Returns true if events of a type may come in a way, by [`Proof::word`](crate::verify::Proof::word).
+fn may_come(source: &str, event_type: EventType) -> bool {
+    match source {
+        "operator" => event_type.is_operator_act() || TOLD.contains(&event_type),
+        "observed" => event_type.is_own() && !event_type.is_operator_act() && !event_type.is_scim(),
+        "scim" => match event_type.subject() {
+            EventSubject::User | EventSubject::Group | EventSubject::Membership => {
+                !event_type.is_own()
+            }
+            _ => event_type.is_scim(),
+        },
+        _ => !event_type.is_own(),
     }
 }
 
@@ -358,7 +379,11 @@ mod tests {
             let fits = all.iter().filter(|kind| kind.event_type == name);
             fits.map(|kind| kind.source).collect()
         };
-        assert_eq!(sources("dsync.user.created"), DELIVERED);
+        assert_eq!(sources("dsync.user.created"), [&DELIVERED[..], &["scim"]].concat());
+        assert_eq!(sources("dsync.activated"), [&DELIVERED[..], &["operator"]].concat());
+        assert_eq!(sources("dsync.deactivated"), DELIVERED);
+        assert_eq!(sources("rollcall.scim.request"), ["scim"]);
+        assert_eq!(sources("rollcall.directory.created"), ["operator"]);
         assert_eq!(sources("other"), DELIVERED);
         assert_eq!(sources("rollcall.policy.set"), ["operator"]);
         assert_eq!(sources("rollcall.user.observed"), ["observed"]);

@@ -95,17 +95,24 @@ impl HeldKind {
 }
 
 impl Views {
-    /// Returns every directory that a record ever named, in order of id.
+    /// Returns every directory that a record ever named, in order of id, without those that identity
+    /// providers push into: the source does not know them.
     pub fn held_directories(&self, cut: Cut) -> Vec<HeldDirectory> {
         let roster = self.directories.roster();
         walk(roster, cut, None, false, |directory| self.directories.id(directory))
+            .filter(|directory| !self.is_hosted(*directory))
             .map(|directory| self.held_directory_of(directory, cut))
             .collect()
     }
 
-    /// Returns a directory, if a record ever named it.
+    /// Returns a directory, if a record ever named it and identity providers do not push into it.
     pub fn held_directory(&self, id: &str, cut: Cut) -> Option<HeldDirectory> {
-        self.directories.find(id).map(|directory| self.held_directory_of(directory, cut))
+        let directory = self.directories.find(id).filter(|one| !self.is_hosted(*one))?;
+        Some(self.held_directory_of(directory, cut))
+    }
+
+    fn is_hosted(&self, directory: Sym) -> bool {
+        self.scim.directory(self.directories.id(directory)).is_some()
     }
 
     fn held_directory_of(&self, directory: Sym, cut: Cut) -> HeldDirectory {
