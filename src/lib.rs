@@ -23,4 +23,5 @@ pub mod sources;
 pub mod stderr;
 pub mod time;
 pub mod trust;
+pub mod ulid;
 pub mod verify;

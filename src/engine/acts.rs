@@ -79,25 +79,28 @@ impl Engine {
         sight: Sight,
         id: String,
     ) -> Result<Option<Seq>, ActError> {
-        let decide = move |engine: &Engine, _: Millis| {
-            engine.decide_deletion(&sight, id).map(Vec::from_iter)
-        };
+        let decide = move |engine: &Engine, _: Millis| engine.decide_deletion(&sight, id);
         self.act(operator, None, Box::new(decide)).await
     }
 
-    /// Decides the deletion of a directory; `None` if it is deleted already.
-    fn decide_deletion(&self, sight: &Sight, id: String) -> Result<Option<Act>, ActError> {
-        let views = self.views();
-        let views = views.seen_by(sight);
-        if !views.knows_directory(&id) {
-            return Err(ActError::UnknownDirectory);
+    /// Decides the deletion of a directory; none if it is deleted already.
+    fn decide_deletion(&self, sight: &Sight, id: String) -> Result<Vec<Act>, ActError> {
+        let (last_at, is_there) = {
+            let views = self.views();
+            let views = views.seen_by(sight);
+            if !views.knows_directory(&id) {
+                return Err(ActError::UnknownDirectory);
+            }
+            let is_there = views.directory(&id, Cut::LATEST).is_some();
+            (views.directory_last_event_at(&id), is_there)
+        };
+        if !is_there {
+            return Ok(Vec::new());
         }
         // Its own events may be dated ahead of our clock.
-        let not_before = views
-            .directory_last_event_at(&id)
-            .map_or(Millis::MIN, |moment| moment.saturating_add(1));
-        let is_there = views.directory(&id, Cut::LATEST).is_some();
-        Ok(is_there.then_some(Act::DirectoryDeleted { id, not_before }))
+        let not_before = last_at.map_or(Millis::MIN, |moment| moment.saturating_add(1));
+        let (not_before, told) = self.end_of_hosted(&id, not_before)?;
+        Ok([Act::DirectoryDeleted { id, not_before }].into_iter().chain(told).collect())
     }
 
     /// Sets a role mapping, from `effective_from` or from now on: records it and installs the

@@ -31,6 +31,15 @@ pub enum ActError {
     /// No known event names the user.
     #[error("no known event names the user")]
     UnknownUser,
+    /// The directory never had the token.
+    #[error("the directory never had the token")]
+    UnknownToken,
+    /// The operator's key does not see the organization.
+    #[error("the key is bound to other organizations")]
+    ForeignOrganization,
+    /// As many tokens of the directory are live as may be.
+    #[error("two tokens of the directory are live")]
+    TooManyTokens,
     /// It would take effect later than it is recorded.
     #[error("`effective_from` is in the future")]
     EffectiveFromInFuture,
@@ -46,6 +55,12 @@ pub enum ActError {
     /// It was not made durable, or the outcome is unknown.
     #[error("the act could not be made durable")]
     Unavailable,
+}
+
+impl From<getrandom::Error> for ActError {
+    fn from(_: getrandom::Error) -> ActError {
+        ActError::Unavailable
+    }
 }
 
 impl From<IngestError> for ActError {

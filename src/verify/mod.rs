@@ -24,8 +24,8 @@ pub(crate) use extract::{filled, first_domain, id, is_active, is_of_another_kind
 pub use facts::{Facts, Statement, Unusable};
 pub use lines::{fault_of_line, not_an_event};
 pub use mapping::{FieldCode, MappingError, mapping_json, parse_mapping};
-pub use operator::{Act, api_key_id, author_name, key_name};
-pub(crate) use operator::{names_author, own_id};
+pub use operator::{Act, HostedDirectory, HostedToken, Told, api_key_id, author_name, key_name};
+pub(crate) use operator::{names_author, new_ulid, own_id};
 pub(crate) use origin::names_origin;
 pub use origin::{Observation, Observed, Origin};
 use rollcall_projections::{Millis, Reason};

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use hmac::Mac;
-use rollcall_projections::{EventType, InactiveUsers, Mapping, Millis};
+use rollcall_projections::{Deactivation, EventType, InactiveUsers, Mapping, Millis};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
@@ -36,6 +36,14 @@ pub enum Act {
         /// The earliest moment at which it occurs.
         not_before: Millis,
     },
+    /// `rollcall.directory.created`
+    DirectoryCreated(HostedDirectory),
+    /// `rollcall.directory_token.created`
+    TokenCreated(HostedToken),
+    /// `rollcall.directory_token.revoked`
+    TokenRevoked(HostedToken),
+    /// The event of directory sync that tells consumers of the act before it.
+    Told(Told),
     /// `rollcall.link.set`
     LinkSet {
         /// The application's id of its user.
@@ -63,6 +71,108 @@ pub enum Act {
     },
 }
 
+/// A directory that identity providers push into.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostedDirectory {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Its organization.
+    pub organization: String,
+    /// Its type, such as `okta scim v2.0`.
+    pub directory_type: String,
+    /// The treatment of users whom the identity provider makes inactive.
+    pub deactivation: Deactivation,
+    /// When it was created; `None` if that is now.
+    pub created_at: Option<Millis>,
+}
+
+/// A token of such a directory, without its secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostedToken {
+    /// Its id.
+    pub id: String,
+    /// Its directory.
+    pub directory: String,
+    /// The organization of the directory.
+    pub organization: String,
+    /// Its last characters.
+    pub suffix: String,
+    /// SHA-256 of the whole token.
+    pub sha256: [u8; 32],
+    /// The moment from which on it is no longer taken.
+    pub expires_at: Option<Millis>,
+    /// When it was created; `None` if that is now.
+    pub created_at: Option<Millis>,
+}
+
+/// An event of directory sync about a directory that Rollcall hosts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// `dsync.activated`
+    Activated(HostedDirectory),
+    /// `dsync.deleted`
+    Deleted {
+        /// The directory.
+        directory: HostedDirectory,
+        /// The earliest moment at which it occurs: that of the act.
+        not_before: Millis,
+    },
+    /// `dsync.token.created`
+    TokenCreated(HostedToken),
+    /// `dsync.token.revoked`
+    TokenRevoked(HostedToken),
+}
+
+impl Told {
+    fn event_type(&self) -> EventType {
+        match self {
+            Told::Activated(_) => EventType::DirectoryActivated,
+            Told::Deleted { .. } => EventType::DirectoryDeleted,
+            Told::TokenCreated(_) => EventType::TokenCreated,
+            Told::TokenRevoked(_) => EventType::TokenRevoked,
+        }
+    }
+
+    /// Writes the event's `data`, in the shape of WorkOS. That of a deletion has no `updated_at`,
+    /// by which it would come after the operator's act, which is the cause of what it ends.
+    fn data(&self, recorded_at: Millis) -> Value {
+        let moment = |at: Option<Millis>| time::format(at.unwrap_or(recorded_at));
+        match self {
+            Told::Activated(directory) => json!({
+                "object": "directory",
+                "id": directory.id,
+                "organization_id": directory.organization,
+                "external_key": "",
+                "type": directory.directory_type,
+                "state": "active",
+                "name": directory.name,
+                "domains": [],
+                "created_at": moment(directory.created_at),
+                "updated_at": time::format(recorded_at),
+            }),
+            Told::Deleted { directory, .. } => json!({
+                "object": "directory",
+                "id": directory.id,
+                "organization_id": directory.organization,
+                "type": directory.directory_type,
+                "state": "active",
+                "name": directory.name,
+                "created_at": moment(directory.created_at),
+            }),
+            Told::TokenCreated(token) | Told::TokenRevoked(token) => json!({
+                "object": "directory_token",
+                "id": token.id,
+                "directory_id": token.directory,
+                "organization_id": token.organization,
+                "token_suffix": token.suffix,
+                "created_at": moment(token.created_at),
+            }),
+        }
+    }
+}
+
 impl Act {
     /// Returns the type of the event that records the act.
     fn event_type(&self) -> EventType {
@@ -70,9 +180,21 @@ impl Act {
             Act::PolicySet { .. } => EventType::PolicySet,
             Act::MappingSet { .. } => EventType::MappingSet,
             Act::DirectoryDeleted { .. } => EventType::OperatorDirectoryDeleted,
+            Act::DirectoryCreated(_) => EventType::OperatorDirectoryCreated,
+            Act::TokenCreated(_) => EventType::OperatorTokenCreated,
+            Act::TokenRevoked(_) => EventType::OperatorTokenRevoked,
+            Act::Told(told) => told.event_type(),
             Act::LinkSet { .. } => EventType::LinkSet,
             Act::LinkRemoved { .. } => EventType::LinkRemoved,
             Act::CheckpointKeyChanged { .. } => EventType::CheckpointKeyChanged,
+        }
+    }
+
+    /// Makes the id of the event that records the act.
+    fn new_id(&self, recorded_at: Millis) -> Result<String, getrandom::Error> {
+        match self {
+            Act::Told(_) => new_ulid("event_", recorded_at),
+            _ => own_id("op_", recorded_at),
         }
     }
 
@@ -80,9 +202,14 @@ impl Act {
     /// allows.
     fn occurs_at(&self, recorded_at: Millis) -> Millis {
         match self {
-            Act::DirectoryDeleted { not_before, .. } => recorded_at.max(*not_before),
+            Act::DirectoryDeleted { not_before, .. }
+            | Act::Told(Told::Deleted { not_before, .. }) => recorded_at.max(*not_before),
             Act::PolicySet { .. }
             | Act::MappingSet { .. }
+            | Act::DirectoryCreated(_)
+            | Act::TokenCreated(_)
+            | Act::TokenRevoked(_)
+            | Act::Told(_)
             | Act::LinkSet { .. }
             | Act::LinkRemoved { .. }
             | Act::CheckpointKeyChanged { .. } => recorded_at,
@@ -108,6 +235,30 @@ impl Act {
             Act::DirectoryDeleted { id, .. } => {
                 json!({ "object": "directory", "id": id, "note": note })
             }
+            Act::DirectoryCreated(directory) => json!({
+                "object": "directory",
+                "directory_id": directory.id,
+                "organization_id": directory.organization,
+                "deactivation": directory.deactivation.word(),
+                "note": note,
+            }),
+            Act::TokenCreated(token) => json!({
+                "object": "directory_token",
+                "id": token.id,
+                "directory_id": token.directory,
+                "token_suffix": token.suffix,
+                "expires_at": token.expires_at.map(time::format),
+                "sha256": hex::encode(token.sha256),
+                "note": note,
+            }),
+            Act::TokenRevoked(token) => json!({
+                "object": "directory_token",
+                "id": token.id,
+                "directory_id": token.directory,
+                "token_suffix": token.suffix,
+                "note": note,
+            }),
+            Act::Told(told) => told.data(recorded_at),
             Act::LinkSet { app_user, user, directory }
             | Act::LinkRemoved { app_user, user, directory } => json!({
                 "object": "link",
@@ -175,6 +326,16 @@ pub(crate) fn own_id(prefix: &str, recorded_at: Millis) -> Result<String, getran
     Ok(format!("{prefix}{id}"))
 }
 
+/// Returns a new id in the form of WorkOS: `prefix` and a ULID of a moment.
+///
+/// # Errors
+/// If the operating system has no random bytes.
+pub(crate) fn new_ulid(prefix: &str, at: Millis) -> Result<String, getrandom::Error> {
+    let mut random = [0; 10];
+    getrandom::fill(&mut random)?;
+    Ok(format!("{prefix}{}", crate::ulid::of(at, random)))
+}
+
 impl Verified {
     /// Writes the body of an operator's act that is recorded at `recorded_at`.
     ///
@@ -186,7 +347,7 @@ impl Verified {
         note: Option<&str>,
         recorded_at: Millis,
     ) -> Result<Verified, getrandom::Error> {
-        let id = own_id("op_", recorded_at)?;
+        let id = act.new_id(recorded_at)?;
         let occurred_at = act.occurs_at(recorded_at);
         let key = operator.key();
         let body = json!({

@@ -1,12 +1,14 @@
 //! `GET /directories` and `GET /directories/{id}`.
 
+use std::sync::Arc;
+
 use actix_web::http::StatusCode;
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::{HttpRequest, HttpResponse, web};
 use rollcall_projections::{DirectoryFilter, DirectoryRow, ListStep, SnapshotRef};
 
 use crate::documents::{DocumentKey, Shape, push_directory};
-use crate::engine::ActError;
+use crate::engine::{ActError, Engine};
 use crate::http::wire::answer::{Code, Problem, done_in_time, pinned, respond};
 use crate::http::wire::api::{
     AFTER, Access, BEFORE, Bound, Cost, Gives, LIMIT, Logged, OF_ORGANIZATION,
@@ -102,9 +104,7 @@ pub(crate) async fn item(
     let (engine, cut) = question.cut().await?;
     let row = engine.views().seen_by(&sight).directory(&id, cut);
     let body = match row {
-        Some(row) => {
-            with_documents(engine, keys(&row), move |documents| write(&row, documents)).await
-        }
+        Some(row) => written(engine, row).await,
         None => Err(Problem::entity_not_found("Directory", &id)),
     };
     Ok(pinned(cut, body))
@@ -141,6 +141,14 @@ pub(crate) async fn delete(
             Ok(response.body("Accepted"))
         }
     }
+}
+
+/// Writes a directory as [`ITEM`] shows it.
+///
+/// # Errors
+/// If the log cannot be read.
+pub(super) async fn written(engine: Arc<Engine>, row: DirectoryRow) -> Result<Vec<u8>, Problem> {
+    with_documents(engine, keys(&row), move |documents| write(&row, documents)).await
 }
 
 /// Returns the key of a row's document, if it has one.

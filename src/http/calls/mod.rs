@@ -11,6 +11,7 @@ pub(crate) mod events;
 pub(crate) mod groups;
 pub(crate) mod health;
 pub(crate) mod history;
+pub(crate) mod hosted;
 pub(crate) mod import;
 pub(crate) mod ingest;
 pub(crate) mod last_heard;
@@ -100,6 +101,9 @@ macro_rules! calls {
 calls! {
     get directories::LIST => directories::list;
     get directories::ITEM => directories::item, delete directories::DELETION => directories::delete;
+    post hosted::CREATION => hosted::create;
+    get hosted::TOKENS => hosted::tokens, post hosted::TOKEN_CREATION => hosted::create_token;
+    delete hosted::TOKEN_DELETION => hosted::delete_token;
     get users::LIST => users::list;
     get users::ITEM => users::item;
     get groups::LIST => groups::list;
@@ -186,8 +190,9 @@ mod tests {
     ];
 
     /// The calls that tell of no person.
-    const NEVER: [&str; 12] = [
+    const NEVER: [&str; 13] = [
         "/metrics",
+        "/rollcall/v1/directories/{id}/tokens",
         "/rollcall/v1/log/checkpoint",
         "/rollcall/v1/log/key",
         "/rollcall/v1/log/proof/consistency",

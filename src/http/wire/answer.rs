@@ -157,6 +157,8 @@ codes! {
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "method not allowed";
     BodyTimeout = "body_timeout", REQUEST_TIMEOUT,
         "the body did not arrive within five seconds: send it faster";
+    Conflict = "conflict", CONFLICT,
+        "two tokens of the directory are live: delete one of them first";
     NoSource = "no_source", CONFLICT,
         "the server has no source to ask: start it with --pull";
     LogEmpty = "log_empty", CONFLICT, "the log has no records: there is nothing to copy";
@@ -464,7 +466,14 @@ impl From<IngestError> for Code {
 impl From<ActError> for Problem {
     fn from(error: ActError) -> Problem {
         match error {
-            ActError::UnknownDirectory | ActError::UnknownUser => Code::EntityNotFound.into(),
+            ActError::UnknownDirectory | ActError::UnknownUser | ActError::UnknownToken => {
+                Code::EntityNotFound.into()
+            }
+            ActError::ForeignOrganization => {
+                let message = "the key is bound to other organizations: name one of its own";
+                Problem { message: message.into(), ..Code::Forbidden.into() }
+            }
+            ActError::TooManyTokens => Code::Conflict.into(),
             ActError::EffectiveFromInFuture => Problem::validation(vec![FieldError::new(
                 "effective_from",
                 FieldCode::OutOfRange,

@@ -254,6 +254,10 @@ pub(crate) enum Gives {
     Accepted,
     /// 202 and one object that describes work which goes on.
     Begun(&'static str),
+    /// 201 and one object that was created.
+    Created(&'static str),
+    /// 204 and no body.
+    Nothing,
 }
 
 /// A header of an answer.

@@ -294,6 +294,8 @@ fn problems(operation: &Operation) -> Vec<Code> {
 fn responses(operation: &Operation, allowed: &str, schemas: &Value) -> Value {
     let status = match operation.gives {
         Gives::Accepted | Gives::Begun(_) => "202",
+        Gives::Created(_) => "201",
+        Gives::Nothing => "204",
         Gives::One(_)
         | Gives::List(_)
         | Gives::OneOrLines { .. }
@@ -303,7 +305,9 @@ fn responses(operation: &Operation, allowed: &str, schemas: &Value) -> Value {
     };
     let mut answer = Map::new();
     answer.insert("description".into(), operation.about.into());
-    answer.insert("content".into(), content(operation, schemas));
+    if !matches!(operation.gives, Gives::Nothing) {
+        answer.insert("content".into(), content(operation, schemas));
+    }
     answer.insert("headers".into(), headers(operation));
     let words = Words { is_own: operation.is_own(), allowed };
     with_problems(status, answer.into(), &problems(operation), words)
@@ -347,7 +351,7 @@ fn content(operation: &Operation, schemas: &Value) -> Value {
                 "application/x-ndjson": { "schema": { "type": "string" }, "example": line },
             });
         }
-        Gives::One(name) | Gives::Begun(name) => {
+        Gives::One(name) | Gives::Begun(name) | Gives::Created(name) => {
             ("application/json", reference(name), example_of(name, schemas))
         }
         Gives::List(name) => {
@@ -364,6 +368,7 @@ fn content(operation: &Operation, schemas: &Value) -> Value {
             (media_type, json!({ "type": "string" }), example.into())
         }
         Gives::File { media_type } => return json!({ media_type: {} }),
+        Gives::Nothing => return json!({}),
         Gives::Document => {
             ("application/json", json!({ "type": "object" }), json!({ "openapi": "3.1.1" }))
         }

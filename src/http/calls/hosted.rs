@@ -1,0 +1,216 @@
+//! Directories that identity providers push into, and their tokens: `/rollcall/v1/directories`.
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, web};
+use rollcall_projections::{Cut, Deactivation, Named, ScimToken};
+use serde_json::{Value, json};
+
+use super::directories::written;
+use crate::engine::{ActError, Engine, NewDirectory, NewToken};
+use crate::http::wire::answer::{Code, Cursors, Problem, done_in_time, list_body, respond};
+use crate::http::wire::api::{Access, Bound, Gives, Operation};
+use crate::http::wire::body::Body;
+use crate::http::wire::entity::must_be_named;
+use crate::http::wire::question::{Question, id_in_path, id_within_path};
+use crate::http::wire::state::State;
+use crate::keys::Scope;
+use crate::time;
+
+const SHAPES: &str = include_str!("hosted.schema.json");
+
+/// The providers of the types of directory, by their names in front of ` scim v2.0`.
+const PROVIDERS: [&str; 9] = [
+    "generic",
+    "azure",
+    "okta",
+    "onelogin",
+    "jump cloud",
+    "pingfederate",
+    "rippling",
+    "cyberark",
+    "sailpoint",
+];
+
+/// `POST /rollcall/v1/directories`
+pub(crate) const CREATION: Operation = Operation {
+    path: "/rollcall/v1/directories",
+    name: "createDirectory",
+    about: "Creates a directory that an identity provider pushes into over SCIM, and its first \
+        token. The answer alone shows the token.",
+    access: Access::keyed(Scope::Operate, Bound::Own),
+    takes: Some("NewDirectory"),
+    gives: Gives::Created("HostedDirectory"),
+    shapes: SHAPES,
+    problems: &[Code::LogUnavailable],
+    ..Operation::POST
+};
+
+/// `GET /rollcall/v1/directories/{id}/tokens`
+pub(crate) const TOKENS: Operation = Operation {
+    path: "/rollcall/v1/directories/{id}/tokens",
+    name: "listDirectoryTokens",
+    about: "The tokens that a directory ever had, in the order in which they were created, without \
+        their secrets.",
+    access: Access::keyed(Scope::Operate, Bound::Own),
+    gives: Gives::List("DirectoryToken"),
+    shapes: SHAPES,
+    problems: &[Code::EntityNotFound],
+    ..Operation::GET
+};
+
+/// `POST /rollcall/v1/directories/{id}/tokens`
+pub(crate) const TOKEN_CREATION: Operation = Operation {
+    path: "/rollcall/v1/directories/{id}/tokens",
+    name: "createDirectoryToken",
+    about: "Creates another token of a directory, of which at most two are live. The answer alone \
+        shows it.",
+    access: Access::keyed(Scope::Operate, Bound::Own),
+    takes: Some("NewDirectoryToken"),
+    needs_body: false,
+    gives: Gives::Created("CreatedDirectoryToken"),
+    shapes: SHAPES,
+    problems: &[Code::EntityNotFound, Code::Conflict, Code::LogUnavailable],
+    ..Operation::POST
+};
+
+/// `DELETE /rollcall/v1/directories/{id}/tokens/{token_id}`
+pub(crate) const TOKEN_DELETION: Operation = Operation {
+    path: "/rollcall/v1/directories/{id}/tokens/{token_id}",
+    name: "deleteDirectoryToken",
+    about: "Revokes a token at once and for ever. One that is revoked already is not an error.",
+    access: Access::keyed(Scope::Operate, Bound::Own),
+    gives: Gives::Nothing,
+    problems: &[Code::EntityNotFound, Code::QueueFull, Code::LogUnavailable],
+    ..Operation::DELETE
+};
+
+/// Answers [`CREATION`].
+pub(crate) async fn create(
+    request: HttpRequest,
+    payload: web::Payload,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
+    let mut question = Question::of(&request, &state, &CREATION)?;
+    let (sight, operator) = (question.sight(), question.operator.clone());
+    let engine = question.finish()?;
+    let mut body = Body::of(payload, &state.operator_bodies).await?;
+    let (name, organization) = (body.take_own_id("name"), body.take_own_id("organization_id"));
+    let types = PROVIDERS.map(|provider| format!("{provider} scim v2.0"));
+    let words: Vec<(&str, usize)> = types.iter().map(String::as_str).zip(0..).collect();
+    let chosen = body.take_word_if_given("type", &words).unwrap_or(0);
+    let treatments = Deactivation::ALL.map(|treatment| (treatment.word(), treatment));
+    let deactivation = body.take_word_if_given("deactivation", &treatments).unwrap_or_default();
+    let note = body.take_note();
+    body.finish()?;
+    let new = NewDirectory {
+        name: name.unwrap_or_default(),
+        organization: organization.unwrap_or_default(),
+        directory_type: types.get(chosen).cloned().unwrap_or_default(),
+        deactivation,
+    };
+    let token = done_in_time(engine.create_directory(operator, sight.clone(), new, note)).await?;
+    let id = token.directory.clone();
+    let row = engine.views().seen_by(&sight).directory(&id, Cut::LATEST);
+    let row = row.ok_or_else(|| Problem::entity_not_found("Directory", &id))?;
+    let directory = written(engine, row).await?;
+    let mut directory: Value = serde_json::from_slice(&directory).map_err(|_| Code::Internal)?;
+    let url = format!("{}/scim/v2/{id}", state.base_url(&request));
+    if let Value::Object(fields) = &mut directory {
+        let mut shown = describe_new(&token);
+        if let Value::Object(fields) = &mut shown {
+            fields.remove("object");
+            fields.remove("expires_at");
+        }
+        let scim = json!({ "url": url, "deactivation": deactivation.word(), "token": shown });
+        fields.insert("scim".into(), scim);
+    }
+    Ok(respond(StatusCode::CREATED).json(directory))
+}
+
+/// Answers [`TOKENS`].
+pub(crate) async fn tokens(
+    request: HttpRequest,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
+    let mut question = Question::of(&request, &state, &TOKENS)?;
+    let sight = question.sight();
+    let engine = question.finish()?;
+    let id = id_within_path(&request).ok_or(Code::NotFound)?;
+    must_be_named(&engine, &sight, Cut::LATEST, [Some(Named::Directory(&id))])?;
+    let views = engine.views();
+    let directory = views.scim().directory(&id);
+    let directory = directory.ok_or_else(|| Problem::entity_not_found("Directory", &id))?;
+    let items = directory.tokens.iter().map(|token| describe(token, &engine));
+    let items: Vec<Vec<u8>> = items.map(|item| item.to_string().into_bytes()).collect();
+    Ok(respond(StatusCode::OK).body(list_body(&items, Cursors::default())))
+}
+
+/// Answers [`TOKEN_CREATION`].
+pub(crate) async fn create_token(
+    request: HttpRequest,
+    payload: web::Payload,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
+    let mut question = Question::of(&request, &state, &TOKEN_CREATION)?;
+    let (sight, operator) = (question.sight(), question.operator.clone());
+    let engine = question.finish()?;
+    let id = id_within_path(&request).ok_or(Code::NotFound)?;
+    let mut body = Body::of_or_empty(payload, &state.operator_bodies).await?;
+    let (expires_at, note) = (body.take_moment("expires_at"), body.take_note());
+    body.finish()?;
+    let created = engine.create_token(operator, sight, id.clone(), expires_at, note);
+    match done_in_time(created).await {
+        Ok(token) => Ok(respond(StatusCode::CREATED).json(describe_new(&token))),
+        Err(error) => Err(refused(error, &id, "")),
+    }
+}
+
+/// Answers [`TOKEN_DELETION`].
+pub(crate) async fn delete_token(
+    request: HttpRequest,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
+    let mut question = Question::of(&request, &state, &TOKEN_DELETION)?;
+    let (sight, operator) = (question.sight(), question.operator.clone());
+    let engine = question.finish()?;
+    let id = id_within_path(&request).ok_or(Code::NotFound)?;
+    let token = id_in_path(&request).ok_or(Code::NotFound)?;
+    match done_in_time(engine.revoke_token(operator, sight, id.clone(), token.clone())).await {
+        Ok(_) => Ok(respond(StatusCode::NO_CONTENT).finish()),
+        Err(error) => Err(refused(error, &id, &token)),
+    }
+}
+
+/// Returns the problem of an act about a directory and a token.
+fn refused(error: ActError, directory: &str, token: &str) -> Problem {
+    match error {
+        ActError::UnknownDirectory => Problem::entity_not_found("Directory", directory),
+        ActError::UnknownToken => Problem::entity_not_found("Directory Token", token),
+        other => other.into(),
+    }
+}
+
+/// Describes a token that was just created, with its secret.
+fn describe_new(token: &NewToken) -> Value {
+    json!({
+        "object": "directory_token",
+        "id": token.id,
+        "token": token.token,
+        "token_suffix": token.suffix,
+        "created_at": time::format(token.created_at),
+        "expires_at": token.expires_at.map(time::format),
+    })
+}
+
+/// Describes a token without its secret.
+fn describe(token: &ScimToken, engine: &Engine) -> Value {
+    json!({
+        "object": "directory_token",
+        "id": token.id,
+        "token_suffix": token.suffix,
+        "created_at": time::format(token.created_at),
+        "expires_at": token.expires_at.map(time::format),
+        "revoked_at": token.revoked_at.map(time::format),
+        "last_used_at": engine.token_used_at(&token.id).map(time::format),
+    })
+}
