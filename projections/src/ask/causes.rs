@@ -443,7 +443,7 @@ impl Views {
     }
 
     /// Returns a record's event.
-    pub(crate) fn cause_of_record(&self, seq: Seq) -> Cause {
+    pub fn cause_of_record(&self, seq: Seq) -> Cause {
         let (event, occurred_at) = match self.events.get(seq) {
             Some((line, occurred_at)) => {
                 (self.events.event_types.text(line.event_type).to_owned(), occurred_at)

@@ -2,7 +2,7 @@
 //! groups as SCIM knows them. It is a fold of Rollcall's own records in order of seq, and of nothing
 //! else, so that nothing that another source sends changes it.
 
-use core::ops::Range;
+use core::ops::{Range, RangeInclusive};
 use std::collections::{BTreeMap, BTreeSet};
 
 use hashbrown::HashMap;
@@ -181,6 +181,29 @@ pub struct ScimRequest {
     previous: u32,
     /// The number of events of the directory before the request.
     events_before: u32,
+}
+
+/// Returns the first requests of a list in order of seq that are among some records, from either
+/// end.
+fn part_of_requests<'a, T>(
+    list: &'a [T],
+    request: impl Fn(&'a T) -> Option<&'a ScimRequest>,
+    seqs: RangeInclusive<Seq>,
+    descending: bool,
+    count_max: usize,
+) -> Vec<ScimRequest> {
+    let place = |first: Seq| {
+        let (mut from, mut until) = (0, list.len());
+        while from < until {
+            let middle = from.midpoint(until);
+            let is_before = list.get(middle).and_then(&request).is_some_and(|one| one.seq < first);
+            if is_before { from = middle + 1 } else { until = middle }
+        }
+        from
+    };
+    let (from, until) = (place(*seqs.start()), place(seqs.end().saturating_add(1)));
+    let part = list.get(from..until).unwrap_or(&[]).iter().filter_map(&request).copied();
+    if descending { part.rev().take(count_max).collect() } else { part.take(count_max).collect() }
 }
 
 /// The place of a record of SCIM in both clocks.
@@ -366,30 +389,30 @@ impl Scim {
         self.requests.get(at)
     }
 
-    /// Iterates over requests in descending order of seq, those before record `before`: of a
-    /// resource, else of a directory, else all.
-    pub fn requests_before<'a>(
-        &'a self,
+    /// Returns some requests in order of seq, or in the reverse order: of a resource, else of a
+    /// directory, else of all. Those that come first, among the records `seqs`, and at most
+    /// `count_max`. Of a resource this costs a step for each of its requests.
+    pub fn requests(
+        &self,
         directory: Option<&str>,
         resource: Option<&ScimResource>,
-        before: Seq,
-    ) -> Box<dyn Iterator<Item = &'a ScimRequest> + 'a> {
+        seqs: RangeInclusive<Seq>,
+        descending: bool,
+        count_max: usize,
+    ) -> Vec<ScimRequest> {
         let get = |number: &u32| self.requests.get(*number as usize);
-        let is_before = move |request: &&ScimRequest| request.seq < before;
         if let Some(resource) = resource {
             let last = self.requests.get(resource.last_request as usize);
-            let chain = core::iter::successors(last, move |request| get(&request.previous));
-            return Box::new(chain.skip_while(move |request| !is_before(request)));
+            let newest_first = core::iter::successors(last, |request| get(&request.previous));
+            let mut found: Vec<&ScimRequest> = newest_first.collect();
+            found.reverse();
+            return part_of_requests(&found, |one| Some(*one), seqs, descending, count_max);
         }
-        if let Some(directory) = directory {
-            let numbers = self.directory(directory).map_or(&[][..], |one| &one.requests);
-            let earlier = numbers
-                .partition_point(|number| get(number).is_some_and(|request| is_before(&request)));
-            let numbers = numbers.get(..earlier).unwrap_or(&[]);
-            return Box::new(numbers.iter().rev().filter_map(get));
-        }
-        let earlier = self.requests.partition_point(|request| is_before(&request));
-        Box::new(self.requests.get(..earlier).unwrap_or(&[]).iter().rev())
+        let Some(directory) = directory else {
+            return part_of_requests(&self.requests, Some, seqs, descending, count_max);
+        };
+        let numbers = self.directory(directory).map_or(&[][..], |one| &one.requests);
+        part_of_requests(numbers, get, seqs, descending, count_max)
     }
 
     /// Returns the id of the directory of a request.

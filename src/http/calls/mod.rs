@@ -27,6 +27,7 @@ pub(crate) mod reconciliations;
 pub(crate) mod role_mapping;
 pub(crate) mod roles;
 pub(crate) mod scim;
+pub(crate) mod scim_requests;
 pub(crate) mod sources;
 pub(crate) mod stats;
 pub(crate) mod users;
@@ -104,6 +105,8 @@ calls! {
     post hosted::CREATION => hosted::create;
     get hosted::TOKENS => hosted::tokens, post hosted::TOKEN_CREATION => hosted::create_token;
     delete hosted::TOKEN_DELETION => hosted::delete_token;
+    get scim_requests::LIST => scim_requests::list;
+    get scim_requests::ITEM => scim_requests::item;
     get users::LIST => users::list;
     get users::ITEM => users::item;
     get groups::LIST => groups::list;
@@ -157,7 +160,7 @@ mod tests {
     use crate::http::wire::api::Method;
 
     /// The calls that tell histories of people, or find them across organizations.
-    const ALWAYS: [&str; 19] = [
+    const ALWAYS: [&str; 21] = [
         "/events",
         "/rollcall/v1/changes",
         "/rollcall/v1/deprovisionings",
@@ -171,6 +174,8 @@ mod tests {
         "/rollcall/v1/reconciliations",
         "/rollcall/v1/reconciliations/{id}",
         "/rollcall/v1/role_assignments",
+        "/rollcall/v1/scim_requests",
+        "/rollcall/v1/scim_requests/{id}",
         "/rollcall/v1/users",
         "/rollcall/v1/users/{id}/access",
         "/rollcall/v1/users/{id}/groups",

@@ -173,6 +173,11 @@ fn read_number(field: &str, cursor: Option<&str>) -> Result<Option<usize>, Probl
 pub(crate) struct ItemNumber(usize);
 
 impl ItemNumber {
+    /// Makes the place of an item.
+    pub(crate) fn of(number: usize) -> ItemNumber {
+        ItemNumber(number)
+    }
+
     /// Returns the number.
     pub(crate) fn number(&self) -> usize {
         self.0
