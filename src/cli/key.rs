@@ -114,7 +114,7 @@ impl NewArgs {
 const DAYS_MAX: i64 = 36_525;
 
 /// Reads a number and a unit, such as `90d`, as milliseconds.
-fn lifetime(text: &str) -> Result<i64, String> {
+pub(super) fn lifetime(text: &str) -> Result<i64, String> {
     const FORM: &str = "it must be a number and one of the units s, m, h and d, like 90d";
     let unit_ms = match text.chars().last() {
         Some('s') => 1000,

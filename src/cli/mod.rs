@@ -10,6 +10,7 @@ mod confirm;
 mod copies;
 mod demo;
 mod describe;
+mod directory;
 mod forge;
 mod generate;
 mod health;
@@ -31,6 +32,7 @@ mod reconcile;
 mod restore;
 mod running;
 mod salvage;
+mod scim;
 mod secrets;
 mod send;
 mod serve;
@@ -83,6 +85,8 @@ enum Command {
     Deprovisioned(read::DeprovisionedArgs),
     Mapping(mapping::MappingArgs),
     Link(link::LinkArgs),
+    Directory(directory::DirectoryArgs),
+    Scim(scim::ScimArgs),
     Policy(policy::PolicyArgs),
     Events(read::EventsArgs),
     Changes(read::ChangesArgs),
@@ -192,6 +196,8 @@ pub fn run() -> ExitCode {
         Command::Deprovisioned(deprovisioned) => deprovisioned.run(),
         Command::Mapping(mapping) => mapping.run(),
         Command::Link(link) => link.run(),
+        Command::Directory(directory) => directory.run(),
+        Command::Scim(scim) => scim.run(),
         Command::Policy(policy) => policy.run(),
         Command::Events(events) => events.run(),
         Command::Changes(changes) => changes.run(),

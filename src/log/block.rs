@@ -1193,6 +1193,7 @@ mod tests {
             (pulled, ["02", address, key, moment, ""]),
             (observed, ["03", address, key, moment, named]),
             (Proof::Imported { key_id }, ["04", key, "", "", ""]),
+            (Proof::Scim { key_id }, ["05", key, "", "", ""]),
         ] {
             let mut bytes = Vec::new();
             put(&mut bytes, &Evidence { salt: *b"salt salt salt s", proof: (&proof).into() })

@@ -139,6 +139,7 @@ mod tests {
         let address = "0000001668747470733a2f2f736f757263652e6578616d706c65";
         let named = format!("00000028{}", hex::encode(run));
         let (workos, own) = ("00000006776f726b6f73", "00000008726f6c6c63616c6c");
+        let provider = "000000047363696d";
         // python3: as in the test above.
         for (source, proof, ends, leaf) in [
             (
@@ -158,6 +159,12 @@ mod tests {
                 Proof::Imported { key_id },
                 [workos, "05", key, "", "", ""],
                 "b5eb4c9a8c703a64e0c91ebf045ed08f90629481f566446e6d94cd69b0430077",
+            ),
+            (
+                Source::Scim,
+                Proof::Scim { key_id },
+                [provider, "06", key, "", "", ""],
+                "98ca7f09cb23308dcd7ccb7ce6bd83515a707925070815357d0decd492a5b8c4",
             ),
         ] {
             let record = Record {

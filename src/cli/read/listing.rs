@@ -93,7 +93,7 @@ impl Query {
 }
 
 /// Returns the path of the object with this id below another path.
-pub(super) fn path_of(path: &str, id: &str) -> String {
+pub(in super::super) fn path_of(path: &str, id: &str) -> String {
     format!("{path}/{}", encoded(id))
 }
 

@@ -7,10 +7,13 @@ use serde_json::{Value, json};
 
 use super::directories::written;
 use crate::engine::{ActError, Engine, NewDirectory, NewToken};
-use crate::http::wire::answer::{Code, Cursors, Problem, done_in_time, list_body, respond};
-use crate::http::wire::api::{Access, Bound, Gives, Operation};
+use crate::http::wire::answer::{Code, Problem, done_in_time, list_body, respond};
+use crate::http::wire::api::{
+    Access, Bound, Gives, LIMIT_OWN, ORDER_OWN, Operation, after, before,
+};
 use crate::http::wire::body::Body;
 use crate::http::wire::entity::must_be_named;
+use crate::http::wire::paging::ItemNumber;
 use crate::http::wire::question::{Question, id_in_path, id_within_path};
 use crate::http::wire::state::State;
 use crate::keys::Scope;
@@ -50,11 +53,12 @@ pub(crate) const TOKENS: Operation = Operation {
     path: "/rollcall/v1/directories/{id}/tokens",
     name: "listDirectoryTokens",
     about: "The tokens that a directory ever had, in the order in which they were created, without \
-        their secrets.",
+        their secrets. A directory into which no identity provider pushes has none.",
+    parameters: &[after::<ItemNumber>("1"), before::<ItemNumber>("1"), LIMIT_OWN, ORDER_OWN],
     access: Access::keyed(Scope::Operate, Bound::Own),
     gives: Gives::List("DirectoryToken"),
     shapes: SHAPES,
-    problems: &[Code::EntityNotFound],
+    problems: &[Code::EntityNotFound, Code::CursorInvalid],
     ..Operation::GET
 };
 
@@ -133,16 +137,18 @@ pub(crate) async fn tokens(
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
     let mut question = Question::of(&request, &state, &TOKENS)?;
+    let paging = question.take_paging();
     let sight = question.sight();
     let engine = question.finish()?;
     let id = id_within_path(&request).ok_or(Code::NotFound)?;
     must_be_named(&engine, &sight, Cut::LATEST, [Some(Named::Directory(&id))])?;
     let views = engine.views();
-    let directory = views.scim().directory(&id);
-    let directory = directory.ok_or_else(|| Problem::entity_not_found("Directory", &id))?;
-    let items = directory.tokens.iter().map(|token| describe(token, &engine));
-    let items: Vec<Vec<u8>> = items.map(|item| item.to_string().into_bytes()).collect();
-    Ok(respond(StatusCode::OK).body(list_body(&items, Cursors::default())))
+    let tokens = views.scim().directory(&id).map_or(&[][..], |directory| &directory.tokens);
+    let page = paging.numbers(tokens.len())?;
+    let shown = page.items.iter().filter_map(|number| tokens.get(number - 1));
+    let items = shown.map(|token| describe(token, &engine).to_string().into_bytes());
+    let items: Vec<Vec<u8>> = items.collect();
+    Ok(respond(StatusCode::OK).body(list_body(&items, paging.cursors(&page, usize::to_string))))
 }
 
 /// Answers [`TOKEN_CREATION`].

@@ -24,7 +24,7 @@ const SCOPES: [&str; 4] = ["ingest", "read", "audit", "operate"];
 const HOUR_MS: i64 = 3_600_000;
 
 /// The scope of each call that needs a key, but a backup, which needs two.
-const NEEDS: [(&str, &str, &str); 48] = [
+const NEEDS: [(&str, &str, &str); 54] = [
     ("get", "/directories", "read"),
     ("get", "/directories/{id}", "read"),
     ("delete", "/directories/{id}", "operate"),
@@ -37,6 +37,10 @@ const NEEDS: [(&str, &str, &str); 48] = [
     ("get", "/rollcall/v1/changes", "read"),
     ("get", "/rollcall/v1/deprovisionings", "audit"),
     ("get", "/rollcall/v1/diff", "audit"),
+    ("post", "/rollcall/v1/directories", "operate"),
+    ("get", "/rollcall/v1/directories/{id}/tokens", "operate"),
+    ("post", "/rollcall/v1/directories/{id}/tokens", "operate"),
+    ("delete", "/rollcall/v1/directories/{id}/tokens/{token_id}", "operate"),
     ("get", "/rollcall/v1/groups/{id}/history", "audit"),
     ("get", "/rollcall/v1/groups/{id}/members", "audit"),
     ("post", "/rollcall/v1/import", "ingest"),
@@ -65,6 +69,8 @@ const NEEDS: [(&str, &str, &str); 48] = [
     ("put", "/rollcall/v1/role_mapping", "operate"),
     ("post", "/rollcall/v1/role_mapping/preview", "operate"),
     ("get", "/rollcall/v1/role_mapping/versions", "audit"),
+    ("get", "/rollcall/v1/scim_requests", "audit"),
+    ("get", "/rollcall/v1/scim_requests/{id}", "audit"),
     ("get", "/rollcall/v1/sources", "operate"),
     ("get", "/rollcall/v1/stats", "read"),
     ("get", "/rollcall/v1/users", "read"),

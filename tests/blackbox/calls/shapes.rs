@@ -1290,6 +1290,7 @@ fn samples() -> Vec<Sample> {
             "not_an_event": 0, "reserved_type": 0, "unknown_type": 0, "missing_field": 0,
             "kind_mismatch": 0, "too_deep": 0, "conflict": 0,
             "clock_ahead": 0, "overtaken": 0, "lost": 0, "repeated": 0,
+            "foreign_directory": 0,
         },
         "condition": {
             "disk": { "free_bytes": 2, "reserve_bytes": 1, "is_low": false },
@@ -1304,6 +1305,7 @@ fn samples() -> Vec<Sample> {
                 "not_an_event": 0, "reserved_type": 0, "unknown_type": 0, "missing_field": 0,
                 "kind_mismatch": 0, "too_deep": 0, "conflict": 0,
                 "clock_ahead": 0, "overtaken": 0, "lost": 0, "repeated": 0,
+            "foreign_directory": 0,
             },
             "mass_deprovisionings": [],
         },

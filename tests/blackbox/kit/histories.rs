@@ -1299,7 +1299,7 @@ fn draw_question(rng: &mut impl Rng, ids: &Ids, moments: &[i64], head: u64) -> Q
 }
 
 /// Every type of event that histories have, and some that they have not.
-pub const EVENT_TYPES: [&str; 33] = [
+pub const EVENT_TYPES: [&str; 38] = [
     "dsync.user.created",
     "dsync.user.updated",
     "dsync.user.deleted",
@@ -1332,6 +1332,11 @@ pub const EVENT_TYPES: [&str; 33] = [
     "rollcall.membership.observed",
     "rollcall.reconciliation.completed",
     "rollcall.checkpoint_key.changed",
+    "rollcall.directory.created",
+    "rollcall.directory_token.created",
+    "rollcall.directory_token.revoked",
+    "rollcall.scim.request",
+    "rollcall.scim.members",
     // Never told.
     "dsync.user",
     "Dsync.user.created",
