@@ -58,9 +58,10 @@ pub fn resource_type(base: &str, name: &str) -> Option<String> {
     Some(resource_type_of(base, Kind::parse(name)?).to_json())
 }
 
-/// Returns the ListResponse of all schemas as JSON, with the directory's URL.
+/// Returns the ListResponse of the schemas of resources as JSON, with the directory's URL. Those of
+/// the discovery itself are not listed: clients would take them for resources.
 pub fn schemas(base: &str) -> String {
-    response(all_schemas(base))
+    response(resource_schemas(base))
 }
 
 /// Returns one schema as JSON; `None` if there is none of this URN, in any case.
@@ -69,7 +70,10 @@ pub fn schema(base: &str, urn: &str) -> Option<String> {
         let id = schema.object().and_then(|schema| schema.text("id"));
         id.is_some_and(|id| id.eq_ignore_ascii_case(urn))
     };
-    all_schemas(base).iter().find(has_urn).map(Value::to_json)
+    let of_discovery = OF_DISCOVERY.into_iter().filter_map(Value::parse);
+    let of_discovery = of_discovery.map(|schema| published(base, schema));
+    let mut all = resource_schemas(base).into_iter().chain(of_discovery);
+    all.find(|schema| has_urn(&schema)).map(|schema| schema.to_json())
 }
 
 fn resource_type_of(base: &str, kind: Kind) -> Value {
@@ -90,11 +94,11 @@ fn resource_type_of(base: &str, kind: Kind) -> Value {
     ])
 }
 
-/// Returns all schemas, as RFC 7643 prints them but for the name of a group: it is required.
-fn all_schemas(base: &str) -> Vec<Value> {
-    let resources = get_schemas(vec!["user", "group", "enterprise_user"]).unwrap_or_default();
-    let resources = resources.iter().filter_map(|schema| serde_json::to_string(schema).ok());
-    let texts = resources.chain(OF_DISCOVERY.map(str::to_owned));
+/// Returns the schemas of resources, as RFC 7643 prints them but for the name of a group: it is
+/// required.
+fn resource_schemas(base: &str) -> Vec<Value> {
+    let schemas = get_schemas(vec!["user", "group", "enterprise_user"]).unwrap_or_default();
+    let texts = schemas.iter().filter_map(|schema| serde_json::to_string(schema).ok());
     texts.filter_map(|text| Value::parse(&text)).map(|schema| published(base, schema)).collect()
 }
 

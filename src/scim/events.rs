@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 use super::document::Document;
 use super::value::{Object, Value};
-use crate::{json, time};
+use crate::{json, time, ulid};
 
 /// An event of a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -226,7 +226,7 @@ impl EventMaker<'_> {
         for (to, from) in chance.iter_mut().zip(number.iter().skip(1).chain(&hash[..])) {
             *to = *from;
         }
-        ulid(self.occurred_at, chance)
+        ulid::of(self.occurred_at, chance)
     }
 
     /// Returns the id of a directory user or group that the request makes.
@@ -236,7 +236,7 @@ impl EventMaker<'_> {
         for (to, from) in chance.iter_mut().zip(&hash[..]) {
             *to = *from;
         }
-        format!("{kind}_{}", ulid(self.occurred_at, chance))
+        format!("{kind}_{}", ulid::of(self.occurred_at, chance))
     }
 
     fn user(&self, before: Option<&Snapshot>, after: UserAfter<'_>) -> Snapshot {
@@ -417,16 +417,4 @@ fn differences(before: &Object, after: &Object, not_compared: &[&str]) -> Object
         }
     }
     previous
-}
-
-/// Writes a ULID (<https://github.com/ulid/spec>): 48 bits of milliseconds and 80 further bits.
-fn ulid(moment: Millis, chance: [u8; 10]) -> String {
-    const DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
-    let low = chance.iter().fold(0_u128, |bits, byte| bits << 8 | u128::from(*byte));
-    let bits = (moment.max(0) as u128) << 80 | low;
-    let digit = |at: u32| {
-        let digit = (bits >> (5 * (25 - at))) as usize & 31;
-        DIGITS.get(digit).copied().map_or('0', char::from)
-    };
-    (0..26).map(digit).collect()
 }
