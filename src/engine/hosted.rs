@@ -34,8 +34,8 @@ pub struct NewDirectory {
     pub deactivation: Deactivation,
 }
 
-/// A token that was just created. Its secret is kept nowhere.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A token that was just created. Its secret is kept nowhere; without `Debug` no log line has it.
+#[derive(Clone, PartialEq, Eq)]
 pub struct NewToken {
     /// The directory.
     pub directory: String,

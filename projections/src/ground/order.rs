@@ -78,8 +78,8 @@ impl Place {
 
 /// The event ids of all events that count, by seq, to break ties.
 ///
-/// An id of today's form (`event_` or `wh_` and a canonical ULID, or `obs_` and a UUID) takes 17
-/// bytes; any other is kept as text.
+/// An id of today's form (`event_` or `wh_` and a canonical ULID, or `obs_` or `op_` and a UUID)
+/// takes 17 bytes; any other is kept as text.
 #[derive(Default)]
 pub(crate) struct EventIds {
     forms: Table<Form>,
@@ -93,6 +93,7 @@ enum Form {
     Event,
     Wh,
     Obs,
+    Op,
     Other,
 }
 
@@ -107,7 +108,8 @@ impl EventIds {
         let compact = [("event_", Form::Event), ("wh_", Form::Wh)]
             .into_iter()
             .find_map(|(prefix, form)| Some((form, canonical_ulid(id.strip_prefix(prefix)?)?)))
-            .or_else(|| Some((Form::Obs, canonical_uuid(id.strip_prefix("obs_")?)?)));
+            .or_else(|| Some((Form::Obs, canonical_uuid(id.strip_prefix("obs_")?)?)))
+            .or_else(|| Some((Form::Op, canonical_uuid(id.strip_prefix("op_")?)?)));
         let (form, payload) = compact.unwrap_or_else(|| {
             let mut payload = [0; 16];
             payload[..8].copy_from_slice(&(self.others.len() as u64).to_be_bytes());
@@ -138,6 +140,7 @@ impl EventIds {
             Form::Event => buffer.write("event_", ulid_digits(*payload)),
             Form::Wh => buffer.write("wh_", ulid_digits(*payload)),
             Form::Obs => buffer.write("obs_", uuid_digits(*payload)),
+            Form::Op => buffer.write("op_", uuid_digits(*payload)),
             Form::Other => {
                 let at =
                     payload.first_chunk().map_or(usize::MAX, |at| u64::from_be_bytes(*at) as usize);
@@ -232,7 +235,7 @@ fn canonical_ulid(text: &str) -> Option<[u8; 16]> {
 
 pack_fields!(Place { occurred_at, updated_at, seq, closing });
 pack_fields!(EventIds { forms, payloads, others });
-pack_variants!(Form { None = 0, Event = 1, Wh = 2, Obs = 3, Other = 4 });
+pack_variants!(Form { None = 0, Event = 1, Wh = 2, Obs = 3, Other = 4, Op = 5 });
 
 #[cfg(test)]
 mod tests {

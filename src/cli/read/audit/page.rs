@@ -358,6 +358,7 @@ fn came(proof: &str) -> Option<&'static str> {
     match proof {
         "pulled" => Some("it was pulled from the source's events, without a signature"),
         "imported" => Some("it was imported by an operator, without a signature"),
+        "scim" => Some("the identity provider pushed it over SCIM"),
         _ => None,
     }
 }
