@@ -133,6 +133,31 @@ const DIRECTORIES: [Column; 11] = [
     Column::new("initial sync"),
 ];
 
+/// Says what each identity provider sent last, and how many of its requests were refused.
+fn hosted(stats: &Value) -> impl Iterator<Item = String> {
+    let now = moment(stats, "at");
+    directories(stats).filter_map(move |directory| {
+        let scim = directory.get("scim").filter(|scim| !scim.is_null())?;
+        let name = text_field(directory, "name");
+        let Some(last) = scim.get("last_request").filter(|last| !last.is_null()) else {
+            return Some(format!("{name}: no request since the start"));
+        };
+        let age = now.zip(moment(last, "at")).map(|(now, at)| human((now - at).max(0)));
+        let client = match text_field(last, "user_agent") {
+            "" => "a client without a name",
+            client => client,
+        };
+        Some(format!(
+            "{name}: {} {} to {client}, {} ago; {} refused, {} failed",
+            text_field(last, "method"),
+            count(last, "/status"),
+            age.unwrap_or_default(),
+            count(scim, "/refused"),
+            count(scim, "/failed")
+        ))
+    })
+}
+
 /// Returns the statistics as a page: totals, then a table of the directories.
 fn page(stats: &Value, earlier: Earlier, width: Option<u16>) -> String {
     let totals = totals(stats).into_iter();
@@ -141,6 +166,7 @@ fn page(stats: &Value, earlier: Earlier, width: Option<u16>) -> String {
     let totals = totals.chain(mappings(stats).map(|memory| ("role mappings", memory)));
     let totals = totals.chain(differing(stats).map(|counted| ("differing copies", counted)));
     let totals = totals.chain(clock(stats).map(|doubt| ("clock", doubt)));
+    let totals = totals.chain(hosted(stats).map(|heard| ("identity provider", heard)));
     let totals = totals.chain(source_status::rows(stats, earlier));
     let rows: Vec<Vec<String>> = totals.map(|(name, value)| vec![name.to_owned(), value]).collect();
     let now = moment(stats, "at");

@@ -9,7 +9,7 @@ use rollcall_projections::{
 use serde_json::{Map, Value, json};
 
 use crate::archive::ArchiveReport;
-use crate::engine::{ClockState, Engine, TrafficNow};
+use crate::engine::{ClockState, Engine, LastScimRequest, ScimCounts, TrafficNow};
 use crate::http::wire::answer::{Code, Cursors, Problem, respond};
 use crate::http::wire::api::{
     AFTER, Access, BEFORE, Bound, Cost, Gives, IN_DIRECTORY, LIMIT_OWN, OF_ORGANIZATION,
@@ -171,6 +171,8 @@ struct DirectoryStats {
     event_types: Vec<(String, Counts)>,
     /// `None` for a directory that nothing belongs to and others only name.
     intake: Option<Intake>,
+    /// The requests since the start, of a directory that an identity provider pushes into.
+    scim: Option<ScimCounts>,
 }
 
 /// Blocks while it reads the documents of directories that were observed.
@@ -193,7 +195,10 @@ fn measure(
             let [users, groups] = views.living_in(&counted.living, &row.id);
             let event_types = views.traffic_of(traffic, &row.id);
             let intake = views.seen_by(&filter.sight).intake(&row.id, cut);
-            DirectoryStats { row, state, users, groups, event_types, intake }
+            let is_hosted = views.scim().directory(&row.id).is_some();
+            drop(views);
+            let scim = is_hosted.then(|| engine.scim_counts(&row.id));
+            DirectoryStats { row, state, users, groups, event_types, intake, scim }
         });
         Ok(Measured {
             now,
@@ -356,7 +361,7 @@ fn describe_scrub(state: &ScrubState) -> Value {
 }
 
 fn describe_directory(stats: &DirectoryStats, now: Millis) -> Value {
-    let DirectoryStats { row, state, users, groups, event_types, intake } = stats;
+    let DirectoryStats { row, state, users, groups, event_types, intake, scim } = stats;
     let of_window = |window: usize| -> Map<String, Value> {
         let counts = event_types
             .iter()
@@ -391,6 +396,28 @@ fn describe_directory(stats: &DirectoryStats, now: Millis) -> Value {
             "groups": sync.groups,
             "memberships": sync.memberships,
         })),
+        "scim": scim.as_ref().map(describe_scim),
+    })
+}
+
+fn describe_scim(counts: &ScimCounts) -> Value {
+    let request = |request: &LastScimRequest| {
+        json!({
+            "at": time::format(request.at),
+            "method": request.method,
+            "status": request.status,
+            "user_agent": request.user_agent,
+        })
+    };
+    let ScimCounts { reads, writes, unchanged, refused, failed, last, last_refused } = counts;
+    json!({
+        "reads": reads,
+        "writes": writes,
+        "unchanged": unchanged,
+        "refused": refused,
+        "failed": failed,
+        "last_request": last.as_ref().map(request),
+        "last_refused": last_refused.as_ref().map(request),
     })
 }
 
