@@ -36,6 +36,8 @@ fn as_described() {
     command
         .args(["run", &format!("{}/openapi.json", server.url)])
         .args(["--header", &format!("Authorization: Bearer {}", kit::API_KEY)])
+        // Those of SCIM have a key of their own, and are judged by testers of their own.
+        .args(["--exclude-path-regex", "^/scim/"])
         .args(["--phases", phases, "--checks", "all", "--continue-on-failure"])
         .args(["--seed", &seed, "--max-time", &seconds.to_string(), "--workers", "2"])
         .args(["--request-timeout", "40", "--generation-database", "none"])

@@ -23,6 +23,10 @@ pub(crate) const SHOW: Operation = Operation {
 /// Answers [`SHOW`].
 pub(crate) async fn show(state: web::Data<State>) -> HttpResponse {
     static TEXT: OnceLock<String> = OnceLock::new();
-    let text = TEXT.get_or_init(|| describe(state.operations).to_string());
+    let text = TEXT.get_or_init(|| {
+        let mut document = describe(state.operations);
+        super::scim::add_to(&mut document);
+        document.to_string()
+    });
     respond(StatusCode::OK).body(text.as_str())
 }

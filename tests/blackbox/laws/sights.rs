@@ -372,6 +372,10 @@ async fn check(seed: u64, tally: &Tally) {
     let told = Told { seed, ids: Ids::of(&teller.bodies), head: engine.views().head(), teller };
     let document = service.get("/openapi.json", API_KEY).await.json();
     for (path, methods) in document["paths"].as_object().unwrap() {
+        // No API key opens those of SCIM.
+        if path.starts_with("/scim/") {
+            continue;
+        }
         for (method, call) in methods.as_object().unwrap() {
             let of_path = methods.get("parameters").and_then(Value::as_array);
             let parameters: Vec<Value> = [call["parameters"].as_array(), of_path]

@@ -2,6 +2,7 @@
 //! hosted here (RFC 7643, RFC 7644). Every answer has the shapes of SCIM, errors too.
 
 mod answer;
+mod describe;
 mod query;
 mod reads;
 mod routes;
@@ -19,6 +20,7 @@ use crate::http::wire::state::State;
 use crate::scim::Refusal;
 use crate::time;
 use answer::{JSON, Reply, SCIM_JSON, essence, media_type, unauthorized};
+pub(super) use describe::add_to;
 pub(crate) use routes::is_scim;
 use routes::{Address, Route};
 
