@@ -103,6 +103,16 @@ pub fn schemathesis() -> PathBuf {
     venv("schemathesis", "schemathesis").join("bin/schemathesis")
 }
 
+/// The command of scim2-tester.
+pub fn scim2_tester() -> PathBuf {
+    venv("scim2-tester", "scim2-tester").join("bin/scim2")
+}
+
+/// The command of scim-sanity.
+pub fn scim_sanity() -> PathBuf {
+    venv("scim-sanity", "scim-sanity").join("bin/scim-sanity")
+}
+
 /// A Python with moto, a server of S3.
 pub fn moto() -> PathBuf {
     venv("moto", "moto").join("bin/python")

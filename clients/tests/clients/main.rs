@@ -21,6 +21,7 @@ mod libraries;
 mod proofs;
 mod rust;
 mod schema;
+mod scim;
 mod scripts;
 mod sessions;
 
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
         sessions::cases(),
         proofs::cases(),
         schema::cases(),
+        scim::cases(),
         archive::cases(),
     ]
     .into_iter()
