@@ -134,8 +134,8 @@ pub(in crate::cli) const SETTINGS: &[Setting] = &[
         flag: Some("public-url"),
         variable: "ROLLCALL_PUBLIC_URL",
         value_name: "URL",
-        about: "The URL at which others reach this server. `config check --probe` sends a \
-                signed webhook there",
+        about: "The URL at which others reach this server. Addresses of SCIM begin with it, and \
+                `config check --probe` sends a signed webhook there",
         holds: Holds::Url,
         example: r#""https://rollcall.example.com""#,
         ..SETTING
