@@ -4,7 +4,7 @@ use rollcall_projections::Millis;
 use tokio::sync::oneshot;
 
 use super::plan::{Asked, Decision, Plan, ScimMethod, decide};
-use super::resource::Known;
+use super::resource::{Held, Known};
 use super::turns::ScimTurn;
 use super::unfinished::Unfinished;
 use super::{ScimCaller, ScimError, ScimShowing, ScimShown, not_found};
@@ -148,7 +148,7 @@ impl ScimTurn {
             match decide(known, &asked, expected)? {
                 Decision::Unchanged(held) => {
                     engine.count_scim_unchanged(&self.directory);
-                    return Ok(ScimDone::Shown(engine.show(&held, showing)));
+                    return Ok(self.shown(&asked, &held, showing));
                 }
                 Decision::Change(plan) => {
                     if self.record(*plan, &asked, credential)? {
@@ -167,13 +167,17 @@ impl ScimTurn {
         let known = Known { engine: &self.engine, before: None };
         let held = known.held(&self.directory, asked.kind, &asked.id)?;
         let held = held.ok_or_else(|| not_found(asked.kind))?;
-        Ok(match asked.method {
-            ScimMethod::Create => ScimDone::Created(self.engine.show(&held, showing)),
-            ScimMethod::Patch => ScimDone::Shown(self.engine.shown_after_patch(&held, showing)),
+        Ok(self.shown(asked, &held, showing))
+    }
+
+    fn shown(&self, asked: &Asked, held: &Held, showing: &ScimShowing) -> ScimDone {
+        match asked.method {
+            ScimMethod::Create => ScimDone::Created(self.engine.show(held, showing)),
+            ScimMethod::Patch => ScimDone::Shown(self.engine.shown_after_patch(held, showing)),
             ScimMethod::Replace | ScimMethod::Delete => {
-                ScimDone::Shown(self.engine.show(&held, showing))
+                ScimDone::Shown(self.engine.show(held, showing))
             }
-        })
+        }
     }
 
     /// Records a change. Returns false if the directory has changed meanwhile: it is to be decided
