@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use rollcall_projections::{Millis, Seq};
 
 use super::archive::ArchivedRecord;
+use super::filling::Filling;
 use super::open::OpenError;
 use super::receipt::lost_leaf;
-use super::restore::Filling;
 use super::stopped::StoppedFolder;
 use super::store::{self, StoreError};
 use super::unfinished::UnfinishedFolder;

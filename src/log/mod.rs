@@ -10,6 +10,7 @@ mod dedupe;
 mod disk;
 mod disk_log;
 mod entries;
+mod filling;
 mod fork;
 mod frame;
 #[cfg(test)]
