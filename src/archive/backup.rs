@@ -40,7 +40,16 @@ pub enum BackupFault {
     Ended,
 }
 
-/// Writes a backup of the first `seq` records. Holds a few megabytes at a time, and nothing of the
+/// The records of a backup.
+#[derive(Clone, Copy, Debug)]
+pub struct BackupExtent {
+    /// The last record that its reader has already: no segment has it or one before it.
+    pub after: Seq,
+    /// The last record.
+    pub seq: Seq,
+}
+
+/// Writes a backup of the first `seq` records, without segments of those up to `after`. Holds a few megabytes at a time, and nothing of the
 /// engine while it writes. Blocks while it reads the log.
 ///
 /// # Errors
@@ -48,7 +57,7 @@ pub enum BackupFault {
 pub fn write_backup(
     out: impl Write,
     engine: &Engine,
-    seq: Seq,
+    BackupExtent { after, seq }: BackupExtent,
     goes_on: &dyn Fn() -> bool,
 ) -> Result<(), BackupFault> {
     let mut backup = Backup { tar: tar::Builder::new(out), files: Checksums::new() };
@@ -63,7 +72,7 @@ pub fn write_backup(
     for (name, lines) in encode_lost_leaves(&lost, &[])? {
         backup.put(&name, &lines)?;
     }
-    let mut first = 1;
+    let mut first = after + 1;
     while first <= seq {
         if !goes_on() {
             return Err(BackupFault::Ended);

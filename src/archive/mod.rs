@@ -10,7 +10,7 @@ mod status;
 mod survey;
 mod writer;
 
-pub use backup::{BackupFault, UnpackError, unpack, write_backup};
+pub use backup::{BackupExtent, BackupFault, UnpackError, unpack, write_backup};
 pub use judge::{ArchiveFault, judge_start};
 pub use status::{ArchiveError, ArchiveReport, ArchiveStatus};
 pub use writer::{Archiver, Archiving};

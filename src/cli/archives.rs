@@ -2,14 +2,19 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use indicatif::ProgressBar;
 
 use super::Failure;
 use super::config::{ACCESS_KEY_ID, ENDPOINT_URL, REGION, SECRET_ACCESS_KEY, SESSION_TOKEN};
 use super::secrets::first_secret;
 use super::table::harmless;
+use super::waiting::drawn;
 use crate::archive::unpack;
-use crate::log::{ArchivePlace, PlaceError, S3Access, UnfinishedFolder};
+use crate::log::{
+    ArchivePlace, PlaceError, Progress, S3Access, Stage, UnfinishedFolder, unfinished_path,
+};
 
 /// The argument that means standard input or output.
 pub(super) const STANDARD: &str = "-";
@@ -26,6 +31,71 @@ pub(super) fn s3_access() -> Result<S3Access, Failure> {
         endpoint_url: first_secret(&ENDPOINT_URL)?,
         region: first_secret(&REGION)?,
     })
+}
+
+/// The progress of work on the records of a log.
+pub(super) struct LogProgress {
+    bar: ProgressBar,
+    /// The folder that is made.
+    folder: PathBuf,
+}
+
+impl LogProgress {
+    /// Shows it on standard error, if that is a terminal. `folder` is made.
+    pub(super) fn new(folder: &Path) -> LogProgress {
+        let template = "{msg} {bar:40} {pos}/{len} records, {per_sec}, {eta} left";
+        LogProgress { bar: drawn(ProgressBar::new(0), template), folder: folder.to_owned() }
+    }
+
+    pub(super) fn show(&self, progress: Progress<'_>) {
+        match progress {
+            Progress::At { stage, seq, of } => {
+                let word = word(stage);
+                if self.bar.message() != word {
+                    self.bar.reset();
+                    self.bar.set_message(word);
+                }
+                self.bar.set_length(of);
+                self.bar.set_position(seq);
+            }
+            Progress::Removed { why } => {
+                let path = unfinished_path(&self.folder);
+                let line = format!(
+                    "rollcall: what a run that did not end has left in `{}` was removed, and this \
+                     one begins anew: {why}",
+                    path.display()
+                );
+                self.bar.suspend(|| eprintln!("{}", harmless(&line)));
+            }
+        }
+    }
+}
+
+impl Drop for LogProgress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+fn word(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Kept => "checking what is there",
+        Stage::Check => "checking",
+        Stage::Write => "writing",
+        Stage::ReadBack => "reading back",
+    }
+}
+
+/// Says in a failure that a run of the same command goes on, if `folder` is there unfinished.
+pub(super) fn with_beginning(failure: Failure, folder: &Path) -> Failure {
+    let path = unfinished_path(folder);
+    match failure {
+        Failure::Ours(text) if path.is_dir() => Failure::Ours(format!(
+            "{text}; `{}` keeps what was written, and the same command goes on with it",
+            path.display()
+        )),
+        other => other,
+    }
 }
 
 /// Names damaged files of archives on standard error, and what became of their records.

@@ -6,9 +6,8 @@ use std::slice;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::archives::{OpenArchive, failure_as_given, warn_of};
+use super::archives::{LogProgress, OpenArchive, failure_as_given, warn_of, with_beginning};
 use super::read::print::counted;
-use super::verify::progress_bar;
 use super::{Failure, print};
 use crate::log::{Missing, RestoreError, Restored, restore};
 
@@ -18,6 +17,8 @@ use crate::log::{Missing, RestoreError, Restored, restore};
 /// the archive; writes them into a new data folder, which keeps the log's name; reads that back, and
 /// prints the newest record and the root of the tree. If a record is missing or a file damaged,
 /// names it and makes no folder; --accept-missing restores without records that are missing. The
+/// folder is called NEW.unfinished until it is complete; if the restore breaks off, the same command
+/// goes on with what is there. The
 /// private key that signs checkpoints is not in an archive: put it into the new folder, or start
 /// with `--checkpoint-key`.
 #[derive(Args)]
@@ -54,15 +55,14 @@ impl RestoreArgs {
     pub(super) fn run(self) -> Result<(), Failure> {
         refuse_existing(&self.data)?;
         let from = OpenArchive::open(&self.from, &self.data)?;
-        let bar = progress_bar(0);
+        let progress = LogProgress::new(&self.data);
         let missing = if self.accept_missing { Missing::Accepted } else { Missing::Refused };
-        let restored = restore(&from.place, &self.data, missing, &|seq| {
-            bar.set_length(seq.max(bar.length().unwrap_or(0)));
-            bar.set_position(seq);
-        });
-        bar.finish_and_clear();
+        let restored = restore(&from.place, &self.data, missing, &|at| progress.show(at));
+        drop(progress);
         let archives = slice::from_ref(&from);
-        let restored = restored.map_err(|error| failure_as_given(failure(error), archives))?;
+        let restored = restored.map_err(|error| {
+            with_beginning(failure_as_given(failure(error), archives), &self.data)
+        })?;
         let lost = "the records that only it has were taken as missing: `rollcall salvage --from` \
                     takes those out that fit their leaves in a data folder of the log";
         warn_of(&restored.damaged, archives, lost);
@@ -84,9 +84,10 @@ fn refuse_existing(data: &Path) -> Result<(), Failure> {
 
 pub(super) fn failure(error: RestoreError) -> Failure {
     match error {
-        RestoreError::Exists(_) | RestoreError::NotAnArchive(_) | RestoreError::DataFolder(_) => {
-            Failure::Caller(error.to_string())
-        }
+        RestoreError::Exists(_)
+        | RestoreError::NotAnArchive(_)
+        | RestoreError::DataFolder(_)
+        | RestoreError::OtherBegun { .. } => Failure::Caller(error.to_string()),
         RestoreError::Missing { .. }
         | RestoreError::Lacking(_)
         | RestoreError::Damaged { .. }
@@ -99,12 +100,26 @@ pub(super) fn failure(error: RestoreError) -> Failure {
 }
 
 fn in_json(restored: &Restored, accept_missing: bool) -> Value {
-    let Restored { seq, root, lost, new_log_id, .. } = restored;
-    let root = hex::encode(root);
-    let new_log_id = new_log_id.map(|id| uuid::Uuid::from_bytes(id).to_string());
-    match accept_missing || !lost.is_empty() {
-        true => json!({ "seq": seq, "root": root, "lost": lost, "new_log_id": new_log_id }),
-        false => json!({ "seq": seq, "root": root }),
+    let Restored { seq, root, lost, new_log_id, kept, .. } = restored;
+    let mut printed = json!({ "seq": seq, "root": hex::encode(root) });
+    if accept_missing || !lost.is_empty() {
+        printed["lost"] = json!(lost);
+        printed["new_log_id"] = json!(new_log_id.map(|id| uuid::Uuid::from_bytes(id).to_string()));
+    }
+    if *kept > 0 {
+        printed["kept"] = json!(kept);
+    }
+    printed
+}
+
+/// Says how much of it was there already.
+pub(super) fn kept(Restored { kept, .. }: &Restored) -> String {
+    match kept {
+        0 => String::new(),
+        kept => format!(
+            "{} were there already from a run that did not end\n",
+            counted(*kept, "record", "records")
+        ),
     }
 }
 
@@ -142,8 +157,9 @@ fn page(restored: &Restored, RestoreArgs { from, data, .. }: &RestoreArgs) -> St
         None => format!("nothing in `{from}` says how many there were"),
     };
     format!(
-        "{count} in `{}`; {compared}\n{}read back and verified: the tree has the root {}\n",
+        "{count} in `{}`; {compared}\n{}{}read back and verified: the tree has the root {}\n",
         data.display(),
+        kept(restored),
         losses(restored),
         hex::encode(root)
     )

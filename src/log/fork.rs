@@ -90,13 +90,13 @@ pub fn fork(data: &Path, progress: &dyn Fn(Seq)) -> Result<PathBuf, ForkError> {
                 Some(record) => filling.put(ArchivedRecord::from(&Record { log_id, ..record })),
                 None => filling.put_lost(lost_leaf(log_id, seq)),
             };
-            put.map_err(unfit(seq))?;
+            put.map_err(|error| unfit(seq)(error.to_string()))?;
         }
         last = until;
         progress(last);
     }
     let unfit = |what| ForkError::Unfit { seq: last, what };
-    filling.write().map_err(unfit)?;
+    filling.write().map_err(|error| unfit(error.to_string()))?;
     filling.write_lost().map_err(|error| unfit(error.to_string()))?;
     filling.finish(unfinished.path()).map_err(store_error)?;
     let written = StoppedFolder::open(unfinished.path())?.recover(progress)?;

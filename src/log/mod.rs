@@ -5,6 +5,7 @@ mod acknowledgement;
 mod answered;
 mod archive;
 mod audit;
+mod begun_backup;
 mod block;
 mod dedupe;
 mod disk;
@@ -23,6 +24,7 @@ mod merkle;
 mod open;
 mod place;
 mod private;
+mod progress;
 mod public_files;
 mod ranges;
 mod raw;
@@ -49,6 +51,7 @@ pub(crate) use archive::{
     SEGMENT_RECORDS_MAX, logs_in, segments_among, segments_in, seqs_of,
 };
 pub use audit::{Acknowledged, Audit, Finding, LogPart, Signatures, Unsigned};
+pub use begun_backup::BegunBackup;
 pub(crate) use block::FORMAT;
 use bytes::Bytes;
 pub use disk::{DISK_RESERVE_BYTES, DiskSpace};
@@ -63,6 +66,7 @@ pub use memory::MemoryLog;
 pub use open::{Checked, OpenError, Unrecovered, is_data_folder};
 pub use place::{ArchivePlace, PlaceError, S3Access};
 pub(crate) use place::{FILE_BYTES_MAX, ListedFile};
+pub use progress::{Progress, Report, Stage};
 pub(crate) use public_files::{HANDOVERS, PUBLIC_KEY};
 pub(crate) use ranges::Ranges;
 pub use raw::{DamagedBytes, Harm};
@@ -73,7 +77,7 @@ pub use salvage::{SalvageError, Salvaged, salvage};
 pub use scrub::{Scrub, ScrubFinding, ScrubPace, ScrubPass, ScrubState};
 pub use sled_log::SledLog;
 pub use stopped::{StoppedFolder, StoppedLog};
-pub use unfinished::UnfinishedFolder;
+pub use unfinished::{UnfinishedFolder, unfinished_path};
 
 use crate::verify::{Proof, Source, Unusable, Verified};
 

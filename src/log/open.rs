@@ -242,6 +242,11 @@ impl Unrecovered {
         self.stopped.is_none()
     }
 
+    /// Returns the last record by the store's keys: an estimate of the work of a check.
+    pub(super) fn last_key(&self) -> Seq {
+        self.stopped.as_ref().map_or(0, StoppedFolder::last_key)
+    }
+
     /// Replaces the sync of the store's data file.
     #[cfg(test)]
     pub(crate) fn syncing_by(
@@ -341,6 +346,12 @@ impl Checked {
 
     /// Opens a log whose head others may be waiting for.
     pub(super) fn open_as(self, durable_head: Arc<DurableHead>) -> Result<SledLog, OpenError> {
+        let OpenParts { store, tiles, acknowledgements, recovered } = self.open_parts()?;
+        Ok(SledLog::new(store, tiles, acknowledgements, recovered, durable_head))
+    }
+
+    /// Opens the store and the files around it, as [`Checked::open`] does.
+    pub(super) fn open_parts(self) -> Result<OpenParts, OpenError> {
         let Checked { unrecovered, recovered } = self;
         let folder = unrecovered.folder.clone();
         let opened = catch_unwind(AssertUnwindSafe(|| unrecovered.open_store()))
@@ -362,8 +373,21 @@ impl Checked {
         }
         repair_slots(&mut acknowledgements, &slots, store.log_id, &recovered)
             .map_err(|error| OpenError::io(folder.join("checkpoint"), error))?;
-        Ok(SledLog::new(store, tiles, acknowledgements, recovered, durable_head))
+        Ok(OpenParts { store, tiles, acknowledgements, recovered })
     }
+
+    /// Returns the records that are lost.
+    pub(super) fn lost(&self) -> &[(Seq, Seq)] {
+        &self.recovered.lost
+    }
+}
+
+/// The parts of a log that is open.
+pub(super) struct OpenParts {
+    pub(super) store: Store,
+    pub(super) tiles: Tiles,
+    pub(super) acknowledgements: AcknowledgementFile,
+    pub(super) recovered: Recovered,
 }
 
 /// A folder without a log has no records and no id yet.

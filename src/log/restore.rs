@@ -8,13 +8,15 @@ use std::path::{Path, PathBuf};
 use rollcall_projections::{Millis, Seq};
 
 use super::archive::{Archive, ArchivedRecord, FileDamage};
-use super::filling::Filling;
+use super::filling::{CACHE_BYTES, FillError, Filling};
 use super::lost_leaves::{self, LostLeaves};
 use super::manifest::{Checksums, Manifest, checksum};
 use super::merkle::{Edge, Hash};
-use super::open::{OpenError, is_data_folder};
+use super::open::{Checked, OpenError, Unrecovered, is_data_folder};
 use super::place::{ArchivePlace, PlaceError};
+use super::progress::{Progress, Report, Stage};
 use super::public_files::{PUBLIC_KEY, PublicFiles};
+use super::ranges::Ranges;
 use super::raw::records;
 use super::receipt::lost_leaf;
 use super::stopped::StoppedFolder;
@@ -41,6 +43,8 @@ pub struct Restored {
     pub new_log_id: Option<LogId>,
     /// The segments that are damaged, whose records were taken as missing.
     pub damaged: Vec<PlaceError>,
+    /// The number of records that a run before, which was interrupted, had written.
+    pub kept: Seq,
 }
 
 /// What a restore does about records that are missing.
@@ -105,6 +109,18 @@ pub enum RestoreError {
          were; run `rollcall salvage` with another copy as `--from`"
     )]
     Differs(String),
+    /// A run before left the beginning of another log.
+    #[error(
+        "`{}` was left by a restore that did not end, and {what}; remove it, or name another folder \
+        with --data",
+        path.display()
+    )]
+    OtherBegun {
+        /// The folder.
+        path: PathBuf,
+        /// What is in it that does not fit.
+        what: String,
+    },
     /// A record cannot be kept as its receipt says.
     #[error("record {seq} cannot be restored: {what}")]
     Unfit {
@@ -114,7 +130,7 @@ pub enum RestoreError {
         what: String,
     },
     /// The new folder does not read back.
-    #[error("the restored folder does not read back, and was removed: {0}")]
+    #[error("the restored folder does not read back: {0}")]
     NotReadBack(#[source] OpenError),
     /// The archive cannot be read, or its public files not be copied.
     #[error(transparent)]
@@ -127,6 +143,17 @@ pub enum RestoreError {
         /// The error of the operating system.
         error: io::Error,
     },
+}
+
+impl RestoreError {
+    /// Returns whether another run may succeed, and goes on with what is written.
+    pub fn leaves_a_beginning(&self) -> bool {
+        match self {
+            RestoreError::Io { .. } | RestoreError::Place(_) | RestoreError::Damaged { .. } => true,
+            RestoreError::NotReadBack(error) => !error.is_damage(),
+            _ => false,
+        }
+    }
 }
 
 impl From<FileDamage> for RestoreError {
@@ -151,6 +178,8 @@ struct Sound {
     /// The leaves of missing records, as far as they are known.
     lost_leaves: LostLeaves,
     public: PublicFiles,
+    /// The tree hash over the records that a run before has written.
+    begun_root: Option<Hash>,
 }
 
 /// An archive whose files other than segments were read.
@@ -280,17 +309,18 @@ fn check_files(archive: &Archive, files: &Checksums, missing: Missing) -> Result
 }
 
 impl Sound {
-    /// Reads the whole archive in `from`.
+    /// Reads the whole archive in `from`. The first `begun` records are written already.
     fn check(
         from: &ArchivePlace,
         accepted: Missing,
-        progress: &dyn Fn(Seq),
+        begun: Seq,
+        report: Report<'_>,
     ) -> Result<Sound, RestoreError> {
         let mut listed = Listed::read(from, accepted)?;
         let (log_id, size, acknowledged) =
             (listed.log_id, listed.promised(), listed.acknowledged());
         let (mut edge, mut missing, mut refused) = (Some(Edge::default()), Vec::new(), Vec::new());
-        let mut root_then = None;
+        let (mut root_then, mut begun_root) = (None, None);
         for seq in 1..=size {
             let record = match accepted {
                 Missing::Refused => listed.archive.checked_record(log_id, seq)?,
@@ -313,9 +343,10 @@ impl Sound {
             if acknowledged == Some(seq) {
                 root_then = edge.as_ref().map(Edge::root);
             }
-            if seq % PROGRESS_EVERY == 0 {
-                progress(seq);
+            if begun == seq {
+                begun_root = edge.as_ref().map(Edge::root);
             }
+            report_at(report, Stage::Check, seq, size);
         }
         if !refused.is_empty() {
             return Err(RestoreError::Missing { path: from.to_string(), missing: refused });
@@ -329,7 +360,17 @@ impl Sound {
             _ => {}
         }
         let root = edge.map(|edge| edge.root());
-        Ok(Sound { archive, log_id, size, root, acknowledged, missing, lost_leaves, public })
+        Ok(Sound {
+            archive,
+            log_id,
+            size,
+            root,
+            acknowledged,
+            missing,
+            lost_leaves,
+            public,
+            begun_root,
+        })
     }
 
     /// Returns the stamp of the first record that is there.
@@ -344,79 +385,183 @@ impl Sound {
     }
 }
 
+fn report_at(report: Report<'_>, stage: Stage, seq: Seq, of: Seq) {
+    if seq.is_multiple_of(PROGRESS_EVERY) || seq == of {
+        report(Progress::At { stage, seq, of });
+    }
+}
+
 /// Builds the data folder `data`, which must not be there, from the segments in `from`, and reads
-/// it back. `missing` says what happens if a record is not there. `progress` gets the last seq seen,
-/// from time to time: once for all while the archive is checked, again while it is written, and a
-/// third time while it is read back.
+/// it back. `missing` says what happens if a record is not there. `report` gets the progress, from
+/// time to time: of what is there already, while the archive is checked, while it is written, and
+/// while it is read back. It is built in the folder `data.unfinished`; one that a run before left
+/// there is gone on with, if its records are those of the archive.
 ///
 /// # Errors
 /// If a record is missing or not what it was, or if a file cannot be read or written. Then there is
-/// no folder `data`.
+/// no folder `data`; `data.unfinished` is there if something was written into it and another run can
+/// go on with that.
 pub fn restore(
     from: &ArchivePlace,
     data: &Path,
     missing: Missing,
-    progress: &dyn Fn(Seq),
+    report: Report<'_>,
 ) -> Result<Restored, RestoreError> {
     if fs::symlink_metadata(data).is_ok() {
         return Err(RestoreError::Exists(data.to_owned()));
     }
-    let sound = Sound::check(from, missing, progress)?;
     let io_error = |error| RestoreError::Io { path: data.to_owned(), error };
-    let unfinished = UnfinishedFolder::make(data).map_err(io_error)?;
-    let restored = fill(sound, unfinished.path(), progress)?;
+    let mut unfinished = UnfinishedFolder::resume(data).map_err(io_error)?;
+    let begun = begun_in(&unfinished, report).map_err(io_error)?;
+    // What is there stays whatever is wrong with the archive.
+    unfinished.keep(begun.is_some());
+    let head = begun.as_ref().map_or(0, History::head);
+    let sound = Sound::check(from, missing, head, report)?;
+    let begun = match begun.map(|begun| fitting(begun, &sound, unfinished.path())).transpose()? {
+        Some(Err(why)) => {
+            report(Progress::Removed { why });
+            unfinished.clear().map_err(io_error)?;
+            None
+        }
+        fitting => fitting.and_then(Result::ok),
+    };
+    unfinished.keep(true);
+    let filled = fill(sound, begun, unfinished.path(), report);
+    unfinished.keep(filled.as_ref().err().is_some_and(RestoreError::leaves_a_beginning));
+    let restored = filled?;
     unfinished.finish().map_err(io_error)?;
     Ok(restored)
+}
+
+/// Checks the records that a run before has written, and removes them if they are of no use. They
+/// are locked.
+fn begun_in(unfinished: &UnfinishedFolder, report: Report<'_>) -> io::Result<Option<Checked>> {
+    if unfinished.is_empty()? {
+        return Ok(None);
+    }
+    let found = Unrecovered::open(unfinished.path(), CACHE_BYTES).and_then(|folder| {
+        let of = folder.last_key();
+        folder.check(&|seq| report(Progress::At { stage: Stage::Kept, seq, of }))
+    });
+    let why = match found {
+        Ok(begun) if begun.head() > 0 => return Ok(Some(begun)),
+        Ok(_) => "no record is in it".to_owned(),
+        Err(OpenError::InUse(path)) => {
+            let what = format!("`{}` is in use by another process", path.display());
+            return Err(io::Error::new(io::ErrorKind::WouldBlock, what));
+        }
+        Err(error) => error.to_string(),
+    };
+    report(Progress::Removed { why: &why });
+    unfinished.clear()?;
+    Ok(None)
+}
+
+/// Compares the records that a run before has written with the archive. Returns why they are of no
+/// use, if they are not.
+///
+/// # Errors
+/// If they are those of another log.
+fn fitting(
+    begun: Checked,
+    sound: &Sound,
+    path: &Path,
+) -> Result<Result<Checked, &'static str>, RestoreError> {
+    let head = begun.head();
+    let other = |what: String| RestoreError::OtherBegun { path: path.to_owned(), what };
+    if sound.root.is_none() {
+        return Ok(Err("a log that gets another name is always restored from its first record"));
+    }
+    let log_id = begun.identity().log_id;
+    if log_id != sound.log_id {
+        let name = |log_id| uuid::Uuid::from_bytes(log_id).to_string();
+        let (found, wanted) = (name(log_id), name(sound.log_id));
+        return Err(other(format!("it is of log {found}, and the archive of log {wanted}")));
+    }
+    if begun.root(head).ok() != sound.begun_root {
+        return Err(other(format!(
+            "its first {head} records are not those of the archive, which has {}",
+            sound.size
+        )));
+    }
+    let missing: Ranges = sound.missing.iter().copied().collect();
+    let lost: Ranges = begun.lost().iter().copied().collect();
+    let within: Ranges = [(1, head)].into_iter().collect();
+    match lost == missing.both(&within) {
+        true => Ok(Ok(begun)),
+        false => Ok(Err("other records were missing then")),
+    }
 }
 
 /// Checks that an archive has every record, as [`restore`] does, and makes nothing.
 ///
 /// # Errors
 /// Those of [`restore`].
-pub fn check_archive(
-    from: &ArchivePlace,
-    progress: &dyn Fn(Seq),
-) -> Result<Restored, RestoreError> {
+pub fn check_archive(from: &ArchivePlace, report: Report<'_>) -> Result<Restored, RestoreError> {
     let Sound { archive, size, root, acknowledged, missing, .. } =
-        Sound::check(from, Missing::Refused, progress)?;
+        Sound::check(from, Missing::Refused, 0, report)?;
     // Without a missing record every leaf is known.
     let root = root.unwrap_or_default();
     let damaged = archive.damaged();
-    Ok(Restored { seq: size, root, acknowledged, lost: missing, new_log_id: None, damaged })
+    let (lost, new_log_id, kept) = (missing, None, 0);
+    Ok(Restored { seq: size, root, acknowledged, lost, new_log_id, damaged, kept })
 }
 
-/// Writes every record into the new folder `folder`, and reads it back. The public files of the key
-/// come last.
-fn fill(mut sound: Sound, folder: &Path, progress: &dyn Fn(Seq)) -> Result<Restored, RestoreError> {
-    let unfit = |seq, what| RestoreError::Unfit { seq, what };
-    let recorded_at = sound.first_recorded_at().map_err(|what| unfit(1, what))?;
-    let Sound { mut archive, log_id, size, root, acknowledged, missing: lost, lost_leaves, public } =
-        sound;
-    let new_log_id = root.is_none().then(|| uuid::Uuid::new_v4().into_bytes());
+/// Writes every record into the folder `folder`, behind those that are there, and reads it back. The
+/// public files of the key come last.
+fn fill(
+    mut sound: Sound,
+    begun: Option<Checked>,
+    folder: &Path,
+    report: Report<'_>,
+) -> Result<Restored, RestoreError> {
+    let unfit = |seq, what: &str| RestoreError::Unfit { seq, what: what.to_owned() };
+    let unwritten = |seq, error| match error {
+        FillError::Unfit(what) => RestoreError::Unfit { seq, what },
+        FillError::Io(error) => RestoreError::Io { path: folder.to_owned(), error },
+    };
     let store_error = |error| RestoreError::NotReadBack(OpenError::of(error, folder));
-    let own_id = new_log_id.unwrap_or(log_id);
-    let mut filling = Filling::begin(folder, own_id, recorded_at).map_err(store_error)?;
+    let new_log_id = sound.root.is_none().then(|| uuid::Uuid::new_v4().into_bytes());
+    let own_id = new_log_id.unwrap_or(sound.log_id);
+    let kept = begun.as_ref().map_or(0, History::head);
+    let mut filling = match begun {
+        Some(begun) => Filling::go_on(begun.open_parts().map_err(RestoreError::NotReadBack)?),
+        None => {
+            let recorded_at = sound.first_recorded_at().map_err(|what| unfit(1, &what))?;
+            Filling::begin(folder, own_id, recorded_at).map_err(store_error)?
+        }
+    };
+    let Sound {
+        mut archive,
+        log_id,
+        size,
+        root,
+        acknowledged,
+        missing: lost,
+        lost_leaves,
+        public,
+        ..
+    } = sound;
     let mut gaps = lost.iter().copied().peekable();
-    for seq in 1..=size {
+    for seq in kept + 1..=size {
         while gaps.next_if(|(_, last)| *last < seq).is_some() {}
         let put = if gaps.peek().is_some_and(|(first, _)| *first <= seq) {
-            let kept = lost_leaves.get(&seq).filter(|_| new_log_id.is_none()).copied();
-            filling.put_lost(kept.unwrap_or_else(|| lost_leaf(own_id, seq)))
+            let leaf = lost_leaves.get(&seq).filter(|_| new_log_id.is_none()).copied();
+            filling.put_lost(leaf.unwrap_or_else(|| lost_leaf(own_id, seq)))
         } else {
             let record = archive.checked_record(log_id, seq)?;
-            filling.put(record.ok_or_else(|| unfit(seq, "it is gone".into()))?)
+            filling.put(record.ok_or_else(|| unfit(seq, "it is gone"))?)
         };
-        put.map_err(|what| unfit(seq, what))?;
-        if seq % PROGRESS_EVERY == 0 {
-            progress(seq);
-        }
+        put.map_err(|error| unwritten(seq, error))?;
+        report_at(report, Stage::Write, seq, size);
     }
-    filling.write().map_err(|what| unfit(size, what))?;
-    filling.write_lost().map_err(|error| unfit(size, error.to_string()))?;
-    let root = root.unwrap_or_else(|| filling.edge.root());
-    filling.finish(folder).map_err(store_error)?;
+    filling.write().map_err(|error| unwritten(size, error))?;
+    filling.write_lost().map_err(|error| unwritten(size, error.into()))?;
+    let filled_root = filling.finish(folder).map_err(store_error)?;
+    let root = root.unwrap_or(filled_root);
     let stopped = StoppedFolder::open(folder).map_err(RestoreError::NotReadBack)?;
-    let log = stopped.recover(progress).map_err(RestoreError::NotReadBack)?;
+    let read_back = |seq| report(Progress::At { stage: Stage::ReadBack, seq, of: size });
+    let log = stopped.recover(&read_back).map_err(RestoreError::NotReadBack)?;
     if (log.head(), log.root(size)) != (size, Ok(root)) {
         let what = "its root is not that of the archive".to_owned();
         return Err(store_error(StoreError::Damaged(what)));
@@ -426,14 +571,13 @@ fn fill(mut sound: Sound, folder: &Path, progress: &dyn Fn(Seq)) -> Result<Resto
         public.write(folder, size)?;
     }
     let damaged = archive.damaged();
-    Ok(Restored { seq: size, root, acknowledged, lost, new_log_id, damaged })
+    Ok(Restored { seq: size, root, acknowledged, lost, new_log_id, damaged, kept })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::log::archive::ArchiveSegment;
-    use crate::log::filling::CACHE_BYTES;
     use crate::log::tiles::Rows;
     use crate::log::{Log, Outcome, Record, Unrecovered};
     use crate::verify::{Keyring, Verified};

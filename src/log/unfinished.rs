@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, Mode, flock};
@@ -10,40 +10,82 @@ use rustix::io::Errno;
 
 use crate::files;
 
-/// A folder that is being filled. It is removed when it is dropped, unless it was named.
+/// A folder that is being filled. It is removed when it is dropped, unless it was named or is kept
+/// for another run.
 pub struct UnfinishedFolder {
     path: PathBuf,
     named: PathBuf,
+    is_kept: bool,
     /// Locked while this process fills it, so that the next one tells what a kill left behind.
     _lock: File,
 }
 
 impl UnfinishedFolder {
     /// Makes the folder `NAMED.unfinished`, with mode 700. From now on the process makes
-    /// files and folders for their owner only. A folder of that name that a killed process left
-    /// behind is removed first.
+    /// files and folders for their owner only. What a killed process left behind in it is removed.
     ///
     /// # Errors
     /// If another process fills it, or it cannot be made.
     pub fn make(named: &Path) -> io::Result<UnfinishedFolder> {
-        let mut name = named.as_os_str().to_owned();
-        name.push(".unfinished");
-        let path = PathBuf::from(name);
-        if fs::symlink_metadata(&path).is_ok() {
-            drop(lock(&path)?);
-            tracing::warn!(path = %path.display(), "removing what a run before left unfinished");
-            fs::remove_dir_all(&path)?;
-        }
+        let folder = UnfinishedFolder::resume(named)?;
+        folder.clear()?;
+        Ok(folder)
+    }
+
+    /// Takes over the folder `NAMED.unfinished` with what a killed process left in it, or makes it
+    /// as [`UnfinishedFolder::make`] does.
+    ///
+    /// # Errors
+    /// If another process fills it, something else has its name, or it cannot be made.
+    pub fn resume(named: &Path) -> io::Result<UnfinishedFolder> {
+        let path = unfinished_path(named);
         // All that is made in it is for its owner only, whatever the umask is.
         rustix::process::umask(Mode::RWXG | Mode::RWXO);
-        fs::DirBuilder::new().mode(0o700).create(&path)?;
+        match fs::symlink_metadata(&path) {
+            Ok(found) if found.is_dir() => {
+                fs::set_permissions(&path, fs::Permissions::from_mode(0o700))?;
+            }
+            Ok(_) => {
+                let what = format!("`{}` is not a folder; remove it", path.display());
+                return Err(io::Error::new(io::ErrorKind::AlreadyExists, what));
+            }
+            Err(_) => fs::DirBuilder::new().mode(0o700).create(&path)?,
+        }
         let lock = lock(&path)?;
-        Ok(UnfinishedFolder { path, named: named.to_owned(), _lock: lock })
+        Ok(UnfinishedFolder { path, named: named.to_owned(), is_kept: false, _lock: lock })
     }
 
     /// Returns its path for now.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Returns whether nothing is in it.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn is_empty(&self) -> io::Result<bool> {
+        Ok(fs::read_dir(&self.path)?.next().is_none())
+    }
+
+    /// Removes all that is in it.
+    ///
+    /// # Errors
+    /// If something cannot be removed.
+    pub fn clear(&self) -> io::Result<()> {
+        for entry in fs::read_dir(&self.path)? {
+            let entry = entry?;
+            match entry.file_type()?.is_dir() {
+                true => fs::remove_dir_all(entry.path())?,
+                false => fs::remove_file(entry.path())?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Decides if it stays when it is dropped, so that another run goes on with what is in it.
+    pub fn keep(&mut self, is_kept: bool) {
+        self.is_kept = is_kept;
     }
 
     /// Syncs it and gives it its name.
@@ -60,8 +102,17 @@ impl UnfinishedFolder {
 impl Drop for UnfinishedFolder {
     fn drop(&mut self) {
         // It is not there if it was named. Otherwise an error was reported that says more.
-        let _ = fs::remove_dir_all(&self.path);
+        if !self.is_kept {
+            let _ = fs::remove_dir_all(&self.path);
+        }
     }
+}
+
+/// Returns the path that a folder has until it gets its name.
+pub fn unfinished_path(named: &Path) -> PathBuf {
+    let mut name = named.as_os_str().to_owned();
+    name.push(".unfinished");
+    PathBuf::from(name)
 }
 
 /// Locks a folder, and sees that it still has its path.
@@ -104,7 +155,18 @@ mod tests {
         // As a kill leaves it.
         fs::create_dir(around.path().join("other.unfinished")).unwrap();
         fs::write(around.path().join("other.unfinished/half"), "x").unwrap();
-        let unfinished = UnfinishedFolder::make(&other).unwrap();
-        assert_eq!(fs::read_dir(unfinished.path()).unwrap().count(), 0);
+        let mut unfinished = UnfinishedFolder::make(&other).unwrap();
+        assert!(unfinished.is_empty().unwrap());
+        fs::write(unfinished.path().join("part"), "x").unwrap();
+        unfinished.keep(true);
+        drop(unfinished);
+        let mut unfinished = UnfinishedFolder::resume(&other).unwrap();
+        assert!(unfinished.path().join("part").exists(), "it is there for another run");
+        unfinished.keep(false);
+        drop(unfinished);
+        // A link is never followed.
+        std::os::unix::fs::symlink(around.path(), around.path().join("other.unfinished")).unwrap();
+        assert!(UnfinishedFolder::resume(&other).is_err());
+        assert!(named.join("x").exists());
     }
 }

@@ -288,6 +288,13 @@ fn a_backup_needs_both_scopes_and_a_key_for_all_organizations() {
     let answer = server.ask("both", "post", PATH, None);
     assert_eq!(answer.status, 200);
     assert_eq!(answer.header("rollcall-backup-records"), Some("1"));
+    // Behind the last record there is nothing but the list.
+    let behind = server.ask("both", "post", &format!("{PATH}?after_seq=1"), None);
+    assert_eq!((behind.status, behind.header("rollcall-backup-records")), (200, Some("1")));
+    assert!(behind.body.windows(11).any(|bytes| bytes == b"backup.json"));
+    assert!(!behind.body.windows(10).any(|bytes| bytes == b"ndjson.zst"));
+    let beyond = server.ask("both", "post", &format!("{PATH}?after_seq=2"), None);
+    assert_eq!(beyond.status, 422);
     assert_eq!(answer.header("content-type"), Some("application/x-tar"));
     assert_eq!(server.ask("both", "post", &format!("{PATH}?x=1"), None).status, 422);
 }

@@ -12,6 +12,7 @@ pub mod floods;
 pub mod full_disk;
 pub mod fuzzing;
 pub mod hangs;
+mod interrupted;
 pub mod kills;
 pub mod log_faults;
 pub mod log_lines;
