@@ -95,7 +95,7 @@ impl DiskLog {
     }
 
     /// Logs what a pass of the scrub found.
-    pub(super) fn report(&self, findings: &[ScrubFinding], doubtful: u64) {
+    pub(super) fn report(&self, findings: &[ScrubFinding], doubtful: u64, doubtful_at: &[u64]) {
         let folder = self.folder.display();
         for ScrubFinding { first, last, what, in_memory } in findings.iter().take(REPORTED_MAX) {
             let named = records(&[(*first, *last)]);
@@ -120,6 +120,7 @@ impl DiskLog {
         if findings.is_empty() && doubtful > 0 {
             tracing::warn!(
                 doubtful,
+                ?doubtful_at,
                 "the store's file is damaged, and no record is known that needs the damaged bytes: \
                 `rollcall backup --out NEW` saves everything now; the next start may refuse the \
                 folder, and `rollcall salvage --data {folder} --out NEW` then takes out everything"

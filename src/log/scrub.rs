@@ -50,6 +50,9 @@ const THROUGH_LOG_AT_ONCE: Seq = 256;
 /// The number of findings that are kept.
 const FINDINGS_MAX: usize = 20;
 
+/// The most places of damage that the state names.
+const PLACES_MAX: usize = 20;
+
 /// The priority of the scrub's thread, as `nice` counts it: everything else comes first.
 const NICENESS: i32 = 19;
 
@@ -104,6 +107,9 @@ pub struct ScrubState {
     /// The number of places of the file that the last pass found damaged, whether or not a record
     /// needs them.
     pub doubtful: u64,
+    /// The first bytes of the first of these places, counted from the beginning of the file, in
+    /// order.
+    pub doubtful_at: Vec<u64>,
     /// The number of records that are damaged, by the last pass that found any.
     pub damaged: u64,
     /// The first findings of the last pass that had any.
@@ -214,6 +220,13 @@ impl Found {
         self.spots.is_empty() && self.changed.is_empty() && self.harm.missing.is_empty()
     }
 
+    /// Returns the first bytes of the first places in the file that are damaged, in order.
+    fn places(&self) -> Vec<u64> {
+        let at = |spot: &Spot| spot.segment + spot.place.at as u64;
+        let places: BTreeSet<u64> = self.spots.iter().map(at).collect();
+        places.into_iter().take(PLACES_MAX).collect()
+    }
+
     /// The pages whose messages are damaged.
     fn pages(&self) -> BTreeSet<u64> {
         self.spots.iter().filter_map(|spot| spot.place.page).collect()
@@ -283,13 +296,14 @@ impl Worker {
         }
         let log = self.log()?;
         let doubtful = found.spots.len() as u64;
-        log.report(&findings, doubtful);
+        let doubtful_at = found.places();
+        log.report(&findings, doubtful, &doubtful_at);
         log.keep_scrub_state(|state| {
             let Found { bytes, blocks, .. } = found;
             let finished_at = time::now_ms();
             state.passes += 1;
             state.last_pass = Some(ScrubPass { started_at, finished_at, bytes, blocks });
-            state.doubtful = doubtful;
+            (state.doubtful, state.doubtful_at) = (doubtful, doubtful_at);
             if !findings.is_empty() {
                 state.found_at = Some(finished_at);
                 state.damaged = findings.iter().map(|one| one.last - one.first + 1).sum();

@@ -86,6 +86,14 @@ pub(super) fn damage(damage: Option<&Damage>) -> Option<Concern> {
     })
 }
 
+/// Says where the first damaged place of the store's file begins.
+fn first_place(scrub: &Value) -> String {
+    match scrub.pointer("/doubtful_at/0") {
+        Some(first) => format!(" (the first at byte {first} of its file)"),
+        None => String::new(),
+    }
+}
+
 /// Says why events are refused.
 fn refusal(readiness: &Value) -> Option<Concern> {
     let (log, log_since) = state_of(readiness, "log");
@@ -174,7 +182,8 @@ fn scrub(stats: &Value) -> Vec<Concern> {
     let doubtful = count(scrub, "/doubtful");
     if concerns.is_empty() && doubtful > 0 {
         let places = counted(doubtful, "place is damaged", "places are damaged");
-        let what = format!("in the store {places}, and every record can be read");
+        let first = first_place(scrub);
+        let what = format!("in the store {places}{first}, and every record can be read");
         let help = "make a backup now, then stop the server: `rollcall verify`";
         concerns.push(Concern::new(what, help));
     }
@@ -438,6 +447,8 @@ mod tests {
         assert_eq!(scrub(0, json!([])), [""; 0]);
         let doubtful = "in the store 1 place is damaged, and every record can be read";
         assert_eq!(scrub(1, json!([])), [doubtful]);
+        let at = json!({"doubtful": 2, "doubtful_at": [4711, 9000]});
+        assert_eq!(first_place(&at), " (the first at byte 4711 of its file)");
         let lost = "4 records cannot be read, found by the scrub on 2026-05-01T11:00:00.000Z";
         let mut findings = json!([{"first": 7, "last": 9}, {"first": 12, "last": 12}]);
         assert_eq!(scrub(1, findings.clone()), [lost]);

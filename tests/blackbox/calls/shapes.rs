@@ -1280,7 +1280,7 @@ fn samples() -> Vec<Sample> {
             "last_pass": {
                 "started_at": MOMENT, "finished_at": MOMENT, "bytes": 2, "blocks": 1,
             },
-            "doubtful": 0, "damaged": 2,
+            "doubtful": 1, "doubtful_at": [4711], "damaged": 2,
             "findings": [{ "first": 1, "last": 2, "what": "it is damaged", "in_memory": true }],
             "found_at": MOMENT,
         },

@@ -843,7 +843,12 @@ fn a_byte_that_flips_in_the_file_of_a_running_server_is_found_and_a_backup_still
     };
     assert!((1..=4).all(is_named), "{state}");
     assert!(findings.iter().all(|finding| finding["in_memory"] == true), "{state}");
-    assert!(state["doubtful"].as_u64() > Some(0), "{state}");
+    let doubtful = state["doubtful"].as_u64().unwrap();
+    assert!(doubtful > 0, "{state}");
+    let places: Vec<u64> = serde_json::from_value(state["doubtful_at"].clone()).unwrap();
+    let length = fs::metadata(data.join("store/db")).unwrap().len();
+    assert!((1..=20).contains(&places.len()) && places.len() as u64 <= doubtful, "{state}");
+    assert!(places.is_sorted() && places.iter().all(|place| *place < length), "{state}");
     for (name, field) in [("records", "damaged"), ("places", "doubtful")] {
         let value = metric(&server, &format!("rollcall_scrub_damaged_{name}"));
         assert!(value > 0.0, "{name} {state} {}", state[field]);
