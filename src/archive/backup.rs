@@ -151,8 +151,8 @@ fn place(after: &Option<String>) -> String {
     after.as_ref().map_or("at its beginning".into(), |name| format!("after its file `{name}`"))
 }
 
-/// Unpacks a backup into the folder `to`, which is empty. `progress` gets the last record of each
-/// segment.
+/// Unpacks a backup into the folder `to`, which has none of its files. It may have been packed anew,
+/// with its files in another order. `progress` gets the last record of each segment.
 ///
 /// # Errors
 /// [`UnpackError`].
@@ -162,7 +162,7 @@ pub fn unpack(
     progress: &mut dyn FnMut(Seq),
 ) -> Result<(), UnpackError> {
     let mut after: Option<String> = None;
-    let is_at_end = Cell::new(false);
+    let (mut has_manifest, is_at_end) = (false, Cell::new(false));
     let damaged = |after: &Option<String>, error: io::Error| match is_at_end.get() {
         true => UnpackError::CutOff { after: after.clone() },
         false => UnpackError::Damaged { after: after.clone(), what: error.to_string() },
@@ -170,12 +170,15 @@ pub fn unpack(
     let mut backup = tar::Archive::new(Watched { from, is_at_end: &is_at_end });
     for entry in backup.entries().map_err(|error| damaged(&after, error))? {
         let entry = entry.map_err(|error| damaged(&after, error))?;
-        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-        if !is_of_backup(&name) || entry.header().entry_type() != tar::EntryType::Regular {
-            return Err(UnpackError::Foreign(name.chars().take(100).collect()));
+        let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let name = within_backup(&path);
+        match entry.header().entry_type() {
+            tar::EntryType::Directory if is_folder_of_backup(name) => continue,
+            tar::EntryType::Regular if is_of_backup(name) => {}
+            _ => return Err(UnpackError::Foreign(path.chars().take(100).collect())),
         }
-        let size = entry.size();
-        if size > FILE_BYTES_MAX || after.as_deref() == Some(BACKUP_MANIFEST) {
+        let (name, size) = (name.to_owned(), entry.size());
+        if size > FILE_BYTES_MAX {
             return Err(UnpackError::Foreign(name));
         }
         let mut bytes = Vec::new();
@@ -184,12 +187,13 @@ pub fn unpack(
             return Err(UnpackError::CutOff { after });
         }
         write(to, &name, &bytes)?;
+        has_manifest |= name == BACKUP_MANIFEST;
         if let Some(seqs) = seqs_of(&name) {
             progress(*seqs.end());
         }
         after = Some(name);
     }
-    if after.as_deref() != Some(BACKUP_MANIFEST) {
+    if !has_manifest {
         return Err(UnpackError::CutOff { after });
     }
     let (mut end, rest) = (Vec::new(), backup.into_inner());
@@ -230,6 +234,19 @@ fn write(to: &Path, name: &str, bytes: &[u8]) -> Result<(), UnpackError> {
         Ok(false) => Err(UnpackError::Repeated(name.to_owned())),
         Err(error) => Err(UnpackError::Unwritten(error.to_string())),
     }
+}
+
+/// Returns the name of a file within the backup. Tools that pack its folder anew write `./` in front.
+fn within_backup(mut path: &str) -> &str {
+    while let Some(rest) = path.strip_prefix("./") {
+        path = rest.trim_start_matches('/');
+    }
+    path
+}
+
+/// Returns whether a backup that was packed anew may hold a folder of this name.
+fn is_folder_of_backup(name: &str) -> bool {
+    ["", ".", HANDOVERS].contains(&name.trim_end_matches('/')) && !name.starts_with('/')
 }
 
 /// Returns whether a backup may hold a file of this name.
@@ -306,12 +323,61 @@ mod tests {
         assert_eq!(error, "is cut off after its file `checkpoint-key.pub`");
         let key = ("checkpoint-key.pub", b"key".as_slice());
         for (files, says) in [
-            (&[("backup.json", b"{}".as_slice()), key][..], "holds `checkpoint-key.pub`, which no"),
+            (&[key][..], "is cut off after its file `checkpoint-key.pub`"),
             (&[key, key][..], "holds `checkpoint-key.pub` twice"),
             (&[("checkpoint-key", b"secret".as_slice())][..], "holds `checkpoint-key`, which no"),
         ] {
             let error = unpacked(&packed(files)).unwrap_err().to_string();
             assert!(error.starts_with(says), "{error}");
+        }
+    }
+
+    /// Packs entries whose names no library would write.
+    fn packed_raw(entries: &[(&str, tar::EntryType, &[u8])]) -> Vec<u8> {
+        let mut backup = tar::Builder::new(Vec::new());
+        for (name, entry_type, bytes) in entries {
+            let mut header = tar::Header::new_gnu();
+            header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+            header.set_entry_type(*entry_type);
+            header.set_size(bytes.len() as u64);
+            header.set_mode(0o600);
+            header.set_cksum();
+            backup.append(&header, *bytes).unwrap();
+        }
+        backup.into_inner().unwrap()
+    }
+
+    #[test]
+    fn a_backup_that_was_packed_anew_is_unpacked_and_nothing_gets_out_of_its_folder() {
+        use tar::EntryType::{Directory, Link, Regular, Symlink};
+        let handover = "./checkpoint-key.handovers/00000000000000000009.checkpoint";
+        let whole = packed_raw(&[
+            ("./", Directory, b""),
+            ("./backup.json", Regular, b"{}"),
+            ("./checkpoint-key.handovers/", Directory, b""),
+            (handover, Regular, b"note"),
+            ("./checkpoint-key.pub", Regular, b"key"),
+        ]);
+        let folder = tempfile::tempdir().unwrap();
+        unpack(whole.as_slice(), folder.path(), &mut |_| {}).unwrap();
+        for name in ["backup.json", &handover[2..], "checkpoint-key.pub"] {
+            assert!(folder.path().join(name).is_file(), "{name}");
+        }
+        for (name, entry_type) in [
+            ("../backup.json", Regular),
+            (".//../backup.json", Regular),
+            ("./../backup.json", Regular),
+            ("/backup.json", Regular),
+            ("./x/backup.json", Regular),
+            ("./backup.json", Symlink),
+            ("./backup.json", Link),
+            ("./checkpoint-key.handovers/../", Directory),
+            ("../", Directory),
+            ("/", Directory),
+            ("./store/", Directory),
+        ] {
+            let error = unpacked(&packed_raw(&[(name, entry_type, b"")])).unwrap_err();
+            assert!(matches!(error, UnpackError::Foreign(_)), "{name}: {error}");
         }
     }
 
