@@ -329,8 +329,18 @@ pub(super) struct Running {
     service_manager: Arc<ServiceManager>,
     /// Sent at SIGTERM or SIGINT.
     stops: oneshot::Receiver<()>,
-    /// The damage to a folder that is only read. Set before the engine is.
-    damage: Arc<OnceLock<Damage>>,
+    /// What is wrong with a folder that is only read. Set before the engine is.
+    condition: Arc<OnceLock<FolderCondition>>,
+}
+
+/// What is wrong with a data folder that is only read.
+#[derive(Clone, Default)]
+pub(super) struct FolderCondition {
+    pub(super) damage: Option<Damage>,
+    /// The records without which the log was once restored.
+    pub(super) lost: Vec<(Seq, Seq)>,
+    /// What else is to be known.
+    pub(super) remarks: Vec<String>,
 }
 
 impl Running {
@@ -374,8 +384,8 @@ impl Running {
         let (failed, failures) = mpsc::channel();
         let (begun, asking) = mpsc::channel();
         let (slot, data, pulled) = (engine.clone(), data.to_owned(), source.clone());
-        let damage: Arc<OnceLock<Damage>> = Arc::default();
-        let (found, started) = (damage.clone(), service_manager.clone());
+        let condition: Arc<OnceLock<FolderCondition>> = Arc::default();
+        let (found, started) = (condition.clone(), service_manager.clone());
         thread::spawn(move || {
             let (log_failed, log_handle) = (failed.clone(), handle.clone());
             let on_failure = move |cause: &str| {
@@ -389,9 +399,7 @@ impl Running {
                     // It belongs to this log's state: no question is answered from half a change.
                     opened.engine.finish_scim_changes().map_err(Failure::ours)?;
                 }
-                if let Some(damage) = opened.damage.take() {
-                    let _ = found.set(damage);
-                }
+                let _ = found.set(std::mem::take(&mut opened.condition));
                 Ok((Asking::begin(copies, pulled.as_ref(), &opened, tallies)?, opened.engine))
             });
             match opened {
@@ -410,7 +418,7 @@ impl Running {
                 }
             }
         });
-        Ok(Running { server, engine, source, asking, failures, service_manager, stops, damage })
+        Ok(Running { server, engine, source, asking, failures, service_manager, stops, condition })
     }
 
     /// Returns the server's secrets, which can be replaced while it serves.
@@ -433,9 +441,9 @@ impl Running {
         self.server.admin_url.as_deref()
     }
 
-    /// Returns the damage to a folder that is only read, which is known once the log is folded.
-    pub(super) fn damage(&self) -> Arc<OnceLock<Damage>> {
-        self.damage.clone()
+    /// Returns what is wrong with a folder that is only read, which is known once the log is folded.
+    pub(super) fn condition(&self) -> Arc<OnceLock<FolderCondition>> {
+        self.condition.clone()
     }
 
     /// Serves while `work` runs on a thread of its own, which begins once the log is folded, and
@@ -449,10 +457,10 @@ impl Running {
     ) -> Result<T, Failure> {
         let mut client = Client::loopback(&self.urls().concat(), api_key);
         let (stop, stopped) = oneshot::channel::<()>();
-        let damage = self.damage();
+        let condition = self.condition();
         let worker = thread::spawn(move || {
             let ready = wait_until_ready(&client);
-            client.damage = damage.get().cloned();
+            client.damage = condition.get().and_then(|condition| condition.damage.clone());
             let done = ready.and_then(|()| work(&client));
             // Its connections are closed first, so that the stop does not wait for them.
             drop(client);
@@ -595,7 +603,7 @@ struct Folded {
     log: Arc<dyn Log>,
     views: Views,
     to_scrub: Option<ToScrub>,
-    damage: Option<Damage>,
+    condition: FolderCondition,
 }
 
 /// A log that is to be read again while the server runs.
@@ -606,8 +614,8 @@ struct Opened {
     engine: Arc<Engine>,
     /// The log, if it is to be read again while the server runs.
     to_scrub: Option<ToScrub>,
-    /// The damage to a folder that is only read.
-    damage: Option<Damage>,
+    /// What is wrong with a folder that is only read.
+    condition: FolderCondition,
 }
 
 impl Opened {
@@ -619,7 +627,7 @@ impl Opened {
         let key = inspect_files(data, self.engine.log_id(), &history, &lost);
         let found = key_findings(&key);
         if !found.is_empty() {
-            self.damage.get_or_insert_default().files.extend(found);
+            self.condition.damage.get_or_insert_default().files.extend(found);
         }
     }
 }
@@ -662,7 +670,7 @@ impl Opening<'_> {
         let Opening { folder, data, copies, conditions, caches } = self;
         let clock = Clock::of_this_machine();
         let judge = Judge { data, copies, conditions, clock: &clock, signing };
-        let Folded { log, views, to_scrub, damage } = match folder {
+        let Folded { log, views, to_scrub, condition } = match folder {
             Folder::ToServe(unrecovered) => {
                 let checked = judge.judge(unrecovered, caches.store)?;
                 announce_fold(checked.head());
@@ -670,20 +678,22 @@ impl Opening<'_> {
                 let opened = DiskLog::open(checked, conditions.disk_reserve_bytes);
                 let log = Arc::new(opened.map_err(|error| copies.open_failure(error))?);
                 let to_scrub = conditions.scrub.map(|pace| (log.clone(), pace));
-                Folded { log, views, to_scrub, damage: None }
+                Folded { log, views, to_scrub, condition: FolderCondition::default() }
             }
             Folder::ToRead(stopped) => {
+                let remarks = stopped.remarks().map_err(Failure::ours)?;
                 let (log, damage) = stopped.recover_remaining(&|_| {}).map_err(open_failure)?;
                 announce_fold(log.head());
                 let views = fold_log(&log).map_err(Failure::ours)?;
-                Folded { log: Arc::new(log), views, to_scrub: None, damage }
+                let condition = FolderCondition { damage, lost: log.once_lost(), remarks };
+                Folded { log: Arc::new(log), views, to_scrub: None, condition }
             }
         };
         let engine = Engine::start_folded(log, views, caches.documents, clock.clone(), on_failure)
             .map_err(Failure::ours)?;
         engine.set_mapping_bytes_max(conditions.mapping_bytes_max);
         warn_of_clock(engine.views().recorded_at(), clock.now_ms());
-        Ok(Opened { engine, to_scrub, damage })
+        Ok(Opened { engine, to_scrub, condition })
     }
 }
 

@@ -68,10 +68,14 @@ impl VerifyArgs {
         let (stopped, mut audit) = audit(&self.data)?;
         let fitting = compare(&mut audit, held);
         let key = inspect_key(&mut audit, &self.data);
+        let remarks = stopped.remarks().map_err(Failure::ours)?;
         print(&if self.json {
-            format!("{}\n", in_json(&audit, &fitting, &key))
+            let mut found = in_json(&audit, &fitting, &key);
+            found["remarks"] = json!(remarks);
+            format!("{found}\n")
         } else {
-            page(&audit, &fitting, &key)
+            let lines = remarks.iter().map(|remark| format!("{remark}\n"));
+            page(&audit, &fitting, &key) + &lines.collect::<String>()
         })?;
         verdict(&audit, &stopped, &self.data)
     }

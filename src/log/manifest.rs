@@ -14,6 +14,7 @@ use super::archive::{FileDamage, seqs_of};
 use super::merkle::Hash;
 use super::place::{ArchivePlace, PlaceError};
 use super::public_files::HANDOVERS;
+use super::raw::seqs_in;
 
 /// The name of the file in a salvaged folder.
 pub(super) const MANIFEST: &str = "salvage.json";
@@ -77,7 +78,7 @@ impl Manifest {
         lost: Vec<(Seq, Seq)>,
         files: Checksums,
     ) -> Manifest {
-        let lost_count: u64 = lost.iter().map(|(first, last)| last - first + 1).sum();
+        let lost_count = seqs_in(&lost);
         Manifest {
             object: BACKUP_OBJECT.to_owned(),
             version: VERSION,

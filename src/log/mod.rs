@@ -69,7 +69,7 @@ pub(crate) use place::{FILE_BYTES_MAX, ListedFile};
 pub use progress::{Progress, Report, Stage};
 pub(crate) use public_files::{HANDOVERS, PUBLIC_KEY};
 pub(crate) use ranges::Ranges;
-pub use raw::{DamagedBytes, Harm};
+pub use raw::{DamagedBytes, Harm, records as seq_ranges, seqs_in};
 pub use remaining::Damage;
 pub use restore::{Missing, RestoreError, Restored, check_archive, restore};
 use rollcall_projections::{Entry, Millis, RecordStatus, Seq};
@@ -155,8 +155,9 @@ pub enum ReadError {
         /// A description of the damage.
         what: String,
     },
-    /// The log was restored without this record: only its leaf is known.
-    #[error("record {seq} is lost: the log was restored without it")]
+    /// Only the leaf of this record is known: the log was restored without it, or, in a damaged
+    /// folder that is only read, its bytes cannot be read.
+    #[error("record {seq} is lost: the log was restored without it, or its bytes cannot be read")]
     Lost {
         /// The record.
         seq: Seq,

@@ -19,6 +19,7 @@ use super::entries::{OddEntry, Remedy, odd_entries};
 use super::lost_leaves::{self, LostLeaves};
 use super::merkle;
 use super::open::OpenError;
+use super::ranges::Ranges;
 use super::raw::{Known, RawStore, lock_for_reading};
 use super::recovery::{self, Recovered};
 use super::remaining::{self, Damage, Gathered, RemainingBlocks};
@@ -135,12 +136,19 @@ impl StoppedFolder {
         if conf && conf_is_damaged(&store)? {
             found.push(Finding::general(LogPart::Derived, "`store/conf` is damaged"));
         }
-        if answered::is_damaged(&self.folder.join("answered"))? {
-            let what = "`answered` is damaged: if the clock is set back as well, an answer to \
-                        `known_at=<time>` that was given may change";
-            found.push(Finding::general(LogPart::Derived, what));
-        }
         Ok(found)
+    }
+
+    /// Returns what else is to be known about the folder, and keeps nothing from being sound.
+    ///
+    /// # Errors
+    /// If a file cannot be read.
+    pub fn remarks(&self) -> io::Result<Vec<String>> {
+        let is_damaged = answered::is_damaged(&self.folder.join("answered"))?;
+        let remark = "the file `answered` has lost its moment, as in a folder that was restored: if \
+                      the clock is set back as well, an answer to `known_at=<time>` that was given \
+                      may change; the next start makes the file anew";
+        Ok(is_damaged.then(|| remark.to_owned()).into_iter().collect())
     }
 
     /// Returns why a server would not start over the folder, if that is because of the store, its
@@ -182,7 +190,8 @@ impl StoppedFolder {
         let known_size = known(&self.slots, self.tiles.as_ref()).map_err(io_error)?.size;
         let gathered = remaining::gather(self, known_size, progress).map_err(io_error)?;
         let Gathered { blocks, dedupe, lost, missing, rows, is_proven } = gathered;
-        let log = StoppedLog { blocks, dedupe: RwLock::new(dedupe), lost, rows, is_proven };
+        let (dedupe, unreadable) = (RwLock::new(dedupe), missing.clone());
+        let log = StoppedLog { blocks, dedupe, lost, unreadable, rows, is_proven };
         let (cause, files) = (Some(fault.cause()), Vec::new());
         Ok((log, Some(Damage { missing, cause, files, end_is_unknown })))
     }
@@ -202,7 +211,7 @@ impl StoppedFolder {
     fn into_log(self, recovered: Recovered) -> StoppedLog {
         let Recovered { dedupe, lost, rows, .. } = recovered;
         let (blocks, dedupe) = (RemainingBlocks::whole(self.store), RwLock::new(dedupe));
-        StoppedLog { blocks, dedupe, lost, rows, is_proven: true }
+        StoppedLog { blocks, dedupe, lost, unreadable: Vec::new(), rows, is_proven: true }
     }
 }
 
@@ -284,13 +293,22 @@ pub(super) fn was_never_used(folder: &Path) -> io::Result<bool> {
 pub struct StoppedLog {
     blocks: RemainingBlocks,
     dedupe: RwLock<Dedupe>,
+    /// The records that are lost or cannot be read.
     lost: Vec<(Seq, Seq)>,
+    /// Those of them that cannot be read.
+    unreadable: Vec<(Seq, Seq)>,
     rows: Rows,
     /// False if the tree is not certain to be the one that was acknowledged.
     is_proven: bool,
 }
 
 impl StoppedLog {
+    /// Returns the records without which the log was once restored.
+    pub fn once_lost(&self) -> Vec<(Seq, Seq)> {
+        let unreadable: Ranges = self.unreadable.iter().copied().collect();
+        self.lost.iter().copied().collect::<Ranges>().without(&unreadable).iter().collect()
+    }
+
     /// Refuses to prove anything by a tree that is not certain.
     fn tree(&self) -> Result<&Rows, ReadError> {
         let what = "records are missing, and the tree over those that are left proves nothing";

@@ -3,15 +3,18 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use rollcall_projections::Seq;
 
 use super::super::Failure;
 use super::super::client::Client;
-use super::super::running::{Caches, Running, StartError};
+use super::super::running::{Caches, FolderCondition, Running, StartError};
 use super::super::secrets::{first_secret, variable};
+use super::super::table::harmless;
 use super::super::verify::repair;
+use super::print::counted;
 use crate::http::Settings;
 use crate::keys::ApiKeys;
-use crate::log::{Damage, OpenError, is_data_folder};
+use crate::log::{Damage, OpenError, is_data_folder, seq_ranges, seqs_in};
 use crate::verify::Keyring;
 
 const URL: &str = "http://127.0.0.1:8080";
@@ -157,12 +160,32 @@ where
     };
     let running =
         Running::start(folder, settings, CACHES).map_err(|error| unopened(folder, error))?;
-    let damage = running.damage();
+    let condition = running.condition();
     let done = running.run_with(&key, false, work);
-    match damage.get() {
+    let FolderCondition { damage, lost, remarks } = condition.get().cloned().unwrap_or_default();
+    for warning in lost_records(&lost, folder).into_iter().chain(remarks) {
+        eprintln!("{}", harmless(&format!("rollcall: {warning}")));
+    }
+    match &damage {
         None => done,
         Some(damage) => Err(damaged(done.err(), damage, folder)),
     }
+}
+
+/// Warns that an answer lacks what records said without which the log was once restored.
+fn lost_records(lost: &[(Seq, Seq)], folder: &Path) -> Option<String> {
+    let count = seqs_in(lost);
+    (count > 0).then(|| {
+        format!(
+            "the log in `{folder}` was restored without {} ({}), and the answer lacks what {}; \
+             `rollcall salvage --data {folder} --from COPY --out NEW` takes out all of it, with \
+             what a copy still has of them",
+            counted(count, "record", "records"),
+            seq_ranges(lost),
+            if count == 1 { "it said" } else { "they said" },
+            folder = folder.display()
+        )
+    })
 }
 
 /// Says after the answer what may be missing in it. `failed` is why there is none, or not all of it.
@@ -172,8 +195,11 @@ fn damaged(failed: Option<Failure>, damage: &Damage, folder: &Path) -> Failure {
         let helps = repair(&damage.files, damage.end_is_unknown, &folder.to_string());
         format!("files in `{folder}` are damaged: {damage}; {helps}")
     } else {
-        let lacks =
-            if damage.missing.is_empty() { "" } else { "the answer lacks what they said; " };
+        let lacks = match seqs_in(&damage.missing) {
+            0 => String::new(),
+            1 => "the answer lacks what it said; ".to_owned(),
+            count => format!("the answer lacks what these {count} records said; "),
+        };
         format!(
             "the log in `{folder}` is damaged: {damage}; {lacks}`rollcall verify --data {folder}` \
              names all that is wrong, and `rollcall salvage --data {folder} --out NEW` takes out \

@@ -165,7 +165,8 @@ codes! {
     ReconciliationRunning = "reconciliation_running", CONFLICT,
         "a reconciliation is running: wait for its end, then ask again";
     RecordLost = "record_lost", GONE,
-        "the log was restored without this record: only its leaf is known, and its proof";
+        "this record is lost, and only its leaf is left: the log was restored without it, or its \
+         bytes cannot be read";
     VersionConflict = "version_conflict", PRECONDITION_FAILED,
         "the version in `If-Match` is not the latest: read the mapping again";
     BodyTooLarge = "body_too_large", PAYLOAD_TOO_LARGE,

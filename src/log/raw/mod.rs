@@ -122,12 +122,17 @@ impl fmt::Display for Harm {
 }
 
 /// Names some records.
-pub(super) fn records(ranges: &[(Seq, Seq)]) -> String {
+pub fn records(ranges: &[(Seq, Seq)]) -> String {
     let name = |(first, last): &(Seq, Seq)| match first == last {
         true => format!("record {first}"),
         false => format!("records {first} to {last}"),
     };
     few(ranges.iter().map(name))
+}
+
+/// Returns the number of records in ranges that do not overlap.
+pub fn seqs_in(ranges: &[(Seq, Seq)]) -> u64 {
+    ranges.iter().map(|(first, last)| last - first + 1).sum()
 }
 
 /// Lists a few things, and says how many more there are.

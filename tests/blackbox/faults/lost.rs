@@ -85,6 +85,25 @@ fn a_log_that_is_restored_without_lost_records_keeps_its_root_and_proofs_and_goe
     let found = json_of(&verified);
     assert_eq!(verified.status.code(), Some(0), "{found}");
     assert_eq!((&found["lost"], &found["tree"]["root"]), (&cut.missing, &cut.root));
+    // What is asked of the folder lacks what they said, and that is told.
+    let count = format!("was restored without {} records (records ", cut.lost().len());
+    for arguments in [&["directories"][..], &["status"], &["users", "--directory", "d"]] {
+        let output = run(arguments, &new);
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{arguments:?} {told}");
+        let way = format!("`rollcall salvage --data {} --from COPY", text(&new));
+        assert!(told.contains(&count) && told.contains(&way), "{arguments:?} {told}");
+        assert!(!told.contains("`answered`"), "{told}");
+    }
+    // A file of which a restored folder has none may be empty as well.
+    fs::write(new.join("answered"), "").unwrap();
+    let verified = run(&["verify", "--json"], &new);
+    let found = json_of(&verified);
+    assert_eq!((verified.status.code(), &found["sound"]), (Some(0), &json!(true)), "{found}");
+    assert!(found["remarks"][0].as_str().unwrap().contains("`answered`"), "{found}");
+    let output = run(&["directories"], &new);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && told.contains("`answered` has lost its moment"), "{told}");
     fs::copy(data.join("checkpoint-key"), new.join("checkpoint-key")).unwrap();
 
     let (server, before) = (Server::start(&new), Server::start(&whole));
