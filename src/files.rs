@@ -1,7 +1,8 @@
 //! Files at places where something else may be: a link, a pipe, a folder. They are opened so that
 //! nothing else is read or written, and no other process is waited for.
 
-use std::fs::{File, OpenOptions};
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -34,6 +35,30 @@ pub fn open_or_create(path: &Path) -> io::Result<File> {
     let mut options = File::options();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
     open_as(path, &mut options, OFlags::NOFOLLOW)
+}
+
+/// Removes all that is in a folder but the files whose names `is_kept` chooses. Returns the names of
+/// those. Links are removed and not followed.
+///
+/// # Errors
+/// If the folder cannot be read, or something in it not be removed.
+pub fn remove_all_but(
+    folder: &Path,
+    is_kept: impl Fn(&str) -> bool,
+) -> io::Result<BTreeSet<String>> {
+    let mut kept = BTreeSet::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let (name, kind) = (entry.file_name(), entry.file_type()?);
+        match name.to_str().filter(|name| kind.is_file() && is_kept(name)) {
+            Some(name) => {
+                kept.insert(name.to_owned());
+            }
+            None if kind.is_dir() => fs::remove_dir_all(entry.path())?,
+            None => fs::remove_file(entry.path())?,
+        }
+    }
+    Ok(kept)
 }
 
 fn open_as(path: &Path, options: &mut OpenOptions, more: OFlags) -> io::Result<File> {

@@ -8,6 +8,7 @@ use indicatif::ProgressBar;
 
 use super::Failure;
 use super::config::{ACCESS_KEY_ID, ENDPOINT_URL, REGION, SECRET_ACCESS_KEY, SESSION_TOKEN};
+use super::read::print::counted;
 use super::secrets::first_secret;
 use super::table::harmless;
 use super::waiting::drawn;
@@ -84,6 +85,12 @@ fn word(stage: Stage) -> &'static str {
         Stage::Write => "writing",
         Stage::ReadBack => "reading back",
     }
+}
+
+/// Says how many records were there already, if there were some.
+pub(super) fn kept_line(kept: u64) -> Option<String> {
+    let count = counted(kept, "record was", "records were");
+    (kept > 0).then(|| format!("{count} there already from a run that did not end"))
 }
 
 /// Says in a failure that a run of the same command goes on, if `folder` is there unfinished.

@@ -8,12 +8,12 @@ use clap::Args;
 use rollcall_projections::Seq;
 use serde_json::json;
 
-use super::archives::{LogProgress, STANDARD, with_beginning};
+use super::archives::{LogProgress, STANDARD, kept_line, with_beginning};
 use super::client::{Client, without_secrets};
 use super::read::listing::refused;
 use super::read::print::counted;
 use super::read::source::ServerArgs;
-use super::restore::{failure, kept, losses, records};
+use super::restore::{failure, losses, records};
 use super::{Failure, print, unwritten};
 use crate::archive::unpack;
 use crate::log::{
@@ -82,7 +82,8 @@ fn in_json(Restored { seq, root, lost, kept, .. }: &Restored) -> String {
 /// Describes the outcome for people.
 fn page(copied: &Restored, out: &str) -> String {
     let count = counted(records(copied), "record", "records");
-    let (kept, lost, root) = (kept(copied), losses(copied), hex::encode(copied.root));
+    let kept = kept_line(copied.kept).map(|line| line + "\n").unwrap_or_default();
+    let (lost, root) = (losses(copied), hex::encode(copied.root));
     format!(
         "{count} in `{out}`\n{kept}{lost}read back and verified: the tree has the root {root}\n"
     )

@@ -5,17 +5,20 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 
-use super::archives::{OpenArchive, STANDARD, failure_as_given, warn_of};
+use super::archives::{
+    LogProgress, OpenArchive, STANDARD, failure_as_given, kept_line, warn_of, with_beginning,
+};
 use super::read::print::counted;
 use super::running::open_failure;
 use super::{Failure, print};
-use crate::log::{OpenError, SalvageError, Salvaged, salvage};
+use crate::log::{OpenError, SalvageError, Salvaged, salvage, seqs_in};
 
 /// Take every record out of a damaged data folder that can be read.
 ///
 /// Reads the store on both sides of the damage and checks each record by its leaf in the tree.
 /// Writes them into a new folder as segments of an archive, in a form that any tool reads:
-/// docs/format.md specifies it. Names the records that are missing, and takes them from other
+/// docs/format.md specifies it. The folder is called NEW.unfinished until it is complete; the same
+/// command goes on with what a run that broke off has left there. Names the records that are missing, and takes them from other
 /// copies where `--from` gives some; from a damaged file of a copy, which it names, only those that
 /// fit their leaves. Changes nothing in the damaged folder, whose server must be stopped.
 /// `rollcall restore` restores the records into a new data folder once none is missing.
@@ -56,8 +59,12 @@ impl SalvageArgs {
         }
         let copies = self.copies()?;
         let places: Vec<_> = copies.iter().map(|copy| copy.place.clone()).collect();
-        let salvaged = salvage(&self.data, &places, &self.out, &|_| {})
-            .map_err(|error| failure_as_given(failure(error), &copies))?;
+        let progress = LogProgress::new(&self.out);
+        let salvaged = salvage(&self.data, &places, &self.out, &|at| progress.show(at));
+        drop(progress);
+        let salvaged = salvaged.map_err(|error| {
+            with_beginning(failure_as_given(failure(error), &copies), &self.out)
+        })?;
         let taken = "of its records those were taken that fit their leaves in the data folder";
         warn_of(&salvaged.damaged, &copies, taken);
         print(&if self.json {
@@ -97,19 +104,23 @@ fn failure(error: SalvageError) -> Failure {
 }
 
 fn in_json(salvaged: &Salvaged) -> serde_json::Value {
-    let Salvaged { acknowledged, recovered, missing, lost, root, .. } = salvaged;
-    json!({
+    let Salvaged { acknowledged, recovered, missing, lost, root, kept, .. } = salvaged;
+    let mut printed = json!({
         "acknowledged": acknowledged,
         "recovered": recovered,
         "missing": missing,
         "lost": lost,
         "root": root.map(hex::encode),
-    })
+    });
+    if *kept > 0 {
+        printed["kept"] = json!(kept);
+    }
+    printed
 }
 
 /// Describes the outcome for people.
 fn page(salvaged: &Salvaged, out: &str) -> String {
-    let Salvaged { acknowledged, recovered, missing, root, .. } = salvaged;
+    let Salvaged { acknowledged, recovered, missing, root, kept, .. } = salvaged;
     let recovered = counted(*recovered, "record", "records");
     let mut lines = vec![match acknowledged {
         Some(acknowledged) => {
@@ -117,6 +128,7 @@ fn page(salvaged: &Salvaged, out: &str) -> String {
         }
         None => format!("{recovered} in `{out}`; no acknowledgement says how many there were"),
     }];
+    lines.extend(kept_line(*kept));
     lines.extend(missing.iter().map(|(first, last)| match first == last {
         true => format!("record {first} is missing"),
         false => format!("records {first} to {last} are missing"),
@@ -132,7 +144,7 @@ fn verdict(salvaged: &Salvaged) -> Result<(), Failure> {
     if salvaged.is_complete() {
         return Ok(());
     }
-    let count: u64 = salvaged.missing.iter().map(|(first, last)| last - first + 1).sum();
+    let count = seqs_in(&salvaged.missing);
     Err(Failure::Ours(match count {
         0 if !salvaged.differs => "records missing from the end cannot be noticed, since neither \
              `checkpoint` nor `tree` says how many there were: salvage again with the archive, a \

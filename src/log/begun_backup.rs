@@ -14,6 +14,7 @@ use super::merkle::{Edge, Hash};
 use super::place::ArchivePlace;
 use super::progress::{Progress, Report, Stage};
 use super::restore::RestoreError;
+use crate::files;
 use crate::notary::is_claimed;
 
 /// The whole segments in the folder of a backup, up to the first record that is in none of them.
@@ -88,17 +89,7 @@ impl BegunBackup {
     /// # Errors
     /// If one cannot be removed.
     pub fn remove_others(&self) -> io::Result<()> {
-        for entry in fs::read_dir(&self.folder)? {
-            let entry = entry?;
-            let is_kept =
-                entry.file_name().to_str().is_some_and(|name| self.files.contains_key(name));
-            match entry.file_type()?.is_dir() {
-                _ if is_kept => {}
-                true => fs::remove_dir_all(entry.path())?,
-                false => fs::remove_file(entry.path())?,
-            }
-        }
-        Ok(())
+        files::remove_all_but(&self.folder, |name| self.files.contains_key(name)).map(drop)
     }
 
     /// Adds the segments that were there to the list of the backup, which names only those that

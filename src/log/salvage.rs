@@ -1,6 +1,7 @@
 //! Salvage: takes every record out of a damaged store that can be read on either side of the
 //! damage, checks each by its leaf, and fills the gaps from other copies.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,15 +12,16 @@ use super::LogId;
 use super::acknowledgement::{Acknowledgement, Slots};
 use super::add_range;
 use super::archive::{
-    Archive, ArchiveSegment, ArchivedRecord, SEGMENT_BODY_BYTES_MAX, SEGMENT_RECORDS_MAX,
+    Archive, ArchiveSegment, ArchivedRecord, SEGMENT_BODY_BYTES_MAX, SEGMENT_RECORDS_MAX, seqs_of,
 };
 use super::lost_leaves::{self, LostLeaves};
 use super::manifest::{MANIFEST, Manifest, checksums};
 use super::merkle::{self, Hash};
 use super::open::{OpenError, is_data_folder};
 use super::place::{ArchivePlace, PlaceError};
+use super::progress::{Progress, Report, Stage};
 use super::public_files::PublicFiles;
-use super::raw::SalvagedRecord;
+use super::raw::{RawStore, SalvagedRecord};
 use super::stopped::{Remains, StoppedFolder, end_is_unknown};
 use super::store::Blocks;
 use super::tiles::{Rows, Tiles};
@@ -46,6 +48,8 @@ pub struct Salvaged {
     /// The files of the other copies that were read and are damaged. Only records that fit their
     /// leaves were taken from them.
     pub damaged: Vec<PlaceError>,
+    /// The number of records in segments that a run before, which was interrupted, had written.
+    pub kept: u64,
 }
 
 impl Salvaged {
@@ -291,12 +295,18 @@ struct Output<'a> {
     lost_leaves: LostLeaves,
     /// The leaves of all records so far; `None` from the first one on that has none.
     leaves: Option<Vec<Hash>>,
+    /// The segments that a run before had written and that are not looked at yet.
+    before: BTreeSet<String>,
+    /// The number of records in those that are the same now.
+    kept: u64,
 }
 
 impl<'a> Output<'a> {
-    fn new(folder: &'a Path, log_id: LogId) -> Output<'a> {
+    /// Begins in `folder`, which may have segments of a run before. Other files are removed.
+    fn new(folder: &'a Path, log_id: LogId) -> io::Result<Output<'a>> {
         let (waiting, missing, leaves) = (Vec::new(), Vec::new(), Some(Vec::new()));
-        Output {
+        let before = files::remove_all_but(folder, |name| seqs_of(name).is_some())?;
+        Ok(Output {
             folder,
             log_id,
             waiting,
@@ -306,7 +316,9 @@ impl<'a> Output<'a> {
             lost: Vec::new(),
             lost_leaves: LostLeaves::new(),
             leaves,
-        }
+            before,
+            kept: 0,
+        })
     }
 
     fn put(&mut self, record: ArchivedRecord) -> io::Result<()> {
@@ -342,7 +354,16 @@ impl<'a> Output<'a> {
         }
         let needs = Some(MANIFEST.to_owned());
         let segment = ArchiveSegment { log_id: self.log_id, records, checkpoint: None, needs };
-        segment.write(&self.place()).map_err(io::Error::other)
+        let (name, place) = (segment.name(), self.place());
+        if self.before.remove(&name) {
+            let there = place.read(&name).map_err(io::Error::other)?.unwrap_or_default();
+            if ArchiveSegment::decode(there.as_slice()).is_ok_and(|there| there == segment) {
+                self.kept += segment.records.len() as u64;
+                return Ok(());
+            }
+            fs::remove_file(self.folder.join(&name))?;
+        }
+        segment.write(&place).map_err(io::Error::other)
     }
 
     fn place(&self) -> ArchivePlace {
@@ -359,6 +380,9 @@ impl<'a> Output<'a> {
         let failed =
             |error: io::Error| PlaceError { at: place.to_string(), what: error.to_string() };
         self.write().map_err(failed)?;
+        for name in std::mem::take(&mut self.before) {
+            fs::remove_file(self.folder.join(name)).map_err(failed)?;
+        }
         lost_leaves::write(&place, &self.lost_leaves)?;
         public.write(self.folder, Seq::MAX)?;
         let (log_id, recovered) = (self.log_id, self.recovered);
@@ -369,7 +393,7 @@ impl<'a> Output<'a> {
 
     /// Compares all that was found with the newest acknowledgement.
     fn judge(self, newest: Option<Acknowledgement>, end_is_unknown: bool) -> Salvaged {
-        let Output { recovered, missing, lost, leaves, .. } = self;
+        let Output { recovered, missing, lost, leaves, kept, .. } = self;
         let rows = leaves.map(Rows::of);
         let root_over = |size: Seq| merkle::root(rows.as_ref()?, size).ok();
         let differs = newest.is_some_and(|newest| {
@@ -378,7 +402,17 @@ impl<'a> Output<'a> {
         let root = root_over(rows.as_ref().map_or(0, |rows| rows.leaves().len() as Seq));
         let acknowledged = newest.map(|newest| newest.size);
         let damaged = Vec::new();
-        Salvaged { acknowledged, recovered, missing, lost, root, differs, end_is_unknown, damaged }
+        Salvaged {
+            acknowledged,
+            recovered,
+            missing,
+            lost,
+            root,
+            differs,
+            end_is_unknown,
+            damaged,
+            kept,
+        }
     }
 }
 
@@ -402,13 +436,9 @@ impl<'a> Salvage<'a> {
     }
 
     /// Writes every record that is found, in order, and all else that belongs to them.
-    fn run(
-        mut self,
-        public: &PublicFiles,
-        progress: &dyn Fn(Seq),
-    ) -> Result<Salvaged, SalvageError> {
+    fn run(mut self, public: &PublicFiles, report: Report<'_>) -> Result<Salvaged, SalvageError> {
         let path = self.output.folder.to_owned();
-        let written = self.write_records(progress);
+        let written = self.write_records(report);
         written.map_err(|error| SalvageError::Io { path, error })?;
         let newest = self.remains.slots.newest;
         self.output.finish(public, newest)?;
@@ -426,7 +456,8 @@ impl<'a> Salvage<'a> {
         end_is_unknown(slots, tiles.as_ref(), head) && !is_copied
     }
 
-    fn write_records(&mut self, progress: &dyn Fn(Seq)) -> io::Result<()> {
+    fn write_records(&mut self, report: Report<'_>) -> io::Result<()> {
+        let last = self.last()?;
         let store = self.remains.store.as_ref();
         let blocks =
             store.into_iter().flat_map(|store| store.firsts().map(|first| store.salvaged(first)));
@@ -440,12 +471,20 @@ impl<'a> Salvage<'a> {
                     self.output.put(record)?;
                 }
             }
-            progress(self.next - 1);
+            report(Progress::At { stage: Stage::Write, seq: self.next - 1, of: last });
         }
+        let lost = self.gaps.last_key_value().map_or(0, |(last, _)| *last);
+        self.fill_up_to(last.max(lost))?;
+        report(Progress::At { stage: Stage::Write, seq: last, of: last });
+        Ok(())
+    }
+
+    /// Returns the last record that the folder, or a copy of it if the folder does not say, had.
+    fn last(&self) -> io::Result<Seq> {
         let of_copies = self.copies.iter().map(OtherCopy::last).max();
         let of_copies = of_copies.filter(|_| self.remains.slots.newest.is_none()).unwrap_or(0);
-        let lost = self.gaps.last_key_value().map_or(0, |(last, _)| *last);
-        self.fill_up_to(self.remains.known_size()?.max(of_copies).max(lost))
+        let of_store = self.remains.store.as_ref().map_or(0, RawStore::last_seq);
+        Ok(self.remains.known_size()?.max(of_copies).max(of_store))
     }
 
     /// Takes the records up to `last` from the other copies.
@@ -484,7 +523,8 @@ impl<'a> Salvage<'a> {
 /// Salvages the log in the data folder `folder` into segments of an archive in the new folder
 /// `out`. Records that cannot be read are taken from the first of `from` that has them; from a
 /// damaged segment only those that fit their leaves in the tree of `folder`. Changes nothing in
-/// `folder`. `progress` gets the last seq seen, from time to time.
+/// `folder`. `report` gets the progress, from time to time. It is written into `out.unfinished`; of
+/// what a run before left there, each segment is kept that this one would write as well.
 ///
 /// # Errors
 /// If the folder is in use or never held a log, if a copy is one of another log, or if a file cannot
@@ -493,7 +533,7 @@ pub fn salvage(
     folder: &Path,
     from: &[ArchivePlace],
     out: &Path,
-    progress: &dyn Fn(Seq),
+    report: Report<'_>,
 ) -> Result<Salvaged, SalvageError> {
     refuse_place(folder, out)?;
     let remains = if folder.is_dir() { Remains::of(folder)? } else { None };
@@ -510,9 +550,11 @@ pub fn salvage(
         public.add(PublicFiles::read(&place)?, log_id);
     }
     let io_error = |error| SalvageError::Io { path: out.to_owned(), error };
-    let unfinished = UnfinishedFolder::make(out).map_err(io_error)?;
-    let output = Output::new(unfinished.path(), log_id);
-    let salvaged = Salvage::begin(&remains, copies, output).run(&public, progress)?;
+    let mut unfinished = UnfinishedFolder::resume(out).map_err(io_error)?;
+    let output = Output::new(unfinished.path(), log_id).map_err(io_error)?;
+    let salvaged = Salvage::begin(&remains, copies, output).run(&public, report);
+    unfinished.keep(salvaged.is_err() && !unfinished.is_empty().unwrap_or(true));
+    let salvaged = salvaged?;
     unfinished.finish().map_err(io_error)?;
     Ok(salvaged)
 }

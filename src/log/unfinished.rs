@@ -73,14 +73,7 @@ impl UnfinishedFolder {
     /// # Errors
     /// If something cannot be removed.
     pub fn clear(&self) -> io::Result<()> {
-        for entry in fs::read_dir(&self.path)? {
-            let entry = entry?;
-            match entry.file_type()?.is_dir() {
-                true => fs::remove_dir_all(entry.path())?,
-                false => fs::remove_file(entry.path())?,
-            }
-        }
-        Ok(())
+        files::remove_all_but(&self.path, |_| false).map(drop)
     }
 
     /// Decides if it stays when it is dropped, so that another run goes on with what is in it.

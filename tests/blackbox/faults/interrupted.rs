@@ -26,7 +26,8 @@ const RUNS_MAX: usize = 20;
 
 struct Log {
     around: tempfile::TempDir,
-    server: Server,
+    url: String,
+    server: Option<Server>,
     /// Of another log.
     other: Server,
     root: String,
@@ -42,7 +43,11 @@ impl Log {
         let other = Server::start(&around.path().join("other-data"));
         deliver(&other, 0..5);
         let root = root(&server, RECORDS);
-        Log { around, server, other, root }
+        Log { around, url: server.url.clone(), server: Some(server), other, root }
+    }
+
+    fn server(&self) -> &Server {
+        self.server.as_ref().unwrap()
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -55,7 +60,7 @@ impl Log {
         let (made, unfinished) = (self.path(made), self.path(&format!("{made}.unfinished")));
         for _ in 0..RUNS_MAX {
             let mut command = Command::new(binary());
-            command.args(arguments).env("ROLLCALL_URL", &self.server.url);
+            command.args(arguments).env("ROLLCALL_URL", &self.url);
             command.env("ROLLCALL_API_KEY", API_KEY).stdout(Stdio::null()).stderr(Stdio::null());
             let (mut child, begun) = (command.spawn().unwrap(), Instant::now());
             while !is_begun(&unfinished) && child.try_wait().unwrap().is_none() {
@@ -113,7 +118,7 @@ fn a_backup_that_is_killed_is_gone_on_with_and_keeps_the_segments_that_are_whole
     bytes[middle] ^= 1;
     fs::write(&damaged, bytes).unwrap();
     let (last, inodes_before) = (last_of(kept.last().unwrap()), inodes(&kept));
-    let (code, copied, told) = said(&backup(&log.server, text(&copy), true));
+    let (code, copied, told) = said(&backup(log.server(), text(&copy), true));
     let expected = json!({ "seq": RECORDS, "root": log.root, "kept": last });
     assert_eq!((code, &copied), (0, &expected), "{told}");
     assert!(!unfinished.exists());
@@ -122,7 +127,7 @@ fn a_backup_that_is_killed_is_gone_on_with_and_keeps_the_segments_that_are_whole
         assert_eq!(inodes_after[&name], inode, "{name} is the same file");
     }
     // It is the backup that a single run makes.
-    let (code, _, told) = said(&backup(&log.server, text(&log.path("at-once")), true));
+    let (code, _, told) = said(&backup(log.server(), text(&log.path("at-once")), true));
     assert_eq!(code, 0, "{told}");
     assert_eq!(contents(&copy), contents(&log.path("at-once")));
     let whole = json!({ "seq": RECORDS, "root": log.root });
@@ -133,7 +138,7 @@ fn a_backup_that_is_killed_is_gone_on_with_and_keeps_the_segments_that_are_whole
 fn a_restore_that_is_killed_is_gone_on_with_behind_the_records_that_are_there() {
     let log = Log::new();
     let [copy, other, new] = ["copy", "other", "new"].map(|name| log.path(name));
-    for (server, out) in [(&log.server, &copy), (&log.other, &other)] {
+    for (server, out) in [(log.server(), &copy), (&log.other, &other)] {
         let (code, _, told) = said(&backup(server, text(out), true));
         assert_eq!(code, 0, "{told}");
     }
@@ -163,4 +168,31 @@ fn a_restore_that_is_killed_is_gone_on_with_behind_the_records_that_are_there() 
     let whole = json!({ "seq": RECORDS, "root": log.root });
     assert_eq!((code, &restored), (0, &whole), "{told}");
     assert!(told.contains(text(&unfinished)) && told.contains("was removed"), "{told}");
+}
+
+#[test]
+fn a_salvage_that_is_killed_keeps_the_segments_that_are_whole() {
+    let mut log = Log::new();
+    assert_eq!(log.server.take().unwrap().stop(), 0);
+    let [data, taken, again] = ["data", "taken", "again"].map(|name| log.path(name));
+    let killed = ["salvage", "--data", text(&data), "--out", text(&taken)];
+    let unfinished = log.kill(&killed, "taken", |folder| segments(folder).len() >= 2);
+    let kept = segments(&unfinished);
+    let (records, inodes_before) = (last_of(kept.last().unwrap()), inodes(&kept));
+    // One of another run, with other bounds.
+    let odd = "00000000000000000001-00000000000000000002.ndjson.zst";
+    fs::copy(&kept[0], unfinished.join(odd)).unwrap();
+    let salvaged =
+        |out: &Path| said(&run(&["salvage", "--json", "--data", text(&data), "--out", text(out)]));
+    let (code, mut printed, told) = salvaged(&taken);
+    assert_eq!((code, &printed["kept"]), (0, &json!(records)), "{told}");
+    let inodes_after = inodes(&segments(&taken));
+    for (name, inode) in inodes_before {
+        assert_eq!(inodes_after[&name], inode, "{name} is the same file");
+    }
+    printed.as_object_mut().unwrap().remove("kept");
+    let (code, at_once, told) = salvaged(&again);
+    assert_eq!((code, &at_once), (0, &printed), "{told}");
+    assert_eq!(contents(&taken), contents(&again));
+    assert_eq!((&at_once["recovered"], &at_once["root"]), (&json!(RECORDS), &json!(log.root)));
 }
