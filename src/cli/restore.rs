@@ -6,10 +6,12 @@ use std::slice;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::archives::{LogProgress, OpenArchive, failure_as_given, warn_of, with_beginning};
+use super::archives::{
+    LogProgress, OpenArchive, failure_as_given, kept_line, warn_of, with_beginning,
+};
 use super::read::print::counted;
 use super::{Failure, print};
-use crate::log::{Missing, RestoreError, Restored, restore};
+use crate::log::{Missing, RestoreError, Restored, restore, seq_ranges, seqs_in};
 
 /// Make a data folder from an archive, a backup, or what `rollcall salvage` has taken out.
 ///
@@ -43,7 +45,9 @@ pub(super) struct RestoreArgs {
     #[arg(long, value_name = "NEW")]
     data: PathBuf,
     /// Restore without the records that are missing: each keeps its seq and its leaf, and the root
-    /// stays the same. If a leaf is missing too, the records get a new log with a new key
+    /// stays the same. If a leaf is missing too, the records get a new log with a new key. Of a
+    /// damaged file each record is taken that can be read, if its leaf or a root proves it, or, where
+    /// there is neither, if its parts agree: those are named
     #[arg(long)]
     accept_missing: bool,
     /// Print one JSON object
@@ -63,8 +67,9 @@ impl RestoreArgs {
         let restored = restored.map_err(|error| {
             with_beginning(failure_as_given(failure(error), archives), &self.data)
         })?;
-        let lost = "the records that only it has were taken as missing: `rollcall salvage --from` \
-                    takes those out that fit their leaves in a data folder of the log";
+        let lost = "of the records that only it has, those were taken that can be read and that \
+                    nothing refutes: `rollcall salvage --from` takes those out that fit their \
+                    leaves in a data folder of the log";
         warn_of(&restored.damaged, archives, lost);
         print(&if self.json {
             format!("{}\n", in_json(&restored, self.accept_missing))
@@ -100,11 +105,14 @@ pub(super) fn failure(error: RestoreError) -> Failure {
 }
 
 fn in_json(restored: &Restored, accept_missing: bool) -> Value {
-    let Restored { seq, root, lost, new_log_id, kept, .. } = restored;
+    let Restored { seq, root, lost, unproven, new_log_id, kept, .. } = restored;
     let mut printed = json!({ "seq": seq, "root": hex::encode(root) });
     if accept_missing || !lost.is_empty() {
         printed["lost"] = json!(lost);
         printed["new_log_id"] = json!(new_log_id.map(|id| uuid::Uuid::from_bytes(id).to_string()));
+    }
+    if !unproven.is_empty() {
+        printed["unproven"] = json!(unproven);
     }
     if *kept > 0 {
         printed["kept"] = json!(kept);
@@ -112,24 +120,13 @@ fn in_json(restored: &Restored, accept_missing: bool) -> Value {
     printed
 }
 
-/// Says how much of it was there already.
-pub(super) fn kept(Restored { kept, .. }: &Restored) -> String {
-    match kept {
-        0 => String::new(),
-        kept => format!(
-            "{} were there already from a run that did not end\n",
-            counted(*kept, "record", "records")
-        ),
-    }
-}
-
 /// Returns the number of records that are there.
 pub(super) fn records(Restored { seq, lost, .. }: &Restored) -> u64 {
-    seq - lost.iter().map(|(first, last)| last - first + 1).sum::<u64>()
+    seq - seqs_in(lost)
 }
 
 /// Says which records are lost, and what that means for those who hold proofs.
-pub(super) fn losses(Restored { lost, new_log_id, .. }: &Restored) -> String {
+pub(super) fn losses(Restored { lost, unproven, new_log_id, .. }: &Restored) -> String {
     let mut lines: Vec<String> = lost
         .iter()
         .map(|(first, last)| match first == last {
@@ -137,10 +134,16 @@ pub(super) fn losses(Restored { lost, new_log_id, .. }: &Restored) -> String {
             false => format!("records {first} to {last} are lost"),
         })
         .collect();
+    lines.extend((!unproven.is_empty()).then(|| {
+        format!(
+            "{} of a damaged file: they can be read, and nothing proves that they are what they were",
+            seq_ranges(unproven)
+        )
+    }));
     lines.extend(new_log_id.map(|id| {
         format!(
-            "THIS IS ANOTHER LOG: a lost record has no leaf either, so that the root could not \
-             stay. Its name is {}. Checkpoints and proofs of the log before do not hold for it, \
+            "THIS IS ANOTHER LOG: a lost record has no leaf either, or nothing proves a record, so \
+             that the root could not stay. Its name is {}. Checkpoints and proofs of the log before do not hold for it, \
              and the next start makes a new key: give its public key to your auditors",
             uuid::Uuid::from_bytes(id)
         )
@@ -159,7 +162,7 @@ fn page(restored: &Restored, RestoreArgs { from, data, .. }: &RestoreArgs) -> St
     format!(
         "{count} in `{}`; {compared}\n{}{}read back and verified: the tree has the root {}\n",
         data.display(),
-        kept(restored),
+        kept_line(restored.kept).map(|line| line + "\n").unwrap_or_default(),
         losses(restored),
         hex::encode(root)
     )

@@ -20,7 +20,7 @@ use super::place::{ArchivePlace, ListedFile, PlaceError};
 use super::{LogId, Record};
 use crate::hashes::{self, Hash};
 use crate::notary::{Receipt, ReceiptError};
-use crate::verify::Unusable;
+use crate::verify::{Unusable, extract_from};
 
 /// The ending of a segment's name.
 const SUFFIX: &str = ".ndjson.zst";
@@ -83,6 +83,15 @@ impl ArchivedRecord {
     /// Returns what its receipt says.
     pub(crate) fn read_receipt(&self) -> Result<Receipt, ReceiptError> {
         Receipt::parse(&self.receipt)
+    }
+
+    /// Returns whether its parts say the same of it: the id and the type of its receipt are those of
+    /// its body. That is no proof, which only its leaf is.
+    pub(super) fn agrees_with_itself(&self) -> bool {
+        let Ok(receipt) = self.read_receipt() else { return false };
+        let extracted = extract_from(&receipt.proof, &self.body);
+        extracted.event_id.unwrap_or_default() == receipt.event_id
+            && extracted.event_type.unwrap_or_default() == receipt.event_type
     }
 
     pub(crate) fn salt(&self) -> [u8; 16] {
@@ -259,13 +268,25 @@ impl ArchiveSegment {
     }
 }
 
-/// Returns the records of a damaged segment that can still be read. Nothing says that they are what
-/// they were: each must be compared with its leaf.
-fn remains_of(packed: &[u8]) -> BTreeMap<Seq, ArchivedRecord> {
-    let unpacked = unpack_up_to_damage(packed);
-    let lines = unpacked.split(|byte| *byte == b'\n');
-    let records = lines.filter_map(|line| serde_json::from_slice::<Line>(line).ok()?.record());
-    records.map(|record| (record.seq, record)).collect()
+/// What can still be read of a damaged segment. Nothing says that it is what it was: each record must
+/// be compared with its leaf, or with a root that covers it.
+#[derive(Default)]
+struct SegmentRemains {
+    records: BTreeMap<Seq, ArchivedRecord>,
+    checkpoint: Option<String>,
+}
+
+impl SegmentRemains {
+    fn of(packed: &[u8]) -> SegmentRemains {
+        let (unpacked, mut remains) = (unpack_up_to_damage(packed), SegmentRemains::default());
+        for line in unpacked.split(|byte| *byte == b'\n') {
+            let record = serde_json::from_slice::<Line>(line).ok().and_then(Line::record);
+            remains.records.extend(record.map(|record| (record.seq, record)));
+            let end = serde_json::from_slice::<End>(line).ok();
+            remains.checkpoint = end.and_then(|end| end.checkpoint).or(remains.checkpoint);
+        }
+        remains
+    }
 }
 
 /// Unpacks as much as can be. An error takes with it all that the same step has unpacked, so each
@@ -313,7 +334,7 @@ pub(crate) struct Archive {
     /// The segment that was read last, and its number.
     current: Option<(usize, Result<ArchiveSegment, String>)>,
     /// The number of the damaged segment that was looked through last, and what is left in it.
-    remains: Option<(usize, BTreeMap<Seq, ArchivedRecord>)>,
+    remains: Option<(usize, SegmentRemains)>,
     /// What is wrong with each segment that was found damaged, by its name.
     damaged: BTreeMap<String, String>,
 }
@@ -484,12 +505,12 @@ impl Archive {
     }
 
     /// Returns each record of this seq that can be read in a damaged segment. Nothing says that it is
-    /// what it was: see [`remains_of`]. Consecutive seqs are cheapest.
+    /// what it was: see [`SegmentRemains`]. Consecutive seqs are cheapest.
     pub(super) fn remaining_records(&mut self, log_id: LogId, seq: Seq) -> Vec<ArchivedRecord> {
         let mut found = Vec::new();
         for number in self.holding(seq) {
             if self.segment(number).is_err() {
-                found.extend(self.remains(number).get(&seq).cloned());
+                found.extend(self.remains(number).records.get(&seq).cloned());
             }
         }
         found.retain(|record| record.log_id() == Some(log_id));
@@ -500,18 +521,34 @@ impl Archive {
     pub(super) fn has_remains_of(&mut self, log_id: LogId) -> bool {
         (0..self.segments.len()).any(|number| {
             self.segment(number).is_err()
-                && self.remains(number).values().any(|record| record.log_id() == Some(log_id))
+                && self
+                    .remains(number)
+                    .records
+                    .values()
+                    .any(|record| record.log_id() == Some(log_id))
         })
     }
 
+    /// Returns the checkpoints that can be read in damaged segments that end with `seq`.
+    pub(super) fn remaining_checkpoints(&mut self, seq: Seq) -> Vec<String> {
+        let mut found = Vec::new();
+        for number in self.holding(seq) {
+            let ends = self.segments.get(number).is_some_and(|found| *found.seqs.end() == seq);
+            if ends && self.segment(number).is_err() {
+                found.extend(self.remains(number).checkpoint.clone());
+            }
+        }
+        found
+    }
+
     /// Looks through a damaged segment, unless it is the one that was looked through last.
-    fn remains(&mut self, number: usize) -> &BTreeMap<Seq, ArchivedRecord> {
+    fn remains(&mut self, number: usize) -> &SegmentRemains {
         let name = self.segments.get(number).map_or("", |segment| segment.name.as_str());
         let last = self.remains.take().filter(|(last, _)| *last == number);
         let place = &self.place;
         let look = || {
             let packed = place.read(name).ok().flatten().unwrap_or_default();
-            (number, remains_of(&packed))
+            (number, SegmentRemains::of(&packed))
         };
         let (_, remains) = self.remains.insert(last.unwrap_or_else(look));
         remains
@@ -705,7 +742,7 @@ mod tests {
         let whole = segment.encode().unwrap();
         let sound = |packed: &[u8]| -> Vec<Seq> {
             assert!(ArchiveSegment::decode(packed).is_err());
-            let found = remains_of(packed);
+            let found = SegmentRemains::of(packed).records;
             let is_sound = |record: &&ArchivedRecord| found.get(&record.seq) == Some(*record);
             records.iter().filter(is_sound).map(|record| record.seq).collect()
         };

@@ -39,9 +39,14 @@ pub struct Restored {
     pub acknowledged: Option<Seq>,
     /// The records without which it was restored, as pairs of the first and the last.
     pub lost: Vec<(Seq, Seq)>,
-    /// The name of the new log, if it could not be the one before: a leaf is lost as well.
+    /// The records that are from damaged segments and that no leaf and no root proves, as pairs of the
+    /// first and the last.
+    pub unproven: Vec<(Seq, Seq)>,
+    /// The name of the new log, if it could not be the one before: a leaf is lost as well, or nothing
+    /// proves a record.
     pub new_log_id: Option<LogId>,
-    /// The segments that are damaged, whose records were taken as missing.
+    /// The segments that are damaged. Those of their records that cannot be read were taken as
+    /// missing.
     pub damaged: Vec<PlaceError>,
     /// The number of records that a run before, which was interrupted, had written.
     pub kept: Seq,
@@ -171,10 +176,15 @@ struct Sound {
     archive: Archive,
     log_id: LogId,
     size: Seq,
-    /// The tree hash over all records; `None` if a leaf is not known.
+    /// The tree hash over all records; `None` if a leaf is not known, or nothing proves a record.
     root: Option<Hash>,
     acknowledged: Option<Seq>,
+    accepted: Missing,
     missing: Vec<(Seq, Seq)>,
+    /// Records of damaged segments that can be read, and that nothing proves.
+    unproven: Ranges,
+    /// Records of damaged segments that are not what they were, or among which one is not.
+    unused: Ranges,
     /// The leaves of missing records, as far as they are known.
     lost_leaves: LostLeaves,
     public: PublicFiles,
@@ -266,22 +276,22 @@ impl Listed {
 
     /// Compares the checkpoint of a segment that ends with `seq`, and the handover of that size, if
     /// there are some, with the tree so far. Signatures are left to an auditor, who has the key from
-    /// elsewhere.
-    fn check_checkpoints(&self, seq: Seq, edge: &Edge) -> Result<(), FileDamage> {
+    /// elsewhere. Returns whether there is one of a segment, which fits.
+    fn check_checkpoints(&self, seq: Seq, edge: &Edge) -> Result<bool, FileDamage> {
         let (archive, log_id) = (&self.archive, self.log_id);
-        let of_segment = archive
-            .checkpoint_at(seq)
-            .filter(|(checkpoint, _)| !is_claimed(checkpoint, log_id, seq, edge.root()));
-        if let Some((_, at)) = of_segment {
+        let of_segment = archive.checkpoint_at(seq);
+        if let Some((checkpoint, at)) = &of_segment
+            && !is_claimed(checkpoint, log_id, seq, edge.root())
+        {
             let what = "its checkpoint is not that of the records up to it".into();
-            return Err(FileDamage { at, what });
+            return Err(FileDamage { at: at.clone(), what });
         }
         match self.public.damaged_handover(log_id, seq, || edge.root()) {
             Some(name) => {
                 let what = "it is not a checkpoint of the records up to it".into();
                 Err(FileDamage { at: archive.place().located(&name), what })
             }
-            None => Ok(()),
+            None => Ok(of_segment.is_some()),
         }
     }
 }
@@ -308,6 +318,188 @@ fn check_files(archive: &Archive, files: &Checksums, missing: Missing) -> Result
     Ok(())
 }
 
+/// A record that is found in an archive.
+struct FoundRecord {
+    record: ArchivedRecord,
+    /// True if it is in a damaged segment and no leaf of its own proves it.
+    is_unproven: bool,
+}
+
+/// Finds the next record. Consecutive seqs are cheapest. Where records may be missing, one in a
+/// damaged segment is found if it has its leaf, or, where that is not known and `unused` does not
+/// have it, if its parts say the same of it.
+///
+/// # Errors
+/// The damage to a segment that may have the record, if none may be missing.
+fn find_record(
+    archive: &mut Archive,
+    (log_id, seq): (LogId, Seq),
+    accepted: Missing,
+    lost_leaf: Option<&Hash>,
+    unused: &Ranges,
+) -> Result<Option<FoundRecord>, FileDamage> {
+    let proven = |record| Some(FoundRecord { record, is_unproven: false });
+    if accepted == Missing::Refused {
+        return Ok(archive.checked_record(log_id, seq)?.and_then(proven));
+    }
+    if let Some(record) = archive.record(log_id, seq) {
+        return Ok(proven(record));
+    }
+    let mut remaining = archive.remaining_records(log_id, seq).into_iter();
+    Ok(match lost_leaf {
+        Some(leaf) => remaining.find(|record| record.leaf() == *leaf).and_then(proven),
+        None if unused.has(seq, seq) => None,
+        None => remaining
+            .find(ArchivedRecord::agrees_with_itself)
+            .map(|record| FoundRecord { record, is_unproven: true }),
+    })
+}
+
+/// A pass over an archive.
+#[derive(Default)]
+struct Pass {
+    /// The tree over the records so far; `None` from the first one on whose leaf is not known.
+    edge: Option<Edge>,
+    missing: Vec<(Seq, Seq)>,
+    /// Those of them without which nothing is restored.
+    refused: Vec<(Seq, Seq)>,
+    /// Records of damaged segments for which no root vouches yet.
+    unproven: Ranges,
+    /// The stamp of the newest record.
+    recorded_at: Millis,
+    /// The tree hash over the records that were acknowledged, and over those written already.
+    root_then: Option<Hash>,
+    begun_root: Option<Hash>,
+}
+
+/// What ends a pass.
+enum PassEnd {
+    Failed(RestoreError),
+    /// A record of those that nothing proves is not what it was.
+    Refuted(Ranges),
+}
+
+impl<E: Into<RestoreError>> From<E> for PassEnd {
+    fn from(error: E) -> PassEnd {
+        PassEnd::Failed(error.into())
+    }
+}
+
+impl Pass {
+    /// Reads every record. The first `begun` are written already; `unused` are not taken from
+    /// damaged segments.
+    fn run(
+        listed: &mut Listed,
+        accepted: Missing,
+        unused: &Ranges,
+        begun: Seq,
+        report: Report<'_>,
+    ) -> Result<Pass, PassEnd> {
+        let (size, acknowledged) = (listed.promised(), listed.acknowledged());
+        let mut pass =
+            Pass { edge: Some(Edge::default()), recorded_at: Millis::MIN, ..Pass::default() };
+        for seq in 1..=size {
+            let lost_leaf = listed.lost_leaves.get(&seq);
+            let archive = &mut listed.archive;
+            let found = find_record(archive, (listed.log_id, seq), accepted, lost_leaf, unused)?;
+            pass.take(listed, accepted, seq, found)?;
+            pass.compare(listed, seq)?;
+            let root = || pass.edge.as_ref().map(Edge::root);
+            if acknowledged == Some(seq) {
+                pass.root_then = root();
+            }
+            if begun == seq {
+                pass.begun_root = root();
+            }
+            report_at(report, Stage::Check, seq, size);
+        }
+        pass.compare_acknowledged(listed)?;
+        Ok(pass)
+    }
+
+    /// Takes a record, or notes that there is none.
+    fn take(
+        &mut self,
+        listed: &Listed,
+        accepted: Missing,
+        seq: Seq,
+        found: Option<FoundRecord>,
+    ) -> Result<(), PassEnd> {
+        match &found {
+            Some(FoundRecord { record, is_unproven }) => {
+                if *is_unproven {
+                    self.unproven.add(seq, seq);
+                }
+                if let Ok(receipt) = record.read_receipt() {
+                    if receipt.recorded_at < self.recorded_at {
+                        self.refute()?;
+                    }
+                    self.recorded_at = receipt.recorded_at;
+                }
+            }
+            None => {
+                add_range(&mut self.missing, (seq, seq));
+                if accepted == Missing::Refused && !listed.was_lost(seq) {
+                    add_range(&mut self.refused, (seq, seq));
+                }
+            }
+        }
+        let leaf = listed.leaf(seq, found.as_ref().map(|found| &found.record))?;
+        self.edge = self.edge.take().zip(leaf).map(|(mut edge, leaf)| {
+            edge.push(leaf, |_, _, _| {});
+            edge
+        });
+        Ok(())
+    }
+
+    /// Ends the pass, if there are records that nothing proves: one of them must be another.
+    fn refute(&mut self) -> Result<(), PassEnd> {
+        match self.unproven.is_empty() {
+            true => Ok(()),
+            false => Err(PassEnd::Refuted(std::mem::take(&mut self.unproven))),
+        }
+    }
+
+    /// Compares the tree with the checkpoints of this size. One that fits proves all up to it.
+    fn compare(&mut self, listed: &mut Listed, seq: Seq) -> Result<(), PassEnd> {
+        let Some(edge) = &self.edge else { return Ok(()) };
+        match listed.check_checkpoints(seq, edge) {
+            Ok(true) => self.unproven = Ranges::default(),
+            Ok(false) => {}
+            Err(damage) => {
+                self.refute()?;
+                return Err(damage.into());
+            }
+        }
+        if self.unproven.is_empty() {
+            return Ok(());
+        }
+        let (log_id, root) = (listed.log_id, edge.root());
+        let remaining = listed.archive.remaining_checkpoints(seq);
+        if remaining.iter().any(|checkpoint| is_claimed(checkpoint, log_id, seq, root)) {
+            self.unproven = Ranges::default();
+        }
+        Ok(())
+    }
+
+    /// Compares the tree with the root that was acknowledged.
+    fn compare_acknowledged(&mut self, listed: &Listed) -> Result<(), PassEnd> {
+        let place = listed.archive.place();
+        let expected = listed.manifest.as_ref().map(|list| list.acknowledged_root(place));
+        let (Some(expected), Some(found)) = (expected.transpose()?.flatten(), self.root_then)
+        else {
+            return Ok(());
+        };
+        if expected != found {
+            self.refute()?;
+            return Err(RestoreError::Differs(place.to_string()).into());
+        }
+        let proven: Ranges = listed.acknowledged().map(|last| (1, last)).into_iter().collect();
+        self.unproven = self.unproven.without(&proven);
+        Ok(())
+    }
+}
+
 impl Sound {
     /// Reads the whole archive in `from`. The first `begun` records are written already.
     fn check(
@@ -317,60 +509,46 @@ impl Sound {
         report: Report<'_>,
     ) -> Result<Sound, RestoreError> {
         let mut listed = Listed::read(from, accepted)?;
-        let (log_id, size, acknowledged) =
-            (listed.log_id, listed.promised(), listed.acknowledged());
-        let (mut edge, mut missing, mut refused) = (Some(Edge::default()), Vec::new(), Vec::new());
-        let (mut root_then, mut begun_root) = (None, None);
-        for seq in 1..=size {
-            let record = match accepted {
-                Missing::Refused => listed.archive.checked_record(log_id, seq)?,
-                Missing::Accepted => listed.archive.record(log_id, seq),
-            };
-            if record.is_none() {
-                add_range(&mut missing, (seq, seq));
-                if accepted == Missing::Refused && !listed.was_lost(seq) {
-                    add_range(&mut refused, (seq, seq));
+        let mut unused = Ranges::default();
+        // Each pass but the last leaves out more of the records that nothing proves.
+        let pass = loop {
+            match Pass::run(&mut listed, accepted, &unused, begun, report) {
+                Ok(pass) => break pass,
+                Err(PassEnd::Failed(error)) => return Err(error),
+                Err(PassEnd::Refuted(more)) => {
+                    more.iter().for_each(|(first, last)| unused.add(first, last));
                 }
             }
-            let leaf = listed.leaf(seq, record.as_ref())?;
-            edge = edge.zip(leaf).map(|(mut edge, leaf)| {
-                edge.push(leaf, |_, _, _| {});
-                edge
-            });
-            if let Some(edge) = &edge {
-                listed.check_checkpoints(seq, edge)?;
-            }
-            if acknowledged == Some(seq) {
-                root_then = edge.as_ref().map(Edge::root);
-            }
-            if begun == seq {
-                begun_root = edge.as_ref().map(Edge::root);
-            }
-            report_at(report, Stage::Check, seq, size);
-        }
+        };
+        let Pass { edge, missing, refused, unproven, begun_root, .. } = pass;
         if !refused.is_empty() {
             return Err(RestoreError::Missing { path: from.to_string(), missing: refused });
         }
-        let Listed { archive, manifest, lost_leaves, public, .. } = listed;
-        let expected = manifest.map(|manifest| manifest.acknowledged_root(archive.place()));
-        match (expected.transpose()?.flatten(), root_then) {
-            (Some(expected), Some(found)) if expected != found => {
-                return Err(RestoreError::Differs(from.to_string()));
-            }
-            _ => {}
-        }
-        let root = edge.map(|edge| edge.root());
+        let (size, acknowledged) = (listed.promised(), listed.acknowledged());
+        let Listed { archive, log_id, lost_leaves, public, .. } = listed;
+        let root = edge.filter(|_| unproven.is_empty()).map(|edge| edge.root());
         Ok(Sound {
             archive,
             log_id,
             size,
             root,
             acknowledged,
+            accepted,
             missing,
+            unproven,
+            unused,
             lost_leaves,
             public,
             begun_root,
         })
+    }
+
+    /// Finds a record as the check has found it.
+    fn record(&mut self, seq: Seq) -> Result<Option<ArchivedRecord>, FileDamage> {
+        let (log_id, lost_leaf) = (self.log_id, self.lost_leaves.get(&seq));
+        let found =
+            find_record(&mut self.archive, (log_id, seq), self.accepted, lost_leaf, &self.unused)?;
+        Ok(found.map(|found| found.record))
     }
 
     /// Returns the stamp of the first record that is there.
@@ -379,7 +557,7 @@ impl Sound {
             Some((1, last)) => last + 1,
             _ => 1,
         };
-        let record = self.archive.record(self.log_id, first);
+        let record = self.record(first).map_err(|damage| damage.what)?;
         let record = record.ok_or("no record is left")?;
         Ok(record.read_receipt().map_err(|error| error.to_string())?.recorded_at)
     }
@@ -503,8 +681,8 @@ pub fn check_archive(from: &ArchivePlace, report: Report<'_>) -> Result<Restored
     // Without a missing record every leaf is known.
     let root = root.unwrap_or_default();
     let damaged = archive.damaged();
-    let (lost, new_log_id, kept) = (missing, None, 0);
-    Ok(Restored { seq: size, root, acknowledged, lost, new_log_id, damaged, kept })
+    let (lost, unproven, new_log_id, kept) = (missing, Vec::new(), None, 0);
+    Ok(Restored { seq: size, root, acknowledged, lost, unproven, new_log_id, damaged, kept })
 }
 
 /// Writes every record into the folder `folder`, behind those that are there, and reads it back. The
@@ -531,25 +709,16 @@ fn fill(
             Filling::begin(folder, own_id, recorded_at).map_err(store_error)?
         }
     };
-    let Sound {
-        mut archive,
-        log_id,
-        size,
-        root,
-        acknowledged,
-        missing: lost,
-        lost_leaves,
-        public,
-        ..
-    } = sound;
+    let (size, root) = (sound.size, sound.root);
+    let lost = std::mem::take(&mut sound.missing);
     let mut gaps = lost.iter().copied().peekable();
     for seq in kept + 1..=size {
         while gaps.next_if(|(_, last)| *last < seq).is_some() {}
         let put = if gaps.peek().is_some_and(|(first, _)| *first <= seq) {
-            let leaf = lost_leaves.get(&seq).filter(|_| new_log_id.is_none()).copied();
+            let leaf = sound.lost_leaves.get(&seq).filter(|_| new_log_id.is_none()).copied();
             filling.put_lost(leaf.unwrap_or_else(|| lost_leaf(own_id, seq)))
         } else {
-            let record = archive.checked_record(log_id, seq)?;
+            let record = sound.record(seq)?;
             filling.put(record.ok_or_else(|| unfit(seq, "it is gone"))?)
         };
         put.map_err(|error| unwritten(seq, error))?;
@@ -568,10 +737,11 @@ fn fill(
     }
     // Another log has another key.
     if new_log_id.is_none() {
-        public.write(folder, size)?;
+        sound.public.write(folder, size)?;
     }
-    let damaged = archive.damaged();
-    Ok(Restored { seq: size, root, acknowledged, lost, new_log_id, damaged, kept })
+    let (acknowledged, damaged) = (sound.acknowledged, sound.archive.damaged());
+    let unproven = sound.unproven.iter().collect();
+    Ok(Restored { seq: size, root, acknowledged, lost, unproven, new_log_id, damaged, kept })
 }
 
 #[cfg(test)]
@@ -648,5 +818,135 @@ mod tests {
             Outcome::Duplicate { seq: 5, differs: false },
         ];
         assert_eq!((again.as_deref(), log.head()), (Ok(&expected[..]), 8));
+    }
+
+    /// Two segments of six and of three records, in a folder of their own.
+    struct TwoSegments {
+        around: tempfile::TempDir,
+        records: Vec<ArchivedRecord>,
+    }
+
+    impl TwoSegments {
+        /// The second ends with a checkpoint of all if `has_checkpoint` is set.
+        fn new(has_checkpoint: bool) -> TwoSegments {
+            let around = tempfile::tempdir().unwrap();
+            let bodies: Vec<String> = (1..10).map(|n| user(&format!("event{n}"), "ana")).collect();
+            let records = records(&bodies);
+            let two = TwoSegments { around, records };
+            let (first, second) = two.records.split_at(6);
+            let checkpoint = has_checkpoint.then(|| note(9, two.root()));
+            two.write(first, None);
+            two.write(second, checkpoint);
+            two
+        }
+
+        fn write(&self, records: &[ArchivedRecord], checkpoint: Option<String>) {
+            let records = records.to_vec();
+            let segment = ArchiveSegment { log_id: LOG_ID, records, checkpoint, needs: None };
+            segment.write(&self.place()).unwrap();
+        }
+
+        fn place(&self) -> ArchivePlace {
+            ArchivePlace::Folder(self.around.path().join("archive"))
+        }
+
+        fn root(&self) -> Hash {
+            let leaves = self.records.iter().map(ArchivedRecord::leaf).collect();
+            Edge::of(&Rows::of(leaves), 9).unwrap().root()
+        }
+
+        /// Changes the lines of the first segment, whose hash at the end then is another one.
+        fn damage(&self, change: impl Fn(&mut Vec<String>)) {
+            let name = "00000000000000000001-00000000000000000006.ndjson.zst";
+            let path = self.around.path().join("archive").join(name);
+            let unpacked = zstd::decode_all(fs::read(&path).unwrap().as_slice()).unwrap();
+            let text = String::from_utf8(unpacked).unwrap();
+            let mut lines: Vec<String> = text.lines().map(|line| format!("{line}\n")).collect();
+            change(&mut lines);
+            fs::write(&path, zstd::encode_all(lines.concat().as_bytes(), 3).unwrap()).unwrap();
+        }
+
+        fn restore(&self) -> Restored {
+            let data = self.around.path().join("data");
+            let refused = restore(&self.place(), &data, Missing::Refused, &|_| {}).unwrap_err();
+            assert!(matches!(refused, RestoreError::Damaged { .. }), "{refused}");
+            let restored = restore(&self.place(), &data, Missing::Accepted, &|_| {}).unwrap();
+            // Each record that is not lost has its body.
+            let log = StoppedFolder::open(&data).unwrap().recover(&|_| {}).unwrap();
+            let read = log.read(0, 10, 1 << 20).unwrap();
+            let lost = |seq: Seq| restored.lost.iter().any(|(a, b)| (*a..=*b).contains(&seq));
+            let left: Vec<_> = self.records.iter().filter(|one| !lost(one.seq)).collect();
+            assert_eq!(
+                read.iter().map(|record| (record.seq, &record.body)).collect::<Vec<_>>(),
+                left.iter().map(|record| (record.seq, &record.body)).collect::<Vec<_>>()
+            );
+            restored
+        }
+    }
+
+    /// A checkpoint, with a signature that this module does not look at.
+    fn note(size: Seq, root: Hash) -> String {
+        use base64::prelude::*;
+        let (origin, root) = (crate::notary::origin(LOG_ID), BASE64_STANDARD.encode(root));
+        let signature = BASE64_STANDARD.encode([7; 68]);
+        format!("{origin}\n{size}\n{root}\n\n\u{2014} {origin} {signature}\n")
+    }
+
+    fn cut(lines: &mut [String], number: usize) {
+        lines[number].truncate(20);
+        lines[number].push('\n');
+    }
+
+    #[test]
+    fn all_records_of_a_damaged_segment_are_restored_if_a_root_proves_them() {
+        let archive = TwoSegments::new(true);
+        archive.damage(|lines| lines[6] = lines[6].replace("\"sha256\":\"", "\"sha256\":\"x"));
+        let Restored { root, lost, unproven, new_log_id, damaged, .. } = archive.restore();
+        assert_eq!((root, lost, unproven), (archive.root(), vec![], vec![]));
+        assert_eq!((new_log_id, damaged.len()), (None, 1));
+    }
+
+    #[test]
+    fn records_of_a_damaged_segment_that_nothing_proves_are_kept_and_named() {
+        for has_checkpoint in [true, false] {
+            let archive = TwoSegments::new(has_checkpoint);
+            archive.damage(|lines| cut(lines, 3));
+            let Restored { lost, unproven, new_log_id, .. } = archive.restore();
+            assert_eq!((lost, unproven), (vec![(4, 4)], vec![(1, 3), (5, 6)]));
+            assert!(new_log_id.is_some(), "the leaf of record 4 is lost");
+        }
+        // With the leaf of the record that is lost, the root proves the others.
+        let archive = TwoSegments::new(true);
+        let leaves = LostLeaves::from([(4, archive.records[3].leaf())]);
+        lost_leaves::write(&archive.place(), &leaves).unwrap();
+        archive.damage(|lines| cut(lines, 3));
+        let Restored { root, lost, unproven, new_log_id, .. } = archive.restore();
+        assert_eq!((root, lost, unproven), (archive.root(), vec![(4, 4)], vec![]));
+        assert_eq!(new_log_id, None);
+    }
+
+    #[test]
+    fn no_record_of_a_damaged_segment_is_kept_that_a_root_or_its_own_receipt_refutes() {
+        let body = |name: &str| {
+            use base64::prelude::*;
+            BASE64_STANDARD.encode(user("event2", name))
+        };
+        let change = |name: &str, by: &str| {
+            let (from, to) = (body(name), body(by));
+            move |lines: &mut Vec<String>| {
+                assert!(lines[1].contains(&from));
+                lines[1] = lines[1].replace(&from, &to);
+            }
+        };
+        // One of them is another: nothing says which.
+        let archive = TwoSegments::new(true);
+        archive.damage(change("ana", "bob"));
+        let Restored { lost, unproven, .. } = archive.restore();
+        assert_eq!((lost, unproven), (vec![(1, 6)], vec![]));
+        // The body has another id than the receipt.
+        let archive = TwoSegments::new(false);
+        archive.damage(|lines| lines[1] = lines[1].replace(&body("ana"), "e30="));
+        let Restored { lost, unproven, .. } = archive.restore();
+        assert_eq!((lost, unproven), (vec![(2, 2)], vec![(1, 1), (3, 6)]));
     }
 }
