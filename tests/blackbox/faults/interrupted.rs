@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::faults::archives::{deliver, event, restore, root, run, said, text};
 use crate::faults::backups::backup;
 use crate::faults::damage::contents;
+use crate::kit::scale::scale;
 use crate::kit::server::{API_KEY, Server, binary};
 
 /// The records, each too large for a segment of a backup with two others. A restore acknowledges
@@ -75,6 +76,34 @@ impl Log {
             fs::remove_dir_all(&made).unwrap();
         }
         panic!("{arguments:?} always ends before it is killed");
+    }
+
+    /// Kills a restore from `copy`, and goes on with it, but not with the records of `other`.
+    fn kill_restore(&self, copy: &Path, other: &Path, new: &Path, round: u64) {
+        let killed = ["restore", "--from", text(copy), "--data", text(new)];
+        let unfinished = self.kill(&killed, "new", |folder| {
+            // An acknowledgement is there, or both of them.
+            let file = fs::read(folder.join("checkpoint")).unwrap_or_default();
+            let slots = file.chunks(4096).filter(|slot| slot.iter().any(|byte| *byte != 0));
+            slots.count() as u64 > round % 2
+        });
+        // The archive of another log is refused.
+        let (code, _, told) = restore(text(other), new);
+        assert!(code == 1 && told.contains(text(&unfinished)), "{code} {told}");
+        assert!(unfinished.exists() && !new.exists());
+        let (code, restored, told) = restore(text(copy), new);
+        let kept = restored["kept"].as_u64().unwrap_or_default();
+        let expected = json!({ "seq": RECORDS, "root": self.root, "kept": kept });
+        assert_eq!((code, &restored), (0, &expected), "{told}");
+        assert!((4..=RECORDS).contains(&kept), "{kept}");
+        assert!(!unfinished.exists());
+        let verified = run(&["verify", "--json", "--data", text(new)]);
+        let found: Value = serde_json::from_slice(&verified.stdout).unwrap();
+        assert_eq!(
+            (verified.status.code(), &found["tree"]["root"]),
+            (Some(0), &json!(self.root)),
+            "{found}"
+        );
     }
 }
 
@@ -142,26 +171,12 @@ fn a_restore_that_is_killed_is_gone_on_with_behind_the_records_that_are_there() 
         let (code, _, told) = said(&backup(server, text(out), true));
         assert_eq!(code, 0, "{told}");
     }
-    let killed = ["restore", "--from", text(&copy), "--data", text(&new)];
-    let unfinished = log.kill(&killed, "new", |folder| {
-        // An acknowledgement is there.
-        fs::read(folder.join("checkpoint")).is_ok_and(|file| file.iter().any(|byte| *byte != 0))
-    });
-    // The archive of another log is refused.
-    let (code, _, told) = restore(text(&other), &new);
-    assert!(code == 1 && told.contains(text(&unfinished)), "{code} {told}");
-    assert!(unfinished.exists() && !new.exists());
-    let (code, restored, told) = restore(text(&copy), &new);
-    let kept = restored["kept"].as_u64().unwrap_or_default();
-    let expected = json!({ "seq": RECORDS, "root": log.root, "kept": kept });
-    assert_eq!((code, &restored), (0, &expected), "{told}");
-    assert!((4..=RECORDS).contains(&kept), "{kept}");
-    assert!(!unfinished.exists());
-    let verified = run(&["verify", "--json", "--data", text(&new)]);
-    let found: Value = serde_json::from_slice(&verified.stdout).unwrap();
-    assert_eq!((verified.status.code(), &found["tree"]["root"]), (Some(0), &json!(log.root)));
+    for round in 0..scale() {
+        log.kill_restore(&copy, &other, &new, round);
+        fs::remove_dir_all(&new).unwrap();
+    }
     // What no run can go on with is removed, and that is said.
-    fs::remove_dir_all(&new).unwrap();
+    let unfinished = log.path("new.unfinished");
     fs::create_dir_all(unfinished.join("store")).unwrap();
     fs::write(unfinished.join("store/db"), [7; 5000]).unwrap();
     let (code, restored, told) = restore(text(&copy), &new);
