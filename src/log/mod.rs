@@ -36,6 +36,7 @@ mod s3;
 mod salvage;
 mod scrub;
 mod sled_log;
+mod sound;
 mod stopped;
 mod store;
 #[cfg(test)]

@@ -2,6 +2,9 @@
 
 use rollcall_projections::Seq;
 
+/// The number of records between two reports of progress.
+const PROGRESS_EVERY: Seq = 1024;
+
 /// A step of a long work on a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
@@ -36,3 +39,10 @@ pub enum Progress<'a> {
 
 /// Receives [`Progress`].
 pub type Report<'a> = &'a dyn Fn(Progress<'_>);
+
+/// Reports record `seq` of `of`, if it is one of those that are reported, or the last.
+pub(super) fn report_at(report: Report<'_>, stage: Stage, seq: Seq, of: Seq) {
+    if seq.is_multiple_of(PROGRESS_EVERY) || seq == of {
+        report(Progress::At { stage, seq, of });
+    }
+}
