@@ -18,7 +18,7 @@ use super::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, LogId, Record};
 use crate::verify::{Source, Verified};
 
 /// The bytes of bodies, and the number of records, after which what was written is acknowledged.
-const UNACKNOWLEDGED_BYTES_MAX: usize = 8 << 20;
+const UNACKNOWLEDGED_BYTES_MAX: usize = 2 << 20;
 const UNACKNOWLEDGED_RECORDS_MAX: usize = 16 << 10;
 
 /// The bound of sled's cache of pages.
