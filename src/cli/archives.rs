@@ -93,6 +93,15 @@ pub(super) fn kept_line(kept: u64) -> Option<String> {
     (kept > 0).then(|| format!("{count} there already from a run that did not end"))
 }
 
+/// Returns the failure for a folder that cannot be made: the caller's if another process makes it.
+pub(super) fn unmade(folder: &Path, error: &io::Error) -> Failure {
+    let says = format!("cannot make `{}`: {error}", folder.display());
+    match error.kind() {
+        io::ErrorKind::WouldBlock => Failure::Caller(says),
+        _ => Failure::Ours(says),
+    }
+}
+
 /// Says in a failure that a run of the same command goes on, if `folder` is there unfinished.
 pub(super) fn with_beginning(failure: Failure, folder: &Path) -> Failure {
     let path = unfinished_path(folder);

@@ -8,7 +8,7 @@ use clap::Args;
 use rollcall_projections::Seq;
 use serde_json::json;
 
-use super::archives::{LogProgress, STANDARD, kept_line, with_beginning};
+use super::archives::{LogProgress, STANDARD, kept_line, unmade, with_beginning};
 use super::client::{Client, without_secrets};
 use super::read::listing::refused;
 use super::read::print::counted;
@@ -123,7 +123,7 @@ fn to_folder(client: &Client, out: &Path) -> Result<Restored, Failure> {
     if std::fs::symlink_metadata(out).is_ok() {
         return Err(Failure::Caller(format!("`{shown}` is there already; name a new folder")));
     }
-    let unmade = |error: io::Error| Failure::Ours(format!("cannot make `{shown}`: {error}"));
+    let unmade = |error: io::Error| unmade(out, &error);
     let mut folder = UnfinishedFolder::resume(out).map_err(unmade)?;
     let progress = LogProgress::new(out);
     let begun = BegunBackup::find(folder.path(), &|at| progress.show(at)).map_err(failure)?;

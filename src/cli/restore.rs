@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::archives::{
-    LogProgress, OpenArchive, failure_as_given, kept_line, warn_of, with_beginning,
+    LogProgress, OpenArchive, failure_as_given, kept_line, unmade, warn_of, with_beginning,
 };
 use super::read::print::counted;
 use super::{Failure, print};
@@ -99,8 +99,8 @@ pub(super) fn failure(error: RestoreError) -> Failure {
         | RestoreError::Differs(_)
         | RestoreError::Unfit { .. }
         | RestoreError::NotReadBack(_)
-        | RestoreError::Place(_)
-        | RestoreError::Io { .. } => Failure::ours(error),
+        | RestoreError::Place(_) => Failure::ours(error),
+        RestoreError::Io { path, error } => unmade(&path, &error),
     }
 }
 
@@ -136,7 +136,7 @@ pub(super) fn losses(Restored { lost, unproven, new_log_id, .. }: &Restored) -> 
         .collect();
     lines.extend((!unproven.is_empty()).then(|| {
         format!(
-            "{} of a damaged file: they can be read, and nothing proves that they are what they were",
+            "{}: read from a damaged file, and nothing proves that they are what they were",
             seq_ranges(unproven)
         )
     }));

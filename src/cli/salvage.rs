@@ -6,7 +6,8 @@ use clap::Args;
 use serde_json::json;
 
 use super::archives::{
-    LogProgress, OpenArchive, STANDARD, failure_as_given, kept_line, warn_of, with_beginning,
+    LogProgress, OpenArchive, STANDARD, failure_as_given, kept_line, unmade, warn_of,
+    with_beginning,
 };
 use super::read::print::counted;
 use super::running::open_failure;
@@ -97,9 +98,8 @@ fn failure(error: SalvageError) -> Failure {
         | SalvageError::NotAFolder(_)
         | SalvageError::NotACopy(_)
         | SalvageError::OtherLog { .. } => Failure::Caller(error.to_string()),
-        SalvageError::Nameless(_) | SalvageError::Io { .. } | SalvageError::Place(_) => {
-            Failure::ours(error)
-        }
+        SalvageError::Nameless(_) | SalvageError::Place(_) => Failure::ours(error),
+        SalvageError::Io { path, error } => unmade(&path, &error),
     }
 }
 
