@@ -104,8 +104,10 @@ fn set_all(list: &mut Vec<Value>, given: Given<'_>) -> Result<(), Refusal> {
         }
         return one_primary(list, None);
     }
+    // Nothing at all removes the attribute; an empty list adds no value.
+    let is_nothing = given.value.is_unassigned() && !matches!(given.value, Value::List(_));
     let elements = normal_list(attribute, given.value)?;
-    if given.operation == Operation::Replace {
+    if given.operation == Operation::Replace || is_nothing {
         *list = elements;
         return Ok(());
     }

@@ -3,7 +3,7 @@
 use rollcall_projections::Millis;
 
 use super::document::{Document, folded};
-use super::names::{self, ENTERPRISE, Form};
+use super::names::{self, Attribute, ENTERPRISE, Form};
 use super::path::AttributePath;
 use super::value::{Object, Value};
 use super::{FILTER_BYTES_MAX, Kind, Refusal};
@@ -116,12 +116,13 @@ impl Shown<'_> {
                         shown.0.push((name.clone(), Value::Object(extension)));
                     }
                 }
-                None if names::core(self.kind, name).is_some() => {
-                    let choice = projection.choice(self.kind, None, name);
-                    push(&mut shown, name, choice.of(value.clone()));
-                }
                 // What no schema knows is kept, and not shown.
-                None => {}
+                None => {
+                    if let Some(definition) = names::core(self.kind, name) {
+                        let choice = projection.choice(self.kind, None, name);
+                        push(&mut shown, name, choice.of(known(definition, value.clone())));
+                    }
+                }
             }
         }
         for name in [self.relation(), "meta"] {
@@ -218,6 +219,7 @@ impl Shown<'_> {
                 }
             }
             None if path.definition.is_none() => None,
+            None if path.sub.is_some() && path.part.is_none() => None,
             None => self.computed(&path.name).or_else(|| self.document.0.get(&path.name).cloned()),
         };
         let Some(value) = found else { return Vec::new() };
@@ -245,6 +247,21 @@ impl Shown<'_> {
             Kind::User => self.related.is_in(id?),
             Kind::Group => self.related.is_member(id?),
         })
+    }
+}
+
+/// Returns a value without the parts that the schema does not know.
+fn known(definition: &'static Attribute, value: Value) -> Value {
+    let narrow = |value: Value| match value {
+        Value::Object(mut object) => {
+            object.0.retain(|(name, _)| definition.part(name).is_some());
+            Value::Object(object)
+        }
+        value => value,
+    };
+    match value {
+        Value::List(elements) => Value::List(elements.into_iter().map(narrow).collect()),
+        value => narrow(value),
     }
 }
 
