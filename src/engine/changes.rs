@@ -1,6 +1,7 @@
 //! The feed of changes: the changes of users' access and roles by each record, in order of seq.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -58,6 +59,17 @@ impl FeedPlace {
     /// Returns the same place, or the one before all changes of a later record.
     fn within(self, seq: Seq) -> FeedPlace {
         if self.seq == seq { self } else { FeedPlace { seq, item: 0 } }
+    }
+}
+
+/// Writes `seq.n`, or `seq` for the place behind all changes of that record.
+impl fmt::Display for FeedPlace {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == FeedPlace::after(self.seq) {
+            write!(formatter, "{}", self.seq)
+        } else {
+            write!(formatter, "{}.{}", self.seq, self.item)
+        }
     }
 }
 

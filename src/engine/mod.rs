@@ -18,6 +18,7 @@ mod pulled;
 mod reads;
 mod rebuild;
 mod scim;
+mod shown_change;
 mod tally;
 mod traffic;
 mod writer;
@@ -55,6 +56,7 @@ pub use scim::{
     ScimPage, ScimSearch, ScimShowing, ScimShown, ScimTurn,
 };
 use scim::{ScimDirectories, ScimDocuments};
+pub use shown_change::show_change;
 use tally::Tally;
 pub use tally::Tallying;
 use traffic::KeptTraffic;

@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, web};
-use rollcall_projections::{AccessChange, Effect, Seq, Sight};
-use serde::Serialize;
+use rollcall_projections::Sight;
 
-use crate::engine::{CountedUser, Engine, Feed, FeedCursor, FeedPlace};
+use crate::engine::{CountedUser, Engine, Feed, FeedCursor, FeedPlace, show_change};
 use crate::http::wire::answer::{Code, Cursors, Problem, list_body, respond};
 use crate::http::wire::api::{
     Access, Bound, Gives, LIMIT_OWN, Logged, Operation, Parameter, Takes,
@@ -80,7 +79,7 @@ pub(crate) async fn list(
         problem = expiry(&operator) => return Err(problem),
     };
     let items: Vec<Vec<u8>> =
-        feed.items.iter().map(|(place, change)| describe(*place, change)).collect();
+        feed.items.iter().map(|(place, change)| show_change(*place, change)).collect();
     let cursors = Cursors { before: None, after: Some(write_cursor(&feed.next)) };
     Ok(respond(StatusCode::OK).body(list_body(&items, cursors)))
 }
@@ -191,7 +190,7 @@ fn read_counted(text: &str) -> Option<CountedUser> {
 const USER_BYTES_MAX: usize = 450;
 
 fn write_cursor(cursor: &FeedCursor) -> String {
-    let place = write_place(cursor.place);
+    let place = cursor.place;
     match &cursor.counted {
         // With a longer id the cursor would be longer than a parameter may be. The server then goes
         // on from its own mark within the record.
@@ -199,81 +198,8 @@ fn write_cursor(cursor: &FeedCursor) -> String {
             format!("{place}.{changes}.{}", hex::encode(user))
         }
         _ if cursor.pauses > 0 => format!("{place}.{}", cursor.pauses),
-        _ => place,
+        _ => place.to_string(),
     }
-}
-
-fn write_place(place: FeedPlace) -> String {
-    if place == FeedPlace::after(place.seq) {
-        place.seq.to_string()
-    } else {
-        format!("{}.{}", place.seq, place.item)
-    }
-}
-
-/// A change as it is sent: a feed is long, and this is written at once.
-#[derive(Serialize)]
-struct SentChange<'a> {
-    app_user_id: Option<&'a str>,
-    cause: SentCause<'a>,
-    change: &'a str,
-    directory_id: &'a str,
-    id: String,
-    object: &'a str,
-    observed: bool,
-    occurred_at: String,
-    organization_id: &'a str,
-    reason: Option<&'a str>,
-    recorded_at: &'a str,
-    role: Option<&'a str>,
-    seq: Seq,
-    user_id: &'a str,
-}
-
-#[derive(Serialize)]
-struct SentCause<'a> {
-    event: &'a str,
-    event_id: Option<&'a str>,
-    occurred_at: String,
-    recorded_at: &'a str,
-    seq: Seq,
-}
-
-fn describe(place: FeedPlace, change: &AccessChange) -> Vec<u8> {
-    let (word, role, reason) = match &change.became {
-        Effect::AccessGranted => ("access_granted", None, None),
-        Effect::AccessRestored => ("access_restored", None, None),
-        Effect::AccessEnded(reason) => ("access_ended", None, Some(reason.word())),
-        Effect::RoleGained(role) => ("role_gained", Some(role.as_str()), None),
-        Effect::RoleLost(role) => ("role_lost", Some(role.as_str()), None),
-        Effect::HistoryChanged => ("history_changed", None, None),
-    };
-    let recorded_at = time::format(change.cause.recorded_at);
-    let cause = SentCause {
-        event: &change.cause.event,
-        event_id: Some(change.cause.event_id.as_str()).filter(|id| !id.is_empty()),
-        occurred_at: time::format(change.cause.occurred_at),
-        recorded_at: &recorded_at,
-        seq: change.cause.seq,
-    };
-    let sent = SentChange {
-        app_user_id: change.app_user.as_deref(),
-        cause,
-        change: word,
-        directory_id: &change.directory,
-        id: write_place(place),
-        object: "change",
-        observed: change.cause.is_observation(),
-        occurred_at: time::format(change.occurred_at),
-        organization_id: &change.organization,
-        reason,
-        recorded_at: &recorded_at,
-        role,
-        seq: place.seq,
-        user_id: &change.user,
-    };
-    // Texts and numbers always serialize.
-    serde_json::to_vec(&sent).unwrap_or_default()
 }
 
 #[cfg(test)]
