@@ -70,6 +70,7 @@ pub use ground::fact::{
     MembershipData, Provenance, RecordStatus, ScimId, ScimKeys, ScimKind, ScimRequestData,
     TokenData, UserData,
 };
+pub use ground::glob::glob_fits;
 pub use ground::mapping::{GroupPattern, Mapping, Matches, Mode, NameText, RoleNames, Rule};
 pub use ground::order::{CLOCK_AHEAD_MS, Cut, Millis, Seq};
 pub use ground::page::{Page, Step, Window, page_in_steps};

@@ -81,6 +81,19 @@ impl Seen<'_> {
         self.events.step(filter, sight, cut, start, limit)
     }
 
+    /// Iterates over the types of the events that are listed up to a record, in the order in which
+    /// they first came.
+    pub fn event_types_listed(&self, known_at: Seq) -> impl Iterator<Item = &str> {
+        self.views.events.types_recorded(known_at)
+    }
+
+    /// Returns the organization of an event, as it was known when the event was folded; empty if
+    /// there is none, or if the record is not listed.
+    pub fn event_organization(&self, seq: Seq) -> &str {
+        let line = self.views.events.get(seq);
+        line.map_or("", |(line, _)| self.views.texts.text(line.organization))
+    }
+
     /// Returns what is listed in the quarantine, in order of seq. A record that is not an event
     /// belongs to no organization.
     pub fn quarantine(&self) -> Cow<'_, [Quarantined]> {

@@ -10,7 +10,7 @@ const BITS: usize = 64;
 ///
 /// The runs between stars are found one after another, each at its first place: a later place
 /// leaves less of the text to the runs behind it, so that no place is tried twice.
-pub(crate) fn glob_fits(glob: &str, text: &str, work: &mut u64) -> bool {
+pub fn glob_fits(glob: &str, text: &str, work: &mut u64) -> bool {
     *work += 1;
     let Some((first, rest)) = glob.split_once('*') else {
         return prefix(glob, text, work).is_some_and(str::is_empty);
