@@ -51,6 +51,7 @@ fn main() {
         body_bytes_max: BODY_BYTES_MAX,
         source: None,
         public_url: None,
+        deliveries: Default::default(),
     };
     let system = actix_web::rt::System::new();
     let service = system.block_on(init_service(App::new().configure(app(settings, slot))));

@@ -221,6 +221,7 @@ fn main() {
         body_bytes_max: BODY_BYTES_MAX,
         source: None,
         public_url: None,
+        deliveries: Default::default(),
     };
     let (sent, addresses) = std::sync::mpsc::channel();
     std::thread::spawn(move || {

@@ -6,6 +6,7 @@
 
 pub mod archive;
 pub mod cli;
+pub mod delivery;
 pub mod documents;
 pub mod engine;
 pub mod files;

@@ -105,6 +105,7 @@ fn start(folder: &Path) -> Result<Running, Failure> {
         body_bytes_max: BODY_BYTES_MAX,
         source: None,
         public_url: None,
+        deliveries: Default::default(),
     };
     let caches = Caches { documents: 16 << 20, store: 64 << 20 };
     let signing = Signing::Own { file: None, replace_by: None };

@@ -8,6 +8,7 @@ mod client;
 mod config;
 mod confirm;
 mod copies;
+mod deliveries;
 mod demo;
 mod describe;
 mod directory;
@@ -92,6 +93,7 @@ enum Command {
     Changes(read::ChangesArgs),
     Quarantine(read::QuarantineArgs),
     Status(read::StatusArgs),
+    Deliveries(deliveries::DeliveriesArgs),
     Health(health::HealthArgs),
     Pull(pull::PullArgs),
     Reconcile(reconcile::ReconcileArgs),
@@ -203,6 +205,7 @@ pub fn run() -> ExitCode {
         Command::Changes(changes) => changes.run(),
         Command::Quarantine(quarantine) => quarantine.run(),
         Command::Status(status) => status.run(),
+        Command::Deliveries(deliveries) => deliveries.run(),
         Command::Health(health) => health.run(),
         Command::Pull(pull) => pull.run(),
         Command::Reconcile(reconcile) => reconcile.run(),

@@ -22,6 +22,7 @@ use super::service_manager::ServiceManager;
 use super::signals::stops;
 use super::verify::{inspect_files, key_files, key_findings};
 use crate::archive::Archiving;
+use crate::delivery::Deliveries;
 use crate::engine::{Engine, KeyChange, MAPPING_BYTES_MAX, Tallying, fold_checked, fold_log};
 use crate::http::{self, ListenError, ListenOn, Settings};
 use crate::keys::Operator;
@@ -287,12 +288,14 @@ struct Asking {
     archiving: Option<Archiving>,
     tallying: Option<Tallying>,
     scrub: Option<Scrub>,
+    deliveries: Arc<Deliveries>,
 }
 
 impl Asking {
     fn begin(
         copies: Copies,
         source: Option<&Arc<Source>>,
+        deliveries: Arc<Deliveries>,
         opened: &Opened,
         tallies: bool,
     ) -> Result<Asking, Failure> {
@@ -305,7 +308,9 @@ impl Asking {
         let pulling = pulling.map_err(Failure::ours)?;
         let archiving = archive.map(|archive| archive.start(engine)).transpose();
         let archiving = archiving.map_err(Failure::ours)?;
-        Ok(Asking { publishers: publish.start(engine), pulling, archiving, tallying, scrub })
+        deliveries.start(engine).map_err(Failure::ours)?;
+        let publishers = publish.start(engine);
+        Ok(Asking { publishers, pulling, archiving, tallying, scrub, deliveries })
     }
 
     /// Ends them, after what they do last.
@@ -315,6 +320,7 @@ impl Asking {
         self.publishers.finish();
         self.pulling.into_iter().for_each(Pulling::finish);
         self.archiving.into_iter().for_each(Archiving::finish);
+        self.deliveries.finish();
     }
 }
 
@@ -323,6 +329,7 @@ pub(super) struct Running {
     server: http::Server,
     engine: Arc<OnceLock<Arc<Engine>>>,
     source: Option<Arc<Source>>,
+    deliveries: Arc<Deliveries>,
     /// Sent before the engine is set.
     asking: mpsc::Receiver<Asking>,
     failures: mpsc::Receiver<Failure>,
@@ -372,7 +379,7 @@ impl Running {
         let engine: Arc<OnceLock<Arc<Engine>>> = Arc::default();
         // A start that cannot listen leaves no folder.
         let Listen { main, admin } = listen;
-        let source = settings.source.clone();
+        let (source, deliveries) = (settings.source.clone(), settings.deliveries.clone());
         let server = http::serve(main, admin.as_ref(), settings, engine.clone())?;
         let folder = Folder::open(data, &signing, &copies, caches.store)?;
         let service_manager = Arc::new(match folder {
@@ -383,7 +390,8 @@ impl Running {
         let handle = server.handle.clone();
         let (failed, failures) = mpsc::channel();
         let (begun, asking) = mpsc::channel();
-        let (slot, data, pulled) = (engine.clone(), data.to_owned(), source.clone());
+        let (slot, data, outward) =
+            (engine.clone(), data.to_owned(), (source.clone(), deliveries.clone()));
         let condition: Arc<OnceLock<FolderCondition>> = Arc::default();
         let (found, started) = (condition.clone(), service_manager.clone());
         thread::spawn(move || {
@@ -400,7 +408,9 @@ impl Running {
                     opened.engine.finish_scim_changes().map_err(Failure::ours)?;
                 }
                 let _ = found.set(std::mem::take(&mut opened.condition));
-                Ok((Asking::begin(copies, pulled.as_ref(), &opened, tallies)?, opened.engine))
+                let (source, deliveries) = (outward.0.as_ref(), outward.1);
+                let asking = Asking::begin(copies, source, deliveries, &opened, tallies)?;
+                Ok((asking, opened.engine))
             });
             match opened {
                 Ok((asking, engine)) => {
@@ -418,7 +428,17 @@ impl Running {
                 }
             }
         });
-        Ok(Running { server, engine, source, asking, failures, service_manager, stops, condition })
+        Ok(Running {
+            server,
+            engine,
+            source,
+            deliveries,
+            asking,
+            failures,
+            service_manager,
+            stops,
+            condition,
+        })
     }
 
     /// Returns the server's secrets, which can be replaced while it serves.
@@ -481,7 +501,8 @@ impl Running {
         self,
         stopped: impl Future<Output = ()> + 'static,
     ) -> Result<(), Failure> {
-        let Running { server, engine, source, asking, failures, service_manager, stops, .. } = self;
+        let Running { server, engine, source, deliveries, asking, failures, .. } = self;
+        let Running { service_manager, stops, .. } = self;
         let (handle, slot) = (server.handle.clone(), engine.clone());
         let served = actix_web::rt::System::new().block_on(async move {
             let stopper = actix_web::rt::spawn(async move {
@@ -494,6 +515,7 @@ impl Running {
                 if let Some(source) = source {
                     source.stop();
                 }
+                deliveries.stop();
                 if let Some(engine) = slot.get() {
                     engine.begin_shutdown();
                 }

@@ -13,6 +13,7 @@ use super::logging::Logging;
 use super::running::{Listen, Running, Signing};
 use super::service_manager::ServiceManager;
 use super::signals::Hangups;
+use crate::delivery::Deliveries;
 use crate::http::{KeySet, Keys, Settings};
 use crate::keys::{ApiKey, CHARS_MIN, Expiries};
 use crate::sources::Source;
@@ -81,8 +82,11 @@ impl ServeArgs {
             file: config.checkpoint_key,
             replace_by: first.filter(|_| config.replace_checkpoint_key),
         };
+        let deliveries = Deliveries::new(config.endpoints, &data);
+        let deliveries = deliveries.map_err(|error| Failure::Caller(error.to_string()))?;
         let settings = Settings {
             public_url: config.public_url,
+            deliveries: Arc::new(deliveries),
             ..settings(&config.reloadable, config.webhook_paths, config.source)
         };
         let conditions = config.conditions;
@@ -148,6 +152,7 @@ fn settings(
         body_bytes_max: reloadable.body_bytes_max,
         source,
         public_url: None,
+        deliveries: Arc::default(),
     }
 }
 

@@ -18,7 +18,6 @@ use actix_web::{HttpRequest, Responder, web};
 use tokio::sync::Semaphore;
 
 use crate::engine::Engine;
-use crate::sources::Source;
 use crate::time;
 use calls::{OPERATIONS, ingest, resources, scim};
 pub use listen::ListenOn;
@@ -26,8 +25,8 @@ use listen::{Bound, SocketFile};
 use wire::answer::{Code, Problem};
 use wire::connections::Connections;
 use wire::metrics::{Counting, OTHER, RequestMetrics};
+use wire::state::{Addresses, LONG_POLL_PART, MetricsAccess, SplitSettings, State};
 pub use wire::state::{BODY_BYTES_LIMIT, BODY_BYTES_MAX, KeySet, Keys, Settings, WEBHOOK_PATH};
-use wire::state::{LONG_POLL_PART, MetricsAccess, SplitSettings, State};
 use workers::{CONNECTIONS_MIN, Workers, connections_max};
 
 /// The first segments of the server's own paths, also of future ones. A webhook path that begins
@@ -134,9 +133,8 @@ pub fn serve(
     let admin = admin_listen.map(bind).transpose()?;
     let urls = bound.iter().map(Bound::url).collect();
     let admin_url = admin.as_ref().map(Bound::url);
-    let SplitSettings { keys, webhook_paths, source, public_url } = settings.split();
+    let SplitSettings { keys, webhook_paths, addresses } = settings.split();
     let main = Workers::new(available_parallelism().map_or(2, usize::from), connections_max());
-    let addresses = Addresses { source, public_url };
     let state = state(keys.clone(), addresses, engine, main.connections.clone());
     let (mut servers, mut sockets) = (Vec::new(), Vec::new());
     let metrics = if admin.is_some() { MetricsAccess::Elsewhere } else { MetricsAccess::Keyed };
@@ -169,18 +167,9 @@ pub fn app(
     settings: Settings,
     engine: Arc<OnceLock<Arc<Engine>>>,
 ) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static {
-    let SplitSettings { keys, webhook_paths, source, public_url } = settings.split();
+    let SplitSettings { keys, webhook_paths, addresses } = settings.split();
     let connections = Workers::new(1, CONNECTIONS_MIN).connections;
-    let addresses = Addresses { source, public_url };
     configure(state(keys, addresses, engine, connections), webhook_paths, MetricsAccess::Keyed)
-}
-
-/// The addresses of a server's settings.
-struct Addresses {
-    /// The source to pull from.
-    source: Option<Arc<Source>>,
-    /// The URL at which others reach this server.
-    public_url: Option<String>,
 }
 
 fn state(
@@ -194,6 +183,7 @@ fn state(
         engine,
         source: addresses.source,
         public_url: addresses.public_url,
+        deliveries: addresses.deliveries,
         started_at: time::now_ms(),
         operations: OPERATIONS,
         refusals: Default::default(),

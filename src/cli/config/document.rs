@@ -52,6 +52,11 @@ impl Mistakes {
         self.0.push(says.into());
     }
 
+    /// Adds those of another part.
+    pub(super) fn extend(&mut self, others: &Mistakes) {
+        self.0.extend_from_slice(&others.0);
+    }
+
     /// Returns the sentences, one for each mistake.
     pub(in crate::cli) fn sentences(&self) -> &[String] {
         &self.0

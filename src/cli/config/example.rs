@@ -27,11 +27,30 @@ const KEYS: &str = "
 # rate_limit = 6000
 ";
 
+const ENDPOINTS: &str = "
+# Receivers of webhooks, one table each. `name` and `url` are needed, and the secret that signs, in
+# a file or a variable. The other keys may be left out: `format` is workos or standard, `events`
+# are globs, `organizations` bounds what is sent, `from` is now, start or the number of a record and
+# counts once, `ordered = false` sends up to `max_in_flight` at once, in order for each user, and
+# `allow_private` lets the receiver be in your own network, also over http.
+# [[endpoints]]
+# name = \"app\"
+# url = \"https://app.example.com/webhooks\"
+# secret_file = \"/etc/rollcall/app-secret\"
+# format = \"workos\"
+# events = [\"dsync.*\", \"rollcall.access.*\", \"rollcall.role.*\"]
+# organizations = [\"org_01K33SRHPWWZ1Q313AXTSCGDJ0\"]
+# from = \"now\"
+# ordered = true
+# max_in_flight = 16
+# allow_private = false
+";
+
 /// Returns the example.
 pub(super) fn text() -> String {
     let mut text = HEAD.to_owned();
     SETTINGS.iter().for_each(|setting| text.push_str(&lines(setting)));
-    text + KEYS
+    text + KEYS + ENDPOINTS
 }
 
 /// Returns the lines of a setting. Each begins with `#`, so that the example changes nothing.
@@ -92,6 +111,7 @@ mod tests {
         let flags = Flags::from_arg_matches(&command.get_matches_from(arguments)).unwrap();
         let mut mistakes = Mistakes::default();
         let given = flags.gather(&mut mistakes);
+        mistakes.extend(&given.endpoint_mistakes);
         let faults = given.resolved.iter().flat_map(|resolved| {
             // A folder or a file of this machine is not part of the form.
             let held = |text: &str| resolved.setting.holds.fault(text);
@@ -113,7 +133,8 @@ mod tests {
         let word =
             |text: &str| text.chars().all(|c| c.is_ascii_lowercase() || "_.0123456789".contains(c));
         let line = uncommented(line);
-        line == "[[keys]]" || line.split_once(" = ").is_some_and(|(key, _)| word(key))
+        ["[[keys]]", "[[endpoints]]"].contains(&&*line)
+            || line.split_once(" = ").is_some_and(|(key, _)| word(key))
     }
 
     #[test]
@@ -134,13 +155,16 @@ mod tests {
                 assert!(keys.contains(&key), "the example lacks {key}");
             }
         }
-        let table: String = example
-            .lines()
-            .skip_while(|line| *line != "# [[keys]]")
-            .map(|line| uncommented(line) + "\n")
-            .collect();
-        assert_eq!(mistakes(&table), [""; 0], "{table}");
-        assert_eq!(table.lines().count(), 7);
+        for (begin, lines) in [("# [[keys]]", 7), ("# [[endpoints]]", 11)] {
+            let table: String = example
+                .lines()
+                .skip_while(|line| *line != begin)
+                .take_while(|line| !line.is_empty())
+                .map(|line| uncommented(line) + "\n")
+                .collect();
+            assert_eq!(mistakes(&table), [""; 0], "{table}");
+            assert_eq!(table.lines().count(), lines);
+        }
     }
 
     #[test]
@@ -155,7 +179,7 @@ mod tests {
         let table = source.parse(&mut Mistakes::default()).unwrap();
         let fields = Fields { source: &source, table: &table };
         let dotted = SETTINGS.iter().filter(|setting| setting.name.contains('.')).count();
-        let tables = "archive pull keys".split(' ').count();
+        let tables = "archive pull keys endpoints".split(' ').count();
         assert_eq!(fields.table.len(), SETTINGS.len() - dotted + tables);
     }
 

@@ -8,9 +8,11 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
 use super::document::{Fields, Mistakes, Origin, Source, Spot};
+use super::endpoints::{self, EndpointSpot};
 use super::keys::{self, KeySpot};
 use super::settings::{self, Holds, SETTINGS, Setting};
 use crate::cli::secrets::{self, Found};
+use crate::delivery::EndpointSettings;
 
 /// The variable that names the file.
 pub(super) const CONFIG: &str = "ROLLCALL_CONFIG";
@@ -36,6 +38,10 @@ pub(in crate::cli) struct Given {
     pub(super) file: Option<PathBuf>,
     pub(super) resolved: Vec<Resolved>,
     pub(super) keys: Vec<KeySpot>,
+    /// The receivers of webhooks.
+    pub(super) endpoints: Vec<EndpointSpot>,
+    /// What is wrong with them. A reload does not take them.
+    pub(super) endpoint_mistakes: Mistakes,
 }
 
 impl Args for Flags {
@@ -124,7 +130,9 @@ impl Flags {
             let values = self.values(setting, &fields, mistakes);
             resolved.push(Resolved { setting, values });
         }
-        Given { file, resolved, keys: keys::read(&fields, mistakes) }
+        let mut endpoint_mistakes = Mistakes::default();
+        let endpoints = endpoints::read(&fields, &mut endpoint_mistakes);
+        Given { file, resolved, keys: keys::read(&fields, mistakes), endpoints, endpoint_mistakes }
     }
 
     fn values(
@@ -155,7 +163,7 @@ fn spot(value: OsString, at: &Origin) -> Spot<OsString> {
 
 /// Returns every key of the file.
 fn file_keys() -> Vec<String> {
-    settings::file_keys().chain(["keys".to_owned()]).collect()
+    settings::file_keys().chain(["keys", "endpoints"].map(str::to_owned)).collect()
 }
 
 /// Says where a secret goes that was written into the file, and which key an option's name is.
@@ -249,11 +257,45 @@ fn secrets_of_file(
     fields: &Fields<'_>,
     mistakes: &mut Mistakes,
 ) -> Vec<Spot<OsString>> {
-    let [file_key, env_key] = ["file", "env"].map(|end| format!("{}_{end}", setting.name));
+    let Some(Spot { value, at }) = found_secrets(setting.name, fields, mistakes) else {
+        return Vec::new();
+    };
+    let read = value.map_err(|says| mistakes.add(&at, says)).unwrap_or_default();
+    read.into_iter().map(|secret| spot(secret.into(), &at)).collect()
+}
+
+/// Returns the one secret of a table at `at`, which names its file or its variable.
+pub(super) fn secret_of_file(
+    name: &str,
+    fields: &Fields<'_>,
+    at: &Origin,
+    mistakes: &mut Mistakes,
+) -> Option<Spot<String>> {
+    let said_so_far = mistakes.sentences().len();
+    let Some(Spot { value, at }) = found_secrets(name, fields, mistakes) else {
+        if mistakes.sentences().len() == said_so_far {
+            mistakes.add(at, format_args!("give `{name}_file` or `{name}_env`"));
+        }
+        return None;
+    };
+    let one = value.and_then(|secrets| match <[String; 1]>::try_from(secrets) {
+        Ok([secret]) => Ok(secret),
+        Err(_) => Err("there are several secrets, and one signs: leave out the others".into()),
+    });
+    one.map_err(|says| mistakes.add(&at, says)).ok().map(|value| Spot { value, at })
+}
+
+/// Returns the secrets that a table names by `NAME_file` or `NAME_env`, or what is wrong with them.
+fn found_secrets(
+    name: &str,
+    fields: &Fields<'_>,
+    mistakes: &mut Mistakes,
+) -> Option<Spot<Result<Vec<String>, String>>> {
+    let [file_key, env_key] = ["file", "env"].map(|end| format!("{name}_{end}"));
     let file = fields.text(&file_key, mistakes);
     let variable = fields.text(&env_key, mistakes);
-    let found = match (file, variable) {
-        (None, None) => return Vec::new(),
+    let Spot { value, at } = match (file, variable) {
+        (None, None) => return None,
         (Some(_), Some(second)) => {
             let says = format!("both `{file_key}` and `{env_key}` are given: leave one out");
             Spot { value: Err(says), at: second.at }
@@ -264,17 +306,16 @@ fn secrets_of_file(
             let read = read.map_err(|what| format!("`{file_key}`: the file{shown} {what}"));
             Spot { value: read, at: file.at }
         }
-        (None, Some(name)) => {
-            let read = secrets_of_variable(&name.value);
-            Spot { value: read.map_err(|says| format!("`{env_key}`: {says}")), at: name.at }
+        (None, Some(variable)) => {
+            let read = secrets_of_variable(&variable.value);
+            Spot { value: read.map_err(|says| format!("`{env_key}`: {says}")), at: variable.at }
         }
     };
-    let read = found.value.and_then(|secrets| match secrets.is_empty() {
-        true => Err(format!("no secret is there for `{}`", setting.name)),
+    let value = value.and_then(|secrets| match secrets.is_empty() {
+        true => Err(format!("no secret is there for `{name}`")),
         false => Ok(secrets),
     });
-    let read = read.map_err(|says| mistakes.add(&found.at, says)).unwrap_or_default();
-    read.into_iter().map(|secret| spot(secret.into(), &found.at)).collect()
+    Some(Spot { value, at })
 }
 
 fn secrets_of_variable(name: &str) -> Result<Vec<String>, String> {
@@ -326,6 +367,15 @@ impl Given {
             .filter(|setting| !setting.reloads || self.lacks_path_for(setting.name))
             .map(|setting| setting.name)
             .filter(|name| texts(self, name) != texts(newer, name))
+            .chain(self.has_other_endpoints(newer).then_some("endpoints"))
             .collect()
+    }
+
+    /// Returns true if the endpoints differ, or cannot be compared.
+    fn has_other_endpoints(&self, newer: &Given) -> bool {
+        let settings = |given: &Given| -> Vec<EndpointSettings> {
+            given.endpoints.iter().map(|spot| spot.settings.clone()).collect()
+        };
+        newer.endpoint_mistakes.is_empty() && settings(self) != settings(newer)
     }
 }

@@ -14,6 +14,7 @@ use super::settings::{Holds, duration};
 use crate::archive::Archiver;
 use crate::cli::publish::Publish;
 use crate::cli::running::{Caches, Conditions};
+use crate::delivery::EndpointSettings;
 use crate::http::ListenOn;
 use crate::keys::{ApiKey, ApiKeys, Operator, Scope};
 use crate::log::{ArchivePlace, S3Access, ScrubPace};
@@ -38,6 +39,8 @@ pub(in crate::cli) struct Config {
     pub(in crate::cli) archive: Option<Arc<Archiver>>,
     /// The source to pull from.
     pub(in crate::cli) source: Option<Arc<Source>>,
+    /// The receivers of webhooks.
+    pub(in crate::cli) endpoints: Vec<EndpointSettings>,
     pub(in crate::cli) logs_json: bool,
     pub(in crate::cli) caches: Caches,
     pub(in crate::cli) conditions: Conditions,
@@ -99,6 +102,8 @@ fn judge(given: Given, mut mistakes: Mistakes, purpose: Purpose) -> Result<Confi
         judge_values(resolved, if taken { &mut mistakes } else { &mut waiting });
     }
     judge_addresses(&given, if purpose == Purpose::Start { &mut mistakes } else { &mut waiting });
+    let taken = if purpose == Purpose::Start { &mut mistakes } else { &mut waiting };
+    taken.extend(&given.endpoint_mistakes);
     let now = time::now_ms();
     judge_secrets(&given, said_so_far > 0, now, &mut mistakes);
     if purpose == Purpose::Start {
@@ -321,6 +326,7 @@ fn config(
         publish,
         archive: None,
         source,
+        endpoints: given.endpoints.iter().map(|spot| spot.settings.clone()).collect(),
         logs_json: is("log_format", "json"),
         caches,
         conditions: Conditions {

@@ -1,6 +1,7 @@
 //! The configuration: `rollcall.toml`, and `rollcall config`, which checks and shows it.
 
 mod document;
+mod endpoints;
 mod example;
 mod given;
 mod judge;
@@ -96,6 +97,7 @@ impl ShowArgs {
     fn run(self) -> Result<(), Failure> {
         let mut mistakes = Mistakes::default();
         let given = self.flags.gather(&mut mistakes);
+        mistakes.extend(&given.endpoint_mistakes);
         print(&show::text(&given, &mistakes, self.json))?;
         if mistakes.is_empty() { Ok(()) } else { Err(Failure::Caller(mistakes.to_string())) }
     }
@@ -143,8 +145,12 @@ fn good(config: &Config) -> String {
         None => "the environment and the options".into(),
     };
     let Reloadable { webhook_secrets, api_keys, .. } = &config.reloadable;
+    let endpoints = match config.endpoints.len() {
+        0 => String::new(),
+        count => format!(", {}", counted(count, "endpoint")),
+    };
     format!(
-        "the configuration is good: {file}; {} and {}",
+        "the configuration is good: {file}; {} and {}{endpoints}",
         counted(webhook_secrets.len(), "webhook secret"),
         counted(api_keys.len(), "API key")
     )

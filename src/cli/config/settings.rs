@@ -596,7 +596,7 @@ fn period(text: &str, ms_min: u64, ms_max: u64) -> Result<Duration, String> {
     Ok(period)
 }
 
-fn one_of(text: &str, words: &[&str]) -> Result<(), String> {
+pub(super) fn one_of(text: &str, words: &[&str]) -> Result<(), String> {
     if words.contains(&text) {
         return Ok(());
     }
@@ -634,7 +634,7 @@ fn guard(text: &str) -> Result<Guard, String> {
     text.parse().map_err(|()| "it must be from 0% to 100%, or `off`".into())
 }
 
-fn has_good_port(url: &ureq::http::Uri) -> bool {
+pub(super) fn has_good_port(url: &ureq::http::Uri) -> bool {
     let authority = url.authority().map_or("", |authority| authority.as_str());
     let behind_host = authority.rsplit(']').next().unwrap_or(authority);
     let port = behind_host.rsplit_once(':').map(|(_, port)| port);

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::document::{Mistakes, Origin, Spot};
+use super::endpoints::EndpointSpot;
 use super::given::{Given, Resolved};
 use super::keys::KeySpot;
 use super::settings::Holds;
@@ -31,6 +32,13 @@ pub(super) fn text(given: &Given, mistakes: &Mistakes, as_json: bool) -> String 
             "from",
         ];
         let rows: Vec<Vec<String>> = given.keys.iter().map(key_row).collect();
+        text.push('\n');
+        text.push_str(&draw_within(None, &columns.map(Column::whole), true, &rows));
+    }
+    if !given.endpoints.is_empty() {
+        let columns =
+            ["[[endpoints]]", "url", "format", "events", "organizations", "in flight", "from"];
+        let rows: Vec<Vec<String>> = given.endpoints.iter().map(endpoint_row).collect();
         text.push('\n');
         text.push_str(&draw_within(None, &columns.map(Column::whole), true, &rows));
     }
@@ -78,6 +86,34 @@ fn key_row(spot: &KeySpot) -> Vec<String> {
     ]
 }
 
+fn endpoint_row(EndpointSpot { settings, at }: &EndpointSpot) -> Vec<String> {
+    vec![
+        settings.name.clone(),
+        settings.plain_url(),
+        settings.signer.format().word().into(),
+        settings.wanted.events.join(", "),
+        settings.wanted.organizations.as_ref().map_or("all".into(), |ids| ids.join(", ")),
+        settings.max_in_flight.to_string(),
+        at.to_string(),
+    ]
+}
+
+fn endpoint_object(EndpointSpot { settings, at }: &EndpointSpot) -> Value {
+    json!({
+        "name": settings.name,
+        "url": settings.plain_url(),
+        "secret": settings.signer.fingerprint(),
+        "format": settings.signer.format().word(),
+        "events": settings.wanted.events,
+        "organizations": settings.wanted.organizations,
+        "begins": settings.from.to_string(),
+        "ordered": settings.ordered,
+        "max_in_flight": settings.max_in_flight,
+        "allow_private": settings.allow_private,
+        "from": at.to_string(),
+    })
+}
+
 fn object(given: &Given, mistakes: &Mistakes) -> Value {
     let settings = given.resolved.iter().map(|resolved| {
         let values = resolved.values.iter();
@@ -101,6 +137,7 @@ fn object(given: &Given, mistakes: &Mistakes) -> Value {
         "file": given.file.as_ref().map(|file| file.display().to_string()),
         "settings": settings.collect::<serde_json::Map<_, _>>(),
         "keys": keys.collect::<Vec<_>>(),
+        "endpoints": given.endpoints.iter().map(endpoint_object).collect::<Vec<_>>(),
         "mistakes": mistakes.sentences(),
     })
 }

@@ -9,6 +9,7 @@ use super::super::verify::repair;
 use super::print::{counted, human};
 use super::status::{count, moment};
 use crate::log::Damage;
+use crate::time;
 
 /// The part of `mapping_memory_mib` from which on the memory of mappings is pointed out.
 const MAPPING_PERCENT: u64 = 80;
@@ -18,6 +19,9 @@ const REFUSED_WITHIN_MS: i64 = 3_600_000;
 
 /// The archive may be behind for so long without being pointed out, in milliseconds.
 const ARCHIVE_LAG_MS: i64 = 15 * 60_000;
+
+/// An endpoint may fail for so long without being pointed out, in milliseconds.
+const ENDPOINT_FAILS_MS: i64 = 15 * 60_000;
 
 /// Something that needs attention, and what shows more or helps.
 #[derive(Debug, PartialEq, Eq)]
@@ -46,6 +50,7 @@ pub(super) fn concerns(
     all.extend(clock(stats));
     all.extend(scrub(stats));
     all.extend(archive(stats));
+    all.extend(endpoints(stats, time::now_ms()));
     all.extend(sources);
     all.extend(refused_webhooks(stats));
     all.extend(mass_deprovisionings(stats));
@@ -188,6 +193,23 @@ fn scrub(stats: &Value) -> Vec<Concern> {
         concerns.push(Concern::new(what, help));
     }
     concerns
+}
+
+/// Says which endpoints get no webhooks.
+fn endpoints(stats: &Value, now: i64) -> impl Iterator<Item = Concern> {
+    let all = stats.get("endpoints").and_then(Value::as_array).into_iter().flatten();
+    all.filter_map(move |endpoint| {
+        let text = |name| text_field(endpoint, name);
+        let since = time::parse(text("failing_since"));
+        let fails_long = since.is_some_and(|since| now - since >= ENDPOINT_FAILS_MS);
+        let needs_a_look = matches!(text("state"), "stalled" | "paused") || fails_long;
+        needs_a_look.then(|| {
+            let behind = counted(count(endpoint, "/lag"), "record", "records");
+            let (name, state, error) = (text("name"), text("state"), text("last_error"));
+            let what = format!("the endpoint `{name}` is {state} and {behind} behind: {error}");
+            Concern::new(what, format!("`rollcall deliveries retry {name}` once it is mended"))
+        })
+    })
 }
 
 fn archive(stats: &Value) -> Option<Concern> {
@@ -413,6 +435,26 @@ mod tests {
         ] {
             assert_eq!(told(&with(pointer, value), &Value::Null), [expected], "{pointer}");
         }
+    }
+
+    #[test]
+    fn an_endpoint_is_pointed_out_when_it_is_paused_or_fails_for_long() {
+        let told = |state: &str, since: Value| {
+            let endpoint = json!({
+                "name": "app", "state": state, "lag": 7, "last_error": "status 500",
+                "failing_since": since,
+            });
+            let stats = json!({ "endpoints": [endpoint] });
+            endpoints(&stats, 3_600_000).map(|one| one.what).collect::<Vec<_>>()
+        };
+        assert_eq!(told("ok", Value::Null), [""; 0]);
+        assert_eq!(told("retrying", json!("1970-01-01T00:45:00.001Z")), [""; 0]);
+        let says = |state: &str| {
+            [format!("the endpoint `app` is {state} and 7 records behind: status 500")]
+        };
+        assert_eq!(told("retrying", json!("1970-01-01T00:45:00.000Z")), says("retrying"));
+        assert_eq!(told("stalled", json!("1970-01-01T00:59:00.000Z")), says("stalled"));
+        assert_eq!(told("paused", Value::Null), says("paused"));
     }
 
     #[test]

@@ -157,6 +157,7 @@ where
         body_bytes_max: 0,
         source: None,
         public_url: None,
+        deliveries: Default::default(),
     };
     let running =
         Running::start(folder, settings, CACHES).map_err(|error| unopened(folder, error))?;

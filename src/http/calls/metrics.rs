@@ -4,6 +4,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::{HttpRequest, HttpResponse, web};
 
+use crate::delivery::{EndpointReport, EndpointState};
 use crate::http::wire::answer::{Code, Problem, respond};
 use crate::http::wire::api::{Access, Bound, Gives, Operation};
 use crate::http::wire::question::Question;
@@ -59,6 +60,7 @@ fn families(state: &State) -> Vec<Family> {
     families.extend(process());
     families.extend(state.source.iter().map(|source| lag(source, state)));
     if let Some(engine) = state.engine.get() {
+        families.extend(deliveries(&state.deliveries.reports(engine.folded_head())));
         families.extend(engine.metric_families());
     }
     families
@@ -76,6 +78,40 @@ fn refusals(state: &State) -> [Family; 2] {
             "rollcall_unauthorized_total",
             "Requests that were refused for want of a valid key.",
             [unauthorized],
+        ),
+    ]
+}
+
+fn deliveries(reports: &[EndpointReport]) -> [Family; 4] {
+    let of = |value: fn(&EndpointReport) -> f64| {
+        reports.iter().map(move |one| Sample::new([("endpoint", &*one.name)], value(one)))
+    };
+    let states = reports.iter().flat_map(|one| {
+        EndpointState::ALL.map(|state| {
+            let holds = f64::from(u8::from(one.state == state));
+            Sample::new([("endpoint", &*one.name), ("state", state.word())], holds)
+        })
+    });
+    [
+        gauge(
+            "rollcall_delivery_lag_records",
+            "Records up to which what an endpoint is owed is not delivered.",
+            of(|one| one.lag as f64),
+        ),
+        gauge(
+            "rollcall_delivery_state",
+            "1 for the state of an endpoint, 0 for the others.",
+            states,
+        ),
+        counter(
+            "rollcall_deliveries_total",
+            "Webhooks that an endpoint has answered with 2xx.",
+            of(|one| one.delivered as f64),
+        ),
+        counter(
+            "rollcall_delivery_failures_total",
+            "Requests to an endpoint that failed.",
+            of(|one| one.failures as f64),
         ),
     ]
 }

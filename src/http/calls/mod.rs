@@ -7,6 +7,7 @@ pub(crate) mod deprovisionings;
 pub(crate) mod diff;
 pub(crate) mod directories;
 pub(crate) mod document;
+pub(crate) mod endpoints;
 pub(crate) mod events;
 pub(crate) mod groups;
 pub(crate) mod health;
@@ -145,6 +146,11 @@ calls! {
     get proofs::KEY => proofs::key, post proofs::CHANGE_KEY => proofs::change_key;
     get sources::LIST => sources::list;
     post sources::PULL => sources::pull;
+    get endpoints::LIST => endpoints::list;
+    post endpoints::RETRY => endpoints::retry;
+    post endpoints::SKIP => endpoints::skip;
+    post endpoints::REPLAY => endpoints::replay;
+    post endpoints::TEST => endpoints::test;
     get stats::STATS => stats::stats;
     post backup::BACKUP => backup::backup;
     post import::IMPORT => import::import;
@@ -195,9 +201,10 @@ mod tests {
     ];
 
     /// The calls that tell of no person.
-    const NEVER: [&str; 13] = [
+    const NEVER: [&str; 14] = [
         "/metrics",
         "/rollcall/v1/directories/{id}/tokens",
+        "/rollcall/v1/endpoints",
         "/rollcall/v1/log/checkpoint",
         "/rollcall/v1/log/key",
         "/rollcall/v1/log/proof/consistency",

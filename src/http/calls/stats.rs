@@ -17,7 +17,7 @@ use crate::http::wire::api::{
 };
 use crate::http::wire::condition::describe_condition;
 use crate::http::wire::connections::Connections;
-use crate::http::wire::describe::describe_source;
+use crate::http::wire::describe::{describe_endpoint, describe_source};
 use crate::http::wire::entity::must_be_named;
 use crate::http::wire::paging::Paging;
 use crate::http::wire::question::Question;
@@ -94,6 +94,11 @@ pub(crate) async fn stats(
     let shown_source = state.source.as_ref().filter(|_| sight == Sight::All);
     let sources: Vec<Value> =
         shown_source.map(|source| describe_source(source, &engine)).into_iter().collect();
+    let endpoints = match sight {
+        Sight::All => state.deliveries.reports(engine.folded_head()),
+        Sight::Of(_) => Vec::new(),
+    };
+    let endpoints: Vec<Value> = endpoints.iter().map(describe_endpoint).collect();
     let scrub = engine.scrub().filter(|_| sight == Sight::All);
     let scrub = scrub.as_ref().map(describe_scrub);
     let _alone = state.stats.lock().await;
@@ -113,6 +118,7 @@ pub(crate) async fn stats(
         if let Some(stats) = stats.as_object_mut() {
             stats.insert("condition".into(), condition.into());
             stats.insert("sources".into(), sources.into());
+            stats.insert("endpoints".into(), endpoints.into());
             stats.insert("archive".into(), archive);
             stats.insert("connections".into(), connections);
             stats.insert("scrub".into(), scrub.into());

@@ -164,6 +164,9 @@ codes! {
     LogEmpty = "log_empty", CONFLICT, "the log has no records: there is nothing to copy";
     ReconciliationRunning = "reconciliation_running", CONFLICT,
         "a reconciliation is running: wait for its end, then ask again";
+    PositionMismatch = "position_mismatch", CONFLICT,
+        "the position of the endpoint is not one of this log: set another one with `skip` or \
+         `replay`";
     RecordLost = "record_lost", GONE,
         "this record is lost, and only its leaf is left: the log was restored without it, or its \
          bytes cannot be read";

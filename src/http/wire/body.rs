@@ -11,7 +11,7 @@ use actix_web::http::header::{CONTENT_ENCODING, HeaderValue};
 use actix_web::{HttpRequest, web};
 use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
-use rollcall_projections::{Mapping, Millis};
+use rollcall_projections::{Mapping, Millis, Seq};
 use serde_json::{Map, Value};
 use tokio::time::timeout;
 
@@ -267,6 +267,20 @@ impl Body {
             self.error(name, FieldCode::Invalid, "it must be an RFC 3339 time");
         }
         moment
+    }
+
+    /// Takes the number of a record.
+    pub(crate) fn take_seq(&mut self, name: &str) -> Option<Seq> {
+        let Some(value) = self.fields.remove(name) else {
+            self.error(name, FieldCode::Required, "it is required");
+            return None;
+        };
+        let seq = value.as_u64().filter(|seq| (1..=u64::from(u32::MAX)).contains(seq));
+        if seq.is_none() {
+            let code = if value.is_number() { FieldCode::OutOfRange } else { FieldCode::Invalid };
+            self.error(name, code, "it must be the number of a record, from 1");
+        }
+        seq
     }
 
     /// Takes the note, which may be left out, or null.

@@ -4,6 +4,7 @@ use rollcall_projections::{Cause, Ground, OtherUser, SamePerson, Seq};
 use serde_json::{Map, Value, json};
 
 use super::answer::Problem;
+use crate::delivery::EndpointReport;
 use crate::engine::Engine;
 use crate::sources::reconcile::{DirectoryState, Run, RunDirectory};
 use crate::sources::{Source, SourceMoments};
@@ -53,6 +54,22 @@ pub(crate) fn describe_predecessor(same_person: &SamePerson) -> Value {
             json!({ "user_id": user, "until": time::format(*at) })
         })
     )
+}
+
+/// Describes a receiver of webhooks.
+pub(crate) fn describe_endpoint(report: &EndpointReport) -> Value {
+    json!({
+        "object": "endpoint",
+        "name": report.name,
+        "url": report.url,
+        "state": report.state.word(),
+        "position": report.position,
+        "lag": report.lag,
+        "last_error": report.last_error,
+        "failing_since": report.failing_since.map(time::format),
+        "delivered": report.delivered,
+        "failures": report.failures,
+    })
 }
 
 /// Describes a source. A webhook that was dropped for its pulled or imported copy is counted with

@@ -110,6 +110,8 @@ fn path(operation: &Operation) -> Value {
         ("id", ID, USER_ID)
     } else if operation.path.contains("groups/{id}") {
         ("id", ID, GROUP_ID)
+    } else if operation.path.contains("endpoints/{id}") {
+        ("id", "Its name", "app")
     } else if operation.path.contains("{id}") {
         ("id", ID, DIRECTORY_ID)
     } else if operation.path.contains("{seq}") {

@@ -14,6 +14,7 @@ use super::large::LargeAnswers;
 use super::metrics::RequestMetrics;
 use super::refusals::Refusals;
 use super::turns::Turns;
+use crate::delivery::Deliveries;
 use crate::engine::Engine;
 use crate::keys::{ApiKeys, Expiries, Operator};
 use crate::sources::Source;
@@ -48,6 +49,8 @@ pub struct Settings {
     pub source: Option<Arc<Source>>,
     /// The URL at which others reach this server, if it is known.
     pub public_url: Option<String>,
+    /// The receivers of webhooks.
+    pub deliveries: Arc<Deliveries>,
 }
 
 /// The settings of a server, apart by their use.
@@ -55,19 +58,28 @@ pub(crate) struct SplitSettings {
     /// What can be replaced while the server serves.
     pub(crate) keys: Keys,
     pub(crate) webhook_paths: Vec<String>,
+    pub(crate) addresses: Addresses,
+}
+
+/// This server and others, as the settings name them.
+pub(crate) struct Addresses {
+    /// The source to pull from.
     pub(crate) source: Option<Arc<Source>>,
+    /// The URL at which others reach this server.
     pub(crate) public_url: Option<String>,
+    /// The receivers of webhooks.
+    pub(crate) deliveries: Arc<Deliveries>,
 }
 
 impl Settings {
     /// Splits off what can be replaced while the server serves.
     pub(crate) fn split(self) -> SplitSettings {
-        let Settings { keyring, api_keys, webhook_paths, body_bytes_max, source, public_url } =
-            self;
-        let public_url = public_url.map(|url| url.trim_end_matches('/').to_owned());
+        let Settings { keyring, api_keys, webhook_paths, body_bytes_max, .. } = self;
+        let public_url = self.public_url.map(|url| url.trim_end_matches('/').to_owned());
+        let addresses = Addresses { source: self.source, public_url, deliveries: self.deliveries };
         let body_bytes_max = body_bytes_max.min(BODY_BYTES_LIMIT);
         let keys = Keys::new(KeySet { keyring, api_keys, body_bytes_max });
-        SplitSettings { keys, webhook_paths, source, public_url }
+        SplitSettings { keys, webhook_paths, addresses }
     }
 }
 
@@ -180,6 +192,8 @@ pub(crate) struct State {
     pub(crate) source: Option<Arc<Source>>,
     /// The URL at which others reach this server, without a slash at its end, if it is known.
     pub(crate) public_url: Option<String>,
+    /// The receivers of webhooks.
+    pub(crate) deliveries: Arc<Deliveries>,
     /// The moment at which the server began to listen.
     pub(crate) started_at: Millis,
     /// Every declared call.

@@ -24,7 +24,7 @@ const SCOPES: [&str; 4] = ["ingest", "read", "audit", "operate"];
 const HOUR_MS: i64 = 3_600_000;
 
 /// The scope of each call that needs a key, but a backup, which needs two.
-const NEEDS: [(&str, &str, &str); 54] = [
+const NEEDS: [(&str, &str, &str); 59] = [
     ("get", "/directories", "read"),
     ("get", "/directories/{id}", "read"),
     ("delete", "/directories/{id}", "operate"),
@@ -41,6 +41,11 @@ const NEEDS: [(&str, &str, &str); 54] = [
     ("get", "/rollcall/v1/directories/{id}/tokens", "operate"),
     ("post", "/rollcall/v1/directories/{id}/tokens", "operate"),
     ("delete", "/rollcall/v1/directories/{id}/tokens/{token_id}", "operate"),
+    ("get", "/rollcall/v1/endpoints", "operate"),
+    ("post", "/rollcall/v1/endpoints/{id}/replay", "operate"),
+    ("post", "/rollcall/v1/endpoints/{id}/retry", "operate"),
+    ("post", "/rollcall/v1/endpoints/{id}/skip", "operate"),
+    ("post", "/rollcall/v1/endpoints/{id}/test", "operate"),
     ("get", "/rollcall/v1/groups/{id}/history", "audit"),
     ("get", "/rollcall/v1/groups/{id}/members", "audit"),
     ("post", "/rollcall/v1/import", "ingest"),
@@ -83,9 +88,14 @@ const NEEDS: [(&str, &str, &str); 54] = [
 
 /// The calls that are refused to a key that is bound to organizations, and those that answer it as
 /// they answer any key.
-const REFUSED_TO_BOUND: [(&str, &str); 18] = [
+const REFUSED_TO_BOUND: [(&str, &str); 23] = [
     ("get", "/metrics"),
     ("post", "/rollcall/v1/backup"),
+    ("get", "/rollcall/v1/endpoints"),
+    ("post", "/rollcall/v1/endpoints/{id}/replay"),
+    ("post", "/rollcall/v1/endpoints/{id}/retry"),
+    ("post", "/rollcall/v1/endpoints/{id}/skip"),
+    ("post", "/rollcall/v1/endpoints/{id}/test"),
     ("get", "/rollcall/v1/policy"),
     ("put", "/rollcall/v1/policy"),
     ("get", "/rollcall/v1/role_mapping"),

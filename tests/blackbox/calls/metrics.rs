@@ -21,6 +21,7 @@ use crate::kit::exposition::Scrape;
 use crate::kit::histories::percent_encoded;
 use crate::kit::keyed::{Keyed, entry};
 use crate::kit::model::rfc3339;
+use crate::kit::receiver::{config_with, endpoint, sending_command};
 use crate::kit::road::{engine, memory_log, observed_at, scraped};
 use crate::kit::server::{
     API_KEY, Answer, Server, agent, delegate_history, delegate_log, get, now_ms, signature, user,
@@ -111,8 +112,16 @@ fn described() -> BTreeMap<String, Described> {
 fn whole_server(folder: &Path) -> Server {
     let (data, archive) = (folder.join("data"), folder.join("archive"));
     fs::create_dir(&archive).unwrap();
-    let options = ["--pull", "http://127.0.0.1:9", "--archive", archive.to_str().unwrap()];
-    let server = Server::start_with(&data, &options);
+    let config = config_with(folder, &[endpoint("app", "127.0.0.1:9", "")]);
+    let options = [
+        "--pull",
+        "http://127.0.0.1:9",
+        "--archive",
+        archive.to_str().unwrap(),
+        "--config",
+        config.to_str().unwrap(),
+    ];
+    let server = Server::start_command(sending_command(), &data, &options);
     fill(&server, "directory_1", 1);
     wait_until("the directory is counted", || {
         let labels = [("directory", "directory_1"), ("state", "linked")];
@@ -179,9 +188,9 @@ fn rules_and_dashboard_use_only_metrics_that_are_there() {
         lines.map(str::to_owned).collect()
     };
     let (alerts, expressions_of_rules) = (lines("- alert: "), lines("expr: "));
-    assert_eq!([alerts.len(), expressions_of_rules.len(), lines("summary: ").len()], [12; 3]);
+    assert_eq!([alerts.len(), expressions_of_rules.len(), lines("summary: ").len()], [14; 3]);
     assert!(alerts.iter().all(|alert| alert.starts_with("Rollcall")), "{alerts:?}");
-    assert_eq!(alerts.iter().collect::<BTreeSet<_>>().len(), 12);
+    assert_eq!(alerts.iter().collect::<BTreeSet<_>>().len(), 14);
     for expression in &expressions_of_rules {
         let used = metrics_in(expression);
         assert!(!used.is_empty() && used.is_subset(&known), "{expression}");
@@ -706,6 +715,6 @@ fn a_real_prometheus_scrapes_all_of_it_and_fires_the_alert_of_a_mass_deprovision
     wait_until("the alert fires", || prometheus.value(&firing) == Some(1.0));
     let groups = prometheus.ask("rules")["data"]["groups"].clone();
     let rules = groups[0]["rules"].as_array().unwrap();
-    assert_eq!(rules.len(), 12);
+    assert_eq!(rules.len(), 14);
     assert!(rules.iter().all(|rule| rule["health"] == "ok"), "{groups}");
 }

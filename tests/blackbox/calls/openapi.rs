@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use crate::kit::histories::percent_encoded;
+use crate::kit::receiver::{config_with, endpoint, sending_command};
 use crate::kit::server::Server;
 use crate::laws::stories::{Step, Story, stories};
 
 /// Every call, and the parameters with which it answers 200.
-pub const CALLS: [(&str, &str); 40] = [
+pub const CALLS: [(&str, &str); 41] = [
     ("/directories", ""),
     ("/directories/{id}", "directory_01K424MH00XFE6WM17PR9ASN2Y"),
     ("/directory_groups", "directory=directory_01K424MH00XFE6WM17PR9ASN2Y"),
@@ -25,6 +26,7 @@ pub const CALLS: [(&str, &str); 40] = [
     ("/rollcall/v1/deprovisionings", ""),
     ("/rollcall/v1/diff", "from=latest"),
     ("/rollcall/v1/directories/{id}/tokens", "directory_01K424MH00XFE6WM17PR9ASN2Y"),
+    ("/rollcall/v1/endpoints", ""),
     ("/rollcall/v1/groups/{id}/history", "directory_group_01K424MK3GKPZXHV3GKC42YPT6"),
     ("/rollcall/v1/groups/{id}/members", "directory_group_01K424MK3GKPZXHV3GKC42YPT6"),
     ("/rollcall/v1/links", ""),
@@ -53,13 +55,17 @@ pub const CALLS: [(&str, &str); 40] = [
 ];
 
 /// Every call that changes something, and its answer to its example.
-const ACTS: [(&str, &str, &str); 16] = [
+const ACTS: [(&str, &str, &str); 20] = [
     ("/directories/{id}", "delete", "202"),
     ("/rollcall/v1/backup", "post", "200"),
     ("/rollcall/v1/directories", "post", "201"),
     // The directory of the example is not one of an identity provider.
     ("/rollcall/v1/directories/{id}/tokens", "post", "404"),
     ("/rollcall/v1/directories/{id}/tokens/{token_id}", "delete", "404"),
+    ("/rollcall/v1/endpoints/{id}/replay", "post", "200"),
+    ("/rollcall/v1/endpoints/{id}/retry", "post", "200"),
+    ("/rollcall/v1/endpoints/{id}/skip", "post", "200"),
+    ("/rollcall/v1/endpoints/{id}/test", "post", "200"),
     ("/rollcall/v1/import", "post", "200"),
     ("/rollcall/v1/links", "put", "200"),
     ("/rollcall/v1/links", "delete", "200"),
@@ -75,8 +81,11 @@ const ACTS: [(&str, &str, &str); 16] = [
 
 fn with_story() -> (tempfile::TempDir, Server, Value) {
     let folder = tempfile::tempdir().unwrap();
-    // No source is there; what is asked of it is taken nevertheless.
-    let server = Server::start_with(folder.path(), &["--pull", "http://127.0.0.1:9"]);
+    // No source and no receiver is there; what is asked of them is taken nevertheless.
+    let config = config_with(folder.path(), &[endpoint("app", "127.0.0.1:9", "")]);
+    let arguments = ["--pull", "http://127.0.0.1:9", "--config", config.to_str().unwrap()];
+    let data = folder.path().join("data");
+    let server = Server::start_command(sending_command(), &data, &arguments);
     for event in &stories()[0].events {
         server.deliver(event);
     }
@@ -279,7 +288,11 @@ fn what_acts_answers_to_its_own_example() {
             assert_eq!(server.post(body.as_bytes()).status.to_string(), status);
             continue;
         }
-        let (named, _) = path_of(path, "directory_01K424MH00XFE6WM17PR9ASN2Y");
+        let id = match path.contains("endpoints") {
+            true => "app",
+            false => "directory_01K424MH00XFE6WM17PR9ASN2Y",
+        };
+        let (named, _) = path_of(path, id);
         let named = if path.contains('{') { named } else { path.to_owned() };
         let asked = format!("{}{}", server.url, with_required(&named, call));
         let lines = &call["requestBody"]["content"]["application/x-ndjson"]["example"];
@@ -333,6 +346,7 @@ fn the_errors_described_have_their_status_and_their_shape() {
         ("body_timeout", "408"),
         ("no_source", "409"),
         ("log_empty", "409"),
+        ("position_mismatch", "409"),
         ("reconciliation_running", "409"),
         ("record_lost", "410"),
         ("version_conflict", "412"),

@@ -4,6 +4,7 @@ pub mod audit;
 pub mod commands;
 pub mod config;
 mod confirm;
+mod deliveries;
 mod describe;
 mod freshness;
 pub mod generate;

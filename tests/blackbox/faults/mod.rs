@@ -6,6 +6,8 @@ pub mod clocks;
 pub mod conformance;
 pub mod connections;
 pub mod damage;
+pub mod deliveries;
+mod delivery_figures;
 pub mod descriptors;
 pub mod flood_figures;
 pub mod floods;

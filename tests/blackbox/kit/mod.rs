@@ -10,6 +10,7 @@ pub mod machine;
 pub mod model;
 pub mod play;
 pub mod power;
+pub mod receiver;
 pub mod road;
 pub mod scale;
 pub mod server;

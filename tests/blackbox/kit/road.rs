@@ -30,6 +30,7 @@ pub fn settings() -> Settings {
         body_bytes_max: BODY_BYTES_MAX,
         source: None,
         public_url: None,
+        deliveries: Default::default(),
     }
 }
 

@@ -4,6 +4,7 @@ pub mod audit_equals_model;
 pub mod audit_rules;
 pub mod copies;
 pub mod cut_lists;
+pub mod deliveries;
 pub mod directories_equal_model;
 pub mod indexes;
 pub mod observation_rules;

@@ -1,0 +1,255 @@
+//! Webhooks that go out: the log is the outbox, and each endpoint has a position in it.
+//!
+//! Every endpoint has threads of its own, so that none waits for another. What is owed is read from
+//! the log when it is sent, and only the position is kept.
+
+mod address;
+mod canonical;
+mod client;
+mod endpoint;
+mod message;
+mod position;
+mod queue;
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use rollcall_projections::{SYNC_PREFIX, Seq, glob_fits};
+use tokio::runtime::Builder;
+use ureq::http::Uri;
+use ureq::tls::RootCerts;
+
+pub use address::not_public;
+pub(crate) use endpoint::Endpoint;
+pub use endpoint::{CommandError, EndpointReport, EndpointState};
+pub use message::{Format, Signer};
+
+use crate::engine::{CONSEQUENCES, Engine, Selection};
+use crate::trust::{TrustError, authorities};
+
+/// The longest that a stop waits for webhooks in flight. Those that take longer are sent again.
+const FINISH_WITHIN: Duration = Duration::from_secs(2);
+const FINISH_PAUSE: Duration = Duration::from_millis(2);
+
+/// The place at which a new endpoint begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beginning {
+    /// Behind the newest record.
+    Now,
+    /// With the first record.
+    Start,
+    /// With this record.
+    Seq(Seq),
+}
+
+impl fmt::Display for Beginning {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Beginning::Now => formatter.write_str("now"),
+            Beginning::Start => formatter.write_str("start"),
+            Beginning::Seq(seq) => seq.fmt(formatter),
+        }
+    }
+}
+
+/// The events and consequences that an endpoint gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Globs of types.
+    pub events: Vec<String>,
+    /// The organizations; `None` for all, and what is of none.
+    pub organizations: Option<Vec<String>>,
+}
+
+impl Wanted {
+    /// Tells if a glob fits any type that may be sent.
+    pub fn fits_any(glob: &str) -> bool {
+        let plain = glob.split('*').next().unwrap_or_default();
+        let may_fit_sync = plain.starts_with(SYNC_PREFIX)
+            || plain.len() < glob.len() && SYNC_PREFIX.starts_with(plain);
+        may_fit_sync || CONSEQUENCES.iter().any(|name| fits(glob, name))
+    }
+}
+
+impl Selection for Wanted {
+    fn wants(&self, event_type: &str) -> bool {
+        let may_leave = event_type.starts_with(SYNC_PREFIX) || CONSEQUENCES.contains(&event_type);
+        may_leave && self.events.iter().any(|glob| fits(glob, event_type))
+    }
+
+    fn wants_organization(&self, organization: &str) -> bool {
+        let Some(organizations) = &self.organizations else { return true };
+        !organization.is_empty() && organizations.iter().any(|id| id == organization)
+    }
+}
+
+fn fits(glob: &str, event_type: &str) -> bool {
+    glob_fits(glob, event_type, &mut 0)
+}
+
+/// An endpoint as it is configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointSettings {
+    /// Its name, by which its position is kept.
+    pub name: String,
+    /// The URL to which webhooks are posted.
+    pub url: Uri,
+    /// What signs them.
+    pub signer: Signer,
+    /// What it gets.
+    pub wanted: Wanted,
+    /// Where it begins if it has no position yet.
+    pub from: Beginning,
+    /// The webhooks that may be in flight; 1 if all are sent in order.
+    pub max_in_flight: usize,
+    /// True if every webhook waits for the one before.
+    pub ordered: bool,
+    /// True if it may be at an address that is not of the internet.
+    pub allow_private: bool,
+}
+
+impl EndpointSettings {
+    /// Returns its URL without user information and query, which may be secret.
+    pub fn plain_url(&self) -> String {
+        let host = self.url.authority().map_or("", |authority| authority.as_str());
+        let host = host.rsplit('@').next().unwrap_or_default();
+        let (scheme, path) = (self.url.scheme_str().unwrap_or_default(), self.url.path());
+        let path = if path == "/" { "" } else { path };
+        format!("{scheme}://{host}{path}")
+    }
+}
+
+/// All endpoints, and the threads that send.
+#[derive(Default)]
+pub struct Deliveries {
+    endpoints: Vec<Arc<Endpoint>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Deliveries {
+    /// Makes the endpoints of the log in the folder `data`, and sends nothing yet.
+    ///
+    /// # Errors
+    /// If there is no certificate where one must be.
+    pub fn new(settings: Vec<EndpointSettings>, data: &Path) -> Result<Deliveries, TrustError> {
+        let is_https = settings.iter().any(|one| one.url.scheme_str() == Some("https"));
+        let roots = if is_https { authorities(None)? } else { RootCerts::WebPki };
+        let endpoint = |one| Arc::new(Endpoint::new(one, data, roots.clone()));
+        let endpoints = settings.into_iter().map(endpoint).collect();
+        Ok(Deliveries { endpoints, threads: Mutex::default() })
+    }
+
+    /// Begins to send, on threads that do not keep the engine from being closed.
+    ///
+    /// # Errors
+    /// If the system gives no thread.
+    pub fn start(self: &Arc<Deliveries>, engine: &Arc<Engine>) -> std::io::Result<()> {
+        if self.endpoints.is_empty() {
+            return Ok(());
+        }
+        let mut threads = self.threads.lock();
+        for endpoint in &self.endpoints {
+            endpoint.begin(engine);
+            threads.extend(endpoint.start()?);
+        }
+        let (deliveries, mut heads) = (self.clone(), engine.folded_heads());
+        // It needs no timers: it only waits for records.
+        let runtime = Builder::new_current_thread().build()?;
+        let wake = move || {
+            runtime.block_on(async {
+                loop {
+                    let head = *heads.borrow_and_update();
+                    let endpoints = deliveries.endpoints.iter();
+                    let is_over = endpoints.filter(|endpoint| endpoint.wake(head)).count() == 0;
+                    if is_over || heads.changed().await.is_err() {
+                        return;
+                    }
+                }
+            });
+        };
+        threads.push(thread::Builder::new().name("outbox".into()).spawn(wake)?);
+        Ok(())
+    }
+
+    /// Begins no further request.
+    pub fn stop(&self) {
+        self.endpoints.iter().for_each(|endpoint| endpoint.stop());
+    }
+
+    /// Waits a moment for the requests in flight, and syncs the positions. Comes after
+    /// [`Deliveries::stop`].
+    pub fn finish(&self) {
+        let begun = Instant::now();
+        for thread in self.threads.lock().drain(..) {
+            while !thread.is_finished() && begun.elapsed() < FINISH_WITHIN {
+                thread::sleep(FINISH_PAUSE);
+            }
+        }
+        self.endpoints.iter().for_each(|endpoint| endpoint.sync());
+    }
+
+    /// Returns the state of every endpoint, in the order of the configuration.
+    pub fn reports(&self, head: Seq) -> Vec<EndpointReport> {
+        self.endpoints.iter().map(|endpoint| endpoint.report(head)).collect()
+    }
+
+    /// Returns an endpoint by its name.
+    pub(crate) fn named(&self, name: &str) -> Option<Arc<Endpoint>> {
+        self.endpoints.iter().find(|endpoint| endpoint.name() == name).cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_events_of_directory_sync_and_consequences_are_sent() {
+        let wanted = |globs: &[&str], event_type: &str| {
+            let events = globs.iter().map(|glob| (*glob).to_owned()).collect();
+            Wanted { events, organizations: None }.wants(event_type)
+        };
+        for (globs, event_type, expected) in [
+            (&["*"][..], "dsync.user.created", true),
+            (&["*"], "rollcall.access.ended", true),
+            (&["*"], "rollcall.history.changed", true),
+            (&["*"], "rollcall.policy.set", false),
+            (&["rollcall.*"], "rollcall.user.observed", false),
+            (&["*"], "user.created", false),
+            (&["dsync.user.*"], "dsync.group.created", false),
+            (&["dsync.user.*", "*.lost"], "rollcall.role.lost", true),
+            (&["dsync.user.created"], "dsync.user.created", true),
+        ] {
+            assert_eq!(wanted(globs, event_type), expected, "{globs:?} {event_type}");
+        }
+        for (glob, expected) in [
+            ("*", true),
+            ("d*", true),
+            ("dsync.new.*", true),
+            ("dsync.*", true),
+            ("rollcall.*", true),
+            ("*.ended", true),
+            ("rollcall.role.lost", true),
+            ("rollcall.policy.set", false),
+            ("user.*", false),
+            ("dsync", false),
+            ("", false),
+        ] {
+            assert_eq!(Wanted::fits_any(glob), expected, "{glob}");
+        }
+    }
+
+    #[test]
+    fn what_is_of_no_organization_is_not_sent_to_one_with_organizations() {
+        let all = Wanted { events: Vec::new(), organizations: None };
+        let one =
+            Wanted { organizations: Some(vec!["org_1".into(), String::new()]), ..all.clone() };
+        assert!(all.wants_organization("") && all.wants_organization("org_2"));
+        assert!(one.wants_organization("org_1"));
+        assert!(!one.wants_organization("") && !one.wants_organization("org_2"));
+    }
+}

@@ -1,0 +1,310 @@
+//! The file `deliveries/NAME` in the data folder: how far an endpoint is.
+//!
+//! It is a journal of lines, each with its checksum. Its last whole line counts, so that a cut
+//! costs no more than webhooks that are sent again. A line is written for each delivery: it
+//! survives the end of the process. It is synced about every second, and at each command.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{DirBuilder, File};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rollcall_projections::{Millis, Seq};
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::engine::FeedPlace;
+use crate::files;
+use crate::hashes::Hash;
+
+/// The folder of these files in the data folder.
+pub(super) const FOLDER: &str = "deliveries";
+
+/// The length from which on the file is written anew.
+const BYTES_MAX: u64 = 1 << 20;
+
+/// The most bytes that are read: a file is written anew at [`BYTES_MAX`], with all that it holds.
+const READ_MAX: u64 = 16 << 20;
+
+/// The last record that was read and is delivered, by which the log is known again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Anchor {
+    pub(super) seq: Seq,
+    /// Its leaf in the tree, in hexadecimal digits.
+    leaf: String,
+}
+
+impl Anchor {
+    pub(super) fn new(seq: Seq, leaf: &Hash) -> Anchor {
+        Anchor { seq, leaf: hex::encode(leaf) }
+    }
+}
+
+/// What the file holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Kept {
+    /// The id of the log.
+    pub(super) log: String,
+    /// The place up to which everything is delivered.
+    pub(super) place: FeedPlace,
+    /// `None` before the first record.
+    pub(super) anchor: Option<Anchor>,
+    /// What is delivered behind that place.
+    pub(super) ahead: BTreeSet<FeedPlace>,
+    /// The webhooks that fail, and since when.
+    pub(super) failing: BTreeMap<FeedPlace, Millis>,
+    /// The reason why the receiver wants no more.
+    pub(super) gone: Option<String>,
+}
+
+/// A line of the file. A place is the seq and the item, which is left out behind the whole record.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Line {
+    /// Everything up to here is delivered. Lines before count no more if it is of another log.
+    At { log: String, place: LinePlace, anchor: Option<Anchor> },
+    /// Everything up to here is delivered, in the log of the line before.
+    Up { place: LinePlace, anchor: Option<Anchor> },
+    /// One webhook is delivered before others.
+    Done(LinePlace),
+    /// A webhook fails since a moment.
+    Failing(LinePlace, Millis),
+    /// The receiver wants no more, or again.
+    Gone(Option<String>),
+}
+
+/// A place as it is written.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct LinePlace(Seq, Option<u64>);
+
+impl From<FeedPlace> for LinePlace {
+    fn from(place: FeedPlace) -> LinePlace {
+        LinePlace(place.seq, Some(place.item).filter(|item| *item != u64::MAX))
+    }
+}
+
+impl From<LinePlace> for FeedPlace {
+    fn from(LinePlace(seq, item): LinePlace) -> FeedPlace {
+        FeedPlace { seq, item: item.unwrap_or(u64::MAX) }
+    }
+}
+
+impl Kept {
+    /// Begins in a log at a place.
+    pub(super) fn at(log: String, place: FeedPlace, anchor: Option<Anchor>) -> Kept {
+        let (ahead, failing) = Default::default();
+        Kept { log, place, anchor, ahead, failing, gone: None }
+    }
+
+    /// Returns the record up to which everything is delivered.
+    pub(super) fn seq(&self) -> Seq {
+        let is_whole = self.place.item == u64::MAX;
+        if is_whole { self.place.seq } else { self.place.seq.saturating_sub(1) }
+    }
+
+    fn take(&mut self, line: Line) {
+        match line {
+            Line::At { log, place, anchor } => {
+                *self = Kept { gone: self.gone.take(), ..Kept::at(log, place.into(), anchor) };
+            }
+            Line::Up { place, anchor } => {
+                self.move_to(place.into());
+                self.anchor = anchor;
+            }
+            Line::Done(place) => {
+                self.failing.remove(&place.into());
+                self.ahead.insert(place.into());
+            }
+            Line::Failing(place, since) => drop(self.failing.insert(place.into(), since)),
+            Line::Gone(reason) => self.gone = reason,
+        }
+    }
+
+    /// Moves to a place, and forgets what is known of those before.
+    pub(super) fn move_to(&mut self, place: FeedPlace) {
+        self.place = place;
+        self.ahead = self.ahead.split_off(&place);
+        self.ahead.remove(&place);
+        self.failing = self.failing.split_off(&place);
+        self.failing.remove(&place);
+    }
+
+    fn lines(&self) -> Vec<Line> {
+        let (log, anchor) = (self.log.clone(), self.anchor.clone());
+        let mut lines = vec![Line::At { log, place: self.place.into(), anchor }];
+        lines.extend(self.ahead.iter().map(|place| Line::Done((*place).into())));
+        let failing = self.failing.iter();
+        lines.extend(failing.map(|(place, since)| Line::Failing((*place).into(), *since)));
+        lines.extend(self.gone.is_some().then(|| Line::Gone(self.gone.clone())));
+        lines
+    }
+}
+
+/// The file of an endpoint.
+pub(super) struct PositionFile {
+    path: PathBuf,
+    /// `None` until something is written.
+    file: Option<Arc<File>>,
+    bytes: u64,
+}
+
+/// What was found in the place of the file.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// There is none: the endpoint is new.
+    Nothing,
+    /// A position.
+    Position(Kept),
+    /// It cannot be read, or holds no position.
+    Damaged(String),
+}
+
+impl PositionFile {
+    /// Names the file of an endpoint in a data folder.
+    pub(super) fn of(data: &Path, name: &str) -> PositionFile {
+        PositionFile { path: data.join(FOLDER).join(name), file: None, bytes: 0 }
+    }
+
+    /// Reads the file.
+    pub(super) fn read(&self) -> Found {
+        let mut bytes = Vec::new();
+        let read = files::open(&self.path).and_then(|file| {
+            file.take(READ_MAX).read_to_end(&mut bytes)?;
+            Ok(())
+        });
+        match read {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Found::Nothing,
+            Err(error) => return Found::Damaged(format!("its position cannot be read: {error}")),
+            Ok(()) => {}
+        }
+        let mut kept: Option<Kept> = None;
+        for line in bytes.split_inclusive(|byte| *byte == b'\n').map_while(parsed) {
+            match (&mut kept, line) {
+                (Some(kept), line) => kept.take(line),
+                (none, Line::At { log, place, anchor }) => {
+                    *none = Some(Kept::at(log, place.into(), anchor));
+                }
+                (None, _) => break,
+            }
+        }
+        let damaged = || Found::Damaged("its position is damaged".into());
+        kept.map_or_else(damaged, Found::Position)
+    }
+
+    /// Replaces the file by what is kept, in one step. When it returns, that is synced.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub(super) fn replace(&mut self, kept: &Kept) -> io::Result<()> {
+        let text: Vec<u8> = kept.lines().iter().flat_map(written).collect();
+        let folder = files::folder_of(&self.path);
+        match DirBuilder::new().mode(0o700).create(folder) {
+            Ok(()) => files::sync_parent(folder)?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+        // Its mode is 600: other users cannot read it.
+        let mut file = tempfile::Builder::new().prefix(".").tempfile_in(folder)?;
+        file.write_all(&text)?;
+        file.as_file().sync_all()?;
+        let file = file.persist(&self.path).map_err(|error| error.error)?;
+        files::sync_parent(&self.path)?;
+        (self.file, self.bytes) = (Some(Arc::new(file)), text.len() as u64);
+        Ok(())
+    }
+
+    /// Appends a line that `kept` has taken already. Writes the file anew once it is long.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub(super) fn append(&mut self, line: &Line, kept: &Kept) -> io::Result<()> {
+        let Some(file) = self.file.as_deref().filter(|_| self.bytes < BYTES_MAX) else {
+            return self.replace(kept);
+        };
+        let text = written(line);
+        let mut file = file;
+        if let Err(error) = file.write_all(&text) {
+            // A part of the line may be there: nothing must be appended behind it.
+            self.file = None;
+            return Err(error);
+        }
+        self.bytes += text.len() as u64;
+        Ok(())
+    }
+
+    /// Returns the file, to be synced without a lock.
+    pub(super) fn to_sync(&self) -> Option<Arc<File>> {
+        self.file.clone()
+    }
+}
+
+fn written(line: &Line) -> Vec<u8> {
+    // Texts and numbers always serialize.
+    let json = serde_json::to_string(line).unwrap_or_default();
+    format!("{:016x} {json}\n", xxh3_64(json.as_bytes())).into_bytes()
+}
+
+fn parsed(line: &[u8]) -> Option<Line> {
+    let (checksum, json) = std::str::from_utf8(line).ok()?.strip_suffix('\n')?.split_once(' ')?;
+    let fits = u64::from_str_radix(checksum, 16).ok()? == xxh3_64(json.as_bytes());
+    if fits { serde_json::from_str(json).ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(seq: Seq, item: u64) -> FeedPlace {
+        FeedPlace { seq, item }
+    }
+
+    fn kept() -> Kept {
+        let mut kept = Kept::at("ab".into(), place(7, 2), Some(Anchor::new(6, &[7; 32])));
+        kept.ahead.insert(place(9, 0));
+        kept.failing.insert(place(8, 0), 5);
+        kept
+    }
+
+    #[test]
+    fn what_is_appended_is_found_again_and_a_torn_line_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = PositionFile::of(folder.path(), "app");
+        assert_eq!(file.read(), Found::Nothing);
+        let mut kept = kept();
+        file.replace(&kept).unwrap();
+        assert_eq!(PositionFile::of(folder.path(), "app").read(), Found::Position(kept.clone()));
+        kept.move_to(FeedPlace::after(8));
+        let line = Line::Up { place: kept.place.into(), anchor: kept.anchor.clone() };
+        file.append(&line, &kept).unwrap();
+        assert_eq!(file.read(), Found::Position(kept.clone()));
+        assert!(kept.failing.is_empty() && kept.ahead.len() == 1 && kept.seq() == 8);
+        let path = folder.path().join(FOLDER).join("app");
+        let whole = std::fs::read(&path).unwrap();
+        file.append(&Line::Done(place(10, 1).into()), &kept).unwrap();
+        let longer = std::fs::read(&path).unwrap();
+        // Wherever the last line is cut, the lines before it count.
+        for end in whole.len()..longer.len() {
+            std::fs::write(&path, &longer[..end]).unwrap();
+            assert_eq!(file.read(), Found::Position(kept.clone()), "cut at {end}");
+        }
+        std::fs::write(&path, &whole[1..]).unwrap();
+        assert!(matches!(file.read(), Found::Damaged(_)));
+    }
+
+    #[test]
+    fn a_long_file_is_written_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = PositionFile::of(folder.path(), "app");
+        let mut kept = kept();
+        for seq in 20..40_000 {
+            kept.move_to(FeedPlace::after(seq));
+            let line = Line::Up { place: kept.place.into(), anchor: kept.anchor.clone() };
+            file.append(&line, &kept).unwrap();
+        }
+        assert_eq!(file.read(), Found::Position(kept));
+        let length = std::fs::metadata(folder.path().join(FOLDER).join("app")).unwrap().len();
+        assert!(length < BYTES_MAX + 1000, "{length}");
+    }
+}
