@@ -118,6 +118,18 @@ pub fn moto() -> PathBuf {
     venv("moto", "moto").join("bin/python")
 }
 
+/// A Python with the library of Standard Webhooks.
+pub fn standardwebhooks() -> PathBuf {
+    venv("standardwebhooks", "standardwebhooks").join("bin/python")
+}
+
+/// The file that a script for Node imports as a version of the official library.
+pub fn node_library(version: u32) -> String {
+    let folder = node_modules().join(format!("node_modules/workos-{version}"));
+    let files = ["lib/index.mjs", "lib/index.js"].map(|name| folder.join(name));
+    files.into_iter().find(|file| file.is_file()).unwrap().display().to_string()
+}
+
 /// A program of `go/`, compiled without a network.
 pub fn go_program(name: &str) -> PathBuf {
     let source = sources().join(format!("go/{name}.go"));

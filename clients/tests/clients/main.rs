@@ -15,6 +15,7 @@
 )]
 
 mod archive;
+mod deliver;
 mod generated;
 mod kit;
 mod libraries;
@@ -70,6 +71,7 @@ fn main() -> ExitCode {
         schema::cases(),
         scim::cases(),
         archive::cases(),
+        deliver::cases(),
     ]
     .into_iter()
     .flatten();
