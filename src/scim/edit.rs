@@ -221,7 +221,16 @@ impl Edit {
                 }
                 return Ok(());
             }
-            _ => return Err(Refusal::value("the value of a schema's URN is not an object")),
+            value => {
+                return match path.extension.as_deref() {
+                    // What no schema knows is never refused.
+                    Some(urn) if urn != ENTERPRISE => {
+                        set_unknown(&mut self.document, urn, operation, value);
+                        Ok(())
+                    }
+                    _ => Err(Refusal::value("the value of a schema's URN is not an object")),
+                };
+            }
         };
         let Some(urn) = &path.extension else { return self.apply_object(operation, object) };
         check_keys(&object)?;
@@ -350,7 +359,7 @@ fn container<'a>(
 ) -> Result<&'a mut Object, Refusal> {
     check_keys(document)?;
     let Some(urn) = extension else { return Ok(document) };
-    if document.get(urn).is_none() {
+    if !document.get(urn).is_some_and(is_object) {
         document.set(urn, Value::Object(Object::default()));
     }
     match document.get_mut(urn) {

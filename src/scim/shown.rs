@@ -370,6 +370,8 @@ fn names_in(text: &str) -> Result<Vec<Name>, Refusal> {
         )));
     }
     let name = |text: &str| {
+        // Entra names a value of a list with a filter: the whole list is shown.
+        let text = text.split('[').next().unwrap_or(text);
         let user = AttributePath::parse(Kind::User, text)?;
         Some(Name { user, group: AttributePath::parse(Kind::Group, text)? })
     };
