@@ -16,6 +16,7 @@ use super::read::source::ServerArgs;
 use super::restore::{failure, losses, records};
 use super::{Failure, print, unwritten};
 use crate::archive::unpack;
+use crate::json;
 use crate::log::{
     ArchivePlace, BegunBackup, Progress, Restored, Stage, UnfinishedFolder, check_archive,
 };
@@ -71,10 +72,10 @@ impl BackupArgs {
 fn in_json(Restored { seq, root, lost, kept, .. }: &Restored) -> String {
     let mut copied = json!({ "seq": seq, "root": hex::encode(root) });
     if !lost.is_empty() {
-        copied["lost"] = json!(lost);
+        json::set(&mut copied, "lost", json!(lost));
     }
     if *kept > 0 {
-        copied["kept"] = json!(kept);
+        json::set(&mut copied, "kept", json!(kept));
     }
     format!("{copied}\n")
 }

@@ -11,6 +11,7 @@ use super::archives::{
 };
 use super::read::print::counted;
 use super::{Failure, print};
+use crate::json;
 use crate::log::{Missing, RestoreError, Restored, restore, seq_ranges, seqs_in};
 
 /// Make a data folder from an archive, a backup, or what `rollcall salvage` has taken out.
@@ -108,14 +109,18 @@ fn in_json(restored: &Restored, accept_missing: bool) -> Value {
     let Restored { seq, root, lost, unproven, new_log_id, kept, .. } = restored;
     let mut printed = json!({ "seq": seq, "root": hex::encode(root) });
     if accept_missing || !lost.is_empty() {
-        printed["lost"] = json!(lost);
-        printed["new_log_id"] = json!(new_log_id.map(|id| uuid::Uuid::from_bytes(id).to_string()));
+        json::set(&mut printed, "lost", json!(lost));
+        json::set(
+            &mut printed,
+            "new_log_id",
+            json!(new_log_id.map(|id| uuid::Uuid::from_bytes(id).to_string())),
+        );
     }
     if !unproven.is_empty() {
-        printed["unproven"] = json!(unproven);
+        json::set(&mut printed, "unproven", json!(unproven));
     }
     if *kept > 0 {
-        printed["kept"] = json!(kept);
+        json::set(&mut printed, "kept", json!(kept));
     }
     printed
 }

@@ -12,6 +12,7 @@ use super::archives::{
 use super::read::print::counted;
 use super::running::open_failure;
 use super::{Failure, print};
+use crate::json;
 use crate::log::{OpenError, SalvageError, Salvaged, salvage, seqs_in};
 
 /// Take every record out of a damaged data folder that can be read.
@@ -113,7 +114,7 @@ fn in_json(salvaged: &Salvaged) -> serde_json::Value {
         "root": root.map(hex::encode),
     });
     if *kept > 0 {
-        printed["kept"] = json!(kept);
+        json::set(&mut printed, "kept", json!(kept));
     }
     printed
 }

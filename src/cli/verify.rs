@@ -15,6 +15,7 @@ use super::secrets::{self, optional_secrets};
 use super::waiting::drawn;
 use super::{Failure, print};
 use crate::engine::KeyChange;
+use crate::json;
 use crate::log::{
     Acknowledged, Audit, Finding, LogPart, OpenError, Signatures, StoppedFolder, Unsigned,
     is_data_folder,
@@ -71,7 +72,7 @@ impl VerifyArgs {
         let remarks = stopped.remarks().map_err(Failure::ours)?;
         print(&if self.json {
             let mut found = in_json(&audit, &fitting, &key);
-            found["remarks"] = json!(remarks);
+            json::set(&mut found, "remarks", json!(remarks));
             format!("{found}\n")
         } else {
             let lines = remarks.iter().map(|remark| format!("{remark}\n"));

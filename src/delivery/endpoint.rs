@@ -1,5 +1,6 @@
 //! One endpoint: its threads, and the state that they share.
 
+use std::collections::btree_map::Entry;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -512,8 +513,8 @@ impl Endpoint {
         let before = state.condition(now);
         state.failures += 1;
         state.last_error = Some(fault.says.clone());
-        if !state.kept.failing.contains_key(&place) {
-            state.kept.failing.insert(place, now);
+        if let Entry::Vacant(since) = state.kept.failing.entry(place) {
+            since.insert(now);
             self.write(state, Some(Line::Failing(place.into(), now)));
         }
         if before == EndpointState::Ok {

@@ -29,7 +29,7 @@ pub enum MemberChange {
     /// These are the members from now on.
     Replace(Vec<Member>),
     /// Those leave that the filter of a value path finds.
-    RemoveWhere(Filter),
+    RemoveWhere(Box<Filter>),
 }
 
 /// What a request makes of a resource, before it is compared with what is stored.

@@ -305,7 +305,7 @@ impl Edit {
         let change = match (&target.filter, value) {
             (Some(filter), _) => match filter.values() {
                 Some(ids) => MemberChange::Remove(ids),
-                None => MemberChange::RemoveWhere(filter.clone()),
+                None => MemberChange::RemoveWhere(Box::new(filter.clone())),
             },
             (None, None) => MemberChange::Clear,
             (None, Some(value)) => {

@@ -176,7 +176,7 @@ impl<'a> Unpacker<'a> {
     }
 
     /// Tells if all bytes were read.
-    pub(crate) fn is_at_end(mut self) -> bool {
+    pub(crate) fn is_at_end(&mut self) -> bool {
         self.take(1).is_none()
     }
 }

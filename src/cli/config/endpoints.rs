@@ -77,9 +77,8 @@ fn read_one(fields: &Fields<'_>, at: &Origin, mistakes: &mut Mistakes) -> Option
     let url =
         url.and_then(|spot| judged(spot, "url", mistakes, |text| target(text, allow_private)));
     let format = fields.text("format", mistakes);
-    let format = format.map_or(Some(Format::Workos), |spot| {
-        judged(spot, "format", mistakes, |text| format_of(text))
-    });
+    let format =
+        format.map_or(Some(Format::Workos), |spot| judged(spot, "format", mistakes, format_of));
     let ordered = flag("ordered", true, fields, mistakes);
     let in_flight = in_flight(fields, mistakes);
     let wanted = wanted(fields, mistakes);

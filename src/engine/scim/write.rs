@@ -18,7 +18,7 @@ use crate::verify::{ScimCredential, Verified, own_id};
 const TRIES: usize = 3;
 
 /// A condition on the version of a resource.
-pub type ExpectedVersion = Box<dyn Fn(&str) -> bool + Send>;
+pub(super) type ExpectedVersion = Box<dyn Fn(&str) -> bool + Send>;
 
 /// A command of an identity provider.
 pub struct ScimCommand {

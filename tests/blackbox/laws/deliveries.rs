@@ -151,10 +151,10 @@ fn check(seed: u64) {
     for (index, delivery) in history.deliveries.iter().enumerate() {
         let answer = server.post_at(&delivery.body, now_ms() + delivery.shift_ms);
         let receipt = answer.json();
-        if let (Some(id), Some(seq)) = (receipt["event_id"].as_str(), receipt["seq"].as_u64()) {
-            if receipt["conflict"] == false {
-                seqs.insert(id.to_owned(), seq);
-            }
+        if let (Some(id), Some(seq)) = (receipt["event_id"].as_str(), receipt["seq"].as_u64())
+            && receipt["conflict"] == false
+        {
+            seqs.insert(id.to_owned(), seq);
         }
         let body: Value = serde_json::from_slice(&delivery.body).unwrap_or_default();
         let name = body["event"].as_str().unwrap_or_default().to_owned();

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::answer::SCIM_JSON;
+use crate::json;
 
 /// A call, as the document describes it.
 struct Described {
@@ -94,11 +95,17 @@ pub(in crate::http::calls) fn add_to(document: &mut Value) {
         "type": "http", "scheme": "bearer",
         "description": "A live token of the directory. API keys do not open these paths.",
     });
-    document["components"]["securitySchemes"]["scimToken"] = token;
-    document["components"]["schemas"]["ScimError"] = error_schema();
+    if let Some(schemes) = document.pointer_mut("/components/securitySchemes") {
+        json::set(schemes, "scimToken", token);
+    }
+    if let Some(schemas) = document.pointer_mut("/components/schemas") {
+        json::set(schemas, "ScimError", error_schema());
+    }
+    let Some(paths) = document.pointer_mut("/paths").and_then(Value::as_object_mut) else { return };
     for described in &CALLS {
         let path = format!("/scim/v2/{{directory_id}}{}", described.path);
-        document["paths"][path.as_str()][described.method] = describe(described);
+        let methods = paths.entry(path).or_insert_with(|| json!({}));
+        json::set(methods, described.method, describe(described));
     }
 }
 
@@ -134,7 +141,7 @@ fn describe(call: &Described) -> Value {
     let object = json!({ SCIM_JSON: { "schema": { "type": "object" } } });
     let mut answer = json!({ "description": call.about });
     if call.status != "204" {
-        answer["content"] = object.clone();
+        json::set(&mut answer, "content", object.clone());
     }
     let error = json!({ "$ref": "#/components/schemas/ScimError" });
     let refused = json!({
@@ -149,7 +156,8 @@ fn describe(call: &Described) -> Value {
         "responses": { call.status: answer, "default": refused },
     });
     if ["post", "put", "patch"].contains(&call.method) {
-        described["requestBody"] = json!({ "required": true, "content": object });
+        let body = json!({ "required": true, "content": object });
+        json::set(&mut described, "requestBody", body);
     }
     described
 }
