@@ -17,3 +17,4 @@ mod house;
 mod kit;
 mod laws;
 mod packages;
+mod scim;

@@ -332,7 +332,7 @@ impl Engine {
     /// Shows a resource after a PATCH: a large group without its body, unless attributes are asked
     /// for.
     pub(super) fn shown_after_patch(&self, held: &Held, showing: &ScimShowing) -> ScimShown {
-        if !is_too_large_to_show(held.member_count) || !showing.projection.is_whole() {
+        if !is_too_large_to_show(held.member_count) || showing.projection.names_attributes() {
             return self.show(held, showing);
         }
         self.with_shown(held, &showing.base, |shown| ScimShown {

@@ -135,7 +135,7 @@ impl ScimTurn {
             id: command.id.map_or_else(new_id, Ok)?,
             body,
             user_agent: command.user_agent,
-            is_whole: showing.projection.is_whole(),
+            is_whole: !showing.projection.names_attributes(),
             request_id: own_id("op_", now).map_err(|_| ScimError::Unavailable)?,
             occurred_at: now,
         };

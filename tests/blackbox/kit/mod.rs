@@ -13,6 +13,7 @@ pub mod power;
 pub mod receiver;
 pub mod road;
 pub mod scale;
+pub mod scim;
 pub mod server;
 pub mod shrink;
 pub mod small_disk;
