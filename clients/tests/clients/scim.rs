@@ -18,11 +18,42 @@ const WITHIN: Duration = Duration::from_secs(180);
 const SCIM2_CHECKS: usize = 135;
 const SANITY_CHECKS: usize = 28;
 
+/// The variable that names a collection of requests for Postman, ready for any server of SCIM.
+const COLLECTION: &str = "ROLLCALL_SCIM_COLLECTION";
+
 pub fn cases() -> Vec<Case> {
-    vec![
+    let mut cases = vec![
         Case::new("scim2_tester_finds_all_checks_passed", Needs::Python, scim2_tester),
         Case::new("scim_sanity_finds_all_checks_passed", Needs::Python, scim_sanity),
-    ]
+    ];
+    if let Ok(collection) = std::env::var(COLLECTION) {
+        let run = move || postman(&collection);
+        cases.push(Case::new("a_collection_for_postman_passes", Needs::Node, run));
+    }
+    cases
+}
+
+/// Runs a collection whose variables are `Protocol`, `Server`, `Port`, `Api` and `token`.
+fn postman(collection: &str) {
+    let server = Server::start();
+    let (url, token) = directory(&server, "org_postman");
+    let (host, path) = url.trim_start_matches("http://").split_once('/').unwrap();
+    let port = host.rsplit(':').next().unwrap();
+    let mut command = Command::new("npx");
+    command.args(["-y", "newman@6.2.2", "run", collection]);
+    for variable in [
+        "Protocol=http".to_owned(),
+        "Server=127.0.0.1".to_owned(),
+        format!("Port=:{port}"),
+        format!("Api={path}"),
+        format!("token={token}"),
+    ] {
+        command.args(["--env-var", &variable]);
+    }
+    command.current_dir(server.folder());
+    let printed =
+        kit::finished(command, WITHIN * 3).unwrap_or_else(|said| panic!("newman: {said}"));
+    println!("{printed}");
 }
 
 /// The address and the token of a new directory.
