@@ -171,6 +171,14 @@ pub(super) struct RelatedTo<'a> {
     pub(super) id: ScimId,
 }
 
+/// A member of a group.
+struct Added {
+    id: ScimId,
+    /// The record that added it.
+    seq: Seq,
+    member: MemberOf,
+}
+
 impl RelatedTo<'_> {
     fn ask<T: Default>(&self, question: impl FnOnce(&Views, &ScimResource) -> T) -> T {
         let views = self.engine.views();
@@ -178,15 +186,16 @@ impl RelatedTo<'_> {
         found.map(|found| question(&views, found)).unwrap_or_default()
     }
 
-    /// Returns some members after one, each with the record that added it.
-    fn members_after(&self, after: Option<ScimId>) -> Vec<(MemberOf, ScimId, Seq)> {
+    /// Returns some members after one.
+    fn members_after(&self, after: Option<ScimId>) -> Vec<Added> {
         self.ask(|views, group| {
             let scim = views.scim();
             let after = after.and_then(|id| scim.resource_by_id(id));
             let members = scim.members(group, after).take(MEMBERS_STEP);
             let member = |member: rollcall_projections::ScimMember<'_>| {
                 let (id, kind) = (member.resource.id, kind_of(member.resource.kind));
-                (MemberOf { id: id.to_string(), kind, display: None }, id, member.added_seq)
+                let member_of = MemberOf { id: id.to_string(), kind, display: None };
+                Added { id, seq: member.added_seq, member: member_of }
             };
             members.map(member).collect()
         })
@@ -199,12 +208,10 @@ impl Related for RelatedTo<'_> {
         loop {
             let step = self.members_after(after);
             let is_last = step.len() < MEMBERS_STEP;
-            after = step.last().map(|(_, id, _)| *id);
+            after = step.last().map(|added| added.id);
             let displays = self.engine.scim_displays(&step);
-            all.extend(step.into_iter().zip(displays).map(|((mut member, ..), display)| {
-                member.display = display;
-                member
-            }));
+            let shown = step.into_iter().zip(displays);
+            all.extend(shown.map(|(added, display)| MemberOf { display, ..added.member }));
             if is_last || self.engine.is_shutting_down() {
                 return all;
             }
@@ -280,8 +287,8 @@ impl Engine {
     }
 
     /// Returns the names that clients gave to members, from the records that added them.
-    fn scim_displays(&self, members: &[(MemberOf, ScimId, Seq)]) -> Vec<Option<String>> {
-        let mut seqs: Vec<Seq> = members.iter().map(|(_, _, seq)| *seq).collect();
+    fn scim_displays(&self, members: &[Added]) -> Vec<Option<String>> {
+        let mut seqs: Vec<Seq> = members.iter().map(|added| added.seq).collect();
         seqs.sort_unstable();
         seqs.dedup();
         let mut names = std::collections::HashMap::new();
@@ -291,7 +298,7 @@ impl Engine {
                 names.extend(displays_in(&body));
             }
         }
-        members.iter().map(|(member, ..)| names.remove(&member.id)).collect()
+        members.iter().map(|added| names.remove(&added.member.id)).collect()
     }
 
     /// Returns a resource as it is shown.

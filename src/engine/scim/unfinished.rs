@@ -87,6 +87,14 @@ struct Suspect {
     seq: Seq,
 }
 
+/// The last request of a directory.
+struct LastRequest {
+    suspect: Suspect,
+    /// The records of SCIM after it.
+    records_after: u32,
+    owes_events: bool,
+}
+
 impl Engine {
     /// Finishes the changes that a stop broke off. What cannot be finished is tried again before the
     /// next change of its directory.
@@ -112,28 +120,32 @@ impl Engine {
 
     /// Returns the last requests of directories after which something may be missing.
     fn suspects(&self) -> Result<Vec<Suspect>, ReadError> {
-        let mut suspects = Vec::new();
-        let last: Vec<(String, Seq, u32, bool)> = {
+        let last: Vec<LastRequest> = {
             let views = self.views();
             let scim = views.scim();
             let last = |(id, directory): (&str, &rollcall_projections::ScimDirectory)| {
-                let (seq, after) = scim.last_request(id)?;
+                let (seq, records_after) = scim.last_request(id)?;
+                let (suspect, owes_events) =
+                    (Suspect { directory: id.to_owned(), seq }, scim.owes_events(id));
                 let is_there = directory.deleted_seq.is_none();
-                is_there.then(|| (id.to_owned(), seq, after, scim.owes_events(id)))
+                is_there.then_some(LastRequest { suspect, records_after, owes_events })
             };
             scim.directories().filter_map(last).collect()
         };
-        for (directory, seq, after, owes_events) in last {
-            let may_be_alone = after == 0 || after >= MANY_RECORDS;
-            let is_large = || -> Result<bool, ReadError> {
-                let bodies = self.log.bodies(&[seq])?;
-                Ok(bodies.first().is_some_and(|body| body.len() >= LARGE_BYTES))
-            };
-            if owes_events || (may_be_alone && is_large()?) {
-                suspects.push(Suspect { directory, seq });
+        let mut suspects = Vec::new();
+        for LastRequest { suspect, records_after, owes_events } in last {
+            let may_be_alone = records_after == 0 || records_after >= MANY_RECORDS;
+            if owes_events || (may_be_alone && self.is_large(suspect.seq)?) {
+                suspects.push(suspect);
             }
         }
         Ok(suspects)
+    }
+
+    /// Tells if a request may have been alone in its batch.
+    fn is_large(&self, seq: Seq) -> Result<bool, ReadError> {
+        let bodies = self.log.bodies(&[seq])?;
+        Ok(bodies.first().is_some_and(|body| body.len() >= LARGE_BYTES))
     }
 
     /// Decides the request in a record again, over the views before it.
