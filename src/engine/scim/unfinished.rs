@@ -25,8 +25,8 @@ use crate::verify::{ScimCredential, Verified};
 /// The bytes of a request's body from which on it may be alone in its batch.
 const LARGE_BYTES: usize = 2 << 20;
 
-/// The records of members from which on they may be in a batch without their events.
-const MANY_RECORDS: u32 = 8;
+/// The records of members from which on they may be more than one batch.
+const MANY_RECORDS: u32 = 24;
 
 /// A change of which some batches are not appended yet.
 pub(super) struct Unfinished {
@@ -93,6 +93,8 @@ struct LastRequest {
     /// The records of SCIM after it.
     records_after: u32,
     owes_events: bool,
+    /// True if it became an event.
+    has_events: bool,
 }
 
 impl Engine {
@@ -128,14 +130,19 @@ impl Engine {
                 let (suspect, owes_events) =
                     (Suspect { directory: id.to_owned(), seq }, scim.owes_events(id));
                 let is_there = directory.deleted_seq.is_none();
-                is_there.then_some(LastRequest { suspect, records_after, owes_events })
+                let request = scim.request(seq)?;
+                let has_events = scim.events_of_request(request, 0).0 > 0;
+                is_there.then_some(LastRequest { suspect, records_after, owes_events, has_events })
             };
             scim.directories().filter_map(last).collect()
         };
         let mut suspects = Vec::new();
-        for LastRequest { suspect, records_after, owes_events } in last {
-            let may_be_alone = records_after == 0 || records_after >= MANY_RECORDS;
-            if owes_events || (may_be_alone && self.is_large(suspect.seq)?) {
+        for LastRequest { suspect, records_after, owes_events, has_events } in last {
+            // Events come after all changes of members: with one of them, those are all there.
+            let is_suspect = owes_events
+                || (!has_events
+                    && (records_after >= MANY_RECORDS || self.is_large(suspect.seq)?));
+            if is_suspect {
                 suspects.push(suspect);
             }
         }
