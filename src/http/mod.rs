@@ -186,6 +186,7 @@ fn state(
         deliveries: addresses.deliveries,
         started_at: time::now_ms(),
         operations: OPERATIONS,
+        describe_more: scim::add_to,
         refusals: Default::default(),
         bodies: Default::default(),
         operator_bodies: Default::default(),

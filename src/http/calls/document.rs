@@ -25,7 +25,7 @@ pub(crate) async fn show(state: web::Data<State>) -> HttpResponse {
     static TEXT: OnceLock<String> = OnceLock::new();
     let text = TEXT.get_or_init(|| {
         let mut document = describe(state.operations);
-        super::scim::add_to(&mut document);
+        (state.describe_more)(&mut document);
         document.to_string()
     });
     respond(StatusCode::OK).body(text.as_str())

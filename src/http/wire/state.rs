@@ -198,6 +198,8 @@ pub(crate) struct State {
     pub(crate) started_at: Millis,
     /// Every declared call.
     pub(crate) operations: &'static [&'static Operation],
+    /// Adds the calls that are declared elsewhere to `/openapi.json`.
+    pub(crate) describe_more: fn(&mut serde_json::Value),
     /// The webhooks refused since the start.
     pub(crate) refusals: Refusals,
     /// The bytes of the webhooks' bodies that are being read.

@@ -319,7 +319,7 @@ fn requests_are_counted_by_route_method_and_status_and_nothing_that_a_request_ch
     assert_eq!(server.get("/directory_users/u?as_of=latest").status, 200);
     assert_eq!(server.get("/directory_users/nobody").status, 404);
     assert_eq!(server.get("/rollcall/v1/users/u/history").status, 200);
-    assert_eq!(server.send("patch", &format!("{}/directories", server.url), "k", "").status, 405);
+    assert_eq!(server.send("options", &format!("{}/directories", server.url), "k", "").status, 405);
     assert_eq!(server.get("/secret@example.com").status, 404);
     let after = scrape(&server);
     for (route, method, status, expected) in [

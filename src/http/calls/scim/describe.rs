@@ -90,7 +90,7 @@ const QUERY: [(&str, &str); 7] = [
 ];
 
 /// Adds the calls to the document.
-pub(in crate::http::calls) fn add_to(document: &mut Value) {
+pub(crate) fn add_to(document: &mut Value) {
     let token = json!({
         "type": "http", "scheme": "bearer",
         "description": "A live token of the directory. API keys do not open these paths.",

@@ -20,7 +20,7 @@ use crate::http::wire::state::State;
 use crate::scim::Refusal;
 use crate::time;
 use answer::{JSON, Reply, SCIM_JSON, essence, media_type, unauthorized};
-pub(super) use describe::add_to;
+pub(crate) use describe::add_to;
 pub(crate) use routes::is_scim;
 use routes::{Address, Route};
 
