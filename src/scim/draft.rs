@@ -4,7 +4,7 @@ use super::document::Document;
 use super::edit::{Edit, Operation};
 use super::filter::Filter;
 use super::value::{Object, Value};
-use super::{Kind, Refusal};
+use super::{DEPTH_MAX, Kind, Refusal};
 
 /// A member of a group, as a client names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,7 +92,9 @@ impl Draft {
 pub(crate) fn object(body: &str) -> Result<Object, Refusal> {
     match Value::parse(body) {
         Some(Value::Object(object)) => Ok(object),
-        _ => Err(Refusal::syntax("the body is not a JSON object of at most 64 levels")),
+        _ => Err(Refusal::syntax(format!(
+            "the body is not a JSON object of at most {DEPTH_MAX} levels"
+        ))),
     }
 }
 

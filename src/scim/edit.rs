@@ -413,6 +413,7 @@ fn set_plain(
     value: Value,
 ) -> Result<(), Refusal> {
     let name = definition.name;
+    let value = value.unwrapped();
     if value.is_unassigned() {
         container.take(name);
         return Ok(());
@@ -438,6 +439,7 @@ fn set_sub(
     if path.definition.is_some_and(|definition| definition.form != Form::Complex) {
         return Err(Refusal::path(format!("`{}` has no parts", path.name)));
     }
+    let value = if path.part.is_some() { value.unwrapped() } else { value };
     if value.is_unassigned() {
         remove_sub(container, path, sub);
         return Ok(());

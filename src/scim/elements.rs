@@ -42,6 +42,9 @@ pub(crate) fn set(container: &mut Object, given: Given<'_>) -> Result<(), Refusa
             "`{name}` would have more than {ELEMENTS_MAX} values"
         )));
     }
+    // A changed part may have made two values one.
+    let mut seen = HashSet::new();
+    list.retain(|element| seen.insert(identity(element)));
     store(container, name, list);
     Ok(())
 }
@@ -321,11 +324,7 @@ fn remove_part(element: &mut Value, name: &str) {
 
 /// Returns the value of one part.
 fn part_value(target: &Target, value: Value) -> Result<Value, Refusal> {
-    let value = match value {
-        Value::List(mut elements) if elements.len() == 1 => elements.remove(0),
-        value => value,
-    };
-    normal_part(target.path.part, value)
+    normal_part(target.path.part, value.unwrapped())
 }
 
 fn normal_part(part: Option<&'static Attribute>, value: Value) -> Result<Value, Refusal> {

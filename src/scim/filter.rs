@@ -185,8 +185,8 @@ fn leaf(expression: &grammar::AttrExp) -> Result<Node, Refusal> {
     match expression {
         grammar::AttrExp::Present(path) => Ok(Node::Present(operand(path)?)),
         grammar::AttrExp::Comparison(path, operator, value) => {
-            let (operand, operator, literal) =
-                (operand(path)?, operator_of(operator), literal(value));
+            let (operand, literal) = (operand(path)?, literal(value));
+            let operator = operator_of(operator);
             let by_order = matches!(operator, Operator::Order(_));
             if by_order && (operand.is_boolean() || !matches!(literal, Literal::Text(_))) {
                 return Err(Refusal::filter("a boolean or null cannot be compared by order"));
@@ -232,6 +232,13 @@ fn literal(value: &grammar::CompValue) -> Literal {
 }
 
 impl Literal {
+    fn text(&self) -> Option<&str> {
+        match self {
+            Literal::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
     fn value(&self) -> Value {
         match self {
             Literal::Null => Value::Null,
@@ -376,16 +383,7 @@ impl Node {
     }
 }
 
-impl Literal {
-    fn text(&self) -> Option<&str> {
-        match self {
-            Literal::Text(text) => Some(text),
-            _ => None,
-        }
-    }
-}
-
-/// Compares the values of a path. A list, and a complex value, stands for its `value`s.
+/// Compares the values of a path: of a list, and of a complex value, the `value`s.
 fn compare_any(
     values: &[Value],
     path: &AttributePath,

@@ -108,6 +108,19 @@ impl AttributePath {
         })
     }
 
+    /// Returns the form in which values of the path are compared; of a list that of its `value`s.
+    pub(crate) fn compared_form(&self) -> Form {
+        let own = self.definition.map_or(Form::Text, |definition| definition.form);
+        match (self.sub.is_some(), own) {
+            (true, _) => self.part.map_or(Form::Text, |part| part.form),
+            (false, Form::Multi { .. } | Form::Complex) => self
+                .definition
+                .and_then(|definition| definition.part("value"))
+                .map_or(Form::Text, |part| part.form),
+            (false, form) => form,
+        }
+    }
+
     /// Reports if the path is that of a core attribute as a whole.
     pub(crate) fn is_core(&self, name: &str) -> bool {
         self.extension.is_none() && self.name == name
@@ -215,19 +228,4 @@ fn split_urn(text: &str) -> (&str, &str) {
         at = end + 1;
     }
     if after_version { (text, "") } else { text.rsplit_once(':').unwrap_or((text, "")) }
-}
-
-impl AttributePath {
-    /// Returns the form in which values of the path are compared; a list stands for its `value`s.
-    pub(crate) fn compared_form(&self) -> Form {
-        let own = self.definition.map_or(Form::Text, |definition| definition.form);
-        match (self.sub.is_some(), own) {
-            (true, _) => self.part.map_or(Form::Text, |part| part.form),
-            (false, Form::Multi { .. } | Form::Complex) => self
-                .definition
-                .and_then(|definition| definition.part("value"))
-                .map_or(Form::Text, |part| part.form),
-            (false, form) => form,
-        }
-    }
 }

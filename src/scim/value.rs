@@ -184,6 +184,21 @@ impl Value {
         }
     }
 
+    /// Returns what an attribute with one value takes: of a list of one its element, and of an object
+    /// with a `value` that value, as older versions of Entra wrap them.
+    pub(crate) fn unwrapped(self) -> Value {
+        let value = match self {
+            Value::List(mut elements) if elements.len() == 1 => elements.remove(0),
+            value => value,
+        };
+        match value {
+            Value::Object(mut object) if object.get("value").is_some() => {
+                object.take("value").unwrap_or(Value::Null)
+            }
+            value => value,
+        }
+    }
+
     /// Reports if the value counts as unassigned: null, an empty text, list or object.
     pub(crate) fn is_unassigned(&self) -> bool {
         match self {
