@@ -18,6 +18,8 @@ mod path;
 mod redact;
 mod refusal;
 mod shown;
+#[cfg(test)]
+mod tests;
 mod tokens;
 mod value;
 
