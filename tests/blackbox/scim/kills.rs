@@ -22,7 +22,7 @@ fn users(directory: &Directory, count: usize) -> Vec<String> {
 #[test]
 fn a_change_that_a_kill_broke_off_is_there_whole_or_not_at_all() {
     // In the long form the group is as large as the contract's largest.
-    let count = if scale() > 1 { 100_000 } else { 1200 };
+    let count = if scale() > 1 { 100_000 } else { 800 };
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path());
     let directory = Directory::create(&server, "org_a", "delete");
