@@ -12,7 +12,7 @@ use clap_complete::Shell;
 use super::{Cli, Failure, print};
 
 /// The commands of `rollcall --help`, in groups.
-const GROUPS: [(&str, &[&str]); 7] = [
+const GROUPS: [(&str, &[&str]); 8] = [
     (
         "Run a server",
         &["serve", "config", "key", "demo", "status", "health", "pull", "reconcile", "rebuild"],
@@ -20,6 +20,7 @@ const GROUPS: [(&str, &[&str]); 7] = [
     ("Read the directory", &["users", "groups", "directories", "roles", "diff"]),
     ("Audit", &["audit", "deprovisioned", "events", "changes", "quarantine"]),
     ("Set rules", &["mapping", "policy", "link"]),
+    ("Exchange with other systems", &["directory", "scim", "deliveries"]),
     ("Prove and verify", &["prove", "check", "verify", "log-key"]),
     ("Recover", &["backup", "salvage", "restore"]),
     ("Try it, and set it up", &["send", "import", "generate", "completions", "man", "help"]),

@@ -1034,6 +1034,14 @@ mod tests {
 
     /// One record, short enough that nothing is compressed.
     const GOLDEN: &str = "52013a0000003031323334353637383961626364656607\
+        01fd0ad0ca9f17030000090015150afaf41a0015151910da08004242825d41de0101002727629b4fcaa918f880\
+        0101026531010d6473796e632e64656c65746564000100030001fd00d0ca9f1703000000000000080300306631\
+        6532643363346235613639373800fd00d0ca9f1703000024d55cc6c9cc10826194dac13fd311370593489385ee\
+        f799b17ed303c948979569d4009a95259fec230000007b226964223a226531222c226576656e74223a22647379\
+        6e632e64656c65746564227d";
+
+    /// The same with the facts of version 8. These bytes must stay readable for ever.
+    const GOLDEN_FACTS_8: &str = "52013a0000003031323334353637383961626364656607\
         01fd0ad0ca9f17030000080015150afaf41a0015151910da08004242825d41de0101002727629b4fca26540fe6\
         0101026531010d6473796e632e64656c65746564000100030001fd00d0ca9f1703000000000000080300306631\
         6532643363346235613639373800fd00d0ca9f1703000024d55cc6c9cc10826194dac13fd311370593489385ee\
@@ -1113,6 +1121,7 @@ mod tests {
             [(7, GOLDEN.to_owned())]
         );
         let older = [
+            GOLDEN_FACTS_8,
             GOLDEN_FACTS_7,
             GOLDEN_FACTS_6,
             GOLDEN_FACTS_5,
@@ -1132,7 +1141,7 @@ mod tests {
             assert_eq!(record.body, SHORT.as_bytes());
             let unusable = record.unusable_at_first.map(Unusable::reason);
             let expected = Some(Reason::MissingField(Field::Data));
-            let is_kept = [GOLDEN, GOLDEN_FACTS_7].contains(&golden);
+            let is_kept = [GOLDEN, GOLDEN_FACTS_8, GOLDEN_FACTS_7].contains(&golden);
             assert_eq!(unusable, expected.filter(|_| is_kept));
             assert_eq!(shown(&block), [(7, NOW, "Unusable".to_owned())]);
         }

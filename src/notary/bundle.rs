@@ -404,7 +404,7 @@ mod tests {
         assert_eq!(Receipt::parse(&[2]), Err(ReceiptError::Version(2)));
         let mut other = bytes.clone();
         let kind = bytes.len() - 49;
-        other[kind] = 6;
-        assert_eq!(Receipt::parse(&other), Err(ReceiptError::Proof(6)));
+        other[kind] = 7;
+        assert_eq!(Receipt::parse(&other), Err(ReceiptError::Proof(7)));
     }
 }

@@ -165,14 +165,14 @@ pub(crate) async fn list(
     let asked = {
         let views = engine.views();
         Asked {
-            // A user and a group at once are changed by no request.
+            // No request changes a user and a group at once, or what no provider pushed.
             first: match (user, group) {
-                (Some(_), Some(_)) => Seq::MAX,
+                (Some(_), Some(_)) | (Some(None), _) | (_, Some(None)) => Seq::MAX,
                 _ => since.map_or(1, |since| views.known_at(since.saturating_sub(1)) + 1),
             },
             last: until.map_or(views.head(), |until| views.known_at(until)),
             directory,
-            resource: user.or(group),
+            resource: user.or(group).flatten(),
             sight,
         }
     };
@@ -208,10 +208,16 @@ pub(crate) async fn item(
 }
 
 /// Returns the resource that an id names: that of a directory user or group, or its own in SCIM.
+/// `None` for a user or group that no identity provider pushed.
 ///
 /// # Errors
 /// 404 if none is seen that ever had it.
-fn named(engine: &Arc<Engine>, sight: &Sight, kind: ScimKind, id: &str) -> Result<ScimId, Problem> {
+fn named(
+    engine: &Arc<Engine>,
+    sight: &Sight,
+    kind: ScimKind,
+    id: &str,
+) -> Result<Option<ScimId>, Problem> {
     let views = engine.views();
     let scim = views.scim();
     let of_scim = || scim.resource_by_id(ScimId::parse(id)?);
@@ -219,11 +225,17 @@ fn named(engine: &Arc<Engine>, sight: &Sight, kind: ScimKind, id: &str) -> Resul
         resource.kind == kind && sees_directory(&views, sight, scim.directory_of(resource))
     };
     let resource = scim.resource_of_object(id).or_else(of_scim).filter(is_seen);
-    let word = match kind {
-        ScimKind::User => "Directory User",
-        ScimKind::Group => "Directory Group",
+    if let Some(resource) = resource {
+        return Ok(Some(resource.id));
+    }
+    let (word, name) = match kind {
+        ScimKind::User => ("Directory User", Named::User(id)),
+        ScimKind::Group => ("Directory Group", Named::Group(id)),
     };
-    resource.map(|resource| resource.id).ok_or_else(|| Problem::entity_not_found(word, id))
+    match views.seen_by(sight).ever_named(name, Cut::LATEST) {
+        true => Ok(None),
+        false => Err(Problem::entity_not_found(word, id)),
+    }
 }
 
 /// A request as it is shown.

@@ -540,6 +540,7 @@ fn each_view_is_counted_and_what_is_read_is_kept_in_the_cache() {
         ("policies", 1.0),
         ("role_mappings", 1.0),
         ("links", 1.0),
+        ("scim", 0.0),
     ];
     assert_eq!(counted, expected.map(|(view, items)| (view.to_owned(), items)).into());
     let cached = || scrape(&server).value("rollcall_cache_bytes", &[("cache", "documents")]);

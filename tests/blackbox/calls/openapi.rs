@@ -345,6 +345,7 @@ fn the_errors_described_have_their_status_and_their_shape() {
         ("method_not_allowed", "405"),
         ("body_timeout", "408"),
         ("no_source", "409"),
+        ("conflict", "409"),
         ("log_empty", "409"),
         ("position_mismatch", "409"),
         ("reconciliation_running", "409"),

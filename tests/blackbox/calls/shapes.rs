@@ -1220,6 +1220,13 @@ fn samples() -> Vec<Sample> {
         "last_event_at": MOMENT, "silent_ms": 5,
         "initial_sync": { "state": "done", "started_at": MOMENT, "last_at": MOMENT, "users": 1,
         "groups": 2, "memberships": 3 },
+        "scim": {
+            "reads": 1, "writes": 2, "unchanged": 1, "refused": 3, "failed": 0,
+            "last_request": {
+                "at": MOMENT, "method": "PATCH", "status": 200, "user_agent": "a client",
+            },
+            "last_refused": { "at": MOMENT, "method": "GET", "status": 404, "user_agent": null },
+        },
     });
     let source = json!({
         "object": "source", "url": "https://api.workos.com", "cursor": "event_1",
@@ -1274,7 +1281,7 @@ fn samples() -> Vec<Sample> {
         },
         "refused_questions": 0, "dropped_log_lines": 0,
         "connections": { "open": 1, "places": 2, "closed": 0 },
-        "sources": [source], "archive": null,
+        "sources": [source], "endpoints": [], "archive": null,
         "scrub": {
             "position": 1, "bytes": 2, "passes": 3,
             "last_pass": {

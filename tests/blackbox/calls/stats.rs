@@ -94,6 +94,7 @@ fn a_directory_shows_who_is_in_it_and_what_came_for_it() {
             "users": {"active": 1, "inactive": 1}, "groups": 1,
             "events": {"last_hour": kinds, "last_day": kinds, "last_30_days": kinds},
             "last_event_at": last_event_at, "silent_ms": silent_ms, "initial_sync": null,
+            "scim": null,
         })
     );
     let second = &directories[1];
