@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use serde_json::value::RawValue;
 
-use super::{DEPTH_MAX, Refusal};
+use super::{DEPTH_MAX, OPERATIONS_MAX, Refusal};
 use crate::json::{array, levels, pairs, string};
 
 /// A request's text without passwords.
@@ -17,6 +17,17 @@ pub struct Redacted {
     /// The place of each, as JSON pointers (RFC 6901).
     pub places: Vec<String>,
 }
+
+/// The most passwords of a body: one of each operation.
+const PASSWORDS_MAX: usize = OPERATIONS_MAX;
+
+/// The most commas of a body. A value in a tree takes more bytes than a digit in a text.
+const COMMAS_MAX: usize = 2_000_000;
+
+/// A body of more bytes is a list of members, and has at most this many levels: reading costs the
+/// size by the depth.
+const LARGE_BYTES: usize = 1 << 20;
+const LARGE_DEPTH_MAX: usize = 8;
 
 /// What is written in place of a password.
 const REDACTED: &str = "\"redacted\"";
@@ -29,13 +40,19 @@ const REDACTED: &str = "\"redacted\"";
 /// The cost is the size of the text by its depth.
 ///
 /// # Errors
-/// The text is not a JSON object, or is nested too deep.
+/// The text is not a JSON object, or is nested too deep; 413 if it has too many values or passwords,
+/// or is large and nested as no list of members is.
 pub fn redact(body: &[u8]) -> Result<Redacted, Refusal> {
     let text = std::str::from_utf8(body).map_err(|_| Refusal::syntax("the body is not UTF-8"))?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let text = text.trim_matches([' ', '\t', '\n', '\r']);
-    if levels(text.as_bytes()) > DEPTH_MAX {
+    let depth = levels(text.as_bytes());
+    if depth > DEPTH_MAX {
         return Err(Refusal::syntax(format!("the body is nested deeper than {DEPTH_MAX} levels")));
+    }
+    let is_heavy = text.len() > LARGE_BYTES && depth > LARGE_DEPTH_MAX;
+    if is_heavy || memchr::memchr_iter(b',', text.as_bytes()).count() > COMMAS_MAX {
+        return Err(Refusal::too_large("the body is too large for what a request can change"));
     }
     let whole: &RawValue = serde_json::from_str(text)
         .ok()
@@ -43,6 +60,11 @@ pub fn redact(body: &[u8]) -> Result<Redacted, Refusal> {
         .ok_or_else(|| Refusal::syntax("the body is not a JSON object"))?;
     let mut search = Search { text, steps: Vec::new(), found: Vec::new() };
     search.walk(whole);
+    if search.found.len() > PASSWORDS_MAX {
+        return Err(Refusal::too_large(format!(
+            "the body has more than {PASSWORDS_MAX} passwords"
+        )));
+    }
     Ok(search.redacted())
 }
 
@@ -81,10 +103,10 @@ impl<'a> Search<'a> {
         for (key, value) in members {
             let is_secret = is_password(&key) || (leads_there && is_key(&key, "value"));
             self.steps.push(key);
-            if is_secret {
-                self.found.push((self.place(value), self.pointer()));
-            } else {
+            if !is_secret {
                 self.walk(value);
+            } else if self.found.len() <= PASSWORDS_MAX {
+                self.found.push((self.place(value), self.pointer()));
             }
             self.steps.pop();
         }

@@ -83,6 +83,25 @@ fn a_body_that_is_not_an_object_of_bounded_depth_is_refused() {
 }
 
 #[test]
+fn what_no_request_can_change_is_refused_before_it_is_read() {
+    let refused = |body: String| redact(body.as_bytes()).map(|_| ()).unwrap_err().status;
+    let passwords = |count: usize| {
+        let each: Vec<String> = (0..count).map(|at| format!("{{\"password\":{at}}}")).collect();
+        format!("{{\"a\":[{}]}}", each.join(","))
+    };
+    assert_eq!(redact(passwords(1000).as_bytes()).unwrap().places.len(), 1000);
+    assert_eq!(refused(passwords(1001)), 413);
+    let nested = |levels: usize, width: usize| {
+        let digits = vec!["1"; width].join(",");
+        format!("{{\"a\":{}{digits}{}}}", "[".repeat(levels - 1), "]".repeat(levels - 1))
+    };
+    assert!(redact(nested(8, 600_000).as_bytes()).is_ok());
+    assert!(redact(nested(64, 50_000).as_bytes()).is_ok());
+    assert_eq!(refused(nested(9, 600_000)), 413);
+    assert_eq!(refused(nested(2, 2_000_002)), 413);
+}
+
+#[test]
 fn passwords_at_random_places_never_pass_and_other_bytes_always_do() {
     let keys = ["a", "passwords", "path", "value", "b", "schemas"];
     let secrets = ["password", "PASSWORD", "pass\\u0077ord", "urn:x:password", " Password "];
