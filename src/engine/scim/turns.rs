@@ -142,15 +142,16 @@ impl Engine {
         lane.map(|lane| lane.counts.lock().clone()).unwrap_or_default()
     }
 
-    /// Counts an answered request of a directory whose token was known.
-    pub fn count_scim(&self, directory: &str, mut request: LastScimRequest) {
+    /// Counts an answered request of a directory whose token was known. `is_question` tells if it
+    /// would change nothing: a search is a POST as well.
+    pub fn count_scim(&self, directory: &str, mut request: LastScimRequest, is_question: bool) {
         let user_agent = request.user_agent.filter(|name| !name.is_empty());
         request.user_agent = user_agent.map(|name| kept_user_agent(&name).to_owned());
-        let kind = match (request.status, request.method) {
+        let kind = match (request.status, is_question) {
             (500.., _) => "failed",
             (400.., _) => "refused",
-            (_, "GET" | "HEAD") => "read",
-            _ => "written",
+            (_, true) => "read",
+            (_, false) => "written",
         };
         self.metrics.count_scim(kind);
         let lane = self.scim.lane(directory);

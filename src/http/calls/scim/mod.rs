@@ -46,6 +46,8 @@ pub(crate) async fn serve(
     };
     place_of(&request).iter().for_each(|place| place.prove());
     let directory = caller.directory.clone();
+    let is_read = [Method::GET, Method::HEAD].contains(request.method());
+    let is_question = is_read || matches!(address.route, Some(Route::Search(_)));
     let call = Call { request: &request, state: &state, caller };
     let reply = call.answer(address.route, payload).await.unwrap_or_else(|refused| refused);
     let noted = LastScimRequest {
@@ -54,7 +56,7 @@ pub(crate) async fn serve(
         status: reply.status().as_u16(),
         user_agent: user_agent(&request),
     };
-    engine.count_scim(&directory, noted);
+    engine.count_scim(&directory, noted, is_question);
     reply.into_response(media_type)
 }
 
