@@ -13,7 +13,16 @@ pub type Hash = [u8; 32];
 /// The body enters by a salted digest, so that it can one day be made unreadable while the leaf
 /// still proves the rest.
 pub fn leaf(receipt: &[u8], salt: &[u8; 16], body: &[u8]) -> Hash {
-    let body = Sha256::new().chain_update(salt).chain_update(body).finalize();
+    leaf_of_digest(receipt, &salted_digest(salt, body))
+}
+
+/// Returns the digest by which a body enters its leaf.
+pub fn salted_digest(salt: &[u8; 16], body: &[u8]) -> Hash {
+    Sha256::new().chain_update(salt).chain_update(body).finalize().into()
+}
+
+/// Returns the leaf of a record whose body has this salted digest: see [`leaf`].
+pub fn leaf_of_digest(receipt: &[u8], body: &Hash) -> Hash {
     Sha256::new().chain_update([0]).chain_update(receipt).chain_update(body).finalize().into()
 }
 

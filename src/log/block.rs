@@ -12,10 +12,12 @@ use bytes::Bytes;
 use rollcall_projections::{Entry, Fact, Millis, Provenance, Reason, RecordStatus, Seq};
 use sha2::{Digest, Sha256};
 use xxhash_rust::xxh3::xxh3_64;
-use zstd::bulk::Decompressor;
+use zstd::bulk::{Compressor, Decompressor};
 
 use super::merkle::Hash;
+use super::receipt::Receipt;
 use super::{BATCH_EVENTS_MAX, LogId, Record};
+use crate::hashes::{leaf_of_digest, salted_digest};
 use crate::verify::{
     FACTS_SINCE, FACTS_VERSION, Facts, KEY_ID_BYTES, Proof, Source, Unusable, Verified,
     extract_from,
@@ -207,6 +209,25 @@ pub(super) struct Draft {
 }
 
 impl Draft {
+    /// Returns the leaf of the record that it becomes.
+    pub(super) fn leaf(&self, log_id: LogId, seq: Seq, recorded_at: Millis) -> Hash {
+        let receipt = Receipt {
+            log_id,
+            seq,
+            recorded_at,
+            source: self.event.source(),
+            event_id: self.event.event_id(),
+            event_type: self.event.event_type(),
+            proof: self.event.proof(),
+        };
+        let salted = self.event.salted().filter(|salted| salted.salt == self.salt);
+        let digest = match salted {
+            Some(salted) => salted.digest,
+            None => salted_digest(&self.salt, self.event.body()),
+        };
+        leaf_of_digest(&receipt.encode(), &digest)
+    }
+
     fn index_line(&self) -> IndexLine<'_> {
         IndexLine {
             source: match self.event.source() {
@@ -279,8 +300,15 @@ fn frame_len(drafts: &[Draft]) -> usize {
 
 /// Encodes a frame: the bodies' lengths, four bytes each, little-endian, then the bodies.
 fn frame_bytes(drafts: &[Draft]) -> Vec<u8> {
-    let lengths = drafts.iter().flat_map(|draft| (draft.event.body().len() as u32).to_le_bytes());
-    lengths.chain(drafts.iter().flat_map(|draft| draft.event.body().iter().copied())).collect()
+    let bytes: usize = drafts.iter().map(|draft| 4 + draft.event.body().len()).sum();
+    let mut out = Vec::with_capacity(bytes);
+    for draft in drafts {
+        out.extend_from_slice(&(draft.event.body().len() as u32).to_le_bytes());
+    }
+    for draft in drafts {
+        out.extend_from_slice(draft.event.body());
+    }
+    out
 }
 
 fn encode_block(
@@ -386,7 +414,7 @@ struct Packed {
 
 /// Compresses a section where that helps.
 fn pack(raw: &[u8]) -> std::io::Result<Packed> {
-    let packed = zstd::bulk::compress(raw, COMPRESSION_LEVEL)?;
+    let packed = compress(raw)?;
     let (scheme, stored) =
         if packed.len() < raw.len() { (SCHEME_ZSTD, packed) } else { (SCHEME_PLAIN, raw.to_vec()) };
     let section = Section {
@@ -398,7 +426,19 @@ fn pack(raw: &[u8]) -> std::io::Result<Packed> {
     Ok(Packed { section, stored })
 }
 
+/// Compresses with the context of this thread: making one costs as much as compressing a frame.
+fn compress(raw: &[u8]) -> std::io::Result<Vec<u8>> {
+    COMPRESSOR.with_borrow_mut(|slot| {
+        let compressor = match slot {
+            Some(compressor) => compressor,
+            None => slot.insert(Compressor::new(COMPRESSION_LEVEL)?),
+        };
+        compressor.compress(raw)
+    })
+}
+
 thread_local! {
+    static COMPRESSOR: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
     static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
 }
 
@@ -624,6 +664,23 @@ impl<'a> Block<'a> {
             bodies.extend(self.frame(frame)?.into_iter().map(Some));
         }
         Ok(self.records_of(bodies)?.into_iter().flatten().collect())
+    }
+
+    /// Unpacks one record, and of the bodies only those that share its frame; `None` if it is not in
+    /// this block, or lost.
+    pub(super) fn record(&self, seq: Seq) -> Result<Option<Record>, String> {
+        let mut bodies = Vec::with_capacity(self.head.count as usize);
+        for (number, frame) in self.head.frames.iter().enumerate() {
+            let first = self.first_seq() + bodies.len() as Seq;
+            let count = usize::from(frame.bodies);
+            if (first..first + count as Seq).contains(&seq) {
+                let own = |(at, body)| (first + at == seq).then_some(body);
+                bodies.extend((0..).zip(self.frame(number)?).map(own));
+            } else {
+                bodies.extend(std::iter::repeat_n(None, count));
+            }
+        }
+        Ok(self.records_of(bodies)?.into_iter().flatten().next())
     }
 
     /// Unpacks the records whose frames are sound, each in its place.

@@ -108,6 +108,26 @@ impl Candidate {
         }
     }
 
+    /// Returns the outcome of an event of the same id as this record, `seq`, which counts; `None` if
+    /// the two conflict.
+    fn duplicate(&self, seq: Seq, event: &EventContent<'_>) -> Option<Outcome> {
+        match self.compared_with(event) {
+            Comparison::Same => Some(Outcome::Duplicate { seq, differs: false }),
+            Comparison::Differing => Some(Outcome::Duplicate { seq, differs: true }),
+            Comparison::Conflicting => None,
+        }
+    }
+
+    /// Returns whether this record is `body`, under an id that another record has.
+    fn conflicts_as(&self, event_id: &str, body: &[u8]) -> bool {
+        self.conflict && self.event_id.as_deref() == Some(event_id) && self.body == body
+    }
+
+    /// Returns whether this record is `body`, without a usable id.
+    fn is_plain(&self, body: &[u8]) -> bool {
+        self.event_id.is_none() && self.body == body
+    }
+
     /// Returns whether this record is the one that counts under `event_id`.
     fn counts_as(&self, event_id: &str) -> bool {
         !self.conflict && self.event_id.as_deref() == Some(event_id)
@@ -185,6 +205,19 @@ impl Dedupe {
         seqs
     }
 
+    /// Returns the records up to `head` that `event` may repeat. [`find_repeated`] picks it, and needs
+    /// no lock.
+    pub(super) fn may_repeat(&self, event: &EventContent<'_>, head: Seq) -> Vec<Seq> {
+        let EventContent { event_id, body, .. } = *event;
+        let mut seqs = self.seqs(event_id.map_or(DedupeKey::Body(body), DedupeKey::Id));
+        // Nearly no event has a record of its id.
+        if let Some(id) = event_id.filter(|_| !seqs.is_empty()) {
+            seqs.extend(self.seqs(DedupeKey::Conflict(id, body)));
+        }
+        seqs.retain(|seq| *seq <= head);
+        seqs
+    }
+
     /// Judges an event, which would be record `next`. Remembers it if it is to be appended. `load`
     /// must also know the earlier records of this batch.
     pub(super) fn judge(
@@ -199,10 +232,9 @@ impl Dedupe {
         else {
             return Ok(self.append(DedupeKey::Id(id), next));
         };
-        match known.compared_with(&event) {
-            Comparison::Same => Ok(Outcome::Duplicate { seq, differs: false }),
-            Comparison::Differing => Ok(Outcome::Duplicate { seq, differs: true }),
-            Comparison::Conflicting => self.judge_conflict(id, body, seq, next, load),
+        match known.duplicate(seq, &event) {
+            Some(duplicate) => Ok(duplicate),
+            None => self.judge_conflict(id, body, seq, next, load),
         }
     }
 
@@ -213,9 +245,7 @@ impl Dedupe {
         next: Seq,
         load: Load<'_>,
     ) -> Result<Outcome, ReadError> {
-        let known = self.find(DedupeKey::Body(body), load, |known| {
-            known.event_id.is_none() && known.body == body
-        })?;
+        let known = self.find(DedupeKey::Body(body), load, |known| known.is_plain(body))?;
         Ok(match known {
             Some((seq, _)) => Outcome::Duplicate { seq, differs: false },
             None => self.append(DedupeKey::Body(body), next),
@@ -232,9 +262,7 @@ impl Dedupe {
         load: Load<'_>,
     ) -> Result<Outcome, ReadError> {
         let key = DedupeKey::Conflict(id, body);
-        let known = self.find(key, load, |known| {
-            known.conflict && known.event_id.as_deref() == Some(id) && known.body == body
-        })?;
+        let known = self.find(key, load, |known| known.conflicts_as(id, body))?;
         let (seq, duplicate) = match known {
             Some((seq, _)) => (seq, true),
             None => {
@@ -280,6 +308,26 @@ pub(super) fn find_among(
 ) -> Result<Option<Seq>, ReadError> {
     let found = first_fitting(candidates, load, |known| known.counts_as(event_id))?;
     Ok(found.map(|(seq, _)| seq))
+}
+
+/// Returns the outcome of an event that repeats one of some candidates; `None` if it may have to be
+/// appended.
+pub(super) fn find_repeated(
+    candidates: &[Seq],
+    event: &EventContent<'_>,
+    load: Load<'_>,
+) -> Result<Option<Outcome>, ReadError> {
+    let find = |fits: &dyn Fn(&Candidate) -> bool| first_fitting(candidates.to_vec(), load, fits);
+    let Some(id) = event.event_id else {
+        let found = find(&|known| known.is_plain(event.body))?;
+        return Ok(found.map(|(seq, _)| Outcome::Duplicate { seq, differs: false }));
+    };
+    let Some((first, counting)) = find(&|known| known.counts_as(id))? else { return Ok(None) };
+    if let Some(duplicate) = counting.duplicate(first, event) {
+        return Ok(Some(duplicate));
+    }
+    let conflict = find(&|known| known.conflicts_as(id, event.body))?;
+    Ok(conflict.map(|(seq, _)| Outcome::Conflict { seq, first, duplicate: true }))
 }
 
 /// A batch, judged.

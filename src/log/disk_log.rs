@@ -288,6 +288,17 @@ impl Log for DiskLog {
         self.read_by(|log| log.find(event_id))
     }
 
+    fn may_repeat(&self, event: &Verified, head: Seq) -> Vec<Seq> {
+        // While the store is opened again events wait for the writer, and not for this lock.
+        let current = self.current.try_read_recursive();
+        let log = current.as_ref().and_then(|current| current.as_ref());
+        log.map(|log| log.may_repeat(event, head)).unwrap_or_default()
+    }
+
+    fn repeats(&self, event: &Verified, among: &[Seq]) -> Result<Option<Outcome>, ReadError> {
+        self.read_by(|log| log.repeats(event, among))
+    }
+
     fn lost(&self) -> Vec<(Seq, Seq)> {
         self.current.read_recursive().as_ref().map(SledLog::lost).unwrap_or_default()
     }

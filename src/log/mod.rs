@@ -357,6 +357,22 @@ pub trait Log: History + Send + Sync {
     /// If a record that may be the one cannot be read.
     fn find(&self, event_id: &str) -> Result<Option<Seq>, ReadError>;
 
+    /// Returns the records up to `head` that `event` may repeat. Reads an index in memory only, and
+    /// never waits for the disk. A log may leave out some, or all.
+    fn may_repeat(&self, _event: &Verified, _head: Seq) -> Vec<Seq> {
+        Vec::new()
+    }
+
+    /// Returns what appending `event` would return, if it repeats one of the records in `among`, which
+    /// [`Log::may_repeat`] returned, so that nothing would be appended: that stays so for ever.
+    /// Does not wait for an append in progress; unpacks one body for each.
+    ///
+    /// # Errors
+    /// If one of them cannot be read.
+    fn repeats(&self, _event: &Verified, _among: &[Seq]) -> Result<Option<Outcome>, ReadError> {
+        Ok(None)
+    }
+
     /// Returns the records without which the log was restored, as pairs of the first and the last.
     /// Their leaves are in the tree, and reading one of them is [`ReadError::Lost`].
     fn lost(&self) -> Vec<(Seq, Seq)> {

@@ -1,12 +1,12 @@
 //! The leaf of a record in the Merkle tree. Its bytes are fixed for ever; docs/format.md specifies
 //! them.
 
-use rollcall_projections::Seq;
+use rollcall_projections::{Millis, Seq};
 use sha2::{Digest, Sha256};
 
 use super::{LogId, Record};
 use crate::hashes::{self, Hash};
-use crate::verify::Proof;
+use crate::verify::{Proof, Source};
 
 const RECEIPT_VERSION: u8 = 1;
 const RECEIPT_BYTES: usize = 192;
@@ -26,9 +26,20 @@ pub(super) fn lost_leaf(log_id: LogId, seq: Seq) -> Hash {
     digest.chain_update(log_id).chain_update(seq.to_be_bytes()).finalize().into()
 }
 
-impl Record {
-    /// Encodes the receipt: everything about the record but its salt and body.
-    pub fn receipt(&self) -> Vec<u8> {
+/// Everything about a record but its salt and body.
+pub(super) struct Receipt<'a> {
+    pub(super) log_id: LogId,
+    pub(super) seq: Seq,
+    pub(super) recorded_at: Millis,
+    pub(super) source: Source,
+    pub(super) event_id: Option<&'a str>,
+    pub(super) event_type: Option<&'a str>,
+    pub(super) proof: &'a Proof,
+}
+
+impl Receipt<'_> {
+    /// Encodes it.
+    pub(super) fn encode(&self) -> Vec<u8> {
         // Nearly every receipt fits, so that hashing a record allocates once.
         let mut out = Vec::with_capacity(RECEIPT_BYTES);
         out.push(RECEIPT_VERSION);
@@ -36,9 +47,9 @@ impl Record {
         out.extend(self.seq.to_be_bytes());
         out.extend(self.recorded_at.to_be_bytes());
         push_text(&mut out, self.source.name());
-        push_text(&mut out, self.event_id.as_deref().unwrap_or(""));
-        push_text(&mut out, self.event_type.as_deref().unwrap_or(""));
-        match &self.proof {
+        push_text(&mut out, self.event_id.unwrap_or(""));
+        push_text(&mut out, self.event_type.unwrap_or(""));
+        match self.proof {
             Proof::Webhook { t, v1, key_id } => {
                 out.push(PROOF_WEBHOOK);
                 out.extend(t.to_be_bytes());
@@ -73,6 +84,22 @@ impl Record {
         }
         out
     }
+}
+
+impl Record {
+    /// Encodes the receipt: everything about the record but its salt and body.
+    pub fn receipt(&self) -> Vec<u8> {
+        let receipt = Receipt {
+            log_id: self.log_id,
+            seq: self.seq,
+            recorded_at: self.recorded_at,
+            source: self.source,
+            event_id: self.event_id.as_deref(),
+            event_type: self.event_type.as_deref(),
+            proof: &self.proof,
+        };
+        receipt.encode()
+    }
 
     /// Returns its leaf in the sense of RFC 6962, section 2.1: see [`hashes::leaf`].
     pub fn leaf(&self) -> Hash {
@@ -89,7 +116,6 @@ fn push_text(out: &mut Vec<u8>, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verify::Source;
     use rollcall_projections::RecordStatus;
 
     #[test]

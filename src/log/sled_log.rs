@@ -26,7 +26,9 @@ use rollcall_projections::{Entry, Millis, Seq};
 
 use super::acknowledgement::{Acknowledgement, AcknowledgementFile};
 use super::block::{self, Block, Draft, FORMAT};
-use super::dedupe::{Dedupe, JudgedBatch, PendingEvent, find_among, judge_batch};
+use super::dedupe::{
+    Dedupe, EventContent, JudgedBatch, PendingEvent, find_among, find_repeated, judge_batch,
+};
 use super::disk::DiskFault;
 use super::lost_leaves::LostLeaves;
 use super::merkle::{self, Edge, Hash};
@@ -225,9 +227,7 @@ impl SledLog {
     fn leaves(&self, first_seq: Seq, recorded_at: Millis, drafts: &[Draft]) -> Vec<Hash> {
         (first_seq..)
             .zip(drafts)
-            .map(|(seq, Draft { event, salt, status })| {
-                Record::of(self.store.log_id, seq, recorded_at, event, *salt, *status).leaf()
-            })
+            .map(|(seq, draft)| draft.leaf(self.store.log_id, seq, recorded_at))
             .collect()
     }
 
@@ -285,7 +285,7 @@ impl History for SledLog {
 impl Log for SledLog {
     fn append(
         &self,
-        batch: Vec<Verified>,
+        mut batch: Vec<Verified>,
         recorded_at: Millis,
     ) -> Result<Vec<Outcome>, AppendError> {
         let mut writer = self.writer.lock();
@@ -298,7 +298,7 @@ impl Log for SledLog {
             let synced = self.tiles.sync().and_then(|()| writer.acknowledgements.sync());
             return synced.map(|()| Vec::new()).map_err(|error| self.poison(&mut writer, &error));
         }
-        let salts = salts(batch.len()).map_err(|error| AppendError::Rejected(error.to_string()))?;
+        salt_all(&mut batch).map_err(|error| AppendError::Rejected(error.to_string()))?;
         let load = |seq| self.store.candidate(seq);
         let JudgedBatch { outcomes, pending } =
             judge_batch(&mut self.dedupe.write(), batch, head, &load)
@@ -307,8 +307,8 @@ impl Log for SledLog {
             return Ok(outcomes);
         }
         let recorded_at = recorded_at.max(writer.recorded_at);
-        let drafts = drafts(pending, salts);
-        self.commit(&mut writer, &drafts, recorded_at)
+        drafts(pending)
+            .and_then(|drafts| self.commit(&mut writer, &drafts, recorded_at))
             .map_err(|error| self.poison(&mut writer, &error))?;
         writer.recorded_at = recorded_at;
         Ok(outcomes)
@@ -354,6 +354,14 @@ impl Log for SledLog {
         find_among(candidates, event_id, &|seq| self.store.candidate(seq))
     }
 
+    fn may_repeat(&self, event: &Verified, head: Seq) -> Vec<Seq> {
+        self.dedupe.read().may_repeat(&EventContent::of(event), head)
+    }
+
+    fn repeats(&self, event: &Verified, among: &[Seq]) -> Result<Option<Outcome>, ReadError> {
+        find_repeated(among, &EventContent::of(event), &|seq| self.store.candidate(seq))
+    }
+
     fn lost(&self) -> Vec<(Seq, Seq)> {
         self.lost.clone()
     }
@@ -378,19 +386,18 @@ fn other(what: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error
     io::Error::other(what)
 }
 
-/// Makes a random salt for each of `count` records.
-fn salts(count: usize) -> Result<Vec<[u8; 16]>, getrandom::Error> {
-    let mut salts = vec![[0; 16]; count];
-    for salt in &mut salts {
-        getrandom::fill(salt)?;
-    }
-    Ok(salts)
+/// Draws the salts that events do not have yet.
+fn salt_all(batch: &mut [Verified]) -> Result<(), getrandom::Error> {
+    batch.iter_mut().filter(|event| event.salted().is_none()).try_for_each(Verified::salt)
 }
 
-/// Adds a salt to each event that is to be written.
-fn drafts(pending: Vec<PendingEvent>, salts: Vec<[u8; 16]>) -> Vec<Draft> {
-    let salted = pending.into_iter().zip(salts);
-    salted.map(|(PendingEvent { event, status }, salt)| Draft { event, salt, status }).collect()
+/// Makes the drafts of a batch whose events have their salts.
+fn drafts(pending: Vec<PendingEvent>) -> io::Result<Vec<Draft>> {
+    let draft = |PendingEvent { event, status }| {
+        let salted = event.salted().ok_or_else(|| other("an event has no salt"))?;
+        Ok(Draft { salt: salted.salt, event, status })
+    };
+    pending.into_iter().map(draft).collect()
 }
 
 impl Drop for SledLog {
@@ -491,6 +498,33 @@ mod tests {
         // A duplicate is durable already.
         log.append(vec![event("marker-1-of-20", b"x")], NOW).unwrap();
         assert_eq!(syncs.load(Ordering::SeqCst), 20);
+    }
+
+    #[test]
+    fn what_repeats_a_record_is_known_without_an_append() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = open(folder.path());
+        let plain = noise(40);
+        let first = vec![event("a", b"x"), event("a", b"y"), plain.clone(), event("b", b"x")];
+        log.append(first, NOW).unwrap();
+        let outcome = |event: &Verified, head: Seq| {
+            let among = log.may_repeat(event, head);
+            assert!(among.iter().all(|seq| *seq <= head));
+            log.repeats(event, &among).unwrap()
+        };
+        let duplicate = |seq| Some(Outcome::Duplicate { seq, differs: false });
+        assert_eq!(outcome(&event("a", b"x"), 4), duplicate(1));
+        assert_eq!(outcome(&plain, 4), duplicate(3));
+        assert_eq!(outcome(&event("b", b"x"), 4), duplicate(4));
+        let conflict = Outcome::Conflict { seq: 2, first: 1, duplicate: true };
+        assert_eq!(outcome(&event("a", b"y"), 4), Some(conflict));
+        // Others have to be appended: of a new id, of another content, and what is not folded yet.
+        for event in [event("c", b"x"), event("a", b"z"), noise(40)] {
+            assert_eq!(outcome(&event, 4), None);
+        }
+        assert_eq!(outcome(&event("b", b"x"), 3), None);
+        assert_eq!(outcome(&event("a", b"y"), 1), None);
+        assert_eq!(log.head(), 4);
     }
 
     #[test]

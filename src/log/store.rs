@@ -302,8 +302,16 @@ impl Store {
         }
     }
 
-    /// Writes blocks in one atomic batch, each split into parts. Nothing is durable yet.
+    /// Writes blocks, each split into parts, all or nothing. Nothing is durable yet.
     pub(super) fn put(&self, blocks: &[(Seq, Vec<u8>)]) -> io::Result<()> {
+        // One value is atomic without a batch, for which sled would write a part of its file more,
+        // and wait for that too.
+        if let [(seq, bytes)] = blocks
+            && bytes.len() <= VALUE_BYTES_MAX
+        {
+            let put = self.blocks.insert(part_key(*seq, 0), bytes.as_slice());
+            return put.map(drop).map_err(io_error);
+        }
         let mut batch = sled::Batch::default();
         for (seq, bytes) in blocks {
             for (part, value) in bytes.chunks(VALUE_BYTES_MAX).enumerate() {
@@ -506,8 +514,7 @@ pub(super) trait Blocks: Sync {
 
     /// Reads a record.
     fn record(&self, seq: Seq) -> Result<Record, ReadError> {
-        let records = self.with_block(seq, |block| block.records())?;
-        records.into_iter().find(|record| record.seq == seq).ok_or(ReadError::Absent { seq })
+        self.with_block(seq, |block| block.record(seq))?.ok_or(ReadError::Absent { seq })
     }
 
     /// Reads the bodies of some records, of which none is past the head, in the order asked for.

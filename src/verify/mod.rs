@@ -14,6 +14,7 @@ mod origin;
 mod scim;
 mod signature;
 
+use crate::hashes::{Hash, salted_digest};
 #[cfg(test)]
 pub(crate) use attributes::is_path;
 pub use attributes::{ATTRIBUTE_PATH_PATTERN, AttributeReader};
@@ -145,7 +146,15 @@ pub struct Verified {
     event_type: Option<String>,
     facts: Vec<u8>,
     unusable_at_first: Option<Unusable>,
+    salted: Option<Salted>,
     body: Bytes,
+}
+
+/// A salt for a body, and the digest of the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Salted {
+    pub(crate) salt: [u8; 16],
+    pub(crate) digest: Hash,
 }
 
 impl Verified {
@@ -171,7 +180,8 @@ impl Verified {
         let (facts, unusable_at_first) = (extracted.facts.encode(), extracted.facts.unusable());
         let (event_id, event_type) =
             (extracted.event_id.map(Into::into), extracted.event_type.map(Into::into));
-        Verified { source, proof, event_id, event_type, facts, unusable_at_first, body }
+        let salted = None;
+        Verified { source, proof, event_id, event_type, facts, unusable_at_first, salted, body }
     }
 
     /// Makes the event of a record that a log has taken before, with the ids that it got then; empty
@@ -195,7 +205,25 @@ impl Verified {
         let has_empty_type = extracted.event_type.is_some_and(|own| own.is_empty());
         let event_type = Some(event_type).filter(|text| !text.is_empty() || has_empty_type);
         let event_id = Some(event_id).filter(|text| !text.is_empty());
-        Verified { source, proof, event_id, event_type, facts, unusable_at_first, body }
+        let salted = None;
+        Verified { source, proof, event_id, event_type, facts, unusable_at_first, salted, body }
+    }
+
+    /// Draws the salt of its record and hashes the body with it, so that the thread that appends
+    /// need not.
+    ///
+    /// # Errors
+    /// If the operating system gives no random bytes.
+    pub(crate) fn salt(&mut self) -> Result<(), getrandom::Error> {
+        let mut salt = [0; 16];
+        getrandom::fill(&mut salt)?;
+        self.salted = Some(Salted { salt, digest: salted_digest(&salt, &self.body) });
+        Ok(())
+    }
+
+    /// Returns the salt of its record, if it is drawn.
+    pub(crate) fn salted(&self) -> Option<Salted> {
+        self.salted
     }
 
     /// Returns its origin.
