@@ -161,14 +161,17 @@ impl EngineMetrics {
     pub(super) fn count_batch(&self, took: Duration, kinds: &[IngestKind], outcomes: &[Outcome]) {
         self.commit_duration.observe(&[], took.as_secs_f64());
         self.commit_events.observe(&[], kinds.len() as f64);
-        for (IngestKind { source, event_type }, outcome) in kinds.iter().zip(outcomes) {
-            let result = match outcome {
-                Outcome::New(_) => NEW,
-                Outcome::Duplicate { .. } | Outcome::Conflict { duplicate: true, .. } => DUPLICATE,
-                Outcome::Conflict { duplicate: false, .. } => CONFLICT,
-            };
-            self.ingest.count(&[source, event_type, result]);
-        }
+        kinds.iter().zip(outcomes).for_each(|(kind, outcome)| self.count(kind, outcome));
+    }
+
+    /// Counts an event by its outcome.
+    pub(super) fn count(&self, kind: &IngestKind, outcome: &Outcome) {
+        let result = match outcome {
+            Outcome::New(_) => NEW,
+            Outcome::Duplicate { .. } | Outcome::Conflict { duplicate: true, .. } => DUPLICATE,
+            Outcome::Conflict { duplicate: false, .. } => CONFLICT,
+        };
+        self.ingest.count(&[kind.source, kind.event_type, result]);
     }
 
     /// Counts the delay of a delivered event. A source whose clock is ahead delays nothing.

@@ -22,6 +22,9 @@ use crate::verify::{Act, Proof, Verified};
 pub(super) const QUEUE_EVENTS_MAX: usize = 8192;
 const QUEUE_BYTES_MAX: usize = 64 << 20;
 
+/// The largest body that is hashed on the thread which received it.
+const SALTED_BYTES_MAX: usize = 64 << 10;
+
 /// The number of records that are folded under one lock while catching up.
 pub(super) const FOLD_EVENTS: usize = 4096;
 
@@ -83,6 +86,26 @@ pub(super) type ActReply = oneshot::Receiver<Result<Vec<Seq>, ActError>>;
 pub(super) type Decision = Box<dyn FnOnce(&Engine, Millis) -> Result<Vec<Act>, ActError> + Send>;
 
 impl Engine {
+    /// Returns the records that `event` may repeat, of those that are folded. Takes a short lock.
+    pub fn may_repeat(&self, event: &Verified) -> Vec<Seq> {
+        self.log.may_repeat(event, self.folded_head())
+    }
+
+    /// Returns the outcome of an event that repeats a record, and counts the event: it need not be
+    /// submitted. `among` is what [`Engine::may_repeat`] returned. Reads the log.
+    ///
+    /// `None` leaves it to the writer: also while events are refused, and if the log cannot be read.
+    pub fn repeated(&self, event: &Verified, among: &[Seq]) -> Option<Outcome> {
+        if self.refuses_events() {
+            return None;
+        }
+        let outcome = self.log.repeats(event, among).ok().flatten()?;
+        self.metrics.count(&IngestKind::of(event), &outcome);
+        self.duplicates.fetch_add(1, Ordering::Relaxed);
+        self.count_differing(&[kind_if_differing(event)], &[outcome]);
+        Some(outcome)
+    }
+
     /// Queues a verified event. The outcome is sent once the event is durable and folded; dropping
     /// the receiver does not stop that.
     ///
@@ -90,7 +113,7 @@ impl Engine {
     /// [`IngestError::QueueFull`] at once, without waiting.
     pub fn submit(
         &self,
-        event: Verified,
+        mut event: Verified,
     ) -> Result<oneshot::Receiver<Result<Outcome, IngestError>>, IngestError> {
         if self.refuses_events() {
             return Err(IngestError::Unavailable);
@@ -99,6 +122,10 @@ impl Engine {
         if self.queued_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > QUEUE_BYTES_MAX {
             self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
             return Err(IngestError::QueueFull);
+        }
+        // The writer salts the others.
+        if bytes <= SALTED_BYTES_MAX {
+            let _ = event.salt();
         }
         self.queued_events.fetch_add(1, Ordering::Relaxed);
         let (reply, answer) = oneshot::channel();

@@ -10,11 +10,12 @@ use rollcall_projections::Millis;
 use serde_json::json;
 use tokio::time::{Instant, timeout_at};
 
+use crate::engine::Engine;
 use crate::http::wire::answer::{ANSWER_WITHIN, Code, Problem, respond};
 use crate::http::wire::body::must_be_plain;
 use crate::http::wire::connections::{UnprovenBody, place_of};
 use crate::http::wire::state::{KeySet, State};
-use crate::http::wire::threads::verifying;
+use crate::http::wire::threads::{comparing, verifying};
 use crate::log::Outcome;
 use crate::verify::{Keyring, Rejection, Verified};
 
@@ -66,8 +67,7 @@ async fn take(
     drop(body);
     place_of(request).iter().for_each(|place| place.prove());
     let event_id = event.event_id().map(str::to_owned);
-    let answer = engine.submit(event).map_err(Code::from)?;
-    let outcome = answer.await.map_err(|_| Code::LogUnavailable)?.map_err(Code::from)?;
+    let outcome = record(engine, event).await?;
     let (seq, duplicate, conflict) = match outcome {
         Outcome::New(seq) => (seq, false, false),
         Outcome::Duplicate { seq, .. } => (seq, true, false),
@@ -76,6 +76,27 @@ async fn take(
     let body =
         json!({"seq": seq, "event_id": event_id, "duplicate": duplicate, "conflict": conflict});
     Ok(respond(StatusCode::OK).json(body))
+}
+
+/// Records an event, unless it repeats one that is recorded and folded: then nothing is to be
+/// written, and the writer need not see it.
+async fn record(engine: &Arc<Engine>, event: Verified) -> Result<Outcome, Code> {
+    let among = engine.may_repeat(&event);
+    let event = if among.is_empty() {
+        event
+    } else {
+        let engine = engine.clone();
+        let compare = move || match engine.repeated(&event, &among) {
+            Some(outcome) => Ok(outcome),
+            None => Err(event),
+        };
+        match comparing(compare).await? {
+            Ok(outcome) => return Ok(outcome),
+            Err(event) => event,
+        }
+    };
+    let answer = engine.submit(event).map_err(Code::from)?;
+    answer.await.map_err(|_| Code::LogUnavailable)?.map_err(Code::from)
 }
 
 /// Tells if a request says that its body is as small as that of a probe.

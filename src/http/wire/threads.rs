@@ -20,6 +20,9 @@ const BODY_THREADS: usize = 2;
 /// The threads that carry out what identity providers change: each waits for the writer.
 const CHANGE_THREADS: usize = 16;
 
+/// The threads that compare events with those of the same id in the log.
+const COMPARISON_THREADS: usize = 2;
+
 /// The priority of these threads, as `nice` counts it: those that serve connections, and the one
 /// that appends, come first.
 const NICENESS: i32 = 5;
@@ -32,6 +35,9 @@ static QUESTIONS: LazyLock<Threads> = LazyLock::new(|| {
 static CHANGES: LazyLock<Threads> = LazyLock::new(|| Threads::new("change", CHANGE_THREADS));
 
 static BODIES: LazyLock<Threads> = LazyLock::new(|| Threads::new("body", BODY_THREADS));
+
+static COMPARISONS: LazyLock<Threads> =
+    LazyLock::new(|| Threads::new("comparison", COMPARISON_THREADS));
 
 /// Threads that only run what blocks.
 struct Threads {
@@ -100,6 +106,16 @@ pub(crate) async fn changing<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Code> {
     CHANGES.run(work).await
+}
+
+/// Compares an event with the log, apart from all questions.
+///
+/// # Errors
+/// 500 if it panics.
+pub(crate) async fn comparing<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Code> {
+    COMPARISONS.run(work).await
 }
 
 /// Verifies a large body, apart from all questions.
