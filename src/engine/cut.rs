@@ -74,7 +74,7 @@ impl Engine {
                     return Err(CutError::Unsettled);
                 }
                 stamps.not_before = stamps.not_before.max(moment.saturating_add(1));
-                stamps.in_flight.is_some_and(|stamp| stamp <= moment)
+                stamps.in_flight.front().is_some_and(|stamp| *stamp <= moment)
             };
             if !waits || folded.changed().await.is_err() {
                 return Ok(self.views.read().known_at(moment));

@@ -1,7 +1,7 @@
 //! The errors of events, acts and cuts.
 
 /// An event that was not acknowledged. Sending it again is always right.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IngestError {
     /// The queue of events is full.
     #[error("too many events are waiting to be written")]

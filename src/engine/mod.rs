@@ -7,6 +7,7 @@ mod changes;
 mod condition;
 mod cut;
 mod errors;
+mod folder;
 mod hang;
 mod hosted;
 mod links;
@@ -24,6 +25,7 @@ mod tally;
 mod traffic;
 mod writer;
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
@@ -182,7 +184,7 @@ impl Engine {
             stamps: Mutex::new(Stamps {
                 not_before,
                 answered: Millis::MIN,
-                in_flight: None,
+                in_flight: VecDeque::new(),
                 unknown: None,
             }),
             views: RwLock::new(views),
@@ -218,8 +220,7 @@ impl Engine {
             shutting_down: AtomicBool::new(false),
             on_failure: Box::new(on_failure),
         });
-        let writer = engine.clone();
-        let thread = thread::Builder::new().name("writer".into()).spawn(move || writer.write(jobs));
+        let thread = engine.clone().start_writer(jobs);
         *engine.writer.lock() = Some(thread.map_err(|error| ReadError::Store(error.to_string()))?);
         Ok(engine)
     }

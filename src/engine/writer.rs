@@ -1,14 +1,19 @@
 //! The writer: the one thread that appends to the log and folds the appended records.
 
+use std::collections::VecDeque;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TrySendError};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rollcall_projections::{Entry, EventType, Millis, Seq, Views};
 use tokio::sync::oneshot;
 
 use super::attributes::Fresh;
+use super::folder::Folder;
 use super::metrics::IngestKind;
 use super::observations::QueuedObservations;
 use super::scim::QueuedRecords;
@@ -54,7 +59,22 @@ enum Work {
 /// A verified event in the queue, and the channel for its outcome.
 pub(super) struct QueuedEvent {
     pub(super) event: Verified,
-    reply: oneshot::Sender<Result<Outcome, IngestError>>,
+    reply: Reply,
+}
+
+/// A batch that is durable and not folded yet.
+pub(super) struct Appended {
+    recorded_at: Millis,
+    kinds: Vec<DifferingKind>,
+    outcomes: Vec<Outcome>,
+    replies: Vec<Reply>,
+}
+
+/// The channel for the outcome of an event.
+type Reply = oneshot::Sender<Result<Outcome, IngestError>>;
+
+fn refuse_all(replies: Vec<Reply>, error: &IngestError) {
+    replies.into_iter().for_each(|reply| drop(reply.send(Err(error.clone()))));
 }
 
 /// The stamps that `known_at=<time>` needs so that its answers repeat for ever.
@@ -63,8 +83,8 @@ pub(super) struct Stamps {
     pub(super) not_before: Millis,
     /// The latest moment for which the log keeps that `known_at=<time>` was answered.
     pub(super) answered: Millis,
-    /// The stamp of the batch that is being appended and folded.
-    pub(super) in_flight: Option<Millis>,
+    /// The stamps of the batches that are being appended or folded, in order.
+    pub(super) in_flight: VecDeque<Millis>,
     /// The stamp of a batch whose outcome is unknown: it may be there when the log is opened again.
     pub(super) unknown: Option<Millis>,
 }
@@ -154,28 +174,57 @@ impl Engine {
         queue.send(job).map_err(|_| IngestError::Unavailable)
     }
 
+    /// Starts the writer and its folder. The writer ends when the queue is closed, and the folder
+    /// with it.
+    pub(super) fn start_writer(self: Arc<Self>, jobs: Receiver<Job>) -> io::Result<JoinHandle<()>> {
+        let folder = Folder::start(self.clone())?;
+        let writer = thread::Builder::new().name("writer".into());
+        writer.spawn(move || self.write(jobs, folder))
+    }
+
     /// Runs the writer until the queue is closed: each batch is made durable and folded before its
     /// outcomes are sent.
-    pub(super) fn write(&self, jobs: Receiver<Job>) {
+    fn write(&self, jobs: Receiver<Job>, folder: Folder) {
         let mut carried = None;
-        while let Some(work) = self.next_work(&jobs, &mut carried) {
+        while let Some(work) = self.next_work(&jobs, &mut carried, &folder) {
             // A store that panics must not leave callers without an answer.
             let done = catch_unwind(AssertUnwindSafe(|| match work {
-                Work::Batch(batch) => self.write_batch(batch),
-                Work::Act(action) => self.perform(*action),
-                Work::Observe(queued) => self.decide_observations(*queued),
-                Work::Scim(queued) => self.append_scim(*queued),
+                Work::Batch(batch) => {
+                    let appended = self.append_queued(batch);
+                    carried = carried.take().or_else(|| jobs.try_recv().ok());
+                    if let Some(appended) = appended {
+                        self.have_folded(appended, carried.is_some(), &folder);
+                    }
+                }
+                Work::Act(action) => {
+                    folder.wait();
+                    self.perform(*action);
+                }
+                Work::Observe(queued) => {
+                    folder.wait();
+                    self.decide_observations(*queued);
+                }
+                Work::Scim(queued) => {
+                    folder.wait();
+                    self.append_scim(*queued);
+                }
                 Work::Answer(moment, reply) => drop(reply.send(self.keep_answered(moment))),
             }));
             if done.is_err() {
                 self.fail_after_panic();
             }
         }
+        folder.end();
     }
 
     /// Waits for work, and attends to the log once a second meanwhile; `None` once the queue is
     /// closed.
-    fn next_work(&self, jobs: &Receiver<Job>, carried: &mut Option<Job>) -> Option<Work> {
+    fn next_work(
+        &self,
+        jobs: &Receiver<Job>,
+        carried: &mut Option<Job>,
+        folder: &Folder,
+    ) -> Option<Work> {
         loop {
             let first = carried.take().map_or_else(|| jobs.recv_timeout(IDLE_SYNC), Ok);
             match first {
@@ -184,8 +233,12 @@ impl Engine {
                 Ok(Job::Scim(queued)) => return Some(Work::Scim(queued)),
                 Ok(Job::Answer(moment, reply)) => return Some(Work::Answer(moment, reply)),
                 Ok(Job::Deliver(first)) => return Some(Work::Batch(batch(first, jobs, carried))),
-                Err(RecvTimeoutError::Timeout) => self.attend(),
+                Err(RecvTimeoutError::Timeout) => {
+                    folder.wait();
+                    self.attend();
+                }
                 Err(RecvTimeoutError::Disconnected) => {
+                    folder.wait();
                     self.attend();
                     return None;
                 }
@@ -266,9 +319,10 @@ impl Engine {
     }
 
     /// Gives up the log: the batch that was being written may or may not be in it.
-    fn fail_after_panic(&self) {
+    pub(super) fn fail_after_panic(&self) {
         let mut stamps = self.stamps.lock();
-        stamps.unknown = stamps.unknown.or(stamps.in_flight.take());
+        stamps.unknown = stamps.unknown.or(stamps.in_flight.front().copied());
+        stamps.in_flight.clear();
         drop(stamps);
         self.folded.send_modify(|_| {});
         self.fail("the store panicked");
@@ -285,25 +339,58 @@ impl Engine {
         }
     }
 
-    fn write_batch(&self, batch: Vec<QueuedEvent>) {
+    /// Appends a batch. Returns what is to be folded; `None` if it was refused.
+    fn append_queued(&self, batch: Vec<QueuedEvent>) -> Option<Appended> {
         let bytes: usize = batch.iter().map(|queued| queued.event.body().len()).sum();
         self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
         self.queued_events.fetch_sub(batch.len(), Ordering::Relaxed);
         let (events, replies): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|queued| (queued.event, queued.reply)).unzip();
-        let kinds: Vec<_> = events.iter().map(kind_if_differing).collect();
-        match self.record_now(|_| events) {
-            Ok(outcomes) => {
-                self.count_differing(&kinds, &outcomes);
-                let duplicates = outcomes.iter().filter(|outcome| is_duplicate(outcome)).count();
-                self.duplicates.fetch_add(duplicates as u64, Ordering::Relaxed);
-                for (reply, outcome) in replies.into_iter().zip(outcomes) {
-                    let _ = reply.send(Ok(outcome));
-                }
-            }
+        let kinds = events.iter().map(kind_if_differing).collect();
+        let appended = self.now().and_then(|now| {
+            let recorded_at = self.stamp(now);
+            let appended = self.append(events, recorded_at);
+            let outcomes = appended.map_err(|error| self.refuse(recorded_at, error))?;
+            Ok((recorded_at, outcomes))
+        });
+        match appended {
+            Ok((recorded_at, outcomes)) => Some(Appended { recorded_at, kinds, outcomes, replies }),
             Err(error) => {
-                replies.into_iter().for_each(|reply| drop(reply.send(Err(error.clone()))))
+                refuse_all(replies, &error);
+                None
             }
+        }
+    }
+
+    /// Has a batch folded while the next one is being appended, or folds it at once if none waits.
+    fn have_folded(&self, appended: Appended, is_next_waiting: bool, folder: &Folder) {
+        if is_next_waiting || !folder.is_idle() {
+            folder.fold(appended);
+        } else if folder.has_panicked() {
+            self.give_up(appended);
+        } else {
+            self.fold_batch(appended);
+        }
+    }
+
+    /// Leaves a batch that is durable without an answer of its outcome, since the views are lost.
+    pub(super) fn give_up(&self, Appended { recorded_at, replies, .. }: Appended) {
+        let error = self.refuse(recorded_at, AppendError::Unknown("the fold panicked".into()));
+        refuse_all(replies, &error);
+    }
+
+    /// Folds a batch that is durable, and answers for its events.
+    pub(super) fn fold_batch(&self, appended: Appended) {
+        let Appended { recorded_at, kinds, outcomes, replies } = appended;
+        if let Err(error) = self.fold_stamped(recorded_at) {
+            refuse_all(replies, &error);
+            return;
+        }
+        self.count_differing(&kinds, &outcomes);
+        let duplicates = outcomes.iter().filter(|outcome| is_duplicate(outcome)).count();
+        self.duplicates.fetch_add(duplicates as u64, Ordering::Relaxed);
+        for (reply, outcome) in replies.into_iter().zip(outcomes) {
+            let _ = reply.send(Ok(outcome));
         }
     }
 
@@ -322,28 +409,41 @@ impl Engine {
         }
     }
 
-    /// Makes events for the moment of their record, appends them and folds them.
+    /// Makes events for the moment of their record, appends them and folds them. All that was
+    /// appended before must be folded.
     pub(super) fn record_now(
         &self,
         events: impl FnOnce(Millis) -> Vec<Verified>,
     ) -> Result<Vec<Outcome>, IngestError> {
         let recorded_at = self.stamp(self.now()?);
         let events = events(recorded_at);
-        let outcomes = if events.is_empty() {
-            Ok(Vec::new())
-        } else {
-            self.append_and_fold(events, recorded_at)
-        };
-        self.end_stamp(recorded_at, outcomes.as_ref().err());
+        let appended =
+            if events.is_empty() { Ok(Vec::new()) } else { self.append(events, recorded_at) };
+        let outcomes = appended.map_err(|error| self.refuse(recorded_at, error))?;
+        self.fold_stamped(recorded_at).map(|()| outcomes)
+    }
+
+    /// Ends a batch that was not appended, or may not have been.
+    fn refuse(&self, recorded_at: Millis, error: AppendError) -> IngestError {
+        self.end_stamp(recorded_at, Some(&error));
+        self.folded.send_modify(|_| {});
+        match error {
+            AppendError::Unknown(cause) => self.fail(&cause),
+            AppendError::Blocked { cause, .. } => self.block(&cause),
+            AppendError::Rejected(cause) => tracing::error!(cause, "a batch was not appended"),
+        }
+        IngestError::Unavailable
+    }
+
+    /// Folds all records of the log, and ends the flight of the batch that was stamped so.
+    fn fold_stamped(&self, recorded_at: Millis) -> Result<(), IngestError> {
+        let folded = self.fold_new().map_err(|error| AppendError::Unknown(error.to_string()));
+        if let Err(error) = folded {
+            return Err(self.refuse(recorded_at, error));
+        }
+        self.end_stamp(recorded_at, None);
         self.folded.send_replace(self.views.read().head());
-        outcomes.map_err(|error| {
-            match error {
-                AppendError::Unknown(cause) => self.fail(&cause),
-                AppendError::Blocked { cause, .. } => self.block(&cause),
-                AppendError::Rejected(cause) => tracing::error!(cause, "a batch was not appended"),
-            }
-            IngestError::Unavailable
-        })
+        Ok(())
     }
 
     /// Stamps the next batch, never earlier than the last.
@@ -351,21 +451,23 @@ impl Engine {
         let mut stamps = self.stamps.lock();
         let recorded_at = now.max(stamps.not_before);
         stamps.not_before = recorded_at;
-        stamps.in_flight = Some(recorded_at);
+        stamps.in_flight.push_back(recorded_at);
         recorded_at
     }
 
     /// Ends the flight of a batch, and keeps its stamp if its outcome is unknown.
     fn end_stamp(&self, recorded_at: Millis, error: Option<&AppendError>) {
         let mut stamps = self.stamps.lock();
-        stamps.in_flight = None;
+        let own = stamps.in_flight.iter().position(|stamp| *stamp == recorded_at);
+        own.and_then(|own| stamps.in_flight.remove(own));
         if let Some(AppendError::Unknown(_) | AppendError::Blocked { in_doubt: true, .. }) = error {
             stamps.unknown.get_or_insert(recorded_at);
         }
     }
 
-    /// Appends events and reads them back from the log: only then are they acknowledged.
-    fn append_and_fold(
+    /// Appends events, and counts them. They are acknowledged only once they are read back from the
+    /// log and folded.
+    fn append(
         &self,
         events: Vec<Verified>,
         recorded_at: Millis,
@@ -374,7 +476,6 @@ impl Engine {
         let begun = Instant::now();
         let outcomes = self.disk_write.during(|| self.log.append(events, recorded_at))?;
         self.metrics.count_batch(begun.elapsed(), &kinds, &outcomes);
-        self.fold_new().map_err(|error| AppendError::Unknown(error.to_string()))?;
         Ok(outcomes)
     }
 

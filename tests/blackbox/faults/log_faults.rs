@@ -21,11 +21,15 @@ struct Faulty {
     log: MemoryLog,
     refuses: AtomicBool,
     fails: AtomicBool,
+    /// Makes every append but the first fail.
+    fails_after_one: AtomicBool,
     panics: AtomicBool,
     hangs: AtomicBool,
     /// Set by an append that hangs.
     is_hanging: AtomicBool,
     reads_nothing: AtomicBool,
+    /// Keeps what is read for the fold back.
+    holds: AtomicBool,
 }
 
 fn faulty() -> Arc<Faulty> {
@@ -33,10 +37,12 @@ fn faulty() -> Arc<Faulty> {
         log: MemoryLog::new([9; 16]),
         refuses: AtomicBool::new(false),
         fails: AtomicBool::new(false),
+        fails_after_one: AtomicBool::new(false),
         panics: AtomicBool::new(false),
         hangs: AtomicBool::new(false),
         is_hanging: AtomicBool::new(false),
         reads_nothing: AtomicBool::new(false),
+        holds: AtomicBool::new(false),
     })
 }
 
@@ -55,7 +61,8 @@ impl Log for Faulty {
         if self.refuses.load(Ordering::SeqCst) && !batch.is_empty() {
             return Err(AppendError::Rejected("the disk is full".into()));
         }
-        if self.fails.load(Ordering::SeqCst) {
+        let fails_now = self.fails_after_one.load(Ordering::SeqCst) && self.log.head() > 0;
+        if self.fails.load(Ordering::SeqCst) || fails_now {
             return Err(AppendError::Unknown("the disk is gone".into()));
         }
         assert!(!self.panics.load(Ordering::SeqCst), "a panic that is part of the test");
@@ -68,6 +75,9 @@ impl Log for Faulty {
         events_max: usize,
         each: &mut dyn FnMut(&Entry<'_>),
     ) -> Result<Seq, ReadError> {
+        while self.holds.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         self.log.entries(after, events_max, each)
     }
 
@@ -316,6 +326,61 @@ fn a_200_leaves_only_after_the_append_has_returned_and_the_event_is_folded() {
     assert_eq!(engine.views().head(), 1);
     engine.close();
     assert!(matches!(engine.submit(verified(b"{}")), Err(IngestError::Unavailable)));
+}
+
+/// Receives the outcome of an event.
+type Awaited = tokio::sync::oneshot::Receiver<Result<Outcome, IngestError>>;
+
+/// Submits an event, and two others while its append hangs; then lets that return, and holds the
+/// fold.
+fn submit_and_hold(log: &Faulty, engine: &Engine) -> Vec<Awaited> {
+    log.hangs.store(true, Ordering::SeqCst);
+    log.holds.store(true, Ordering::SeqCst);
+    let submit = |id: &str| engine.submit(verified(body(id).as_bytes())).unwrap();
+    let mut answers = vec![submit("a")];
+    while !log.is_hanging.load(Ordering::SeqCst) {
+        std::thread::yield_now();
+    }
+    answers.extend([submit("b"), submit("c")]);
+    answers
+}
+
+fn let_go(log: &Faulty, answers: Vec<Awaited>) -> Vec<Result<Outcome, IngestError>> {
+    log.holds.store(false, Ordering::SeqCst);
+    answers.into_iter().map(|answer| answer.blocking_recv().unwrap()).collect()
+}
+
+#[test]
+fn a_batch_is_appended_while_the_one_before_is_folded_and_each_is_answered_once_folded() {
+    let log = faulty();
+    let engine: Arc<Engine> = engine(log.clone());
+    let mut answers = submit_and_hold(&log, &engine);
+    log.hangs.store(false, Ordering::SeqCst);
+    assert_eq!(log.wait(2, Duration::from_secs(30)), 3, "the fold holds up no append");
+    assert_eq!((engine.folded_head(), engine.views().head()), (0, 0));
+    assert!(answers.iter_mut().all(|answer| answer.try_recv().is_err()), "nothing is folded yet");
+    let answers = let_go(&log, answers);
+    assert_eq!(answers, [1, 2, 3].map(|seq| Ok(Outcome::New(seq))));
+    assert_eq!(engine.folded_head(), 3);
+}
+
+#[test]
+fn an_append_in_doubt_does_not_take_back_the_batch_that_is_being_folded() {
+    let log = faulty();
+    let engine: Arc<Engine> = engine(log.clone());
+    let answers = submit_and_hold(&log, &engine);
+    // The append that hangs looks at this only after the others are queued.
+    log.fails_after_one.store(true, Ordering::SeqCst);
+    log.hangs.store(false, Ordering::SeqCst);
+    let started = std::time::Instant::now();
+    while engine.now().is_ok() {
+        assert!(started.elapsed() < Duration::from_secs(30), "the append in doubt is noticed");
+        std::thread::yield_now();
+    }
+    let answers = let_go(&log, answers);
+    let unavailable = || Err(IngestError::Unavailable);
+    assert_eq!(answers, [Ok(Outcome::New(1)), unavailable(), unavailable()]);
+    assert_eq!(engine.folded_head(), 1);
 }
 
 #[test]
