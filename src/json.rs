@@ -257,6 +257,12 @@ pub fn array(value: Option<&RawValue>) -> Option<Vec<&RawValue>> {
     serde_json::from_str(value.map(RawValue::get).filter(|text| text.starts_with('['))?).ok()
 }
 
+/// Returns true if more than `levels_max` objects and arrays of a JSON text are within each other.
+pub fn is_deeper(text: &[u8], levels_max: usize) -> bool {
+    // Nearly every text has no more of them in all.
+    memchr::memchr2_iter(b'{', b'[', text).nth(levels_max).is_some() && levels(text) > levels_max
+}
+
 /// Returns how many objects and arrays of a JSON text are within each other at the deepest place.
 pub fn levels(text: &[u8]) -> usize {
     let (mut open, mut deepest) = (0_usize, 0);

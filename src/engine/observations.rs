@@ -303,7 +303,7 @@ fn stripped(observation: &Observation) -> Option<Observation> {
         Observed::Membership { .. } => return Some(observation),
     };
     if let Some(text) = object {
-        if text.len() > OBJECT_BYTES_MAX || json::levels(text.as_bytes()) > OBJECT_LEVELS_MAX {
+        if text.len() > OBJECT_BYTES_MAX || json::is_deeper(text.as_bytes(), OBJECT_LEVELS_MAX) {
             return None;
         }
         *text = json::without(text, GROUPS)?;

@@ -64,15 +64,15 @@ pub fn extract_from<'a>(proof: &Proof, body: &'a [u8]) -> Extracted<'a> {
 }
 
 /// The fields of an event that the engine reads, `null` as absent.
-fn envelope(body: &[u8]) -> Option<[Option<&RawValue>; 4]> {
+fn envelope(body: &[u8]) -> Option<[Option<&RawValue>; 5]> {
     let text = std::str::from_utf8(body).ok()?;
-    json::present_fields(text, ["id", "event", "data", "created_at"])
+    json::present_fields(text, ["id", "event", "data", "created_at", "context"])
 }
 
 /// Reads a body that Rollcall wrote itself: of an operator's act, of an observation, or of what an
 /// identity provider pushed.
 fn extract_own<'a>(proof: &Proof, body: &'a [u8]) -> Extracted<'a> {
-    let [event_id, event, data, created_at] = envelope(body).unwrap_or_default();
+    let [event_id, event, data, created_at, _] = envelope(body).unwrap_or_default();
     let event_type = json::string(event);
     let known = event_type.as_deref().and_then(EventType::parse);
     let (statement, updated_at) = known
@@ -302,7 +302,7 @@ fn directory_gone(id: Cow<'_, str>) -> Statement<'_> {
 /// Reads a body; `signed_at` is the time of its signature, if it has one. Never fails: the
 /// statement of an unusable body is the reason.
 pub fn extract(body: &[u8], signed_at: Option<Millis>) -> Extracted<'_> {
-    let Some([id, event, data, created_at]) = envelope(body) else {
+    let Some([id, event, data, created_at, context]) = envelope(body) else {
         return not_an_event(None, signed_at);
     };
     let event_type = json::string(event).filter(|event| !event.is_empty());
@@ -310,7 +310,7 @@ pub fn extract(body: &[u8], signed_at: Option<Millis>) -> Extracted<'_> {
     else {
         return not_an_event(event_type, signed_at);
     };
-    let (statement, updated_at) = if json::levels(body) > LEVELS_MAX {
+    let (statement, updated_at) = if json::is_deeper(body, LEVELS_MAX) {
         (Reason::TooDeep.into(), None)
     } else {
         statement(event, data)
@@ -322,7 +322,8 @@ pub fn extract(body: &[u8], signed_at: Option<Millis>) -> Extracted<'_> {
         .or(signed_at);
     let [former_directories, former_organizations] = match &statement {
         Statement::Unusable { .. } => [Vec::new(), Vec::new()],
-        _ => former(body, data),
+        _ if !may_name_replaced(body) => [Vec::new(), Vec::new()],
+        _ => former(context, data),
     };
     Extracted {
         facts: Facts {
@@ -354,15 +355,19 @@ fn not_an_event(event_type: Option<Cow<'_, str>>, signed_at: Option<Millis>) -> 
     }
 }
 
+/// Returns false if no key of a body can be [`REPLACED`]: it is not there, and no escape may write it.
+fn may_name_replaced(body: &[u8]) -> bool {
+    memchr::memmem::find(body, REPLACED.as_bytes()).is_some()
+        || memchr::memmem::find(body, b"\\u").is_some()
+}
+
 /// Reads the directories and the organizations in every `previous_attributes` that the list of
 /// events shows: those of the data, of the context, and of the two snapshots of a membership.
-fn former<'a>(body: &'a [u8], data: Option<&'a RawValue>) -> [Vec<Cow<'a, str>>; 2] {
-    let text = std::str::from_utf8(body).ok();
-    let context = text.and_then(|text| json::present_fields(text, ["context"]));
+fn former<'a>(context: Option<&'a RawValue>, data: Option<&'a RawValue>) -> [Vec<Cow<'a, str>>; 2] {
     let [own, user, group] =
         json::present_fields_of(data, [REPLACED, "user", "group"]).unwrap_or_default();
     let of = |value| json::present_fields_of(value, [REPLACED]).and_then(|[previous]| previous);
-    let of_context = context.and_then(|[context]| of(context));
+    let of_context = of(context);
     let (mut directories, mut organizations) = (Vec::new(), Vec::new());
     for previous in [own, of_context, of(user), of(group)].into_iter().flatten() {
         let names = ["directory_id", "organization_id"];
