@@ -222,13 +222,16 @@ fn routes(
     for path in webhook_paths {
         // A slash at the end is easily added, or left out, where the endpoint's URL is entered.
         let path = path.trim_end_matches('/');
-        let both = [path.to_owned(), format!("{path}/")];
-        config.service(
-            web::resource(both)
-                .route(web::post().to(ingest::webhook))
-                .default_service(web::to(post_only))
-                .wrap(Counting::of(path, requests)),
-        );
+        let counting = Counting::of(path, requests);
+        // One resource for both would be a set of regular expressions.
+        for path in [path.to_owned(), format!("{path}/")] {
+            config.service(
+                web::resource(path)
+                    .route(web::post().to(ingest::webhook))
+                    .default_service(web::to(post_only))
+                    .wrap(counting.clone()),
+            );
+        }
     }
     resources(config, requests);
     let is_scim = fn_guard(|context| scim::is_scim(context.head().uri.path()));
