@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::http::{Method, StatusCode};
+use actix_web::http::Method;
 use actix_web::{HttpRequest, HttpResponse, web};
 use rollcall_projections::Sight;
 
 use crate::engine::{CountedUser, Engine, Feed, FeedCursor, FeedPlace, show_change};
-use crate::http::wire::answer::{Code, Cursors, Problem, list_body, respond};
+use crate::http::wire::answer::{Code, Cursors, Problem, list_in_pieces};
 use crate::http::wire::api::{
     Access, Bound, Gives, LIMIT_OWN, Logged, Operation, Parameter, Takes,
 };
@@ -81,7 +81,7 @@ pub(crate) async fn list(
     let items: Vec<Vec<u8>> =
         feed.items.iter().map(|(place, change)| show_change(*place, change)).collect();
     let cursors = Cursors { before: None, after: Some(write_cursor(&feed.next)) };
-    Ok(respond(StatusCode::OK).body(list_body(&items, cursors)))
+    Ok(list_in_pieces(items, cursors).response())
 }
 
 /// Ends a question whose key has changed meanwhile. A client with other rights asks again from its

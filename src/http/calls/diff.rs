@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::documents::{FieldChange, changed_fields, conceal, snapshot};
 use crate::engine::{CutError, Engine, KnownAt};
-use crate::http::wire::answer::{Code, Cursors, Problem, list_body, pin_from, pinned};
+use crate::http::wire::answer::{Code, Cursors, Problem, list_in_pieces, pin_from, pinned};
 use crate::http::wire::api::{
     Access, Bound, Cost, Gives, IN_DIRECTORY, LIMIT_OWN, Logged, Operation, Parameter, Takes, after,
 };
@@ -18,6 +18,7 @@ use crate::http::wire::bodies::{BODIES_AT_ONCE, Bodies};
 use crate::http::wire::entity::{must_be_named, what_is_seen};
 use crate::http::wire::paging::CursorPart as _;
 use crate::http::wire::paging::{CursorPlace, PAGE_BYTES_MAX, read_place};
+use crate::http::wire::pieces::Pieces;
 use crate::http::wire::question::{Question, fix};
 use crate::http::wire::state::State;
 use crate::http::wire::turns::{Turn, walk_in_turn};
@@ -132,7 +133,7 @@ fn page(
     scope: &DiffScope,
     mut after: Option<DifferencePlace>,
     limit: usize,
-) -> Result<Vec<u8>, Problem> {
+) -> Result<Pieces, Problem> {
     let DiffScope { sight, directory, cuts: [from, to] } = scope;
     let directory = directory.as_deref();
     let named = [directory.map(Named::Directory)];
@@ -162,7 +163,7 @@ fn page(
         next = shown.last().map(|(place, _)| place.write());
     }
     let items: Vec<Vec<u8>> = shown.into_iter().map(|(_, item)| item).collect();
-    Ok(list_body(&items, Cursors { before: None, after: next }))
+    Ok(list_in_pieces(items, Cursors { before: None, after: next }))
 }
 
 /// Returns how many of the differences fit into a page; at least one.

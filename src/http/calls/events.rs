@@ -5,12 +5,13 @@ use rollcall_projections::{Cut, EventFilter, EventsStep, Seq, Sight, Start, even
 
 use crate::documents::ShownEvent;
 use crate::engine::Engine;
-use crate::http::wire::answer::{Code, Cursors, Problem, list_body, pinned};
+use crate::http::wire::answer::{Code, Cursors, Problem, list_in_pieces, pinned};
 use crate::http::wire::api::{
     Access, Bound, Cost, Gives, LIMIT, Logged, NOT_BOTH, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS,
     Operation, Order, Parameter, Reads, Takes, since, until,
 };
 use crate::http::wire::paging::{Fitted, Paging, fit};
+use crate::http::wire::pieces::Pieces;
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
 use crate::http::wire::turns::{Asker, walk_for};
@@ -115,7 +116,7 @@ pub(crate) async fn list(
 }
 
 /// Reads a page of events. Blocks while it reads the log.
-fn read(engine: &Engine, cut: Cut, wanted: &Wanted, asker: &Asker) -> Result<Vec<u8>, Problem> {
+fn read(engine: &Engine, cut: Cut, wanted: &Wanted, asker: &Asker) -> Result<Pieces, Problem> {
     let Wanted { sight, event_types, organization, from, until, paging } = wanted;
     let start = match (&paging.after, &paging.before) {
         (None, Some(id)) => match engine.find_event(sight, id)? {
@@ -147,5 +148,5 @@ fn read(engine: &Engine, cut: Cut, wanted: &Wanted, asker: &Asker) -> Result<Vec
     let more_after = page.more_after || kept.end < page.items.len();
     let after = written.last().filter(|_| more_after).map(|event| event.id.clone());
     let items: Vec<Vec<u8>> = written.into_iter().map(|event| event.json).collect();
-    Ok(list_body(&items, Cursors { before: None, after }))
+    Ok(list_in_pieces(items, Cursors { before: None, after }))
 }

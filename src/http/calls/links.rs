@@ -14,6 +14,7 @@ use crate::http::wire::api::{
 use crate::http::wire::body::Body;
 use crate::http::wire::entity::must_be_named;
 use crate::http::wire::paging::{AT_ONCE, Places, in_steps};
+use crate::http::wire::pieces::Pieces;
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
 use crate::http::wire::threads::blocking;
@@ -146,7 +147,7 @@ pub(crate) async fn list(
     let (engine, cut) = question.cut().await?;
     let named = [user.as_deref().map(Named::User), directory.as_deref().map(Named::Directory)];
     if let Err(problem) = must_be_named(&engine, &sight, cut, named) {
-        return Ok(pinned(cut, Err(problem)));
+        return Ok(pinned(cut, Err::<Vec<u8>, _>(problem)));
     }
     let asked = Asked { app_user, user, directory, sight, cut };
     let asking = engine.clone();
@@ -167,7 +168,7 @@ pub(crate) async fn list(
 
 /// Writes a page of the links of one user, at once: an application asks so at each login, and must
 /// not wait for a turn.
-fn page_of_user(engine: &Engine, asked: &Asked, places: Places) -> Result<Vec<u8>, Problem> {
+fn page_of_user(engine: &Engine, asked: &Asked, places: Places) -> Result<Pieces, Problem> {
     let walk = |mut start: Option<(String, String)>, descending: bool, limit: usize| {
         let mut links = Vec::new();
         loop {

@@ -96,7 +96,7 @@ pub(crate) async fn names(
         organization.as_deref().map(Named::Organization),
     ];
     if let Err(problem) = must_be_named(&engine, &sight, cut, scopes) {
-        return Ok(pinned(cut, Err(problem)));
+        return Ok(pinned(cut, Err::<Vec<u8>, _>(problem)));
     }
     let asking = engine.clone();
     let found = in_turn(&state.turns, &engine, &NAMES, move |turn| {

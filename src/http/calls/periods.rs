@@ -18,6 +18,7 @@ use crate::http::wire::api::{
 };
 use crate::http::wire::describe::{describe_cause, describe_predecessor, describe_successor};
 use crate::http::wire::paging::{AT_ONCE, Places, in_steps};
+use crate::http::wire::pieces::Pieces;
 use crate::http::wire::question::{Question, id_within_path};
 use crate::http::wire::state::State;
 use crate::http::wire::threads::blocking;
@@ -120,7 +121,7 @@ impl PeriodsQuestion {
         list: impl Fn(&Seen<'_>, &str, PeriodsWindow<'_>) -> Option<Vec<T>>,
         place: impl Fn(&T) -> UserPeriodPlace,
         describe: impl Fn(&str, &T) -> Value,
-    ) -> Result<Vec<u8>, Problem> {
+    ) -> Result<Pieces, Problem> {
         if !self.engine.views().seen_by(&self.sight).knows_user(&self.id, self.cut) {
             return Err(Problem::entity_not_found("Directory User", &self.id));
         }

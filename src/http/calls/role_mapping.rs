@@ -160,7 +160,7 @@ pub(crate) async fn versions(
             Ok(describe(&engine, set)?.to_string().into_bytes())
         })
     });
-    Ok(respond(StatusCode::OK).body(body.await??))
+    Ok(body.await??.response())
 }
 
 /// Answers [`SET`].

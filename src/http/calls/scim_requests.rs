@@ -186,7 +186,7 @@ pub(crate) async fn list(
             requests.iter().map(|request| describe(&engine, request, false)).collect()
         })
     });
-    Ok(respond(StatusCode::OK).body(body.await??))
+    Ok(body.await??.response())
 }
 
 /// Answers [`ITEM`].

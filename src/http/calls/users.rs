@@ -221,9 +221,13 @@ fn keys(row: &UserRow) -> Vec<DocumentKey> {
     [key(&row.user, Shape::User)].into_iter().chain(groups).collect()
 }
 
+/// The bytes that complete a document, about.
+const COMPLETED_BYTES: usize = 128;
+
 /// Writes a row as an object of the API, with its groups.
 fn write(row: &UserRow, documents: &mut Reading<'_>) -> Result<Vec<u8>, Problem> {
-    let mut out = Vec::with_capacity(1024);
+    let documents_bytes = documents.bytes_ahead(1 + row.groups.rows.len())?;
+    let mut out = Vec::with_capacity(documents_bytes + COMPLETED_BYTES * row.groups.rows.len());
     push_open(&mut out, documents, &row.user)?;
     GROUPS_OF_USER.push(&mut out, documents, &row.groups, &row.user.id)?;
     out.push(b'}');

@@ -11,11 +11,13 @@ use actix_web::http::header::{
     ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
+use bytes::Bytes;
 use rollcall_projections::{Cut, Millis};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::api::Operation;
+use super::pieces::Pieces;
 use crate::engine::{ActError, ChangeError, CutError, IngestError};
 use crate::keys::{ApiKey, Scope};
 use crate::log::ReadError;
@@ -74,27 +76,25 @@ pub(crate) struct Cursors {
     pub(crate) after: Option<String>,
 }
 
-/// The bytes of a page without its items, about.
-const ENVELOPE_BYTES: usize = 256;
-
 /// Writes a list's page in the contract's envelope.
 pub(crate) fn list_body(items: &[Vec<u8>], cursors: Cursors) -> Vec<u8> {
+    list_in_pieces(items.to_vec(), cursors).joined()
+}
+
+/// Writes a list's page in the contract's envelope, without copying its items.
+pub(crate) fn list_in_pieces(items: Vec<Vec<u8>>, cursors: Cursors) -> Pieces {
     let Cursors { before, after } = cursors;
-    let bytes: usize = items.iter().map(|item| item.len() + 1).sum();
-    let mut out = Vec::with_capacity(bytes + ENVELOPE_BYTES);
-    out.extend_from_slice(br#"{"object":"list","data":["#);
-    for (at, item) in items.iter().enumerate() {
-        if at > 0 {
-            out.push(b',');
-        }
-        out.extend_from_slice(item);
-    }
-    out.extend_from_slice(br#"],"list_metadata":{"before":"#);
-    push_cursor(&mut out, before);
-    out.extend_from_slice(br#","after":"#);
-    push_cursor(&mut out, after);
-    out.extend_from_slice(b"}}");
-    out
+    let mut end = br#"],"list_metadata":{"before":"#.to_vec();
+    push_cursor(&mut end, before);
+    end.extend_from_slice(br#","after":"#);
+    push_cursor(&mut end, after);
+    end.extend_from_slice(b"}}");
+    let begin: &'static [u8] = br#"{"object":"list","data":["#;
+    let items = items.into_iter().enumerate().flat_map(|(at, item)| {
+        let separator: &'static [u8] = if at > 0 { b"," } else { b"" };
+        [Bytes::from_static(separator), item.into()]
+    });
+    [Bytes::from_static(begin)].into_iter().chain(items).chain([end.into()]).collect()
 }
 
 fn push_cursor(out: &mut Vec<u8>, cursor: Option<String>) {
@@ -532,7 +532,7 @@ pub(crate) async fn done_in_time<T>(
 pub(crate) fn pinned_with_roles(
     cut: Cut,
     mapping_version: usize,
-    body: Result<Vec<u8>, Problem>,
+    body: Result<impl Into<Pieces>, Problem>,
 ) -> HttpResponse {
     let mut response = pinned(cut, body);
     response
@@ -542,9 +542,9 @@ pub(crate) fn pinned_with_roles(
 }
 
 /// Answers with a body or an error, and with the cut in the headers.
-pub(crate) fn pinned(cut: Cut, body: Result<Vec<u8>, Problem>) -> HttpResponse {
+pub(crate) fn pinned(cut: Cut, body: Result<impl Into<Pieces>, Problem>) -> HttpResponse {
     let mut response = match body {
-        Ok(body) => respond(StatusCode::OK).body(body),
+        Ok(body) => body.into().response(),
         Err(problem) => problem.response(),
     };
     pin(&mut response, cut);

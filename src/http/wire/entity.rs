@@ -43,7 +43,7 @@ pub(crate) fn refused_with_roles<'a>(
     filters: impl IntoIterator<Item = Option<Named<'a>>>,
 ) -> Option<HttpResponse> {
     let problem = must_be_named(engine, sight, cut, filters).err()?;
-    Some(pinned_with_roles(cut, engine.views().mapping_version(cut), Err(problem)))
+    Some(pinned_with_roles(cut, engine.views().mapping_version(cut), Err::<Vec<u8>, _>(problem)))
 }
 
 /// Returns what tells if the operator sees an organization or directory that a snapshot names;
@@ -87,11 +87,22 @@ impl Reading<'_> {
     /// # Errors
     /// If the log cannot be read.
     pub(crate) fn next(&mut self) -> Result<Option<Document>, Problem> {
+        self.read_more()?;
+        Ok(self.documents.next())
+    }
+
+    fn read_more(&mut self) -> Result<(), Problem> {
         if self.documents.len() == 0 {
             let keys: Vec<DocumentKey> = self.keys.by_ref().take(DOCUMENTS_AT_ONCE).collect();
             self.documents = self.engine.load_documents(&keys)?.into_iter();
         }
-        Ok(self.documents.next())
+        Ok(())
+    }
+
+    /// Returns the bytes of the next documents, as far as they are read.
+    pub(crate) fn bytes_ahead(&mut self, count: usize) -> Result<usize, Problem> {
+        self.read_more()?;
+        Ok(self.documents.as_slice().iter().take(count).map(Document::bytes).sum())
     }
 
     /// Leaves documents out.

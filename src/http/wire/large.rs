@@ -9,11 +9,12 @@ use std::task::{Context, Poll};
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::ServiceResponse;
 use actix_web::http::StatusCode;
-use actix_web::web;
+use actix_web::{HttpRequest, web};
 use bytes::Bytes;
 
 use super::answer::Problem;
 use super::connections::{Answering, place_of};
+use super::pieces::RoomOfPieces;
 use super::state::State;
 
 /// The most bytes of all large answers that are being written.
@@ -23,7 +24,7 @@ const BYTES_MAX: usize = 256 << 20;
 const UNPROVEN_BYTES_MAX: usize = BYTES_MAX / 8;
 
 /// The most bytes of an answer that is not large.
-const SMALL_BYTES_MAX: u64 = 64 << 10;
+pub(super) const SMALL_BYTES_MAX: u64 = 64 << 10;
 
 /// The bytes that are handed to the connection at once.
 const SLICE_BYTES: usize = 32 << 10;
@@ -33,7 +34,7 @@ const SLICE_BYTES: usize = 32 << 10;
 pub(crate) struct LargeAnswers(Arc<AtomicUsize>);
 
 /// The bytes of one large answer, which count until this is dropped.
-struct Room {
+pub(super) struct Room {
     bytes: usize,
     all: Arc<AtomicUsize>,
 }
@@ -104,22 +105,37 @@ pub(crate) fn bounded(response: ServiceResponse) -> ServiceResponse {
     let state = response.request().app_data::<web::Data<State>>().cloned();
     let Some(state) = state.filter(|_| size > SMALL_BYTES_MAX) else { return response };
     let is_proven = place_of(response.request()).is_none_or(|place| place.is_proven());
-    let (request, answer) = response.into_parts();
+    let bytes_max = if is_proven { BYTES_MAX } else { UNPROVEN_BYTES_MAX };
+    let room = || state.large_answers.room(size as usize, bytes_max);
+    let (request, mut answer) = response.into_parts();
+    let pieces = answer.extensions_mut().remove::<RoomOfPieces>();
+    if let Some(pieces) = pieces {
+        return match room() {
+            Some(room) => {
+                pieces.keep(room);
+                ServiceResponse::new(request, answer)
+            }
+            None => refused(request, &state),
+        };
+    }
     let (answer, body) = answer.into_parts();
     let bytes = match body.try_into_bytes() {
         Ok(bytes) => bytes,
         // It is counted already.
         Err(body) => return ServiceResponse::new(request, answer.set_body(body)),
     };
-    let bytes_max = if is_proven { BYTES_MAX } else { UNPROVEN_BYTES_MAX };
-    let answer = match state.large_answers.room(bytes.len(), bytes_max) {
-        Some(room) => answer.set_body(BoxBody::new(Slices { rest: bytes, _room: room })),
-        None => {
-            state.turns.count_refused();
-            Problem::too_many_large_answers().response()
+    match room() {
+        Some(room) => {
+            let slices = Slices { rest: bytes, _room: room };
+            ServiceResponse::new(request, answer.set_body(BoxBody::new(slices)))
         }
-    };
-    ServiceResponse::new(request, answer)
+        None => refused(request, &state),
+    }
+}
+
+fn refused(request: HttpRequest, state: &State) -> ServiceResponse {
+    state.turns.count_refused();
+    ServiceResponse::new(request, Problem::too_many_large_answers().response())
 }
 
 /// Lets a request count as being answered for as long as its answer is written.

@@ -16,6 +16,7 @@ pub(crate) mod openapi;
 pub(crate) mod paging;
 #[cfg(test)]
 pub(crate) mod patterns;
+pub(crate) mod pieces;
 pub(crate) mod question;
 pub(crate) mod refusals;
 pub(crate) mod state;

@@ -6,8 +6,9 @@ use std::ops::Range;
 use base64::prelude::*;
 use rollcall_projections::{ListStep, Millis, Page, Step, Window, page_in_steps};
 
-use super::answer::{Cursors, Problem, list_body};
+use super::answer::{Cursors, Problem, list_in_pieces};
 use super::api::Order;
+use super::pieces::Pieces;
 use super::turns::{Asker, Turn};
 
 /// The part of a list that a request wants, in the words of the contract.
@@ -91,13 +92,13 @@ impl Paging {
         mut page: Page<T>,
         id: impl Fn(&T) -> String,
         mut write: impl FnMut(&T) -> Result<Vec<u8>, Problem>,
-    ) -> Result<Vec<u8>, Problem> {
+    ) -> Result<Pieces, Problem> {
         let write = |items: &[T]| items.iter().map(&mut write).collect();
         let Fitted { written, kept } = fit(&page.items, self.is_backward(), 1, Vec::len, write)?;
         page.more_before |= kept.start > 0;
         page.more_after |= kept.end < page.items.len();
         page.items = page.items.into_iter().take(kept.end).skip(kept.start).collect();
-        Ok(list_body(&written, self.cursors(&page, id)))
+        Ok(list_in_pieces(written, self.cursors(&page, id)))
     }
 
     /// Returns the cursors of a page; `id` names an item.
@@ -249,7 +250,7 @@ impl Places {
         mut walk: impl FnMut(Option<P>, bool, usize) -> (Vec<T>, bool),
         at_once: usize,
         write: impl FnMut(&[T]) -> Result<Vec<Vec<u8>>, Problem>,
-    ) -> Result<Vec<u8>, Problem> {
+    ) -> Result<Pieces, Problem> {
         let Places { limit, descending, before, after } = self;
         let (after, before) = (read_place("after", after)?, read_place("before", before)?);
         let (backward, has_cursor) = (before.is_some(), before.is_some() || after.is_some());
@@ -272,7 +273,7 @@ impl Places {
             before: first.map(|item| place(item).write()),
             after: last.map(|item| place(item).write()),
         };
-        Ok(list_body(&written, cursors))
+        Ok(list_in_pieces(written, cursors))
     }
 }
 
