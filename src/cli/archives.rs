@@ -93,9 +93,10 @@ pub(super) fn kept_line(kept: u64) -> Option<String> {
     (kept > 0).then(|| format!("{count} there already from a run that did not end"))
 }
 
-/// Returns the failure for a folder that cannot be made: the caller's if another process makes it.
-pub(super) fn unmade(folder: &Path, error: &io::Error) -> Failure {
-    let says = format!("cannot make `{}`: {error}", folder.display());
+/// Returns the failure for a file or a folder that cannot be read or made: the caller's if another
+/// process makes it.
+pub(super) fn unmade(path: &Path, error: &io::Error) -> Failure {
+    let says = format!("`{}`: {error}", path.display());
     match error.kind() {
         io::ErrorKind::WouldBlock => Failure::Caller(says),
         _ => Failure::Ours(says),

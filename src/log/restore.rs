@@ -545,4 +545,63 @@ mod tests {
         let Restored { lost, unproven, .. } = archive.restore();
         assert_eq!((lost, unproven), (vec![(2, 2)], vec![(1, 1), (3, 6)]));
     }
+
+    #[test]
+    fn a_restore_goes_on_behind_the_records_that_are_there_and_shows_the_number_of_all() {
+        let archive = TwoSegments::new(true);
+        let at = |name: &str| archive.around.path().join(name);
+        // What a restore of the first segment alone makes is the beginning of one of both.
+        let first = ArchivePlace::Folder(at("first"));
+        let records = archive.records[..6].to_vec();
+        let segment = ArchiveSegment { log_id: LOG_ID, records, checkpoint: None, needs: None };
+        segment.write(&first).unwrap();
+        restore(&first, &at("data"), Missing::Refused, &|_| {}).unwrap();
+        let begin = || fs::rename(at("data"), at("data.unfinished")).unwrap();
+        begin();
+        let seen = std::cell::RefCell::new(Vec::new());
+        let report = |progress: Progress<'_>| match progress {
+            Progress::At { stage, seq, of } => seen.borrow_mut().push((stage, seq, of)),
+            Progress::Removed { why } => panic!("{why}"),
+        };
+        let restored = restore(&archive.place(), &at("data"), Missing::Refused, &report).unwrap();
+        assert_eq!((restored.root, restored.seq, restored.kept), (archive.root(), 9, 6));
+        let steps = [Stage::Check, Stage::Write, Stage::ReadBack].map(|stage| (stage, 9, 9));
+        let seen = seen.into_inner();
+        let (kept, others) = seen.split_first().unwrap();
+        assert_eq!((kept.0, kept.1, others), (Stage::Kept, 6, &steps[..]));
+
+        // All of it is there: it is read back once more, and gets its name.
+        begin();
+        let restored = restore(&archive.place(), &at("data"), Missing::Refused, &|_| {}).unwrap();
+        assert_eq!((restored.root, restored.kept), (archive.root(), 9));
+        // It is longer than the source, which may be an older copy.
+        begin();
+        let refused = restore(&first, &at("data"), Missing::Refused, &|_| {}).unwrap_err();
+        assert!(matches!(refused, RestoreError::OtherBegun { .. }), "{refused}");
+        assert!(at("data.unfinished").exists() && !at("data").exists(), "it is left as it was");
+    }
+
+    #[test]
+    fn a_beginning_without_records_that_are_there_now_is_removed() {
+        let archive = TwoSegments::new(true);
+        let at = |name: &str| archive.around.path().join(name);
+        let lacking = ArchivePlace::Folder(at("lacking"));
+        let records = archive.records[1..].to_vec();
+        let segment = ArchiveSegment { log_id: LOG_ID, records, checkpoint: None, needs: None };
+        segment.write(&lacking).unwrap();
+        let leaves = LostLeaves::from([(1, archive.records[0].leaf())]);
+        lost_leaves::write(&lacking, &leaves).unwrap();
+        let restored = restore(&lacking, &at("data"), Missing::Accepted, &|_| {}).unwrap();
+        assert_eq!((restored.root, restored.lost), (archive.root(), vec![(1, 1)]));
+        fs::rename(at("data"), at("data.unfinished")).unwrap();
+        let removed = std::cell::Cell::new(0);
+        let report = |progress: Progress<'_>| {
+            if let Progress::Removed { .. } = progress {
+                removed.set(removed.get() + 1);
+            }
+        };
+        let restored = restore(&archive.place(), &at("data"), Missing::Accepted, &report).unwrap();
+        assert_eq!((restored.root, restored.lost, restored.kept), (archive.root(), vec![], 0));
+        assert_eq!(removed.get(), 1);
+    }
 }
