@@ -233,22 +233,34 @@ fn begun_in(unfinished: &UnfinishedFolder, report: Report<'_>) -> io::Result<Opt
 /// use, if they are not.
 ///
 /// # Errors
-/// If they are those of another log.
+/// If they are those of another log, or records that the archive lacks.
 fn fitting(
     begun: Checked,
     sound: &Sound,
     path: &Path,
 ) -> Result<Result<Checked, &'static str>, RestoreError> {
-    let head = begun.head();
+    let (head, log_id) = (begun.head(), begun.identity().log_id);
     let other = |what: String| RestoreError::OtherBegun { path: path.to_owned(), what };
-    if sound.root.is_none() {
-        return Ok(Err("a log that gets another name is always restored from its first record"));
-    }
-    let log_id = begun.identity().log_id;
-    if log_id != sound.log_id {
+    let has_more = |what: &str| {
+        other(format!(
+            "{what}: `rollcall salvage --data {} --from ARCHIVE --out OUT` takes the records of \
+             both; to go on without those in it",
+            path.display()
+        ))
+    };
+    if log_id != sound.log_id && sound.root.is_some() {
         let name = |log_id| uuid::Uuid::from_bytes(log_id).to_string();
         let (found, wanted) = (name(log_id), name(sound.log_id));
         return Err(other(format!("it is of log {found}, and the archive of log {wanted}")));
+    }
+    if sound.root.is_none() {
+        let why = "a log that gets another name is always restored from its first record";
+        return match log_id == sound.log_id {
+            true => {
+                Err(has_more("it has the name of the log, which the records of the archive lose"))
+            }
+            false => Ok(Err(why)),
+        };
     }
     if begun.root(head).ok() != sound.begun_root {
         return Err(other(format!(
@@ -256,12 +268,15 @@ fn fitting(
             sound.size
         )));
     }
-    let missing: Ranges = sound.missing.iter().copied().collect();
     let lost: Ranges = begun.lost().iter().copied().collect();
     let within: Ranges = [(1, head)].into_iter().collect();
-    match lost == missing.both(&within) {
+    let missing = sound.missing.iter().copied().collect::<Ranges>().both(&within);
+    if !missing.without(&lost).is_empty() {
+        return Err(has_more("it has records that the archive lacks"));
+    }
+    match lost == missing {
         true => Ok(Ok(begun)),
-        false => Ok(Err("other records were missing then")),
+        false => Ok(Err("records were missing then that are there now")),
     }
 }
 
@@ -603,5 +618,12 @@ mod tests {
         let restored = restore(&archive.place(), &at("data"), Missing::Accepted, &report).unwrap();
         assert_eq!((restored.root, restored.lost, restored.kept), (archive.root(), vec![], 0));
         assert_eq!(removed.get(), 1);
+        // The other way round, the beginning has a record that the source lacks.
+        fs::rename(at("data"), at("data.unfinished")).unwrap();
+        let try_again = || restore(&lacking, &at("data"), Missing::Accepted, &|_| {}).unwrap_err();
+        assert!(try_again().to_string().contains("`rollcall salvage"), "{}", try_again());
+        fs::remove_file(at("lacking").join("lost-leaves.ndjson")).unwrap();
+        assert!(try_again().to_string().contains("`rollcall salvage"), "{}", try_again());
+        assert!(at("data.unfinished").exists() && !at("data").exists(), "it is left as it was");
     }
 }
