@@ -309,7 +309,8 @@ mod tests {
     fn a_backup_that_is_cut_off_anywhere_is_not_taken_for_a_whole_one() {
         let whole = packed(&[("checkpoint-key.pub", b"key\n"), ("backup.json", b"{}\n")]);
         assert_eq!(unpacked(&whole).unwrap(), 2);
-        for at in 0..whole.len() {
+        // Around each border of a block of tar, and in between.
+        for at in (0..whole.len()).filter(|at| at % 64 < 2 || at % 512 == 511) {
             let error = unpacked(&whole[..at]).unwrap_err().to_string();
             assert!(error.starts_with("is cut off "), "{at}: {error}");
         }
