@@ -82,19 +82,19 @@ async fn take(
 /// written, and the writer need not see it.
 async fn record(engine: &Arc<Engine>, event: Verified) -> Result<Outcome, Code> {
     let among = engine.may_repeat(&event);
-    let event = if among.is_empty() {
-        event
+    let (event, repeated) = if among.is_empty() {
+        (event, None)
     } else {
         let engine = engine.clone();
-        let compare = move || match engine.repeated(&event, &among) {
-            Some(outcome) => Ok(outcome),
-            None => Err(event),
+        let compare = move || {
+            let repeated = engine.repeated(&event, &among);
+            (event, repeated)
         };
-        match comparing(compare).await? {
-            Ok(outcome) => return Ok(outcome),
-            Err(event) => event,
-        }
+        comparing(compare).await?
     };
+    if let Some(outcome) = repeated {
+        return Ok(outcome);
+    }
     let answer = engine.submit(event).map_err(Code::from)?;
     answer.await.map_err(|_| Code::LogUnavailable)?.map_err(Code::from)
 }
