@@ -1,6 +1,6 @@
-//! The state of SCIM: directories that identity providers push into, their tokens, and the users and
-//! groups as SCIM knows them. It is a fold of Rollcall's own records in order of seq, and of nothing
-//! else, so that nothing that another source sends changes it.
+//! The state of SCIM: directories that identity providers push into, their tokens, and the users
+//! and groups as SCIM knows them. It is a fold of Rollcall's own records in order of seq, and of
+//! nothing else, so that nothing that another source sends changes it.
 
 use core::ops::{Range, RangeInclusive};
 use std::collections::{BTreeMap, BTreeSet};
@@ -327,8 +327,8 @@ impl Scim {
         listed.map_or(&[], Vec::as_slice)
     }
 
-    /// Iterates over the members of a group, in order of their creation, those created after `after`
-    /// if that is given.
+    /// Iterates over the members of a group, in order of their creation, those created after
+    /// `after` if that is given.
     pub fn members<'a>(
         &'a self,
         group: &ScimResource,

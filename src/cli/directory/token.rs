@@ -17,8 +17,8 @@ use crate::time;
 
 /// Create, list and revoke the tokens of a directory.
 ///
-/// To replace one: create the next, give it to the identity provider, and revoke the old one. At most
-/// two are live at once.
+/// To replace one: create the next, give it to the identity provider, and revoke the old one. At
+/// most two are live at once.
 #[derive(Args)]
 pub(super) struct TokenArgs {
     #[command(subcommand)]

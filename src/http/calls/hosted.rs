@@ -66,8 +66,8 @@ pub(crate) const TOKENS: Operation = Operation {
 pub(crate) const TOKEN_CREATION: Operation = Operation {
     path: "/rollcall/v1/directories/{id}/tokens",
     name: "createDirectoryToken",
-    about: "Creates another token of a directory, of which at most two are live. The answer alone \
-        shows it.",
+    about: "Creates another token of a directory. At most two are live at once. The answer alone \
+        shows the token.",
     access: Access::keyed(Scope::Operate, Bound::Own),
     takes: Some("NewDirectoryToken"),
     needs_body: false,

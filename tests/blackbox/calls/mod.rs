@@ -7,6 +7,7 @@ pub mod emails;
 pub mod events;
 mod feed_pages;
 pub mod history;
+pub mod hosted;
 mod import;
 pub mod keys;
 pub mod last_heard;

@@ -264,11 +264,30 @@ pub fn get(agent: &ureq::Agent, url: &str, path: &str, headers: &[(&str, &str)])
 
 /// Sends a request of any method.
 pub fn ask(agent: &ureq::Agent, method: &str, url: &str, key: &str, body: &str) -> Answer {
+    ask_as(agent, method, url, key, None, body)
+}
+
+/// Asks as an identity provider does, which names the media type of its body.
+pub fn ask_scim(method: &str, url: &str, token: &str, body: &str) -> Answer {
+    ask_as(&agent(), method, url, token, Some("application/scim+json"), body)
+}
+
+fn ask_as(
+    agent: &ureq::Agent,
+    method: &str,
+    url: &str,
+    key: &str,
+    media_type: Option<&str>,
+    body: &str,
+) -> Answer {
     let method = method.to_uppercase().parse::<ureq::http::Method>().unwrap();
-    let request = ureq::http::Request::builder()
+    let mut request = ureq::http::Request::builder()
         .method(method)
         .uri(url)
         .header("Authorization", format!("Bearer {key}"));
+    if let Some(media_type) = media_type {
+        request = request.header("Content-Type", media_type);
+    }
     let request = request.body(body.to_owned()).unwrap();
     answer(agent.run(request).unwrap_or_else(|error| panic!("{error}: {url}")))
 }
