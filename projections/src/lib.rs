@@ -55,6 +55,10 @@ pub use ask::observations::{Finding, ObservedThing, Verdict};
 pub use ask::preview::{Comparison, ComparisonStep, Proposal, RoleChange, RoleCounts};
 pub use ask::runs::PeriodsWindow;
 pub use ask::same_person::{OtherUser, SamePerson};
+pub use ask::tables::{
+    AccessPeriodRow, AssignmentRow, Changed, MembershipPeriodRow, MembershipRow, PeriodRow,
+    RolePeriodRow, TableChanges, TouchedRows, Touches,
+};
 pub use ask::touched::TouchedUsers;
 pub use ask::traffic::{
     Counted, Counts, DELIVERY_MS_MAX, Delays, ReasonCounts, Traffic, WINDOWS, WINDOWS_MS,

@@ -278,7 +278,7 @@ impl Views {
     }
 
     /// Iterates over the periods of a user's access that begin in a window.
-    fn periods_of_access(
+    pub(crate) fn periods_of_access(
         &self,
         user: Sym,
         cut: Cut,

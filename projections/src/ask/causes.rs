@@ -548,7 +548,12 @@ impl Views {
         self.roles_at(user, moment, cut).unwrap_or(none)
     }
 
-    fn role_periods_on(&self, user: Sym, cut: Cut, window: PeriodsWindow<'_>) -> Vec<RolePeriod> {
+    pub(crate) fn role_periods_on(
+        &self,
+        user: Sym,
+        cut: Cut,
+        window: PeriodsWindow<'_>,
+    ) -> Vec<RolePeriod> {
         let first = window.start.map_or(Millis::MIN, |(moment, _)| moment);
         let earlier = first.checked_sub(1).map(|moment| self.roles_or_none(user, moment, cut));
         let mut before =

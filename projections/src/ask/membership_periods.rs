@@ -45,20 +45,20 @@ const MEMBERS_MAX: usize = 256;
 
 /// The three things that a membership depends on, at one moment.
 #[derive(Clone, Copy)]
-struct MembershipBasis<'a> {
+pub(crate) struct MembershipBasis<'a> {
     granted: bool,
     user: Option<&'a EntityVersion>,
     group: Option<&'a EntityVersion>,
 }
 
 impl MembershipBasis<'_> {
-    fn holds(self) -> bool {
+    pub(crate) fn holds(self) -> bool {
         self.granted && self.user.is_some() && self.group.is_some()
     }
 }
 
 impl Views {
-    fn membership_basis(&self, pair: &Pair, cut: Cut) -> MembershipBasis<'_> {
+    pub(crate) fn membership_basis(&self, pair: &Pair, cut: Cut) -> MembershipBasis<'_> {
         MembershipBasis {
             granted: self.holds_between_living(pair, cut),
             user: self.alive(EntityKind::User, pair.user, cut),
@@ -91,7 +91,7 @@ impl Views {
     }
 
     /// Iterates over the periods of a pair that begin in a window.
-    fn periods_of_pair<'a>(
+    pub(crate) fn periods_of_pair<'a>(
         &'a self,
         pair: &'a Pair,
         cut: Cut,

@@ -25,6 +25,7 @@ pub(crate) mod preview;
 pub(crate) mod roles_held;
 pub(crate) mod runs;
 pub(crate) mod same_person;
+pub(crate) mod tables;
 pub(crate) mod touched;
 pub(crate) mod traffic;
 pub(crate) mod unmatched;

@@ -93,7 +93,7 @@ impl Memberships {
         self.get(self.number(user, group)?)
     }
 
-    fn number(&self, user: Sym, group: Sym) -> Option<u32> {
+    pub(crate) fn number(&self, user: Sym, group: Sym) -> Option<u32> {
         let of_user = self.of_user(user);
         if of_user.len() <= FEW {
             return of_user.iter().copied().find(|number| self.is(*number, user, group));
