@@ -52,6 +52,7 @@ fn main() {
         source: None,
         public_url: None,
         deliveries: Default::default(),
+        sink: None,
     };
     let system = actix_web::rt::System::new();
     let service = system.block_on(init_service(App::new().configure(app(settings, slot))));

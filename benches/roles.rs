@@ -222,6 +222,7 @@ fn main() {
         source: None,
         public_url: None,
         deliveries: Default::default(),
+        sink: None,
     };
     let (sent, addresses) = std::sync::mpsc::channel();
     std::thread::spawn(move || {

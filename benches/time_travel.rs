@@ -70,6 +70,7 @@ fn measure(
         source: None,
         public_url: None,
         deliveries: Default::default(),
+        sink: None,
     };
     let system = actix_web::rt::System::new();
     let service = system.block_on(init_service(App::new().configure(app(settings, slot))));

@@ -20,6 +20,7 @@ pub mod notary;
 pub mod percent;
 pub mod personal;
 pub mod scim;
+pub mod sink;
 pub mod sources;
 pub mod stderr;
 pub mod time;

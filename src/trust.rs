@@ -5,6 +5,8 @@ use std::env;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
 use ureq::tls::{Certificate, PemItem, RootCerts, parse_pem};
 
 /// The variables that replace the system's authorities.
@@ -53,6 +55,25 @@ pub fn authorities(file: Option<&Path>) -> Result<RootCerts, TrustError> {
         Some(file) => of_file(file),
         None => of_system(),
     }
+}
+
+/// Returns the authorities of the PEM file, or else those of the system, as [`authorities`] does,
+/// for a connection that is not HTTP.
+///
+/// # Errors
+/// Those of [`authorities`].
+pub(crate) fn root_store(file: Option<&Path>) -> Result<RootCertStore, TrustError> {
+    let mut roots = RootCertStore::empty();
+    match authorities(file)? {
+        RootCerts::Specific(certificates) => {
+            let der = |certificate: &Certificate<'_>| {
+                CertificateDer::from(certificate.der()).into_owned()
+            };
+            roots.add_parsable_certificates(certificates.iter().map(der));
+        }
+        _ => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+    }
+    Ok(roots)
 }
 
 fn of_file(file: &Path) -> Result<RootCerts, TrustError> {

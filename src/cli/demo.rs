@@ -106,6 +106,7 @@ fn start(folder: &Path) -> Result<Running, Failure> {
         source: None,
         public_url: None,
         deliveries: Default::default(),
+        sink: None,
     };
     let caches = Caches { documents: 16 << 20, store: 64 << 20 };
     let signing = Signing::Own { file: None, replace_by: None };

@@ -39,6 +39,7 @@ mod send;
 mod serve;
 mod service_manager;
 mod signals;
+mod sink;
 mod source_state;
 mod table;
 mod verify;
@@ -98,6 +99,7 @@ enum Command {
     Pull(pull::PullArgs),
     Reconcile(reconcile::ReconcileArgs),
     Rebuild(rebuild::RebuildArgs),
+    Sink(sink::SinkArgs),
     Key(key::KeyArgs),
     LogKey(log_key::LogKeyArgs),
     Prove(prove::ProveArgs),
@@ -210,6 +212,7 @@ pub fn run() -> ExitCode {
         Command::Pull(pull) => pull.run(),
         Command::Reconcile(reconcile) => reconcile.run(),
         Command::Rebuild(rebuild) => rebuild.run(),
+        Command::Sink(sink) => sink.run(),
         Command::Key(key) => key.run(),
         Command::LogKey(log_key) => log_key.run(),
         Command::Prove(prove) => prove.run(),

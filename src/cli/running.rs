@@ -31,6 +31,7 @@ use crate::log::{
     StoppedFolder, Unrecovered, finish_fork, fork,
 };
 use crate::notary::{KeyError, KeyFiles, KeyHistory, Notary, Verifier, replace_key};
+use crate::sink::{Sink, Sinking};
 use crate::sources::{Pulling, Source};
 use crate::time::{self, Clock};
 
@@ -285,6 +286,7 @@ impl From<StartError> for Failure {
 struct Asking {
     publishers: Publishers,
     pulling: Option<Pulling>,
+    sinking: Option<Sinking>,
     archiving: Option<Archiving>,
     tallying: Option<Tallying>,
     scrub: Option<Scrub>,
@@ -295,6 +297,7 @@ impl Asking {
     fn begin(
         copies: Copies,
         source: Option<&Arc<Source>>,
+        sink: Option<&Arc<Sink>>,
         deliveries: Arc<Deliveries>,
         opened: &Opened,
         tallies: bool,
@@ -306,11 +309,13 @@ impl Asking {
         let scrub = scrub.map_err(Failure::ours)?;
         let pulling = source.map(|source| source.start(engine)).transpose();
         let pulling = pulling.map_err(Failure::ours)?;
+        let sinking = sink.map(|sink| sink.start(engine)).transpose();
+        let sinking = sinking.map_err(Failure::ours)?;
         let archiving = archive.map(|archive| archive.start(engine)).transpose();
         let archiving = archiving.map_err(Failure::ours)?;
         deliveries.start(engine).map_err(Failure::ours)?;
         let publishers = publish.start(engine);
-        Ok(Asking { publishers, pulling, archiving, tallying, scrub, deliveries })
+        Ok(Asking { publishers, pulling, sinking, archiving, tallying, scrub, deliveries })
     }
 
     /// Ends them, after what they do last.
@@ -319,6 +324,7 @@ impl Asking {
         self.tallying.into_iter().for_each(Tallying::finish);
         self.publishers.finish();
         self.pulling.into_iter().for_each(Pulling::finish);
+        self.sinking.into_iter().for_each(Sinking::finish);
         self.archiving.into_iter().for_each(Archiving::finish);
         self.deliveries.finish();
     }
@@ -380,6 +386,7 @@ impl Running {
         // A start that cannot listen leaves no folder.
         let Listen { main, admin } = listen;
         let (source, deliveries) = (settings.source.clone(), settings.deliveries.clone());
+        let sink = settings.sink.clone();
         let server = http::serve(main, admin.as_ref(), settings, engine.clone())?;
         let folder = Folder::open(data, &signing, &copies, caches.store)?;
         let service_manager = Arc::new(match folder {
@@ -409,7 +416,8 @@ impl Running {
                 }
                 let _ = found.set(std::mem::take(&mut opened.condition));
                 let (source, deliveries) = (outward.0.as_ref(), outward.1);
-                let asking = Asking::begin(copies, source, deliveries, &opened, tallies)?;
+                let asking =
+                    Asking::begin(copies, source, sink.as_ref(), deliveries, &opened, tallies)?;
                 Ok((asking, opened.engine))
             });
             match opened {

@@ -36,6 +36,8 @@ Environment:
                             ROLLCALL_WEBHOOK_SECRETS_FILE, WORKOS_WEBHOOK_SECRET_FILE or
                             ROLLCALL_API_KEYS_FILE names
   WORKOS_API_KEY            the key with which --pull asks, or WORKOS_API_KEY_FILE for its file
+  ROLLCALL_POSTGRES_URL     the PostgreSQL database in which tables are kept, or
+                            ROLLCALL_POSTGRES_URL_FILE for the file of its URL
   AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_ENDPOINT_URL, AWS_REGION
                             the bucket of --archive s3://…; each may be in a file that the variable
                             with _FILE names
@@ -87,6 +89,7 @@ impl ServeArgs {
         let settings = Settings {
             public_url: config.public_url,
             deliveries: Arc::new(deliveries),
+            sink: config.sink,
             ..settings(&config.reloadable, config.webhook_paths, config.source)
         };
         let conditions = config.conditions;
@@ -153,6 +156,7 @@ fn settings(
         source,
         public_url: None,
         deliveries: Arc::default(),
+        sink: None,
     }
 }
 

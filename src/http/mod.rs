@@ -182,6 +182,7 @@ fn state(
         keys,
         engine,
         source: addresses.source,
+        sink: addresses.sink,
         public_url: addresses.public_url,
         deliveries: addresses.deliveries,
         started_at: time::now_ms(),

@@ -77,6 +77,7 @@ fn only_the_edges_know_the_engine_and_none_knows_the_store() {
             "src/http/",
             "src/cli/",
             "src/engine/",
+            "src/sink/",
             "src/sources/",
             "generator/",
         ]

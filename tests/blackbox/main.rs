@@ -18,3 +18,4 @@ mod kit;
 mod laws;
 mod packages;
 mod scim;
+mod sink;

@@ -84,9 +84,13 @@ impl Touches {
                 self.name(Some(directory), entry.seq);
                 self.pairs.insert(((*user).to_owned(), (*group).to_owned()));
             }
+            Fact::HostedDirectory { id, .. } => self.name(Some(id), entry.seq),
             Fact::Mapping { .. } => self.all_roles = true,
             Fact::Policy { .. } => self.all_users = true,
-            Fact::Reconciled { .. }
+            Fact::DirectoryToken { .. }
+            | Fact::ScimRequest(_)
+            | Fact::ScimMembers { .. }
+            | Fact::Reconciled { .. }
             | Fact::Link { .. }
             | Fact::Unrelated { .. }
             | Fact::Unusable(_) => {}

@@ -18,6 +18,7 @@ use crate::delivery::EndpointSettings;
 use crate::http::ListenOn;
 use crate::keys::{ApiKey, ApiKeys, Operator, Scope};
 use crate::log::{ArchivePlace, S3Access, ScrubPace};
+use crate::sink::{PostgresUrl, Sink};
 use crate::sources::reconcile::Guard;
 use crate::sources::{Source, SourceSettings, plain_url};
 use crate::time;
@@ -41,6 +42,8 @@ pub(in crate::cli) struct Config {
     pub(in crate::cli) source: Option<Arc<Source>>,
     /// The receivers of webhooks.
     pub(in crate::cli) endpoints: Vec<EndpointSettings>,
+    /// The tables to keep in PostgreSQL.
+    pub(in crate::cli) sink: Option<Arc<Sink>>,
     pub(in crate::cli) logs_json: bool,
     pub(in crate::cli) caches: Caches,
     pub(in crate::cli) conditions: Conditions,
@@ -133,12 +136,43 @@ fn judge(given: Given, mut mistakes: Mistakes, purpose: Purpose) -> Result<Confi
         Purpose::Start => archive(&given).map_err(|says| mistakes.add_whole(says)),
         Purpose::Reload => Ok(None),
     };
+    let sink = match purpose {
+        Purpose::Start => sink(&given, &mut mistakes),
+        Purpose::Reload => None,
+    };
     let (Ok(publish), Ok(keys), Ok(source), Ok(archive)) = (publish, keys, source, archive) else {
         return Err(mistakes);
     };
+    if !mistakes.is_empty() {
+        return Err(mistakes);
+    }
     let mut warnings = waiting.sentences().to_vec();
+    warnings.extend(sink.as_ref().filter(|sink| sink.is_unverified()).map(|sink| unverified(sink)));
     warnings.extend(given.keys.iter().filter(|spot| spot.key.has_expired(now)).map(expired));
-    Ok(Config { warnings, archive, ..config(given, publish, source, keys) })
+    Ok(Config { warnings, archive, sink, ..config(given, publish, source, keys) })
+}
+
+/// Makes the sink, and refuses a URL that cannot be used without repeating it.
+fn sink(given: &Given, mistakes: &mut Mistakes) -> Option<Arc<Sink>> {
+    let urls = given.values("postgres.url");
+    let spot = urls.first()?;
+    if urls.len() > 1 {
+        let says = "`postgres.url`: give one URL, and write a comma in it as %2C";
+        mistakes.add(&spot.at, says);
+        return None;
+    }
+    let url = PostgresUrl::parse(&spot.value.to_string_lossy());
+    let url = url.map_err(|says| mistakes.add(&spot.at, format!("`postgres.url`: {says}"))).ok()?;
+    let schema = given.text("postgres.schema").unwrap_or_default();
+    Some(Arc::new(Sink::new(url, schema)))
+}
+
+/// Says that another server could get the rows.
+fn unverified(sink: &Sink) -> String {
+    format!(
+        "`postgres.url`: the certificate of {} is not verified: add sslmode=verify-full to the URL",
+        sink.place()
+    )
 }
 
 /// Makes the archive that was judged.
@@ -325,6 +359,7 @@ fn config(
         publish_checkpoints: given.texts("publish_checkpoints"),
         publish,
         archive: None,
+        sink: None,
         source,
         endpoints: given.endpoints.iter().map(|spot| spot.settings.clone()).collect(),
         logs_json: is("log_format", "json"),

@@ -55,7 +55,8 @@ came through unchanged. The refusal is counted in `rollcall status`.
 Example:
   rollcall config check --config /etc/rollcall.toml --probe")]
 struct CheckArgs {
-    /// Also try addresses, folders, the source of --pull, places of checkpoints, the archive, and a
+    /// Also try addresses, folders, the source of --pull, the PostgreSQL
+    /// database, places of checkpoints, the archive, and a
     /// webhook through --public-url
     #[arg(long)]
     probe: bool,

@@ -18,6 +18,7 @@ use crate::cli::client::{agent, text_field, without_secrets};
 use crate::http::ListenOn;
 use crate::log::ArchivePlace;
 use crate::notary::PublishTarget;
+use crate::sink::Sink;
 use crate::sources::{Source, SourceError, Tries};
 use crate::verify::PROBE_TIME;
 
@@ -105,6 +106,7 @@ pub(super) fn all(config: &Config) -> Vec<Item> {
     items.extend(config.publish_checkpoints.iter().map(|place| checkpoints(place)));
     items.extend(config.archive.iter().map(|archive| archived(archive.place())));
     items.extend(config.source.iter().map(|source| pulling(source)));
+    items.extend(config.sink.iter().map(|sink| tables(sink)));
     items.extend(webhooks(config, serves));
     items
 }
@@ -151,6 +153,18 @@ fn pulling(source: &Source) -> Item {
         Err((_, error)) => {
             let remedy = "check the URL, and that this machine may reach it";
             Item::wrong(&subject, error.to_string(), remedy)
+        }
+    }
+}
+
+/// Connects to the database, and changes nothing there.
+fn tables(sink: &Sink) -> Item {
+    let subject = format!("postgres {}", sink.place());
+    match sink.probe() {
+        Ok(()) => Item::ok(&subject, "it can be connected to"),
+        Err(says) => {
+            let remedy = "check the URL, its sslmode, and that this machine may reach the database";
+            Item::wrong(&subject, says, remedy)
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::http::{self, BODY_BYTES_LIMIT, ListenOn};
 use crate::keys::may_be_secret;
 use crate::log::ArchivePlace;
 use crate::notary::PublishTarget;
+use crate::sink::schema_fault;
 use crate::sources::plain_url;
 use crate::sources::reconcile::Guard;
 
@@ -68,6 +69,8 @@ pub(super) enum Holds {
     Share,
     /// The folder or bucket of the archive.
     Archive,
+    /// A schema of PostgreSQL.
+    Schema,
     /// Secrets, in these variables or in files that the same variables name with `_FILE`.
     Secrets(&'static [&'static str]),
 }
@@ -77,6 +80,8 @@ pub(in crate::cli) const WEBHOOK_SECRETS: [&str; 2] =
     ["ROLLCALL_WEBHOOK_SECRETS", "WORKOS_WEBHOOK_SECRET"];
 /// The variable of the key with which the source is asked.
 pub(super) const SOURCE_KEY: [&str; 1] = ["WORKOS_API_KEY"];
+/// The variable of the URL of PostgreSQL.
+pub(super) const POSTGRES_URL: [&str; 1] = ["ROLLCALL_POSTGRES_URL"];
 /// The variables of what it takes to ask for an archive in a bucket.
 pub(in crate::cli) const ACCESS_KEY_ID: [&str; 1] = ["AWS_ACCESS_KEY_ID"];
 pub(in crate::cli) const SECRET_ACCESS_KEY: [&str; 1] = ["AWS_SECRET_ACCESS_KEY"];
@@ -429,6 +434,26 @@ pub(in crate::cli) const SETTINGS: &[Setting] = &[
         ..SETTING
     },
     Setting {
+        name: "postgres.url",
+        about: "The URL of a PostgreSQL database in which the state and its past are kept as \
+                tables, such as postgresql://USER:PASSWORD@HOST:5432/DATABASE?sslmode=verify-full. \
+                Without it there are none",
+        holds: Holds::Secrets(&POSTGRES_URL),
+        example: r#""/etc/rollcall/postgres-url""#,
+        ..SETTING
+    },
+    Setting {
+        name: "postgres.schema",
+        flag: Some("postgres-schema"),
+        variable: "ROLLCALL_POSTGRES_SCHEMA",
+        value_name: "NAME",
+        about: "The schema of those tables, which is made if it is missing",
+        holds: Holds::Schema,
+        default: "rollcall",
+        example: r#""rollcall""#,
+        ..SETTING
+    },
+    Setting {
         name: "pull.url",
         flag: Some("pull"),
         variable: "ROLLCALL_PULL_URL",
@@ -549,6 +574,7 @@ impl Holds {
             Holds::WebhookPaths => webhook_path(text).err(),
             Holds::Number { min, max, unit } => number(text, min, max, unit).err(),
             Holds::Period { ms_min, ms_max } => period(text, ms_min, ms_max).err(),
+            Holds::Schema => schema_fault(text).map(str::to_owned),
             Holds::Switch | Holds::Secrets(_) => None,
             Holds::Word(words) => one_of(text, words).err(),
             Holds::Filter => crate::cli::logging::filter(text).err(),
@@ -717,6 +743,7 @@ mod tests {
             ("pull.url", "http://api.workos.com", "use https"),
             ("pull.url", "http://127.0.0.1.example.com", "use https"),
             ("pull.url", "ftp://127.0.0.1", "https://"),
+            ("postgres.schema", "Rollcall", "small letters"),
             ("pull.rate", "0", "from 1"),
             ("pull.guard", "10", "0% to 100%"),
             ("pull.guard", "101%", "0% to 100%"),

@@ -158,6 +158,7 @@ where
         source: None,
         public_url: None,
         deliveries: Default::default(),
+        sink: None,
     };
     let running =
         Running::start(folder, settings, CACHES).map_err(|error| unopened(folder, error))?;

@@ -11,6 +11,7 @@ use crate::http::wire::question::Question;
 use crate::http::wire::state::{MetricsAccess, State};
 use crate::keys::Scope;
 use crate::metrics::{self, Family, Sample, counter, gauge};
+use crate::sink::{SinkReport, SinkState};
 use crate::sources::Source;
 use crate::{stderr, time};
 
@@ -60,7 +61,9 @@ fn families(state: &State) -> Vec<Family> {
     families.extend(process());
     families.extend(state.source.iter().map(|source| lag(source, state)));
     if let Some(engine) = state.engine.get() {
-        families.extend(deliveries(&state.deliveries.reports(engine.folded_head())));
+        let head = engine.folded_head();
+        families.extend(deliveries(&state.deliveries.reports(head)));
+        families.extend(state.sink.iter().flat_map(|sink| tables(&sink.report(head))));
         families.extend(engine.metric_families());
     }
     families
@@ -141,6 +144,33 @@ fn resident_bytes() -> Option<u64> {
     let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: u64 = resident.trim().strip_suffix(" kB")?.parse().ok()?;
     kib.checked_mul(1024)
+}
+
+/// Returns how far the tables in PostgreSQL are behind, and if they go on.
+fn tables(report: &SinkReport) -> [Family; 4] {
+    let states = SinkState::ALL.into_iter().filter(|state| *state != SinkState::Off);
+    let states = states.map(|state| {
+        let is_it = f64::from(u8::from(state == report.state));
+        Sample::new([("state", state.word())], is_it)
+    });
+    [
+        gauge(
+            "rollcall_sink_lag_records",
+            "Records that the tables in PostgreSQL do not hold.",
+            [Sample::alone(report.lag_records as f64)],
+        ),
+        gauge(
+            "rollcall_sink_lag_seconds",
+            "Time for which the tables in PostgreSQL have been behind.",
+            [Sample::alone(report.lag_ms as f64 / 1000.0)],
+        ),
+        gauge("rollcall_sink_state", "1 for the state of the PostgreSQL sink.", states),
+        counter(
+            "rollcall_sink_failures_total",
+            "Tries to bring the tables in PostgreSQL up to date that failed.",
+            [Sample::alone(report.failures as f64)],
+        ),
+    ]
 }
 
 /// Returns how old what was pulled is: the time since the start of the last pull that reached the

@@ -29,6 +29,7 @@ pub(crate) mod role_mapping;
 pub(crate) mod roles;
 pub(crate) mod scim;
 pub(crate) mod scim_requests;
+pub(crate) mod sink;
 pub(crate) mod sources;
 pub(crate) mod stats;
 pub(crate) mod users;
@@ -151,6 +152,8 @@ calls! {
     post endpoints::SKIP => endpoints::skip;
     post endpoints::REPLAY => endpoints::replay;
     post endpoints::TEST => endpoints::test;
+    get sink::SHOW => sink::show;
+    post sink::REBUILD => sink::rebuild;
     get stats::STATS => stats::stats;
     post backup::BACKUP => backup::backup;
     post import::IMPORT => import::import;
@@ -214,6 +217,7 @@ mod tests {
         "/rollcall/v1/projections/rebuild",
         "/rollcall/v1/role_mapping",
         "/rollcall/v1/role_mapping/versions",
+        "/rollcall/v1/sink",
         "/rollcall/v1/sources",
         "/rollcall/v1/stats",
     ];

@@ -161,6 +161,8 @@ codes! {
         "two tokens of the directory are live: delete one of them first";
     NoSource = "no_source", CONFLICT,
         "the server has no source to ask: start it with --pull";
+    NoSink = "no_sink", CONFLICT,
+        "the server keeps no tables in PostgreSQL: start it with ROLLCALL_POSTGRES_URL";
     LogEmpty = "log_empty", CONFLICT, "the log has no records: there is nothing to copy";
     ReconciliationRunning = "reconciliation_running", CONFLICT,
         "a reconciliation is running: wait for its end, then ask again";

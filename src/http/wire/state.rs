@@ -17,6 +17,7 @@ use super::turns::Turns;
 use crate::delivery::Deliveries;
 use crate::engine::Engine;
 use crate::keys::{ApiKeys, Expiries, Operator};
+use crate::sink::Sink;
 use crate::sources::Source;
 use crate::time;
 use crate::verify::Keyring;
@@ -51,6 +52,8 @@ pub struct Settings {
     pub public_url: Option<String>,
     /// The receivers of webhooks.
     pub deliveries: Arc<Deliveries>,
+    /// The tables to keep in PostgreSQL.
+    pub sink: Option<Arc<Sink>>,
 }
 
 /// The settings of a server, apart by their use.
@@ -69,6 +72,8 @@ pub(crate) struct Addresses {
     pub(crate) public_url: Option<String>,
     /// The receivers of webhooks.
     pub(crate) deliveries: Arc<Deliveries>,
+    /// The tables to keep in PostgreSQL.
+    pub(crate) sink: Option<Arc<Sink>>,
 }
 
 impl Settings {
@@ -76,7 +81,12 @@ impl Settings {
     pub(crate) fn split(self) -> SplitSettings {
         let Settings { keyring, api_keys, webhook_paths, body_bytes_max, .. } = self;
         let public_url = self.public_url.map(|url| url.trim_end_matches('/').to_owned());
-        let addresses = Addresses { source: self.source, public_url, deliveries: self.deliveries };
+        let addresses = Addresses {
+            source: self.source,
+            sink: self.sink,
+            public_url,
+            deliveries: self.deliveries,
+        };
         let body_bytes_max = body_bytes_max.min(BODY_BYTES_LIMIT);
         let keys = Keys::new(KeySet { keyring, api_keys, body_bytes_max });
         SplitSettings { keys, webhook_paths, addresses }
@@ -194,6 +204,8 @@ pub(crate) struct State {
     pub(crate) public_url: Option<String>,
     /// The receivers of webhooks.
     pub(crate) deliveries: Arc<Deliveries>,
+    /// The tables that are kept in PostgreSQL.
+    pub(crate) sink: Option<Arc<Sink>>,
     /// The moment at which the server began to listen.
     pub(crate) started_at: Millis,
     /// Every declared call.

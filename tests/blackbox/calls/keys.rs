@@ -24,7 +24,7 @@ const SCOPES: [&str; 4] = ["ingest", "read", "audit", "operate"];
 const HOUR_MS: i64 = 3_600_000;
 
 /// The scope of each call that needs a key, but a backup, which needs two.
-const NEEDS: [(&str, &str, &str); 59] = [
+const NEEDS: [(&str, &str, &str); 61] = [
     ("get", "/directories", "read"),
     ("get", "/directories/{id}", "read"),
     ("delete", "/directories/{id}", "operate"),
@@ -76,6 +76,8 @@ const NEEDS: [(&str, &str, &str); 59] = [
     ("get", "/rollcall/v1/role_mapping/versions", "audit"),
     ("get", "/rollcall/v1/scim_requests", "audit"),
     ("get", "/rollcall/v1/scim_requests/{id}", "audit"),
+    ("get", "/rollcall/v1/sink", "operate"),
+    ("post", "/rollcall/v1/sink/rebuild", "operate"),
     ("get", "/rollcall/v1/sources", "operate"),
     ("get", "/rollcall/v1/stats", "read"),
     ("get", "/rollcall/v1/users", "read"),
@@ -88,7 +90,7 @@ const NEEDS: [(&str, &str, &str); 59] = [
 
 /// The calls that are refused to a key that is bound to organizations, and those that answer it as
 /// they answer any key.
-const REFUSED_TO_BOUND: [(&str, &str); 23] = [
+const REFUSED_TO_BOUND: [(&str, &str); 25] = [
     ("get", "/metrics"),
     ("post", "/rollcall/v1/backup"),
     ("get", "/rollcall/v1/endpoints"),
@@ -109,6 +111,8 @@ const REFUSED_TO_BOUND: [(&str, &str); 23] = [
     ("get", "/rollcall/v1/reconciliations"),
     ("post", "/rollcall/v1/reconciliations"),
     ("get", "/rollcall/v1/reconciliations/{id}"),
+    ("get", "/rollcall/v1/sink"),
+    ("post", "/rollcall/v1/sink/rebuild"),
     ("get", "/rollcall/v1/sources"),
     ("post", "/rollcall/v1/log/key"),
     ("post", "/rollcall/v1/import"),

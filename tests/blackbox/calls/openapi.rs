@@ -10,7 +10,7 @@ use crate::kit::server::Server;
 use crate::laws::stories::{Step, Story, stories};
 
 /// Every call, and the parameters with which it answers 200.
-pub const CALLS: [(&str, &str); 41] = [
+pub const CALLS: [(&str, &str); 42] = [
     ("/directories", ""),
     ("/directories/{id}", "directory_01K424MH00XFE6WM17PR9ASN2Y"),
     ("/directory_groups", "directory=directory_01K424MH00XFE6WM17PR9ASN2Y"),
@@ -44,6 +44,7 @@ pub const CALLS: [(&str, &str); 41] = [
     ("/rollcall/v1/role_mapping", ""),
     ("/rollcall/v1/role_mapping/versions", ""),
     ("/rollcall/v1/scim_requests", ""),
+    ("/rollcall/v1/sink", ""),
     ("/rollcall/v1/sources", ""),
     ("/rollcall/v1/stats", ""),
     ("/rollcall/v1/users", "email=isolheim%40halden-robotics.example"),
@@ -55,7 +56,7 @@ pub const CALLS: [(&str, &str); 41] = [
 ];
 
 /// Every call that changes something, and its answer to its example.
-const ACTS: [(&str, &str, &str); 20] = [
+const ACTS: [(&str, &str, &str); 21] = [
     ("/directories/{id}", "delete", "202"),
     ("/rollcall/v1/backup", "post", "200"),
     ("/rollcall/v1/directories", "post", "201"),
@@ -76,16 +77,19 @@ const ACTS: [(&str, &str, &str); 20] = [
     ("/rollcall/v1/reconciliations", "post", "202"),
     ("/rollcall/v1/role_mapping", "put", "200"),
     ("/rollcall/v1/role_mapping/preview", "post", "200"),
+    ("/rollcall/v1/sink/rebuild", "post", "202"),
     ("/webhooks/workos", "post", "200"),
 ];
 
 fn with_story() -> (tempfile::TempDir, Server, Value) {
     let folder = tempfile::tempdir().unwrap();
-    // No source and no receiver is there; what is asked of them is taken nevertheless.
+    // No source, no receiver and no database is there; what is asked of them is taken nevertheless.
     let config = config_with(folder.path(), &[endpoint("app", "127.0.0.1:9", "")]);
     let arguments = ["--pull", "http://127.0.0.1:9", "--config", config.to_str().unwrap()];
     let data = folder.path().join("data");
-    let server = Server::start_command(sending_command(), &data, &arguments);
+    let mut command = sending_command();
+    command.env("ROLLCALL_POSTGRES_URL", "postgresql://rollcall@127.0.0.1:9/app");
+    let server = Server::start_command(command, &data, &arguments);
     for event in &stories()[0].events {
         server.deliver(event);
     }
@@ -346,6 +350,7 @@ fn the_errors_described_have_their_status_and_their_shape() {
         ("body_timeout", "408"),
         ("no_source", "409"),
         ("conflict", "409"),
+        ("no_sink", "409"),
         ("log_empty", "409"),
         ("position_mismatch", "409"),
         ("reconciliation_running", "409"),

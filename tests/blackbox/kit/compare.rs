@@ -33,8 +33,13 @@ pub fn count(tally: &Tally, kind: &'static str, full: bool) {
 }
 
 pub fn restart(stage: &mut Stage, folder: &Path) {
+    restart_with(stage, || Server::start(folder));
+}
+
+/// Stops the server, and starts another one over the same log.
+pub fn restart_with(stage: &mut Stage, start: impl FnOnce() -> Server) {
     assert_eq!(stage.server.take().unwrap().stop(), 0);
-    stage.server = Some(Server::start(folder));
+    stage.server = Some(start());
 }
 
 pub fn rebuild(server: &Server) {

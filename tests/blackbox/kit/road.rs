@@ -31,6 +31,7 @@ pub fn settings() -> Settings {
         source: None,
         public_url: None,
         deliveries: Default::default(),
+        sink: None,
     }
 }
 

@@ -1,0 +1,217 @@
+//! The connection to PostgreSQL: every statement goes through it, within a time.
+
+use std::collections::HashMap;
+use std::error::Error as _;
+use std::pin::pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::SinkExt;
+use tokio::task::JoinHandle;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Row, Statement};
+
+use super::rows::{RowSet, Value};
+use super::tables::Table;
+use super::tls::connector;
+use super::url::PostgresUrl;
+use crate::log::ReadError;
+
+/// The longest that a connection, one statement about some rows, and one about whole tables may
+/// take.
+const CONNECT_WITHIN: Duration = Duration::from_secs(12);
+const STATEMENT_WITHIN: Duration = Duration::from_secs(60);
+const WHOLE_WITHIN: Duration = Duration::from_secs(2 * 3600);
+
+/// The settings of each connection. Rows are found by their keys: without statistics the planner
+/// would read whole tables.
+const SETTINGS: &str = "SET client_min_messages = warning; SET timezone = 'UTC'; \
+    SET datestyle = 'ISO, YMD'; SET statement_timeout = 0; SET lock_timeout = '10s'; \
+    SET idle_in_transaction_session_timeout = '120s'; SET enable_seqscan = off; \
+    SET enable_hashjoin = off; SET enable_mergejoin = off";
+
+/// The reason why the tables cannot be kept.
+#[derive(Debug)]
+pub(super) enum SinkFault {
+    /// It may go away by itself.
+    Passing(String),
+    /// An operator has to do something.
+    Lasting(String),
+}
+
+impl From<tokio_postgres::Error> for SinkFault {
+    fn from(error: tokio_postgres::Error) -> SinkFault {
+        SinkFault::Passing(described(&error))
+    }
+}
+
+impl From<ReadError> for SinkFault {
+    fn from(error: ReadError) -> SinkFault {
+        SinkFault::Passing(format!("the log cannot be read: {error}"))
+    }
+}
+
+impl SinkFault {
+    pub(super) fn message(self) -> String {
+        match self {
+            SinkFault::Passing(message) | SinkFault::Lasting(message) => message,
+        }
+    }
+}
+
+/// Describes an error without values of rows: those are in the details that PostgreSQL adds, and
+/// may be in messages about data and in those that triggers make.
+fn described(error: &tokio_postgres::Error) -> String {
+    let Some(said) = error.as_db_error() else {
+        let causes = std::iter::successors(error.source(), |&cause| cause.source());
+        let causes = causes.map(|cause| format!(": {cause}"));
+        return format!("PostgreSQL: {error}{}", causes.collect::<String>());
+    };
+    let code = said.code().code();
+    if code.starts_with("22") || code.starts_with("P0") {
+        let table = said.table().unwrap_or("a table");
+        return format!(
+            "PostgreSQL refused rows of {table} ({code}): its own log has the message, which may \
+             hold data"
+        );
+    }
+    let advice = match *said.code() {
+        SqlState::INSUFFICIENT_PRIVILEGE => {
+            "; grant the role of the URL what docs/sink.md lists, or give it the tables"
+        }
+        SqlState::DEPENDENT_OBJECTS_STILL_EXIST => "; drop what depends on the table, or alter it",
+        _ => "",
+    };
+    format!("PostgreSQL: {} ({code}){advice}", said.message())
+}
+
+/// A connection.
+pub(super) struct Database {
+    client: Client,
+    connection: JoinHandle<()>,
+    statements: HashMap<String, Statement>,
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
+impl Database {
+    /// Connects.
+    ///
+    /// # Errors
+    /// If the server cannot be reached or refuses the connection.
+    pub(super) async fn connect(url: &PostgresUrl) -> Result<Database, SinkFault> {
+        let tls = connector(url).map_err(SinkFault::Passing)?;
+        let connecting = url.config.connect(tls);
+        let (client, connection) = within(CONNECT_WITHIN, connecting).await?;
+        let connection = tokio::spawn(async move {
+            // Its end shows in the next statement.
+            drop(connection.await);
+        });
+        let database = Database { client, connection, statements: HashMap::new() };
+        database.run(SETTINGS).await?;
+        Ok(database)
+    }
+
+    /// Returns true once the connection has ended.
+    pub(super) fn is_closed(&self) -> bool {
+        self.client.is_closed()
+    }
+
+    /// Runs statements without parameters.
+    pub(super) async fn run(&self, statements: &str) -> Result<(), SinkFault> {
+        within(STATEMENT_WITHIN, self.client.batch_execute(statements)).await
+    }
+
+    /// Runs statements over whole tables.
+    pub(super) async fn run_whole(&self, statements: &str) -> Result<(), SinkFault> {
+        within(WHOLE_WITHIN, self.client.batch_execute(statements)).await
+    }
+
+    /// Runs statements in a transaction. With an error nothing is changed.
+    pub(super) async fn run_together(&self, statements: &str) -> Result<(), SinkFault> {
+        self.run("BEGIN").await?;
+        match self.run_whole(statements).await {
+            Ok(()) => self.run("COMMIT").await,
+            Err(fault) => {
+                let _ = self.run("ROLLBACK").await;
+                Err(fault)
+            }
+        }
+    }
+
+    /// Asks for rows.
+    pub(super) async fn query(
+        &self,
+        statement: &str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, SinkFault> {
+        within(STATEMENT_WITHIN, self.client.query(statement, parameters)).await
+    }
+
+    /// Runs a statement that is prepared once. Returns the number of rows that it changed.
+    pub(super) async fn execute(
+        &mut self,
+        statement: String,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<u64, SinkFault> {
+        let prepared = match self.statements.get(&statement) {
+            Some(prepared) => prepared.clone(),
+            None => {
+                let preparing = self.client.prepare(&statement);
+                let prepared = within(STATEMENT_WITHIN, preparing).await?;
+                self.statements.insert(statement, prepared.clone());
+                prepared
+            }
+        };
+        within(STATEMENT_WITHIN, self.client.execute(&prepared, parameters)).await
+    }
+
+    /// Deletes and sets rows by their keys.
+    pub(super) async fn apply(&mut self, schema: &str, rows: &RowSet) -> Result<(), SinkFault> {
+        if rows.gone_count() > 0 {
+            self.execute(rows.table.delete(schema), &parameters(&rows.gone)).await?;
+        }
+        if rows.set_count() > 0 {
+            self.execute(rows.table.upsert(schema), &parameters(&rows.set)).await?;
+        }
+        Ok(())
+    }
+
+    /// Adds rows, in the text form of COPY.
+    pub(super) async fn copy(
+        &self,
+        schema: &str,
+        table: &Table,
+        rows: Vec<u8>,
+    ) -> Result<(), SinkFault> {
+        let copy = table.copy(schema);
+        let copying = async {
+            let mut sink = pin!(self.client.copy_in(&copy).await?);
+            sink.send(Bytes::from(rows)).await?;
+            sink.finish().await
+        };
+        within(STATEMENT_WITHIN, copying).await.map(drop)
+    }
+}
+
+fn parameters(lists: &[Vec<Value>]) -> Vec<&(dyn ToSql + Sync)> {
+    lists.iter().map(|list| list as &(dyn ToSql + Sync)).collect()
+}
+
+/// Waits for an answer of the server, but no longer than `time`.
+async fn within<T>(
+    time: Duration,
+    answer: impl Future<Output = Result<T, tokio_postgres::Error>>,
+) -> Result<T, SinkFault> {
+    match tokio::time::timeout(time, answer).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => {
+            Err(SinkFault::Passing(format!("PostgreSQL has not answered for {} s", time.as_secs())))
+        }
+    }
+}

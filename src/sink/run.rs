@@ -1,0 +1,217 @@
+//! The thread that keeps the tables. It never keeps an event from being recorded: while the
+//! database is away, the records wait in the log.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use super::Sink;
+use super::database::{Database, SinkFault};
+use super::follow::{step, taken, uuid};
+use super::rebuild::{Rebuilding, fill};
+use super::schema::{Found, Position, misshapen, prepare, read_position};
+use super::status::SinkState;
+use crate::engine::Engine;
+
+/// The pause after a try that failed, and the longest: it doubles with each further one.
+const PAUSE: Duration = Duration::from_millis(200);
+const PAUSE_MAX: Duration = Duration::from_secs(3);
+
+/// How often tables that were refused are looked at again.
+const REFUSED_PAUSE: Duration = Duration::from_secs(5);
+
+/// The longest wait for a record until the connection is looked at.
+const WAIT: Duration = Duration::from_millis(200);
+
+pub(super) struct Keeper {
+    pub(super) sink: Arc<Sink>,
+    pub(super) engine: Weak<Engine>,
+}
+
+impl Keeper {
+    /// Keeps the tables until the server stops.
+    pub(super) async fn run(mut self) {
+        let (mut pause, mut said) = (PAUSE, String::new());
+        while self.engine.upgrade().is_some() {
+            let before = self.sink.status.report(0).applied;
+            let Err(fault) = self.session().await else { return };
+            if self.sink.status.report(0).applied > before {
+                (pause, said) = (PAUSE, String::new());
+            }
+            let rest = match fault {
+                SinkFault::Passing(message) => {
+                    // The same reason is said once.
+                    if message != said {
+                        tracing::warn!(reason = message, "the PostgreSQL sink tries again");
+                    }
+                    said.clone_from(&message);
+                    self.sink.status.failed(SinkState::Retrying, message);
+                    pause
+                }
+                SinkFault::Lasting(message) => {
+                    if message != said {
+                        tracing::error!(reason = message, "the PostgreSQL sink changes nothing");
+                    }
+                    said.clone_from(&message);
+                    self.sink.status.failed(SinkState::Refused, message);
+                    REFUSED_PAUSE
+                }
+            };
+            pause = (pause * 2).min(PAUSE_MAX);
+            let _ = tokio::time::timeout(rest, self.sink.wakes.notified()).await;
+        }
+    }
+
+    /// Keeps the tables over one connection.
+    async fn session(&mut self) -> Result<(), SinkFault> {
+        let mut database = Database::connect(&self.sink.url).await?;
+        let found = match prepare(&database, &self.sink.schema).await {
+            Err(SinkFault::Lasting(message)) if self.sink.status.wants_rebuild() => {
+                self.sink.status.end_rebuild(Some(message.clone()));
+                return Err(SinkFault::Lasting(message));
+            }
+            found => found?,
+        };
+        if self.sink.status.wants_rebuild() {
+            self.rebuild(&mut database, true).await?;
+        } else {
+            self.resume(&mut database, found).await?;
+        }
+        loop {
+            if self.sink.status.wants_rebuild() {
+                self.rebuild(&mut database, false).await?;
+            }
+            self.follow(&mut database).await?;
+            if !self.wait(&database).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes the tables up where they are, or fills them.
+    async fn resume(&mut self, database: &mut Database, found: Found) -> Result<(), SinkFault> {
+        let schema = self.sink.schema.clone();
+        if !found.misshapen.is_empty() {
+            let names: Vec<&str> = found.misshapen.iter().map(|table| table.name).collect();
+            return Err(SinkFault::Lasting(format!(
+                "in the schema `{schema}` these tables are missing or were altered: {}; `rollcall \
+                 sink rebuild` makes them again",
+                names.join(", ")
+            )));
+        }
+        let Some(position) = found.position else {
+            self.sink.status.enter(SinkState::Filling);
+            let seq = fill(database, &schema, &self.engine).await?;
+            tracing::info!(schema, seq, "filled the tables in PostgreSQL");
+            self.reached(seq)?;
+            return Ok(());
+        };
+        self.sink.status.found(Some(position.seq));
+        self.judge(&position)?;
+        tracing::info!(schema, seq = position.seq, "keeping the tables in PostgreSQL");
+        Ok(())
+    }
+
+    /// Refuses tables that hold the answers of another log.
+    fn judge(&self, position: &Position) -> Result<(), SinkFault> {
+        let engine = taken(&self.engine)?;
+        let (schema, own) = (&self.sink.schema, engine.log_id());
+        let end = "`rollcall sink rebuild` replaces them by those of this log";
+        if position.log_id != own {
+            let (theirs, own) = (uuid(position.log_id), uuid(own));
+            return Err(SinkFault::Lasting(format!(
+                "the tables in the schema `{schema}` are those of the log {theirs}, and this log \
+                 is {own}: {end}"
+            )));
+        }
+        let (seq, head) = (position.seq, engine.folded_head());
+        if seq > head {
+            return Err(SinkFault::Lasting(format!(
+                "the tables in the schema `{schema}` are at record {seq}, and the log ends with \
+                 {head}: {end}"
+            )));
+        }
+        if engine.root(seq)?[..] != position.digest[..] {
+            return Err(SinkFault::Lasting(format!(
+                "the tables in the schema `{schema}` are of a log that had other records up to \
+                 {seq}: {end}"
+            )));
+        }
+        Ok(())
+    }
+
+    fn reached(&self, seq: u64) -> Result<(), SinkFault> {
+        let head = taken(&self.engine)?.folded_head();
+        self.sink.status.reached(seq, head);
+        self.sink.status.enter(SinkState::Following);
+        Ok(())
+    }
+
+    /// Moves the tables to the head.
+    async fn follow(&mut self, database: &mut Database) -> Result<(), SinkFault> {
+        loop {
+            let Some(from) = self.sink.status.report(0).position else { return Ok(()) };
+            let to = step(database, &self.sink.schema, &self.engine, from).await?;
+            self.reached(to)?;
+            if to == from {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits for a record, or a request for a rebuild. Returns false once the server stops.
+    async fn wait(&mut self, database: &Database) -> Result<bool, SinkFault> {
+        let engine = taken(&self.engine)?;
+        if engine.is_shutting_down() {
+            return Ok(false);
+        }
+        if database.is_closed() {
+            return Err(SinkFault::Passing("PostgreSQL has closed the connection".into()));
+        }
+        let seq = self.sink.status.report(0).position.unwrap_or(0);
+        tokio::select! {
+            () = engine.wait_until_folded(seq, WAIT) => {}
+            () = self.sink.wakes.notified() => {}
+        }
+        Ok(true)
+    }
+
+    /// Computes all rows again. Until they are exchanged the tables are kept at the head, unless
+    /// `alone` is set because they are those of another log.
+    async fn rebuild(&mut self, database: &mut Database, alone: bool) -> Result<(), SinkFault> {
+        self.sink.status.enter(SinkState::Rebuilding);
+        match self.exchange(database, alone).await {
+            Ok(seq) => {
+                self.reached(seq)?;
+                tracing::info!(schema = self.sink.schema, seq, "rebuilt the tables in PostgreSQL");
+                self.sink.status.end_rebuild(None);
+                Ok(())
+            }
+            // A connection that broke is made again, and the rebuild begins anew.
+            Err(fault) if database.is_closed() => Err(fault),
+            Err(fault) => {
+                let message = fault.message();
+                self.sink.status.end_rebuild(Some(message.clone()));
+                Err(SinkFault::Passing(message))
+            }
+        }
+    }
+
+    async fn exchange(&mut self, database: &mut Database, alone: bool) -> Result<u64, SinkFault> {
+        let schema = self.sink.schema.clone();
+        // Tables that were altered are not written to until they are made again.
+        let alone = alone || !misshapen(database, &schema).await?.is_empty();
+        let mut rebuilding = Rebuilding::begin(database, &schema, &self.engine).await?;
+        while rebuilding.go_on(database).await? {
+            if !alone {
+                self.follow(database).await?;
+                self.sink.status.enter(SinkState::Rebuilding);
+            }
+        }
+        // The position of another log says nothing about this one.
+        let position = read_position(database, &schema).await?;
+        let own = taken(&self.engine)?.log_id();
+        let position = position.filter(|position| position.log_id == own && !alone);
+        let position = position.map(|position| position.seq);
+        rebuilding.finish(database, &schema, &self.engine, position).await
+    }
+}

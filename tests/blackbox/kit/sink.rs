@@ -1,0 +1,229 @@
+//! A server that keeps tables in PostgreSQL, and the tables that the answers over HTTP describe.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::kit::histories::percent_encoded;
+use crate::kit::model::Ids;
+use crate::kit::postgres::{Session, TestDatabase};
+use crate::kit::server::{Server, binary};
+
+/// The longest that the tables may take to reach the head: only a fault takes so long.
+const REACHED_WITHIN: Duration = Duration::from_secs(60);
+
+pub fn server_at(data: &Path, url: &str) -> Server {
+    let mut command = Command::new(binary());
+    command.env("ROLLCALL_POSTGRES_URL", url);
+    Server::start_command(command, data, &[])
+}
+
+pub fn server(data: &Path, database: &TestDatabase) -> Server {
+    server_at(data, &database.url())
+}
+
+/// Returns the state of the sink.
+pub fn status(server: &Server) -> Value {
+    let answer = server.get("/rollcall/v1/sink");
+    assert_eq!(answer.status, 200, "{}", answer.json());
+    answer.json()
+}
+
+/// Waits until a condition holds for the state of the sink, and returns that.
+pub fn wait_until(server: &Server, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+    let begun = Instant::now();
+    loop {
+        let status = status(server);
+        if holds(&status) {
+            return status;
+        }
+        assert!(begun.elapsed() < REACHED_WITHIN, "{what}: {status}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Waits until the tables are at the head, and returns that record.
+pub fn wait_for_head(server: &Server) -> u64 {
+    let head = server.get("/readyz").json()["seq"].as_u64().unwrap();
+    let reached = |status: &Value| status["position"].as_u64().is_some_and(|seq| seq >= head);
+    wait_until(server, "the tables reach the head", reached)["position"].as_u64().unwrap()
+}
+
+/// A table, its columns with their types in the answers, and the columns of the rows compared.
+struct Expected {
+    table: &'static str,
+    fields: &'static str,
+    select: &'static str,
+    rows: Vec<Value>,
+}
+
+const PERIOD: &str = "tstzrange(\"from\", until)";
+
+/// Asks for each object that `ids` name, and compares the answers with the tables, row by row.
+pub fn compare(server: &Server, session: &Session, ids: &Ids, known_at: u64, what: &str) -> usize {
+    let mut compared = 0;
+    for Expected { table, fields, select, rows } in expected(server, ids, known_at) {
+        compared += rows.len();
+        let columns = select.replace("PERIOD", PERIOD).replace("REASON", "reason");
+        let wanted =
+            format!("SELECT {columns} FROM jsonb_to_recordset($1::text::jsonb) AS x ({fields})");
+        let columns = select.replace("PERIOD", "period").replace("REASON", "end_reason");
+        let stored = format!("SELECT {columns} FROM rollcall.{table}");
+        let given = Value::from(rows.clone()).to_string();
+        for (first, second, says) in
+            [(&wanted, &stored, "missing in"), (&stored, &wanted, "too much in")]
+        {
+            let question = format!(
+                "SELECT to_jsonb(d)::text FROM (({first}) EXCEPT ALL ({second})) AS d \
+                 WHERE $1::text IS NOT NULL"
+            );
+            let rows = session.texts(&question, &[&given]);
+            let other = session.json(&format!("SELECT * FROM rollcall.{table} LIMIT 40"));
+            assert!(
+                rows.is_empty(),
+                "{what}: at record {known_at} {says} {table}: {rows:#?}\nit has {other:?}"
+            );
+        }
+    }
+    compared
+}
+
+/// Returns the item at a path, if it is there.
+fn item(server: &Server, path: &str, id: &str, known_at: u64) -> Option<Value> {
+    let answer = server.get(&format!("{path}/{}?known_at={known_at}", percent_encoded(id)));
+    (answer.status == 200).then(|| answer.json())
+}
+
+/// Returns every item of a list.
+fn list(server: &Server, path: &str, known_at: u64) -> Vec<Value> {
+    let mark = if path.contains('?') { '&' } else { '?' };
+    let (mut items, mut after) = (Vec::new(), String::new());
+    loop {
+        let url = format!("{path}{mark}limit=100&known_at={known_at}&order=asc{after}");
+        let answer = server.get(&url);
+        if answer.status == 404 {
+            return items;
+        }
+        let page = answer.json();
+        items.extend(page["data"].as_array().unwrap_or_else(|| panic!("{url}: {page}")).clone());
+        match page["list_metadata"]["after"].as_str() {
+            Some(cursor) => after = format!("&after={}", percent_encoded(cursor)),
+            None => return items,
+        }
+    }
+}
+
+fn expected(server: &Server, ids: &Ids, known_at: u64) -> [Expected; 8] {
+    let all = |path: &str, ids: &[String]| -> Vec<Value> {
+        ids.iter().filter_map(|id| item(server, path, id, known_at)).collect()
+    };
+    let users = all("/directory_users", &ids.users);
+    let mut memberships = Vec::new();
+    for group in all("/directory_groups", &ids.groups) {
+        let path = format!("/directory_users?group={}", percent_encoded(id_of(&group)));
+        let members = list(server, &path, known_at);
+        memberships.extend(
+            members.iter().map(|user| json!({"group_id": group["id"], "user_id": user["id"]})),
+        );
+    }
+    let periods = |what: &str| -> Vec<Value> {
+        let of_user = |user: &String| {
+            let path = format!("/rollcall/v1/users/{}/{what}", percent_encoded(user));
+            list_own(server, &path, known_at)
+        };
+        ids.users.iter().flat_map(of_user).map(with_seqs).collect()
+    };
+    let roles = list_own(server, "/rollcall/v1/role_assignments", known_at);
+    [
+        Expected {
+            table: "directories",
+            fields: "id text, organization_id text, name text, state text, type text, \
+                     external_key text, created_at timestamptz, updated_at timestamptz",
+            select: "id, organization_id, name, state, type, external_key, created_at, updated_at",
+            rows: all("/directories", &ids.directories),
+        },
+        Expected {
+            table: "directory_users",
+            fields: "id text, directory_id text, organization_id text, idp_id text, email text, \
+                     first_name text, last_name text, username text, job_title text, state text, \
+                     custom_attributes jsonb, raw_attributes jsonb, created_at timestamptz, \
+                     updated_at timestamptz",
+            select: "id, directory_id, organization_id, idp_id, email, first_name, last_name, \
+                     username, job_title, state, custom_attributes, raw_attributes, created_at, \
+                     updated_at",
+            rows: users,
+        },
+        Expected {
+            table: "directory_groups",
+            fields: "id text, directory_id text, organization_id text, idp_id text, name text, \
+                     raw_attributes jsonb, created_at timestamptz, updated_at timestamptz",
+            select: "id, directory_id, organization_id, idp_id, name, raw_attributes, created_at, \
+                     updated_at",
+            rows: all("/directory_groups", &ids.groups),
+        },
+        Expected {
+            table: "directory_group_memberships",
+            fields: "group_id text, user_id text",
+            select: "group_id, user_id",
+            rows: memberships,
+        },
+        Expected {
+            table: "role_assignments",
+            fields: "user_id text, role text, directory_id text, organization_id text, \
+                     since timestamptz",
+            select: "user_id, role, directory_id, organization_id, since",
+            rows: roles,
+        },
+        Expected {
+            table: "access_periods",
+            fields: "user_id text, \"from\" timestamptz, until timestamptz, start_seq bigint, \
+                     end_seq bigint, reason text",
+            select: "user_id, PERIOD, start_seq, end_seq, REASON",
+            rows: periods("access"),
+        },
+        Expected {
+            table: "membership_periods",
+            fields: "group_id text, user_id text, \"from\" timestamptz, until timestamptz, \
+                     start_seq bigint, end_seq bigint",
+            select: "group_id, user_id, PERIOD, start_seq, end_seq",
+            rows: periods("groups"),
+        },
+        Expected {
+            table: "role_periods",
+            fields: "user_id text, role text, \"from\" timestamptz, until timestamptz, \
+                     start_seq bigint, end_seq bigint",
+            select: "user_id, role, PERIOD, start_seq, end_seq",
+            rows: periods("roles"),
+        },
+    ]
+}
+
+fn id_of(object: &Value) -> &str {
+    object["id"].as_str().unwrap()
+}
+
+/// Returns every item of one of Rollcall's own lists.
+fn list_own(server: &Server, path: &str, known_at: u64) -> Vec<Value> {
+    let (mut items, mut after) = (Vec::new(), String::new());
+    loop {
+        let url = format!("{path}?limit=1000&known_at={known_at}{after}");
+        let answer = server.get(&url);
+        if answer.status == 404 {
+            return items;
+        }
+        let page = answer.json();
+        items.extend(page["data"].as_array().unwrap_or_else(|| panic!("{url}: {page}")).clone());
+        match page["list_metadata"]["after"].as_str() {
+            Some(cursor) => after = format!("&after={}", percent_encoded(cursor)),
+            None => return items,
+        }
+    }
+}
+
+fn with_seqs(mut period: Value) -> Value {
+    period["start_seq"] = period["start"]["seq"].clone();
+    period["end_seq"] = period["end"]["seq"].clone();
+    period
+}
