@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rollcall_projections::{Millis, Seq, Views};
+use rollcall_projections::{Millis, Seq};
 use rustix::fs::Access;
 use rustix::process::{Resource, Rlimit};
 use tokio::sync::oneshot;
@@ -23,7 +23,9 @@ use super::signals::stops;
 use super::verify::{inspect_files, key_files, key_findings};
 use crate::archive::Archiving;
 use crate::delivery::Deliveries;
-use crate::engine::{Engine, KeyChange, MAPPING_BYTES_MAX, Tallying, fold_checked, fold_log};
+use crate::engine::{
+    Beginning, Engine, KeyChange, MAPPING_BYTES_MAX, Snapshots, Tallying, fold_checked,
+};
 use crate::http::{self, ListenError, ListenOn, Settings};
 use crate::keys::Operator;
 use crate::log::{
@@ -291,6 +293,7 @@ struct Asking {
     tallying: Option<Tallying>,
     scrub: Option<Scrub>,
     deliveries: Arc<Deliveries>,
+    snapshots: Option<Snapshots>,
 }
 
 impl Asking {
@@ -300,11 +303,13 @@ impl Asking {
         sink: Option<&Arc<Sink>>,
         deliveries: Arc<Deliveries>,
         opened: &Opened,
-        tallies: bool,
+        served: Option<&Path>,
     ) -> Result<Asking, Failure> {
         let Copies { publish, archive } = copies;
         let Opened { engine, to_scrub, .. } = opened;
-        let tallying = tallies.then(|| engine.begin_tally()).transpose().map_err(Failure::ours)?;
+        let tallying = served.map(|_| engine.begin_tally()).transpose().map_err(Failure::ours)?;
+        let snapshots = served.map(|data| engine.keep_snapshots(data)).transpose();
+        let snapshots = snapshots.map_err(Failure::ours)?;
         let scrub = to_scrub.as_ref().map(|(log, pace)| Scrub::start(log, *pace)).transpose();
         let scrub = scrub.map_err(Failure::ours)?;
         let pulling = source.map(|source| source.start(engine)).transpose();
@@ -315,7 +320,16 @@ impl Asking {
         let archiving = archiving.map_err(Failure::ours)?;
         deliveries.start(engine).map_err(Failure::ours)?;
         let publishers = publish.start(engine);
-        Ok(Asking { publishers, pulling, sinking, archiving, tallying, scrub, deliveries })
+        Ok(Asking {
+            publishers,
+            pulling,
+            sinking,
+            archiving,
+            tallying,
+            scrub,
+            deliveries,
+            snapshots,
+        })
     }
 
     /// Ends them, after what they do last.
@@ -327,6 +341,7 @@ impl Asking {
         self.sinking.into_iter().for_each(Sinking::finish);
         self.archiving.into_iter().for_each(Archiving::finish);
         self.deliveries.finish();
+        self.snapshots.into_iter().for_each(Snapshots::finish);
     }
 }
 
@@ -393,7 +408,7 @@ impl Running {
             Folder::ToRead(_) => ServiceManager::unheard(),
             Folder::ToServe(_) => ServiceManager::starting(),
         });
-        let tallies = matches!(signing, Signing::Own { .. });
+        let serves = matches!(signing, Signing::Own { .. });
         let handle = server.handle.clone();
         let (failed, failures) = mpsc::channel();
         let (begun, asking) = mpsc::channel();
@@ -410,14 +425,15 @@ impl Running {
             let opening = Opening { folder, data: &data, copies: &copies, conditions, caches };
             let opened = opening.engine(signing, on_failure);
             let opened = opened.and_then(|mut opened| {
-                if tallies {
+                if serves {
                     // It belongs to this log's state: no question is answered from half a change.
                     opened.engine.finish_scim_changes().map_err(Failure::ours)?;
                 }
                 let _ = found.set(std::mem::take(&mut opened.condition));
                 let (source, deliveries) = (outward.0.as_ref(), outward.1);
+                let served = serves.then_some(&*data);
                 let asking =
-                    Asking::begin(copies, source, sink.as_ref(), deliveries, &opened, tallies)?;
+                    Asking::begin(copies, source, sink.as_ref(), deliveries, &opened, served)?;
                 Ok((asking, opened.engine))
             });
             match opened {
@@ -622,16 +638,16 @@ impl Folder {
     }
 }
 
-fn announce_fold(head: Seq) {
-    if head > 0 {
-        tracing::info!(head, "folding the log");
+fn announce_fold(records: Seq) {
+    if records > 0 {
+        tracing::info!(records, "folding the log");
     }
 }
 
-/// A log, and the views over all of it.
+/// A log, and the views over the first of its records, or all.
 struct Folded {
     log: Arc<dyn Log>,
-    views: Views,
+    beginning: Beginning,
     to_scrub: Option<ToScrub>,
     condition: FolderCondition,
 }
@@ -700,26 +716,28 @@ impl Opening<'_> {
         let Opening { folder, data, copies, conditions, caches } = self;
         let clock = Clock::of_this_machine();
         let judge = Judge { data, copies, conditions, clock: &clock, signing };
-        let Folded { log, views, to_scrub, condition } = match folder {
+        let Folded { log, beginning, to_scrub, condition } = match folder {
             Folder::ToServe(unrecovered) => {
                 let checked = judge.judge(unrecovered, caches.store)?;
-                announce_fold(checked.head());
-                let views = fold_checked(&checked).map_err(Failure::ours)?;
+                let beginning = Beginning::read(data, &checked);
+                announce_fold(checked.head().saturating_sub(beginning.seq()));
+                let beginning = fold_checked(beginning, &checked).map_err(Failure::ours)?;
                 let opened = DiskLog::open(checked, conditions.disk_reserve_bytes);
                 let log = Arc::new(opened.map_err(|error| copies.open_failure(error))?);
                 let to_scrub = conditions.scrub.map(|pace| (log.clone(), pace));
-                Folded { log, views, to_scrub, condition: FolderCondition::default() }
+                Folded { log, beginning, to_scrub, condition: FolderCondition::default() }
             }
             Folder::ToRead(stopped) => {
                 let remarks = stopped.remarks().map_err(Failure::ours)?;
                 let (log, damage) = stopped.recover_remaining(&|_| {}).map_err(open_failure)?;
                 announce_fold(log.head());
-                let views = fold_log(&log).map_err(Failure::ours)?;
                 let condition = FolderCondition { damage, lost: log.once_lost(), remarks };
-                Folded { log: Arc::new(log), views, to_scrub: None, condition }
+                let beginning = Beginning::default();
+                Folded { log: Arc::new(log), beginning, to_scrub: None, condition }
             }
         };
-        let engine = Engine::start_folded(log, views, caches.documents, clock.clone(), on_failure)
+        let (documents, begun) = (caches.documents, clock.clone());
+        let engine = Engine::start_folded(log, beginning, documents, begun, on_failure)
             .map_err(Failure::ours)?;
         engine.set_mapping_bytes_max(conditions.mapping_bytes_max);
         warn_of_clock(engine.views().recorded_at(), clock.now_ms());

@@ -44,6 +44,48 @@ pub(super) fn note_all(
     Ok(())
 }
 
+/// The records whose snapshots are noted in views.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Noted {
+    /// The last of them.
+    seq: Seq,
+    /// The number of mappings set whose attributes were read from them.
+    mappings: usize,
+}
+
+impl Noted {
+    /// Returns that all snapshots of some views are noted.
+    pub(super) fn of(views: &Views) -> Noted {
+        Noted { seq: views.head(), mappings: views.mapping_versions() }
+    }
+}
+
+/// Reads the attributes that all mappings name, as [`note_all`] does: only from the snapshots that
+/// are not noted, if no mapping was set since.
+///
+/// # Errors
+/// The first record that cannot be read.
+pub(super) fn note_rest(
+    log: &dyn Log,
+    views: &mut Views,
+    noted: Noted,
+    progress: &ReadProgress,
+) -> Result<(), ReadError> {
+    if views.mapping_versions() != noted.mappings {
+        return note_all(log, views, progress);
+    }
+    let snapshots = match views.attributes().is_empty() {
+        true => Vec::new(),
+        false => all_snapshots(|| &*views, noted.seq, views.head()),
+    };
+    if !snapshots.is_empty() {
+        let mut attributes = views.attributes().clone();
+        read_counting(log, &mut attributes, &snapshots, &progress.read, &|| true)?;
+        views.install_attributes(attributes);
+    }
+    Ok(())
+}
+
 /// Returns every snapshot that records `after` + 1 to `until` brought, in order of seq. `views`
 /// gives the views for one step: a lock on them is released after it.
 pub(super) fn all_snapshots<V: Deref<Target = Views>>(

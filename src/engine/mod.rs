@@ -21,6 +21,8 @@ mod reads;
 mod rebuild;
 mod scim;
 mod shown_change;
+mod snapshot_file;
+mod snapshots;
 mod tally;
 mod traffic;
 mod writer;
@@ -37,7 +39,7 @@ use rollcall_projections::{Entry, EventType, Millis, Seq, Views};
 use tokio::sync::watch;
 
 pub use acts::{Expect, not_in_future};
-use attributes::{ReadProgress, note_all};
+use attributes::{ReadProgress, note_rest};
 use changes::Marks;
 pub use changes::{CountedUser, Feed, FeedCursor, FeedPlace, PageBounds};
 use condition::StateMoments;
@@ -61,6 +63,11 @@ pub use scim::{
 };
 use scim::{ScimDirectories, ScimDocuments};
 pub use shown_change::show_change;
+use snapshots::Known;
+pub use snapshots::{
+    Beginning, SnapshotComparison, SnapshotState, Snapshots, StoppedSnapshot, compare_snapshot,
+    unusable_snapshot,
+};
 use tally::Tally;
 pub use tally::Tallying;
 use traffic::KeptTraffic;
@@ -110,6 +117,10 @@ pub struct Engine {
     marks: Marks,
     /// The last rebuild.
     rebuild: Mutex<Option<Arc<Rebuild>>>,
+    /// The snapshot with which the start began.
+    begun_from: Option<Known>,
+    /// The state of the snapshot; `None` if none is kept.
+    snapshot: Mutex<Option<SnapshotState>>,
     /// The most bytes of memory that all mappings may take, about.
     mapping_bytes_max: AtomicU64,
     /// Held while an act is done, and while rebuilt views replace the serving ones: an index that
@@ -157,23 +168,24 @@ impl Engine {
         clock: impl Into<Clock>,
         on_failure: impl Fn(&str) + Send + Sync + 'static,
     ) -> Result<Arc<Engine>, ReadError> {
-        Engine::start_folded(log, Views::new(), document_bytes_max, clock, on_failure)
+        Engine::start_folded(log, Beginning::default(), document_bytes_max, clock, on_failure)
     }
 
-    /// Starts as [`Engine::start`] does over a log of which `views` hold the first records already.
+    /// Starts as [`Engine::start`] does over a log whose first records are folded already.
     ///
     /// # Errors
     /// The first record that cannot be read.
     pub fn start_folded(
         log: Arc<dyn Log>,
-        views: Views,
+        beginning: Beginning,
         document_bytes_max: u64,
         clock: impl Into<Clock>,
         on_failure: impl Fn(&str) + Send + Sync + 'static,
     ) -> Result<Arc<Engine>, ReadError> {
         let clock = clock.into();
+        let Beginning { views, noted, snapshot } = beginning;
         let mut views = fold_rest(views, &*log)?;
-        note_all(&*log, &mut views, &ReadProgress::default())?;
+        note_rest(&*log, &mut views, noted, &ReadProgress::default())?;
         let not_before = views.recorded_at().max(log.answered().saturating_add(1));
         wait_until(&clock, not_before);
         let started_at = clock.now_ms();
@@ -201,6 +213,8 @@ impl Engine {
             traffic: KeptTraffic::default(),
             marks: Marks::default(),
             rebuild: Mutex::default(),
+            begun_from: snapshot,
+            snapshot: Mutex::default(),
             mapping_bytes_max: AtomicU64::new(MAPPING_BYTES_MAX),
             acting: Mutex::default(),
             started_at,
@@ -400,11 +414,14 @@ fn fold_before(log: &dyn Log, seq: Seq) -> Result<Views, ReadError> {
 }
 
 /// Folds all records of a data folder whose store is not open yet, as [`fold_log`] does.
+/// Folds the records of a data folder whose store is not open yet that `beginning` does not hold.
 ///
 /// # Errors
 /// The first record that cannot be read.
-pub fn fold_checked(checked: &Checked) -> Result<Views, ReadError> {
-    fold_up_to(checked.head(), Views::new(), &|after, max, each| checked.entries(after, max, each))
+pub fn fold_checked(beginning: Beginning, checked: &Checked) -> Result<Beginning, ReadError> {
+    let Beginning { views, noted, snapshot } = beginning;
+    let entries: Entries<'_> = &|after, max, each| checked.entries(after, max, each);
+    Ok(Beginning { views: fold_up_to(checked.head(), views, entries)?, noted, snapshot })
 }
 
 fn fold_up_to(head: Seq, mut views: Views, entries: Entries<'_>) -> Result<Views, ReadError> {

@@ -12,8 +12,17 @@ use rustix::io::Errno;
 use super::store::StoreError;
 
 /// The entries of a data folder that Rollcall makes. Others in the same folder are left alone.
-const OWN_ENTRIES: [&str; 7] =
-    ["store", "tree", "checkpoint", "answered", "lock", "unclean", "pull-cursor"];
+const OWN_ENTRIES: [&str; 9] = [
+    "store",
+    "tree",
+    "checkpoint",
+    "answered",
+    "lock",
+    "unclean",
+    "pull-cursor",
+    "snapshot",
+    "snapshot.new",
+];
 /// The beginning of the names of the key's files.
 const KEY_ENTRIES: &str = "checkpoint-key";
 

@@ -1,0 +1,361 @@
+//! The file `snapshot`: the views at one record, so that a start need not fold the records up to it.
+//!
+//! It is a cache. It is bound to the log, to the tree over the records that it covers, and to the
+//! versions of the fold and of its own form, and each of its blocks has a checksum. One that is
+//! missing, of something else, or damaged costs the time of folding. docs/format.md describes it.
+
+use std::fs::{self, File};
+use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread;
+
+use rollcall_projections::{FOLD_VERSION, Seq, VIEWS_LAYOUT, Views};
+use sha2::{Digest, Sha256};
+use xxhash_rust::xxh3::xxh3_64;
+use zstd::bulk::{Compressor, Decompressor};
+
+use crate::files;
+use crate::log::{History, LogId, ReadError};
+
+/// The name of the file in the data folder, and its name while it is written.
+const FILE: &str = "snapshot";
+const NEW_FILE: &str = "snapshot.new";
+
+const MAGIC: &[u8; 8] = b"RCVIEWS1";
+const HEADER_BYTES: usize = 152;
+
+/// The most bytes of a block before it is compressed.
+const BLOCK_BYTES: usize = 1 << 20;
+
+/// The most bytes that compression may add to a block.
+const EXPANSION_MAX: usize = 1 << 13;
+
+const COMPRESSION_LEVEL: i32 = 1;
+
+/// The number of unpacked blocks that wait to be read.
+const BLOCKS_AHEAD: usize = 4;
+
+/// A SHA-256.
+pub(super) type Digest32 = [u8; 32];
+
+/// The records that a snapshot covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Binding {
+    log_id: LogId,
+    /// The last of them.
+    pub(super) seq: Seq,
+    /// The tree hash over them.
+    root: Digest32,
+    /// A digest of the seqs of those that are lost.
+    lost: Digest32,
+}
+
+impl Binding {
+    /// Returns the binding to the first `seq` records of a log.
+    pub(super) fn of(history: &dyn History, seq: Seq) -> Result<Binding, ReadError> {
+        let mut lost = Sha256::new();
+        for (lost_seq, _) in history.lost_leaves()?.range(..=seq) {
+            lost.update(lost_seq.to_le_bytes());
+        }
+        let log_id = history.identity().log_id;
+        Ok(Binding { log_id, seq, root: history.root(seq)?, lost: lost.finalize().into() })
+    }
+}
+
+/// The first bytes of the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Header {
+    layout: u32,
+    fold: u32,
+    pub(super) binding: Binding,
+    /// The number of bytes of the packed views.
+    bytes: u64,
+    /// The digest of the packed views.
+    pub(super) digest: Digest32,
+}
+
+/// Why a snapshot is not used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unusable {
+    /// There is none.
+    #[error("there is none")]
+    Missing,
+    /// It is whole, as far as is known, and of something else.
+    #[error("{0}")]
+    Other(&'static str),
+    /// It cannot be read, or is not what was written.
+    #[error("it is damaged: {0}")]
+    Damaged(String),
+}
+
+impl From<io::Error> for Unusable {
+    fn from(error: io::Error) -> Unusable {
+        match error.kind() {
+            io::ErrorKind::NotFound => Unusable::Missing,
+            io::ErrorKind::UnexpectedEof => Unusable::Damaged("it ends too soon".into()),
+            _ => Unusable::Damaged(error.to_string()),
+        }
+    }
+}
+
+fn damaged(what: &str) -> Unusable {
+    Unusable::Damaged(what.to_owned())
+}
+
+impl Header {
+    fn encode(&self) -> [u8; HEADER_BYTES] {
+        let Header { layout, fold, binding, bytes, digest } = self;
+        let Binding { log_id, seq, root, lost } = binding;
+        let parts: [&[u8]; 9] = [
+            MAGIC,
+            &layout.to_le_bytes(),
+            &fold.to_le_bytes(),
+            log_id,
+            &seq.to_le_bytes(),
+            root,
+            lost,
+            &bytes.to_le_bytes(),
+            digest,
+        ];
+        let mut encoded = parts.concat();
+        encoded.extend_from_slice(&xxh3_64(&encoded).to_le_bytes());
+        let mut header = [0; HEADER_BYTES];
+        header.iter_mut().zip(encoded).for_each(|(to, from)| *to = from);
+        header
+    }
+
+    fn decode(bytes: &[u8; HEADER_BYTES]) -> Result<Header, Unusable> {
+        let mut rest = &bytes[..];
+        if take::<8>(&mut rest) != *MAGIC {
+            return Err(damaged("it does not begin like one"));
+        }
+        let layout = u32::from_le_bytes(take(&mut rest));
+        let fold = u32::from_le_bytes(take(&mut rest));
+        let binding = Binding {
+            log_id: take(&mut rest),
+            seq: u64::from_le_bytes(take(&mut rest)),
+            root: take(&mut rest),
+            lost: take(&mut rest),
+        };
+        let header = Header {
+            layout,
+            fold,
+            binding,
+            bytes: u64::from_le_bytes(take(&mut rest)),
+            digest: take(&mut rest),
+        };
+        if header.encode() != *bytes {
+            return Err(damaged("its header is not whole"));
+        }
+        if layout != VIEWS_LAYOUT || fold != FOLD_VERSION {
+            return Err(Unusable::Other("another version of Rollcall wrote it"));
+        }
+        Ok(header)
+    }
+
+    /// Checks that it covers the first records of a log.
+    pub(super) fn check(&self, history: &dyn History) -> Result<(), Unusable> {
+        if self.binding.log_id != history.identity().log_id {
+            return Err(Unusable::Other("it is of another log"));
+        }
+        if self.binding.seq > history.head() {
+            return Err(Unusable::Other("it covers more records than the log has"));
+        }
+        match Binding::of(history, self.binding.seq) {
+            Ok(binding) if binding == self.binding => Ok(()),
+            _ => Err(Unusable::Other("it covers other records than those of the log")),
+        }
+    }
+}
+
+/// Takes the first bytes of a header, which is long enough.
+fn take<const N: usize>(rest: &mut &[u8]) -> [u8; N] {
+    let (taken, behind) = rest.split_first_chunk().unwrap_or((&[0; N], &[]));
+    *rest = behind;
+    *taken
+}
+
+/// Returns the digest of views: the same for all views of the same records.
+pub(super) fn digest_of(views: &Views, goes_on: &dyn Fn() -> bool) -> Digest32 {
+    let mut hasher = Sha256::new();
+    views.pack(&mut |piece| {
+        if goes_on() {
+            hasher.update(piece);
+        }
+    });
+    hasher.finalize().into()
+}
+
+/// Writes the views of the records of `binding` in place of the snapshot before. After a crash either
+/// of both is there. `goes_on` is asked from time to time; if it is false nothing is written. Returns
+/// the length of the file.
+///
+/// # Errors
+/// If the file cannot be written; or if it was to end, with [`io::ErrorKind::Interrupted`].
+pub(super) fn write(
+    folder: &Path,
+    binding: Binding,
+    views: &Views,
+    goes_on: &dyn Fn() -> bool,
+) -> io::Result<u64> {
+    let new = folder.join(NEW_FILE);
+    remove(&new)?;
+    let written = write_new(&new, binding, views, goes_on).and_then(|written| {
+        fs::rename(&new, folder.join(FILE))?;
+        files::sync_parent(&new)?;
+        Ok(written)
+    });
+    if written.is_err() {
+        remove(&new)?;
+    }
+    written
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Removes the snapshot, if there is one.
+///
+/// # Errors
+/// If it cannot be removed.
+pub(super) fn drop_snapshot(folder: &Path) -> io::Result<()> {
+    remove(&folder.join(FILE))?;
+    files::sync_parent(&folder.join(FILE))
+}
+
+fn write_new(
+    path: &Path,
+    binding: Binding,
+    views: &Views,
+    goes_on: &dyn Fn() -> bool,
+) -> io::Result<u64> {
+    let mut blocks = Blocks {
+        file: BufWriter::new(files::open_or_create(path)?),
+        compressor: Compressor::new(COMPRESSION_LEVEL)?,
+        hasher: Sha256::new(),
+        bytes: 0,
+    };
+    // The place of the header, which is written last.
+    blocks.file.write_all(&[0; HEADER_BYTES])?;
+    let mut written = Ok(());
+    views.pack(&mut |piece| {
+        if written.is_ok() {
+            written = match goes_on() {
+                true => piece.chunks(BLOCK_BYTES).try_for_each(|block| blocks.add(block)),
+                false => Err(io::ErrorKind::Interrupted.into()),
+            };
+        }
+    });
+    written?;
+    let Blocks { file, hasher, bytes, .. } = blocks;
+    let digest = hasher.finalize().into();
+    let header = Header { layout: VIEWS_LAYOUT, fold: FOLD_VERSION, binding, bytes, digest };
+    let mut file = file.into_inner().map_err(|error| error.into_error())?;
+    file.seek(SeekFrom::Start(0))?;
+    file.write_all(&header.encode())?;
+    file.sync_all()?;
+    Ok(file.metadata()?.len())
+}
+
+/// The blocks of a file that is being written.
+struct Blocks {
+    file: BufWriter<File>,
+    compressor: Compressor<'static>,
+    hasher: Sha256,
+    bytes: u64,
+}
+
+impl Blocks {
+    fn add(&mut self, block: &[u8]) -> io::Result<()> {
+        self.hasher.update(block);
+        self.bytes += block.len() as u64;
+        let packed = self.compressor.compress(block)?;
+        self.file.write_all(&(block.len() as u32).to_le_bytes())?;
+        self.file.write_all(&(packed.len() as u32).to_le_bytes())?;
+        self.file.write_all(&xxh3_64(&packed).to_le_bytes())?;
+        self.file.write_all(&packed)
+    }
+}
+
+/// Reads the header of the snapshot in a folder.
+pub(super) fn read_header(folder: &Path) -> Result<Header, Unusable> {
+    open(folder).map(|(header, _)| header)
+}
+
+fn open(folder: &Path) -> Result<(Header, File), Unusable> {
+    let mut file = files::open(&folder.join(FILE))?;
+    let mut bytes = [0; HEADER_BYTES];
+    file.read_exact(&mut bytes)?;
+    Ok((Header::decode(&bytes)?, file))
+}
+
+/// Reads the snapshot in a folder, if it covers the first records of a log.
+pub(super) fn read(folder: &Path, history: &dyn History) -> Result<(Header, Views), Unusable> {
+    let (header, file) = open(folder)?;
+    header.check(history)?;
+    let (views, digest) = thread::scope(|scope| {
+        let (blocks, received) = sync_channel(BLOCKS_AHEAD);
+        let reader = scope.spawn(move || read_blocks(file, header.bytes, &blocks));
+        // Views that a checksum does not protect may be anything.
+        let views = catch_unwind(AssertUnwindSafe(|| {
+            Views::unpack(&mut |into| match received.recv() {
+                Ok(block) => {
+                    into.extend_from_slice(&block);
+                    true
+                }
+                Err(_) => false,
+            })
+        }));
+        drop(received);
+        let digest = reader.join().unwrap_or_else(|_| Err(damaged("it panicked while reading")));
+        (views.ok().flatten(), digest)
+    });
+    if digest? != header.digest {
+        return Err(damaged("it is not what its header says"));
+    }
+    match views {
+        Some(views) if views.head() == header.binding.seq => Ok((header, views)),
+        _ => Err(damaged("it holds no views")),
+    }
+}
+
+/// Reads blocks up to a number of bytes and sends them. Returns the digest of what they hold.
+fn read_blocks(file: File, bytes: u64, blocks: &SyncSender<Vec<u8>>) -> Result<Digest32, Unusable> {
+    let mut file = BufReader::with_capacity(BLOCK_BYTES, file);
+    let mut unpacker = Decompressor::new()?;
+    let (mut hasher, mut read, mut packed) = (Sha256::new(), 0, Vec::new());
+    while read < bytes {
+        let mut head = [0; 16];
+        file.read_exact(&mut head)?;
+        let mut rest = &head[..];
+        let length = u32::from_le_bytes(take(&mut rest)) as usize;
+        let packed_length = u32::from_le_bytes(take(&mut rest)) as usize;
+        if length > BLOCK_BYTES || packed_length > BLOCK_BYTES + EXPANSION_MAX {
+            return Err(damaged("a block is too long"));
+        }
+        packed.resize(packed_length, 0);
+        file.read_exact(&mut packed)?;
+        if xxh3_64(&packed).to_le_bytes() != *rest {
+            return Err(damaged("a block has another checksum"));
+        }
+        let block = unpacker.decompress(&packed, length)?;
+        if block.len() != length || length == 0 {
+            return Err(damaged("a block has another length"));
+        }
+        hasher.update(&block);
+        read += length as u64;
+        if blocks.send(block).is_err() {
+            return Err(damaged("it holds more than views"));
+        }
+    }
+    match file.read(&mut [0])? {
+        0 if read == bytes => Ok(hasher.finalize().into()),
+        _ => Err(damaged("it has another length")),
+    }
+}

@@ -1,0 +1,534 @@
+//! Snapshots of the views: read at a start, compared once with a fold of the log, and written again
+//! in the background and at a clean stop.
+//!
+//! A program that can write to the data folder can write a snapshot that says anything. So after each
+//! start from one the log is folded from its first record, on a thread of low priority, and a snapshot
+//! that is not what the fold gives is dropped, and the views are rebuilt.
+//!
+//! Views that are being written must not change, and writing them takes seconds. So the background
+//! does not write the serving views but others, which it folds from the snapshot before: no lock is
+//! taken, at the price of their memory for that time.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+use rollcall_projections::{Millis, Seq, Views};
+
+use super::Engine;
+use super::attributes::{Noted, ReadProgress, note_rest};
+use super::snapshot_file::{self, Binding, Digest32, Header, Unusable, digest_of, drop_snapshot};
+use super::writer::{FOLD_EVENTS, Notes, fold};
+use crate::log::{History, ReadError};
+
+/// A snapshot is written once the log has this many records more than the last one, or a quarter
+/// more if that is more: a start folds no more than that, and writing costs a few microseconds an
+/// event.
+const RECORDS_BETWEEN: Seq = 100_000;
+
+/// The disk space that a snapshot may take for each record, at most about.
+const BYTES_OF_RECORD: u64 = 512;
+
+/// How often the thread looks if a snapshot is due.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// The priority of the thread, as `nice` counts it: everything else comes first.
+const NICENESS: i32 = 19;
+
+/// The views with which a start begins: of no record, or those of a snapshot.
+#[derive(Default)]
+pub struct Beginning {
+    pub(super) views: Views,
+    pub(super) noted: Noted,
+    pub(super) snapshot: Option<Known>,
+}
+
+/// A snapshot whose content is known.
+#[derive(Clone, Copy)]
+pub(super) struct Known {
+    seq: Seq,
+    digest: Digest32,
+}
+
+impl Beginning {
+    /// Reads the snapshot in a data folder. One that cannot be used is named in the log of this
+    /// process, and costs the time of folding what it covers.
+    pub fn read(folder: &Path, history: &dyn History) -> Beginning {
+        match snapshot_file::read(folder, history) {
+            Ok((header, views)) => {
+                let (seq, digest) = (header.binding.seq, header.digest);
+                tracing::info!(seq, "the views up to this record are those of the snapshot");
+                let noted = Noted::of(&views);
+                Beginning { views, noted, snapshot: Some(Known { seq, digest }) }
+            }
+            Err(Unusable::Missing) => Beginning::default(),
+            Err(unusable) => {
+                let why = unusable.to_string();
+                tracing::warn!(why, "the snapshot is not used: the whole log is folded");
+                Beginning::default()
+            }
+        }
+    }
+
+    /// Returns the last record that the views hold.
+    pub fn seq(&self) -> Seq {
+        self.views.head()
+    }
+}
+
+/// The comparison of the snapshot of the start with a fold of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SnapshotComparison {
+    /// The start used none.
+    None,
+    /// It has not ended.
+    Pending,
+    /// The snapshot is what the log folds to.
+    Equal,
+    /// It is not. It was dropped, and the views are rebuilt.
+    Different,
+}
+
+impl SnapshotComparison {
+    /// Returns its word.
+    pub fn word(self) -> &'static str {
+        match self {
+            SnapshotComparison::None => "none",
+            SnapshotComparison::Pending => "pending",
+            SnapshotComparison::Equal => "equal",
+            SnapshotComparison::Different => "different",
+        }
+    }
+}
+
+/// The state of the snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotState {
+    /// The last record that the snapshot on the disk covers; 0 without one.
+    pub seq: Seq,
+    /// The length of its file, if this process has written it.
+    pub bytes: Option<u64>,
+    /// When this process wrote it.
+    pub written_at: Option<Millis>,
+    /// The last record that the snapshot of the start covered; 0 without one.
+    pub started_from: Seq,
+    /// Its comparison with a fold of the log.
+    pub comparison: SnapshotComparison,
+    /// The moment at which that ended.
+    pub compared_at: Option<Millis>,
+    /// True while the serving views may be those of a snapshot that is different.
+    is_doubtful: bool,
+}
+
+impl SnapshotState {
+    /// Returns the state after a start.
+    pub(super) fn begun(snapshot: Option<Known>) -> SnapshotState {
+        let seq = snapshot.map_or(0, |known| known.seq);
+        let comparison = match snapshot {
+            Some(_) => SnapshotComparison::Pending,
+            None => SnapshotComparison::None,
+        };
+        SnapshotState {
+            seq,
+            bytes: None,
+            written_at: None,
+            started_from: seq,
+            comparison,
+            compared_at: None,
+            is_doubtful: false,
+        }
+    }
+}
+
+/// Why a step of the background ended.
+enum Ended {
+    Stopped,
+    Failed(String),
+}
+
+impl From<ReadError> for Ended {
+    fn from(error: ReadError) -> Ended {
+        Ended::Failed(error.to_string())
+    }
+}
+
+impl From<io::Error> for Ended {
+    fn from(error: io::Error) -> Ended {
+        match error.kind() {
+            io::ErrorKind::Interrupted => Ended::Stopped,
+            _ => Ended::Failed(error.to_string()),
+        }
+    }
+}
+
+/// Ends the waits and the work of the thread.
+#[derive(Default)]
+struct Stop {
+    is_set: AtomicBool,
+    lock: Mutex<()>,
+    changed: Condvar,
+}
+
+impl Stop {
+    fn is_set(&self) -> bool {
+        self.is_set.load(Ordering::Relaxed)
+    }
+
+    /// Waits; returns true if the thread is to end.
+    fn wait(&self, time: Duration) -> bool {
+        let mut lock = self.lock.lock();
+        if !self.is_set() {
+            self.changed.wait_for(&mut lock, time);
+        }
+        self.is_set()
+    }
+}
+
+/// The thread that compares and writes snapshots.
+pub struct Snapshots {
+    folder: PathBuf,
+    engine: Weak<Engine>,
+    stop: Arc<Stop>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Engine {
+    /// Starts the thread that keeps the snapshot in a data folder.
+    ///
+    /// # Errors
+    /// If there can be no further thread.
+    pub fn keep_snapshots(self: &Arc<Self>, folder: &Path) -> io::Result<Snapshots> {
+        let stop = Arc::new(Stop::default());
+        let (engine, folder) = (Arc::downgrade(self), folder.to_owned());
+        let keeper = Keeper { engine: engine.clone(), folder: folder.clone(), stop: stop.clone() };
+        let work = move || {
+            // Without a process the calling thread is meant. A refusal only costs the order.
+            let _ = rustix::process::setpriority_process(None, NICENESS);
+            keeper.run();
+        };
+        *self.snapshot.lock() = Some(SnapshotState::begun(self.begun_from));
+        let thread = thread::Builder::new().name("snapshots".into()).spawn(work)?;
+        Ok(Snapshots { folder, engine, stop, thread: Some(thread) })
+    }
+
+    /// Returns the state of the snapshot; `None` if none is kept.
+    pub fn snapshot(&self) -> Option<SnapshotState> {
+        *self.snapshot.lock()
+    }
+
+    /// Returns true if there is room on the disk for a snapshot of some records.
+    fn has_room_for_snapshot(&self, seq: Seq) -> bool {
+        let needed = seq.saturating_mul(BYTES_OF_RECORD);
+        let space = self.disk_space();
+        space.is_none_or(|space| !space.is_low() && space.free > space.reserve + needed)
+    }
+
+    fn note_snapshot(&self, change: impl FnOnce(&mut SnapshotState)) {
+        if let Some(state) = self.snapshot.lock().as_mut() {
+            change(state);
+        }
+    }
+
+    fn note_written(&self, seq: Seq, bytes: u64) {
+        tracing::info!(seq, bytes, "a snapshot of the views was written");
+        let (bytes, now) = (Some(bytes), Some(self.clock.now_ms()));
+        self.note_snapshot(|state| {
+            (state.seq, state.bytes, state.written_at) = (seq, bytes, now);
+        });
+    }
+}
+
+impl Snapshots {
+    /// Ends the thread, and leaves a snapshot of all records. Is called when the writer has ended.
+    pub fn finish(mut self) {
+        self.stop.is_set.store(true, Ordering::Relaxed);
+        drop(self.stop.lock.lock());
+        self.stop.changed.notify_all();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+        let Some(engine) = self.engine.upgrade() else { return };
+        let has_failed = engine.failed.load(Ordering::SeqCst);
+        let Some(state) = engine.snapshot().filter(|state| !state.is_doubtful) else { return };
+        let seq = engine.folded_head();
+        if has_failed || seq == state.seq || !engine.has_room_for_snapshot(seq) {
+            return;
+        }
+        match self.write_serving(&engine) {
+            Ok(bytes) => engine.note_written(seq, bytes),
+            Err(Ended::Failed(error)) => warn_of_unwritten(&error),
+            Err(Ended::Stopped) => {}
+        }
+    }
+
+    /// Writes the serving views. Returns the length of the file.
+    fn write_serving(&self, engine: &Engine) -> Result<u64, Ended> {
+        let views = engine.views();
+        let binding = Binding::of(&*engine.log, views.head())?;
+        Ok(snapshot_file::write(&self.folder, binding, &views, &|| true)?)
+    }
+}
+
+fn warn_of_unwritten(error: &str) {
+    tracing::warn!(error, "no snapshot of the views could be written: the next start takes longer");
+}
+
+/// The thread's own part of [`Snapshots`].
+struct Keeper {
+    engine: Weak<Engine>,
+    folder: PathBuf,
+    stop: Arc<Stop>,
+}
+
+impl Keeper {
+    fn run(&self) {
+        let mut folded = match self.compare() {
+            Ok(folded) => folded,
+            Err(Ended::Stopped) => return,
+            Err(Ended::Failed(error)) => {
+                tracing::warn!(error, "the snapshot could not be compared with the log");
+                None
+            }
+        };
+        let mut failed_at = 0;
+        while !self.stop.wait(LOOK_EVERY) {
+            let Some(engine) = self.engine.upgrade() else { return };
+            let Some(state) = engine.snapshot() else { return };
+            let head = engine.folded_head();
+            // After a failure the log must grow as much before the next try.
+            if !is_due(head, state.seq.max(failed_at)) || engine.refuses_events() {
+                folded = None;
+                continue;
+            }
+            if !engine.has_room_for_snapshot(head) {
+                continue;
+            }
+            match self.write(&engine, folded.take(), state.seq) {
+                Err(Ended::Stopped) => return,
+                Err(Ended::Failed(error)) => {
+                    failed_at = head;
+                    warn_of_unwritten(&error);
+                }
+                Ok(()) => {}
+            }
+        }
+    }
+
+    fn engine(&self) -> Result<Arc<Engine>, Ended> {
+        self.engine.upgrade().filter(|_| !self.stop.is_set()).ok_or(Ended::Stopped)
+    }
+
+    /// Folds further records of the log up to one, without a lock on the serving views.
+    fn fold_up_to(&self, from: Beginning, seq: Seq) -> Result<Views, Ended> {
+        let Beginning { mut views, noted, .. } = from;
+        while views.head() < seq {
+            let count = (seq - views.head()).min(FOLD_EVENTS as Seq);
+            fold(&*self.engine()?.log, &mut views, count as usize, Notes::Later)?;
+        }
+        note_rest(&*self.engine()?.log, &mut views, noted, &ReadProgress::default())?;
+        Ok(views)
+    }
+
+    /// Compares the snapshot of the start, if there was one, with a fold of the log. Returns the
+    /// views of that fold.
+    fn compare(&self) -> Result<Option<Beginning>, Ended> {
+        let Some(known) = self.engine()?.begun_from else { return Ok(None) };
+        let views = self.fold_up_to(Beginning::default(), known.seq)?;
+        let digest = digest_of(&views, &|| !self.stop.is_set());
+        let engine = self.engine()?;
+        let now = Some(engine.clock.now_ms());
+        if views.head() == known.seq && digest == known.digest {
+            engine.note_snapshot(|state| {
+                (state.comparison, state.compared_at) = (SnapshotComparison::Equal, now);
+            });
+            tracing::info!(seq = known.seq, "the snapshot of the start is what the log folds to");
+            let noted = Noted::of(&views);
+            return Ok(Some(Beginning { views, noted, snapshot: None }));
+        }
+        engine.note_snapshot(|state| {
+            (state.comparison, state.compared_at) = (SnapshotComparison::Different, now);
+            (state.seq, state.is_doubtful) = (0, true);
+        });
+        tracing::error!(
+            seq = known.seq,
+            "the snapshot of the start is not what the log folds to: answers since the start may \
+             have been wrong; it is dropped, and the views are rebuilt from the log"
+        );
+        drop_snapshot(&self.folder)?;
+        self.rebuild(&engine)?;
+        Ok(None)
+    }
+
+    /// Replaces the serving views by those of the log.
+    fn rebuild(&self, engine: &Arc<Engine>) -> Result<(), Ended> {
+        let rebuild = engine.rebuild();
+        while rebuild.finished_at().is_none() {
+            if self.stop.wait(Duration::from_millis(10)) {
+                return Err(Ended::Stopped);
+            }
+        }
+        if rebuild.has_failed() {
+            return Err(Ended::Failed("the views could not be rebuilt".into()));
+        }
+        engine.note_snapshot(|state| state.is_doubtful = false);
+        Ok(())
+    }
+
+    /// Writes a snapshot of all records. `folded` are views to begin with; without them it begins
+    /// with the snapshot before.
+    fn write(&self, engine: &Engine, folded: Option<Beginning>, last: Seq) -> Result<(), Ended> {
+        let seq = engine.folded_head();
+        let from = match folded {
+            Some(folded) => folded,
+            None if last > 0 => Beginning::read(&self.folder, &*engine.log),
+            None => Beginning::default(),
+        };
+        let views = self.fold_up_to(from, seq)?;
+        let binding = Binding::of(&*engine.log, seq)?;
+        let goes_on = || !self.stop.is_set();
+        let bytes = snapshot_file::write(&self.folder, binding, &views, &goes_on)?;
+        engine.note_written(seq, bytes);
+        Ok(())
+    }
+}
+
+/// Tells if a snapshot is due that covers `head` records, where the last one covers `last`.
+fn is_due(head: Seq, last: Seq) -> bool {
+    head.saturating_sub(last) >= RECORDS_BETWEEN.max(last / 4)
+}
+
+/// The snapshot in the folder of a server that is stopped, compared with its log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoppedSnapshot {
+    /// There is none.
+    Missing,
+    /// A start would not use it, and make another.
+    Unused(String),
+    /// It is damaged: a start would not use it, and make another.
+    Damaged(String),
+    /// It is what the first records of the log fold to, up to this one.
+    Equal(Seq),
+    /// It is not what the first records of the log fold to, up to this one.
+    Different(Seq),
+}
+
+/// Returns why no start would use the snapshot in a folder, whatever its log is; `None` if one may.
+/// Reads its header only.
+pub fn unusable_snapshot(folder: &Path) -> Option<StoppedSnapshot> {
+    snapshot_file::read_header(folder).err().map(stopped)
+}
+
+fn stopped(unusable: Unusable) -> StoppedSnapshot {
+    match unusable {
+        Unusable::Missing => StoppedSnapshot::Missing,
+        Unusable::Other(why) => StoppedSnapshot::Unused(why.to_owned()),
+        Unusable::Damaged(what) => StoppedSnapshot::Damaged(what),
+    }
+}
+
+/// Compares the snapshot in a folder with a fold of its log.
+///
+/// # Errors
+/// The first record that cannot be read.
+pub fn compare_snapshot(
+    folder: &Path,
+    log: &dyn crate::log::Log,
+) -> Result<StoppedSnapshot, ReadError> {
+    let (header, in_file) = match snapshot_file::read(folder, log) {
+        Ok(read) => read,
+        Err(unusable) => return Ok(stopped(unusable)),
+    };
+    drop(in_file);
+    let Header { binding: Binding { seq, .. }, digest, .. } = header;
+    let mut views = Views::new();
+    while views.head() < seq {
+        let count = (seq - views.head()).min(FOLD_EVENTS as Seq);
+        fold(log, &mut views, count as usize, Notes::Later)?;
+    }
+    note_rest(log, &mut views, Noted::default(), &ReadProgress::default())?;
+    match views.head() == seq && digest_of(&views, &|| true) == digest {
+        true => Ok(StoppedSnapshot::Equal(seq)),
+        false => Ok(StoppedSnapshot::Different(seq)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::{Log, MemoryLog};
+    use crate::verify::{Keyring, Verified};
+    use rollcall_generator::sign;
+
+    const NOW: Millis = 1_760_000_000_000;
+
+    fn event(number: u64) -> Verified {
+        let body = format!(
+            concat!(
+                r#"{{"id":"e{number}","event":"dsync.user.created","data":{{"id":"u{user}","#,
+                r#""directory_id":"d1","state":"active"}},"created_at":"2025-01-01T00:00:00Z"}}"#,
+            ),
+            number = number,
+            user = number % 7
+        );
+        let header = sign("s", NOW, body.as_bytes());
+        Verified::webhook(&Keyring::new(["s"], 0), Some(header.as_bytes()), body.into(), NOW)
+            .unwrap()
+    }
+
+    #[test]
+    fn the_background_writes_what_the_log_folds_to_from_the_snapshot_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = Arc::new(MemoryLog::new([7; 16]));
+        let mut before = 0;
+        for round in 0..3 {
+            for number in 10 * round..10 * round + 10 {
+                log.append(vec![event(number)], NOW).unwrap();
+            }
+            let engine = Engine::start(log.clone(), 1 << 20, NOW, |_| {}).unwrap();
+            let keeper = Keeper {
+                engine: Arc::downgrade(&engine),
+                folder: folder.path().to_owned(),
+                stop: Arc::default(),
+            };
+            assert!(keeper.write(&engine, None, before).is_ok());
+            before = engine.folded_head();
+            assert_eq!(before, 10 * round + 10);
+            let equal = Ok(StoppedSnapshot::Equal(before));
+            assert_eq!(compare_snapshot(folder.path(), &*log), equal);
+            let read = Beginning::read(folder.path(), &*log);
+            let digest = |views: &Views| digest_of(views, &|| true);
+            assert_eq!(digest(&read.views), digest(&engine.views()));
+            engine.close();
+        }
+        // Another log of as many records.
+        let other = MemoryLog::new([8; 16]);
+        (0..30).for_each(|number| drop(other.append(vec![event(number)], NOW).unwrap()));
+        assert_eq!(Beginning::read(folder.path(), &other).seq(), 0);
+        // The same log under other records.
+        let other = MemoryLog::new([7; 16]);
+        (1..31).for_each(|number| drop(other.append(vec![event(number)], NOW).unwrap()));
+        assert_eq!(Beginning::read(folder.path(), &other).seq(), 0);
+    }
+
+    #[test]
+    fn a_snapshot_is_due_when_the_log_has_grown_by_a_quarter_and_by_much() {
+        let cases = [
+            (0, 0, false),
+            (99_999, 0, false),
+            (100_000, 0, true),
+            (299_999, 200_000, false),
+            (300_000, 200_000, true),
+            (1_249_999, 1_000_000, false),
+            (1_250_000, 1_000_000, true),
+            // After a log was replaced by a shorter one.
+            (10, 1_000_000, false),
+        ];
+        for (head, last, expected) in cases {
+            assert_eq!(is_due(head, last), expected, "{head} {last}");
+        }
+    }
+}
