@@ -7,6 +7,7 @@ use std::time::Duration;
 use rollcall_projections::{AccessLoss, EventSubject, EventType, Millis, Reason, View};
 
 use super::Engine;
+use super::snapshots::{SnapshotComparison, SnapshotState};
 use super::tally::{DIRECTORY_STATES, DirectoryTally};
 use crate::archive::ArchiveReport;
 use crate::log::{Outcome, ScrubState};
@@ -199,6 +200,7 @@ impl Engine {
         families.extend(self.consequences());
         families.extend(self.archive().into_iter().flat_map(lags));
         families.extend(self.scrub().into_iter().flat_map(|state| checks(&state)));
+        families.extend(self.snapshot().into_iter().flat_map(|state| snapshots(&state)));
         families
     }
 
@@ -347,6 +349,23 @@ fn checks(state: &ScrubState) -> [Family; 3] {
             "rollcall_scrub_damaged_places",
             "Places of the store's file that the last pass found damaged.",
             [whole(state.doubtful)],
+        ),
+    ]
+}
+
+/// Returns what is known of the snapshot of the views.
+fn snapshots(state: &SnapshotState) -> [Family; 2] {
+    let is_different = state.comparison == SnapshotComparison::Different;
+    [
+        gauge(
+            "rollcall_snapshot_seq",
+            "The newest record that the snapshot on the disk covers; 0 without one.",
+            [whole(state.seq)],
+        ),
+        gauge(
+            "rollcall_snapshot_different",
+            "1 if the snapshot of the start was not what the log folds to, and was dropped.",
+            [whole(u64::from(is_different))],
         ),
     ]
 }

@@ -49,6 +49,7 @@ pub(super) fn concerns(
     all.extend(disk(stats));
     all.extend(clock(stats));
     all.extend(scrub(stats));
+    all.extend(snapshot(stats));
     all.extend(archive(stats));
     all.extend(endpoints(stats, time::now_ms()));
     all.extend(sources);
@@ -209,6 +210,20 @@ fn endpoints(stats: &Value, now: i64) -> impl Iterator<Item = Concern> {
             let what = format!("the endpoint `{name}` is {state} and {behind} behind: {error}");
             Concern::new(what, format!("`rollcall deliveries retry {name}` once it is mended"))
         })
+    })
+}
+
+/// Says if the snapshot of the start was not what the log folds to.
+fn snapshot(stats: &Value) -> Option<Concern> {
+    let snapshot = stats.get("snapshot").filter(|snapshot| !snapshot.is_null())?;
+    let is_different = text_field(snapshot, "comparison") == "different";
+    is_different.then(|| {
+        let found_at = text_field(snapshot, "compared_at");
+        let what = format!(
+            "until {found_at} the server may have answered from a snapshot that was not what its \
+             log says"
+        );
+        Concern::new(what, "docs/operations.md, RollcallSnapshotDifferent")
     })
 }
 

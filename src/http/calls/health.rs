@@ -8,7 +8,7 @@ use rollcall_projections::Millis;
 use serde_json::{Map, Value, json};
 
 use crate::archive::ArchiveReport;
-use crate::engine::{Engine, LogState, Since};
+use crate::engine::{Engine, LogState, Since, SnapshotState};
 use crate::http::wire::answer::{Code, Problem, respond};
 use crate::http::wire::api::{Access, Gives, Operation};
 use crate::http::wire::state::State;
@@ -71,6 +71,8 @@ fn parts(state: &State, engine: Option<&Arc<Engine>>) -> Value {
             parts.extend(of_engine(engine));
             let scrub = engine.scrub().map(|scrub| of_scrub(engine, &scrub));
             parts.extend(scrub.map(|part| ("scrub".to_owned(), part)));
+            let snapshot = engine.snapshot().map(|state| of_snapshot(engine, &state));
+            parts.extend(snapshot.map(|part| ("snapshot".to_owned(), part)));
         }
         None => parts.extend([
             ("log".to_owned(), part("opening", state.started_at)),
@@ -129,6 +131,11 @@ fn of_scrub(engine: &Engine, scrub: &ScrubState) -> Value {
         (None, Some(pass)) if scrub.doubtful > 0 => part("doubtful", pass.finished_at),
         (None, Some(pass)) => part("sound", pass.finished_at),
     }
+}
+
+fn of_snapshot(engine: &Engine, snapshot: &SnapshotState) -> Value {
+    let since = snapshot.compared_at.unwrap_or(engine.started_at());
+    part(snapshot.comparison.word(), since)
 }
 
 fn part(state: &str, since: Millis) -> Value {

@@ -9,7 +9,7 @@ use rollcall_projections::{
 use serde_json::{Map, Value, json};
 
 use crate::archive::ArchiveReport;
-use crate::engine::{ClockState, Engine, LastScimRequest, ScimCounts, TrafficNow};
+use crate::engine::{ClockState, Engine, LastScimRequest, ScimCounts, SnapshotState, TrafficNow};
 use crate::http::wire::answer::{Code, Cursors, Problem, respond};
 use crate::http::wire::api::{
     AFTER, Access, BEFORE, Bound, Cost, Gives, IN_DIRECTORY, LIMIT_OWN, OF_ORGANIZATION,
@@ -101,6 +101,8 @@ pub(crate) async fn stats(
     let endpoints: Vec<Value> = endpoints.iter().map(describe_endpoint).collect();
     let scrub = engine.scrub().filter(|_| sight == Sight::All);
     let scrub = scrub.as_ref().map(describe_scrub);
+    let snapshot = engine.snapshot().filter(|_| sight == Sight::All);
+    let snapshot = snapshot.as_ref().map(describe_snapshot);
     let _alone = state.stats.lock().await;
     let asking = engine.clone();
     let connections = connections(&state.connections, shown);
@@ -122,6 +124,7 @@ pub(crate) async fn stats(
             stats.insert("archive".into(), archive);
             stats.insert("connections".into(), connections);
             stats.insert("scrub".into(), scrub.into());
+            stats.insert("snapshot".into(), snapshot.into());
         }
         Ok::<_, Problem>(stats.to_string())
     });
@@ -365,6 +368,18 @@ fn describe_scrub(state: &ScrubState) -> Value {
         "damaged": damaged,
         "findings": findings.iter().map(finding).collect::<Vec<Value>>(),
         "found_at": found_at.map(time::format),
+    })
+}
+
+fn describe_snapshot(state: &SnapshotState) -> Value {
+    let SnapshotState { seq, bytes, written_at, started_from, comparison, compared_at, .. } = state;
+    json!({
+        "seq": seq,
+        "bytes": bytes,
+        "written_at": written_at.map(time::format),
+        "started_from": started_from,
+        "comparison": comparison.word(),
+        "compared_at": compared_at.map(time::format),
     })
 }
 

@@ -1291,6 +1291,10 @@ fn samples() -> Vec<Sample> {
             "findings": [{ "first": 1, "last": 2, "what": "it is damaged", "in_memory": true }],
             "found_at": MOMENT,
         },
+        "snapshot": {
+            "seq": 1, "bytes": 2, "written_at": MOMENT, "started_from": 1, "comparison": "equal",
+            "compared_at": MOMENT,
+        },
         "unauthorized": 0,
         "conflicts": 0,
         "quarantine": {
@@ -1514,6 +1518,7 @@ fn samples() -> Vec<Sample> {
                 "/parts/archive",
                 "/parts/source",
                 "/parts/scrub",
+                "/parts/snapshot",
             ],
             ..plain(
                 "rollcall.json#/$defs/ready",
@@ -1521,6 +1526,7 @@ fn samples() -> Vec<Sample> {
                     "log": { "state": "open", "since": MOMENT },
                     "fold": { "state": "current", "since": MOMENT },
                     "scrub": { "state": "sound", "since": MOMENT },
+                    "snapshot": { "state": "equal", "since": MOMENT },
                     "clock": { "state": "believed", "since": MOMENT },
                     "access_log": { "state": "open", "since": MOMENT },
                     "archive": { "state": "working", "since": MOMENT },
@@ -1546,6 +1552,10 @@ fn samples() -> Vec<Sample> {
                 "/scrub",
                 "/scrub/last_pass",
                 "/scrub/found_at",
+                "/snapshot",
+                "/snapshot/bytes",
+                "/snapshot/written_at",
+                "/snapshot/compared_at",
                 "/directories/data/0/last_event_at",
                 "/directories/data/0/silent_ms",
                 "/directories/data/0/initial_sync",

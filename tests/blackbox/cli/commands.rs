@@ -239,7 +239,14 @@ fn a_health_check_knows_two_exit_codes_and_needs_no_key() {
         words.iter().partition(|line| line.starts_with("scrub: "));
     assert_eq!(
         others,
-        ["ready", "access_log: open", "clock: believed", "fold: current", "log: open"]
+        [
+            "ready",
+            "access_log: open",
+            "clock: believed",
+            "fold: current",
+            "log: open",
+            "snapshot: none"
+        ]
     );
     assert!(scrub == ["scrub: waiting"] || scrub == ["scrub: sound"], "{text}");
     let output = health(&["--alive"], &format!("{}/", server.url));
