@@ -14,7 +14,7 @@ use super::running::open_failure;
 use super::secrets::{self, optional_secrets};
 use super::waiting::drawn;
 use super::{Failure, print};
-use crate::engine::KeyChange;
+use crate::engine::{KeyChange, StoppedSnapshot, compare_snapshot, unusable_snapshot};
 use crate::json;
 use crate::log::{
     Acknowledged, Audit, Finding, LogPart, OpenError, Signatures, StoppedFolder, Unsigned,
@@ -30,7 +30,8 @@ use crate::verify::{Keyring, SECRETS_MAX};
 /// Unpacks and hashes each record. Recomputes from the bodies the ids, the types, the facts, and
 /// which records count, and compares them with what is stored; compares the tree and its tiles with
 /// the records, and the records with the root that was acknowledged last. Verifies the signatures
-/// of webhooks with the secrets that are set. Continues after the first damage, and names the
+/// of webhooks with the secrets that are set. Folds the log, and compares the snapshot of the views
+/// with that. Continues after the first damage, and names the
 /// damaged records. Against an attacker who can write to the folder, only a checkpoint that is kept
 /// elsewhere helps.
 ///
@@ -69,14 +70,15 @@ impl VerifyArgs {
         let (stopped, mut audit) = audit(&self.data)?;
         let fitting = compare(&mut audit, held);
         let key = inspect_key(&mut audit, &self.data);
+        let snapshot = inspect_snapshot(&mut audit, &self.data)?;
         let remarks = stopped.remarks().map_err(Failure::ours)?;
         print(&if self.json {
-            let mut found = in_json(&audit, &fitting, &key);
+            let mut found = in_json(&audit, &fitting, &key, snapshot.as_ref());
             json::set(&mut found, "remarks", json!(remarks));
             format!("{found}\n")
         } else {
             let lines = remarks.iter().map(|remark| format!("{remark}\n"));
-            page(&audit, &fitting, &key) + &lines.collect::<String>()
+            page(&audit, &fitting, &key, snapshot.as_ref()) + &lines.collect::<String>()
         })?;
         verdict(&audit, &stopped, &self.data)
     }
@@ -172,6 +174,48 @@ pub(super) fn key_findings(key: &InspectedKey) -> Vec<Finding> {
     key.faults.iter().map(finding).collect()
 }
 
+/// Compares the snapshot of the views with a fold of the log. Adds a finding if it is damaged, or is
+/// not what the log folds to. Returns `None` if the log is damaged, so that it cannot be folded.
+fn inspect_snapshot(audit: &mut Audit, data: &Path) -> Result<Option<StoppedSnapshot>, Failure> {
+    if audit.findings_count > 0 {
+        return Ok(None);
+    }
+    // Only a snapshot that a start would use is worth reading the log again.
+    let snapshot = match unusable_snapshot(data) {
+        Some(unused) => unused,
+        None => {
+            let log = StoppedFolder::open(data).and_then(|stopped| stopped.recover(&|_| {}));
+            compare_snapshot(data, &log.map_err(open_failure)?).map_err(Failure::ours)?
+        }
+    };
+    match &snapshot {
+        StoppedSnapshot::Damaged(what) => {
+            let what = format!("`snapshot` is damaged: {what}");
+            audit.add(Finding { first: 0, last: 0, part: LogPart::Derived, what });
+        }
+        StoppedSnapshot::Different(_) => {
+            let what = "the views in `snapshot` are not those that the log folds to".to_owned();
+            audit.add(Finding { first: 0, last: 0, part: LogPart::Snapshot, what });
+        }
+        StoppedSnapshot::Missing | StoppedSnapshot::Unused(_) | StoppedSnapshot::Equal(_) => {}
+    }
+    Ok(Some(snapshot))
+}
+
+fn snapshot_line(snapshot: &StoppedSnapshot) -> Option<String> {
+    match snapshot {
+        StoppedSnapshot::Missing | StoppedSnapshot::Damaged(_) | StoppedSnapshot::Different(_) => {
+            None
+        }
+        StoppedSnapshot::Unused(why) => {
+            Some(format!("a start does not use the snapshot of the views: {why}"))
+        }
+        StoppedSnapshot::Equal(seq) => {
+            Some(format!("the snapshot of the views is what the log folds to up to record {seq}"))
+        }
+    }
+}
+
 fn key_line(key: &InspectedKey) -> Option<String> {
     let InspectedKey { public, has_private, changes, handovers, .. } = key;
     let public = public.as_ref()?;
@@ -248,6 +292,7 @@ fn way_out(audit: &Audit, refusal: Option<&OpenError>, folder: &str) -> String {
                 | LogPart::Key
                 | LogPart::Files
                 | LogPart::Marker
+                | LogPart::Snapshot
         )
     };
     match refusal {
@@ -280,6 +325,11 @@ pub(super) fn repair(findings: &[Finding], end_is_unknown: bool, folder: &str) -
         );
     }
     let has_marker = findings.iter().any(|found| found.part == LogPart::Marker);
+    if findings.iter().any(|found| found.part == LogPart::Snapshot) {
+        return "every record can be read; remove `snapshot`, and find out what has written it: a \
+            start would answer from it until it has compared it with the log"
+            .to_owned();
+    }
     let helps = match (findings.iter().any(is_kept), has_marker) {
         (true, true) => "; remove `unclean`, and put the other files back from a copy",
         (true, false) => "; put those files back from a copy",
@@ -289,7 +339,12 @@ pub(super) fn repair(findings: &[Finding], end_is_unknown: bool, folder: &str) -
     format!("every record can be read{helps}")
 }
 
-fn in_json(audit: &Audit, fitting: &[u64], key: &InspectedKey) -> serde_json::Value {
+fn in_json(
+    audit: &Audit,
+    fitting: &[u64],
+    key: &InspectedKey,
+    snapshot: Option<&StoppedSnapshot>,
+) -> serde_json::Value {
     let Signatures { verified, key_not_at_hand, wrong } = audit.signatures;
     let acknowledged = match audit.acknowledged {
         Acknowledged::Same(size) => json!({ "state": "same", "size": size }),
@@ -329,17 +384,35 @@ fn in_json(audit: &Audit, fitting: &[u64], key: &InspectedKey) -> serde_json::Va
             "handovers": key.handovers,
         },
         "checkpoints": fitting,
+        "snapshot": snapshot.map(snapshot_in_json),
     })
 }
 
+fn snapshot_in_json(snapshot: &StoppedSnapshot) -> serde_json::Value {
+    let (state, seq) = match snapshot {
+        StoppedSnapshot::Missing => ("missing", None),
+        StoppedSnapshot::Unused(_) => ("unused", None),
+        StoppedSnapshot::Damaged(_) => ("damaged", None),
+        StoppedSnapshot::Equal(seq) => ("equal", Some(seq)),
+        StoppedSnapshot::Different(seq) => ("different", Some(seq)),
+    };
+    json!({ "state": state, "seq": seq })
+}
+
 /// Describes the audit for people. `fitting` are the sizes of the checkpoints that fit the records.
-fn page(audit: &Audit, fitting: &[u64], key: &InspectedKey) -> String {
+fn page(
+    audit: &Audit,
+    fitting: &[u64],
+    key: &InspectedKey,
+    snapshot: Option<&StoppedSnapshot>,
+) -> String {
     let mut lines = summary(audit);
     lines.push(acknowledgement(audit));
     lines.extend(fitting.iter().map(|size| {
         format!("the first {} fit the given checkpoint", counted(*size, "record", "records"))
     }));
     lines.extend(key_line(key));
+    lines.extend(snapshot.and_then(snapshot_line));
     if !audit.tiles_complete {
         lines
             .push("the tree's tiles are incomplete: the next start makes them from the log".into());

@@ -89,6 +89,8 @@ pub enum LogPart {
     Marker,
     /// The files of the key that signs checkpoints.
     Key,
+    /// The snapshot of the views, which is not what the log folds to.
+    Snapshot,
 }
 
 impl LogPart {
@@ -109,6 +111,7 @@ impl LogPart {
             LogPart::Derived => "derived",
             LogPart::Files | LogPart::Marker => "files",
             LogPart::Key => "key",
+            LogPart::Snapshot => "snapshot",
         }
     }
 }
