@@ -26,6 +26,7 @@ pub mod reconciling_guard;
 pub mod reconciling_model;
 pub mod reconciling_random;
 pub mod reconciling_undecided;
+pub mod snapshots;
 pub mod source_figures;
 pub mod starts;
 pub mod verify;

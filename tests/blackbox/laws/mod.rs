@@ -11,6 +11,7 @@ pub mod observation_rules;
 pub mod observations_equal_model;
 pub mod observed_documents;
 pub mod orders;
+pub mod packed_views;
 pub mod paging;
 pub mod repeating;
 pub mod roles_equal_model;

@@ -111,7 +111,7 @@ pub fn stories() -> Vec<Story> {
     all_stories().into_iter().filter(|story| story.answers.is_empty()).collect()
 }
 
-fn all_stories() -> Vec<Story> {
+pub fn all_stories() -> Vec<Story> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures");
     let mut folders: Vec<PathBuf> = fs::read_dir(folder)
         .unwrap()
