@@ -161,15 +161,42 @@ impl Table {
             ("rate at the beginning", small.per_s),
             0.97,
         );
-        let disk = disk_bytes(data) as f64 / (generated_bytes + sent_bytes) as f64;
         self.rows.push(rate);
-        self.rows.push(Row::of_value("disk / bodies", disk, "times", "0.40"));
+        let bodies = (generated_bytes + sent_bytes) as f64;
+        let snapshot = data.join("snapshot");
+        let snapshot_bytes = std::fs::metadata(&snapshot).unwrap().len() as f64;
+        let disk = disk_bytes(data) as f64;
+        let work = "disk / bodies, with a snapshot";
+        self.rows.push(Row::of_value(work, disk / bodies, "times", "0.40"));
+        let without = (disk - snapshot_bytes) / bodies;
+        self.rows.push(Row::of_value("disk / bodies, without it", without, "times", "0.33"));
         self.start(data, head);
+        std::fs::remove_file(&snapshot).unwrap();
+        let server = self.started(data, head, "without one", "4");
+        server.stop();
+    }
+
+    /// Starts the server, and measures that.
+    fn started(&mut self, data: &Path, head: u64, how: &str, goal: &str) -> Server {
+        let server = Server::start(built(), data, &SMALL_CACHES);
+        let start = server.start.as_secs_f64();
+        let work = format!("start with {head} records, {how}");
+        self.rows.push(Row::of_value(&work, start, "s", goal));
+        self.memory(&server, head, &format!("memory after that start, {how}"));
+        server
+    }
+
+    fn memory(&mut self, server: &Server, head: u64, work: &str) {
+        let memory = server.memory().saturating_sub(SMALL_CACHES_BYTES) as f64 / head as f64;
+        self.rows.push(Row::of_value(work, memory, "bytes an event", "160"));
     }
 
     fn start(&mut self, data: &Path, head: u64) {
-        let server = Server::start(built(), data, &SMALL_CACHES);
-        let memory = server.memory().saturating_sub(SMALL_CACHES_BYTES) as f64 / head as f64;
+        let server = self.started(data, head, "with a snapshot", "1.5");
+        while server.get("/rollcall/v1/stats")["snapshot"]["comparison"] == "pending" {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        self.memory(&server, head, "memory once the snapshot is compared");
         let places = [("the start", 0), ("the middle", head / 2), ("the end", head - head / 20)];
         for (place, after) in places {
             let work = format!("100 changes from {place}");
@@ -185,9 +212,6 @@ impl Table {
             self.rows.push(Row::of_value(&format!("{call}, first"), first, "ms", ""));
             self.rows.push(Row::of_value(&format!("{call}, p50"), later, "ms", "5"));
         }
-        let start = server.start.as_secs_f64();
-        self.rows.push(Row::of_value(&format!("start with {head} records"), start, "s", "1.5"));
-        self.rows.push(Row::of_value("memory after the start", memory, "bytes an event", "160"));
         server.stop();
     }
 
