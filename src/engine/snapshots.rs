@@ -488,7 +488,7 @@ mod tests {
             for number in 10 * round..10 * round + 10 {
                 log.append(vec![event(number)], NOW).unwrap();
             }
-            let engine = Engine::start(log.clone(), 1 << 20, NOW, |_| {}).unwrap();
+            let engine = Engine::start(log.clone(), 1 << 20, || NOW, |_| {}).unwrap();
             let keeper = Keeper {
                 engine: Arc::downgrade(&engine),
                 folder: folder.path().to_owned(),

@@ -37,6 +37,7 @@ pub(super) const FOLD_EVENTS: usize = 4096;
 const IDLE_SYNC: Duration = Duration::from_secs(1);
 
 /// A job in the queue of the writer.
+#[expect(clippy::large_enum_variant, reason = "nearly all of them are events, which need no box")]
 pub(super) enum Job {
     Deliver(QueuedEvent),
     Act(Box<QueuedAct>),
