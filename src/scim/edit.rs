@@ -35,6 +35,12 @@ impl Operation {
 /// The most keys of a body, a document or an extension: each is looked up among all.
 const KEYS_MAX: usize = 2048;
 
+/// The most comparisons that the filters of one request may make.
+const COMPARISONS_MAX: usize = 4_000_000;
+
+/// The members at which a filter of members is taken to look: it is evaluated elsewhere.
+const MEMBERS_LOOKED_AT: usize = 100_000;
+
 /// The most bytes of the values of one request, without members. They pass through a document that
 /// is much smaller.
 const GIVEN_BYTES_MAX: usize = 4 * DOCUMENT_BYTES_MAX;
@@ -49,6 +55,8 @@ pub(crate) struct Edit {
     touched: Vec<&'static str>,
     /// The bytes of all values that were given, without members.
     given_bytes: usize,
+    /// The comparisons that filters made, at most.
+    comparisons: usize,
 }
 
 impl Edit {
@@ -60,6 +68,7 @@ impl Edit {
             members: Vec::new(),
             touched: Vec::new(),
             given_bytes: 0,
+            comparisons: 0,
         }
     }
 
@@ -131,6 +140,7 @@ impl Edit {
             return Ok(());
         }
         self.measure(&value)?;
+        self.charge(target)?;
         if target.path.name.is_empty() {
             return self.set_whole(operation, &target.path, value);
         }
@@ -149,9 +159,11 @@ impl Edit {
         self.touch(&target.path);
         let path = &target.path;
         if path.is_core("members") && self.kind == Kind::Group {
+            self.charge(target)?;
             self.remove_members(target, value);
             return Ok(());
         }
+        self.charge(target)?;
         if self.is_passed_over(path)? {
             return Ok(());
         }
@@ -204,6 +216,32 @@ impl Edit {
         let bytes = value.to_json().len();
         self.given_bytes += bytes;
         if self.given_bytes > GIVEN_BYTES_MAX { Err(too_large()) } else { Ok(()) }
+    }
+
+    /// Counts the comparisons of an operation with a filter.
+    fn charge(&mut self, target: &Target) -> Result<(), Refusal> {
+        let Some(filter) = &target.filter else { return Ok(()) };
+        let path = &target.path;
+        let values = match &path.extension {
+            _ if path.is_core("members") && self.kind == Kind::Group => match filter.values() {
+                Some(_) => 0,
+                None => MEMBERS_LOOKED_AT,
+            },
+            None => self.document.get(&path.name).map_or(0, |value| value.elements().len()),
+            Some(urn) => self
+                .document
+                .get(urn)
+                .and_then(Value::object)
+                .and_then(|extension| extension.get(&path.name))
+                .map_or(0, |value| value.elements().len()),
+        };
+        self.comparisons = self.comparisons.saturating_add(values * filter.comparisons());
+        if self.comparisons > COMPARISONS_MAX {
+            return Err(Refusal::too_large(
+                "the filters of the operations make too many comparisons",
+            ));
+        }
+        Ok(())
     }
 
     /// Sets the attributes of an extension, or of the core schema under its URN.

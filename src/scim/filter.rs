@@ -142,6 +142,11 @@ impl Filter {
         Some(found)
     }
 
+    /// Returns the number of its comparisons.
+    pub(crate) fn comparisons(&self) -> usize {
+        self.0.comparisons()
+    }
+
     /// Returns the values, if the filter is only `value eq` joined by `or`.
     pub(crate) fn values(&self) -> Option<Vec<String>> {
         let nodes = match &self.0 {
@@ -325,6 +330,14 @@ fn probe(node: &Node) -> Option<Probe> {
 }
 
 impl Node {
+    fn comparisons(&self) -> usize {
+        match self {
+            Node::Present(_) | Node::Compare(..) => 1,
+            Node::Within(_, node) | Node::Not(node) => node.comparisons(),
+            Node::All(nodes) | Node::Any(nodes) => nodes.iter().map(Node::comparisons).sum(),
+        }
+    }
+
     fn matches(&self, resource: &Shown<'_>) -> bool {
         match self {
             Node::Not(node) => !node.matches(resource),
