@@ -476,20 +476,12 @@ fn a_long_path_is_refused_and_deep_brackets_cost_little() {
 
 #[test]
 fn filters_that_compare_too_much_are_refused() {
-    let emails: Vec<String> = (0..4000).map(|at| format!("{{'value':'{at}'}}")).collect();
-    let before = document(&format!("{{'userName':'a','emails':[{}]}}", emails.join(",")));
-    let terms: Vec<String> = (0..400).map(|at| format!("value eq {at}")).collect();
-    let filter = terms.join(" or ");
-    let operation = format!("{{'op':'remove','path':'emails[{filter}]'}}");
-    // 4000 values by 400 terms are 1.6 million comparisons, and after the first 1.44 million.
-    assert!(patched(&before, &[operation.as_str(); 2].join(",")).is_ok());
-    assert_eq!(error(patched(&before, &[operation.as_str(); 3].join(","))).0, 413);
     let group = document("{'displayName':'g'}");
     let operation = "{'op':'remove','path':'members[type eq Group]'}";
-    assert!(patched_group(&group, &vec![operation; 40].join(",")).is_ok());
-    assert_eq!(error(patched_group(&group, &vec![operation; 41].join(","))).0, 413);
+    assert!(patched_group(&group, &[operation; 40].join(",")).is_ok());
+    assert_eq!(error(patched_group(&group, &[operation; 41].join(","))).0, 413);
     let by_value = "{'op':'remove','path':'members[value eq U]'}";
-    assert!(patched_group(&group, &vec![by_value; 1000].join(",")).is_ok());
+    assert!(patched_group(&group, &[by_value; 1000].join(",")).is_ok());
 }
 
 #[test]
