@@ -8,6 +8,7 @@ mod deliveries;
 mod describe;
 mod freshness;
 pub mod generate;
+pub mod hosted;
 mod import;
 mod key;
 pub mod large_sync;

@@ -16,6 +16,7 @@ pub mod paging;
 pub mod repeating;
 pub mod roles_equal_model;
 pub mod rules;
+pub mod scim_equals_model;
 pub mod sight_rules;
 pub mod sights;
 pub mod sights_equal_model;

@@ -14,6 +14,7 @@ pub mod audit;
 pub mod links;
 pub mod observations;
 pub mod roles;
+pub mod scim;
 
 /// Everything delivered so far.
 #[derive(Default)]
