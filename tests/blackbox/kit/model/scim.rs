@@ -185,10 +185,10 @@ impl Scim {
         let mut live = BTreeSet::new();
         for record in &self.records {
             match &record.said {
-                Said::Token { directory: own, id, expires_at, .. } if own == directory => {
-                    if expires_at.is_none_or(|end| now < end) {
-                        live.insert(id.as_str());
-                    }
+                Said::Token { directory: own, id, expires_at, .. }
+                    if own == directory && expires_at.is_none_or(|end| now < end) =>
+                {
+                    live.insert(id.as_str());
                 }
                 Said::TokenRevoked { directory: own, id } if own == directory => {
                     live.remove(id.as_str());
