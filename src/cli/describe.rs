@@ -20,7 +20,7 @@ const GROUPS: [(&str, &[&str]); 8] = [
     ("Read the directory", &["users", "groups", "directories", "roles", "diff"]),
     ("Audit", &["audit", "deprovisioned", "events", "changes", "quarantine"]),
     ("Set rules", &["mapping", "policy", "link"]),
-    ("Exchange with other systems", &["directory", "scim", "deliveries"]),
+    ("Exchange with other systems", &["directory", "scim", "deliveries", "sink"]),
     ("Prove and verify", &["prove", "check", "verify", "log-key"]),
     ("Recover", &["backup", "salvage", "restore"]),
     ("Try it, and set it up", &["send", "import", "generate", "completions", "man", "help"]),

@@ -179,7 +179,7 @@ mod tests {
         let table = source.parse(&mut Mistakes::default()).unwrap();
         let fields = Fields { source: &source, table: &table };
         let dotted = SETTINGS.iter().filter(|setting| setting.name.contains('.')).count();
-        let tables = "archive pull keys endpoints".split(' ').count();
+        let tables = "archive pull postgres keys endpoints".split(' ').count();
         assert_eq!(fields.table.len(), SETTINGS.len() - dotted + tables);
     }
 

@@ -111,7 +111,7 @@ mod tests {
             }))
             .unwrap()
         };
-        let error = "last error, at 2026-05-01 12:00:00.000 UTC: no answer\n";
+        let error = "last error, at 2026-05-01T12:00:00.000Z: no answer\n";
         for (position, lag, says) in [
             (None, 7, "at no record yet"),
             (Some(7), 0, "at record 7, the newest"),

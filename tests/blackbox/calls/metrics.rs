@@ -121,7 +121,9 @@ fn whole_server(folder: &Path) -> Server {
         "--config",
         config.to_str().unwrap(),
     ];
-    let server = Server::start_command(sending_command(), &data, &options);
+    let mut command = sending_command();
+    command.env("ROLLCALL_POSTGRES_URL", "postgres://rollcall@127.0.0.1:9/app");
+    let server = Server::start_command(command, &data, &options);
     fill(&server, "directory_1", 1);
     wait_until("the directory is counted", || {
         let labels = [("directory", "directory_1"), ("state", "linked")];
@@ -188,9 +190,9 @@ fn rules_and_dashboard_use_only_metrics_that_are_there() {
         lines.map(str::to_owned).collect()
     };
     let (alerts, expressions_of_rules) = (lines("- alert: "), lines("expr: "));
-    assert_eq!([alerts.len(), expressions_of_rules.len(), lines("summary: ").len()], [15; 3]);
+    assert_eq!([alerts.len(), expressions_of_rules.len(), lines("summary: ").len()], [16; 3]);
     assert!(alerts.iter().all(|alert| alert.starts_with("Rollcall")), "{alerts:?}");
-    assert_eq!(alerts.iter().collect::<BTreeSet<_>>().len(), 15);
+    assert_eq!(alerts.iter().collect::<BTreeSet<_>>().len(), 16);
     for expression in &expressions_of_rules {
         let used = metrics_in(expression);
         assert!(!used.is_empty() && used.is_subset(&known), "{expression}");
@@ -717,6 +719,6 @@ fn a_real_prometheus_scrapes_all_of_it_and_fires_the_alert_of_a_mass_deprovision
     wait_until("the alert fires", || prometheus.value(&firing) == Some(1.0));
     let groups = prometheus.ask("rules")["data"]["groups"].clone();
     let rules = groups[0]["rules"].as_array().unwrap();
-    assert_eq!(rules.len(), 14);
+    assert_eq!(rules.len(), 16);
     assert!(rules.iter().all(|rule| rule["health"] == "ok"), "{groups}");
 }
