@@ -417,7 +417,7 @@ fn the_log_says_when_the_fold_begins_and_when_it_has_ended() {
     logged.server.deliver(&user("u", "d", "ana", "2026-01-01T00:00:00Z", "e", "x.y"));
     assert_eq!(logged.server.stop(), 0);
     fs::remove_file(&logged.log).unwrap();
-    fs::remove_file(folder.path().join("snapshot")).unwrap();
+    fs::remove_file(folder.path().join("data/snapshot")).unwrap();
     let logged = Logged::start(folder.path(), "0022", &[]);
     let lines: Vec<String> = logged.lines("");
     let at = |text: &str| lines.iter().position(|line| line.contains(text));
