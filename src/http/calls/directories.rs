@@ -1,20 +1,17 @@
 //! `GET /directories` and `GET /directories/{id}`.
 
-use std::sync::Arc;
-
 use actix_web::http::StatusCode;
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::{HttpRequest, HttpResponse, web};
-use rollcall_projections::{DirectoryFilter, DirectoryRow, ListStep, SnapshotRef};
+use rollcall_projections::{DirectoryFilter, DirectoryRow, ListStep};
 
-use crate::documents::{DocumentKey, Shape, push_directory};
-use crate::engine::{ActError, Engine};
+use crate::engine::ActError;
 use crate::http::wire::answer::{Code, Problem, done_in_time, pinned, respond};
 use crate::http::wire::api::{
     AFTER, Access, BEFORE, Bound, Cost, Gives, LIMIT, Logged, OF_ORGANIZATION,
     OF_ORGANIZATION_ALIAS, ORDER, Operation, Parameter, Reads,
 };
-use crate::http::wire::entity::{Reading, with_documents};
+use crate::http::wire::entity::{Reading, directory_key, directory_written, write_directory};
 use crate::http::wire::question::{Question, id_in_path};
 use crate::http::wire::state::State;
 use crate::http::wire::turns::walk_for;
@@ -72,9 +69,9 @@ pub(crate) async fn list(
             asking.views().seen_by(&sight).directories_step(&filter, cut, step)
         };
         let page = paging.walk(asker, step, |row| &row.id);
-        let mut documents = Reading::of(&asking, paging.in_order_of_writing(&page, keys));
+        let mut documents = Reading::of(&asking, paging.in_order_of_writing(&page, directory_key));
         let id = |row: &DirectoryRow| row.id.clone();
-        paging.write(page, id, |row| write(row, &mut documents))
+        paging.write(page, id, |row| write_directory(row, &mut documents))
     });
     Ok(pinned(cut, body.await?))
 }
@@ -104,7 +101,7 @@ pub(crate) async fn item(
     let (engine, cut) = question.cut().await?;
     let row = engine.views().seen_by(&sight).directory(&id, cut);
     let body = match row {
-        Some(row) => written(engine, row).await,
+        Some(row) => directory_written(engine, row).await,
         None => Err(Problem::entity_not_found("Directory", &id)),
     };
     Ok(pinned(cut, body))
@@ -141,26 +138,4 @@ pub(crate) async fn delete(
             Ok(response.body("Accepted"))
         }
     }
-}
-
-/// Writes a directory as [`ITEM`] shows it.
-///
-/// # Errors
-/// If the log cannot be read.
-pub(super) async fn written(engine: Arc<Engine>, row: DirectoryRow) -> Result<Vec<u8>, Problem> {
-    with_documents(engine, keys(&row), move |documents| write(&row, documents)).await
-}
-
-/// Returns the key of a row's document, if it has one.
-fn keys(row: &DirectoryRow) -> Vec<DocumentKey> {
-    let key = |SnapshotRef { seq, part }| DocumentKey { seq, part, shape: Shape::Directory };
-    row.version.map(key).into_iter().collect()
-}
-
-/// Writes a row as an object of the API.
-fn write(row: &DirectoryRow, documents: &mut Reading<'_>) -> Result<Vec<u8>, Problem> {
-    let mut out = Vec::with_capacity(512);
-    let document = row.version.map_or(Ok(None), |_| documents.next())?;
-    push_directory(&mut out, document.as_ref(), row);
-    Ok(out)
 }

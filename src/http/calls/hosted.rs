@@ -5,14 +5,13 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use rollcall_projections::{Cut, Deactivation, Named, ScimToken};
 use serde_json::{Value, json};
 
-use super::directories::written;
 use crate::engine::{ActError, Engine, NewDirectory, NewToken};
 use crate::http::wire::answer::{Code, Problem, done_in_time, list_body, respond};
 use crate::http::wire::api::{
     Access, Bound, Gives, LIMIT_OWN, ORDER_OWN, Operation, after, before,
 };
 use crate::http::wire::body::Body;
-use crate::http::wire::entity::must_be_named;
+use crate::http::wire::entity::{directory_written, must_be_named};
 use crate::http::wire::paging::ItemNumber;
 use crate::http::wire::question::{Question, id_in_path, id_within_path};
 use crate::http::wire::state::State;
@@ -116,7 +115,7 @@ pub(crate) async fn create(
     let id = token.directory.clone();
     let row = engine.views().seen_by(&sight).directory(&id, Cut::LATEST);
     let row = row.ok_or_else(|| Problem::entity_not_found("Directory", &id))?;
-    let directory = written(engine, row).await?;
+    let directory = directory_written(engine, row).await?;
     let mut directory: Value = serde_json::from_slice(&directory).map_err(|_| Code::Internal)?;
     let url = format!("{}/scim/v2/{id}", state.base_url(&request));
     if let Value::Object(fields) = &mut directory {

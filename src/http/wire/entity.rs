@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use actix_web::HttpResponse;
-use rollcall_projections::{Cut, EntityRow, Named, Nested, Sight};
+use rollcall_projections::{Cut, DirectoryRow, EntityRow, Named, Nested, Sight, SnapshotRef};
 
 use super::answer::{Problem, pinned_with_roles};
 use super::paging::PAGE_BYTES_MAX;
 use super::threads::blocking;
-use crate::documents::{Document, DocumentKey, Shape, open_entity};
+use crate::documents::{Document, DocumentKey, Shape, open_entity, push_directory};
 use crate::engine::Engine;
 use crate::percent::encoded;
 
@@ -210,4 +210,36 @@ fn push_array(
     }
     out.push(b']');
     Ok(shown)
+}
+
+/// Writes a directory as `GET /directories/{id}` shows it.
+///
+/// # Errors
+/// If the log cannot be read.
+pub(crate) async fn directory_written(
+    engine: Arc<Engine>,
+    row: DirectoryRow,
+) -> Result<Vec<u8>, Problem> {
+    let key = directory_key(&row);
+    with_documents(engine, key, move |documents| write_directory(&row, documents)).await
+}
+
+/// Returns the key of a directory's document, if it has one.
+pub(crate) fn directory_key(row: &DirectoryRow) -> Vec<DocumentKey> {
+    let key = |SnapshotRef { seq, part }| DocumentKey { seq, part, shape: Shape::Directory };
+    row.version.map(key).into_iter().collect()
+}
+
+/// Writes a directory as an object of the API.
+///
+/// # Errors
+/// If its document cannot be read.
+pub(crate) fn write_directory(
+    row: &DirectoryRow,
+    documents: &mut Reading<'_>,
+) -> Result<Vec<u8>, Problem> {
+    let mut out = Vec::with_capacity(512);
+    let document = row.version.map_or(Ok(None), |_| documents.next())?;
+    push_directory(&mut out, document.as_ref(), row);
+    Ok(out)
 }

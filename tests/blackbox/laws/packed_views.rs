@@ -26,11 +26,11 @@ const RECORDED_AT: Millis = 1_790_000_000_000;
 ///
 /// If the digest has changed because a rule was changed: raise `FOLD_VERSION` and set both here. If
 /// only fixtures were added or changed, set the digest alone.
-const FOLD: (u32, &str) = (1, "5c384f9332f930ff");
+const FOLD: (u32, &str) = (1, "f19899c9c76d0a17");
 
 /// The version of the packed form, and the digest of the same views in it. A change raises
 /// `VIEWS_LAYOUT`, unless it is the one of the digest above.
-const LAYOUT: (u32, &str) = (1, "?");
+const LAYOUT: (u32, &str) = (1, "38fb4e54581c39b6");
 
 /// A step of a fold.
 enum Step {

@@ -49,7 +49,7 @@ fn views_that_grew_live_under_several_clients_and_restarts_equal_a_fold_from_zer
                     while let Some(body) = part.get(next.fetch_add(1, Ordering::Relaxed)) {
                         assert_eq!(server.post_at(body, now_ms()).status, 200);
                         if body.len() % 16 == 0 {
-                            assert_eq!(dumps(&server).len(), 9);
+                            assert_eq!(dumps(&server).len(), 10);
                         }
                     }
                 });

@@ -59,6 +59,7 @@ fn disguised(kind: &str) -> Vec<String> {
 fn no_password_is_kept_in_any_disguise() {
     let folder = tempfile::tempdir().unwrap();
     let (data, archive) = (folder.path().join("data"), folder.path().join("archive"));
+    fs::create_dir(&archive).unwrap();
     let mut command = Command::new(binary());
     command.env("ROLLCALL_LOG", "debug").stderr(Stdio::piped());
     let archive_to = archive.to_str().unwrap().to_owned();
