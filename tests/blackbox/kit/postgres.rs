@@ -99,8 +99,9 @@ impl Postgres {
             .unwrap();
         assert!(made.success());
         // A port that was free a moment ago.
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = port.local_addr().unwrap().port();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
         let server = Postgres { folder, port, next: Mutex::new(0), process: Mutex::new(None) };
         server.start();
         server
