@@ -40,7 +40,9 @@ fn pages(server: &Server, path: &str) -> Vec<Value> {
         let data = page["data"].as_array().unwrap();
         items.extend(data.iter().cloned());
         match page["list_metadata"]["after"].as_str() {
-            Some(cursor) if !data.is_empty() => after = format!("&after={cursor}"),
+            Some(cursor) if !data.is_empty() => {
+                after = format!("&after={}", percent_encoded(cursor))
+            }
             _ => return items,
         }
     }
@@ -60,7 +62,7 @@ fn owed(
         for names in types.chunks(60) {
             let filter = organization
                 .map_or(String::new(), |id| format!("&organization_id={}", percent_encoded(id)));
-            let names = names.join(",");
+            let names = percent_encoded(&names.join(","));
             for event in pages(server, &format!("/events?limit=100&events={names}{filter}")) {
                 let seq = seqs[event["id"].as_str().unwrap()];
                 let organization = organization.map(str::to_owned);
