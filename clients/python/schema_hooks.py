@@ -13,7 +13,7 @@ from schemathesis.openapi.checks import RejectedPositiveData
 DISPOSABLE_DIRECTORY = "directory_01K6W8HNYTZ0W1J2CRAY6VQP6A"
 
 # Fields whose upper bound is the log's size or the server's clock.
-BOUND_BY_STATE = {"size", "seq", "from", "to", "effective_from"}
+BOUND_BY_STATE = {"size", "seq", "after_seq", "from", "to", "effective_from"}
 
 # The calls whose cursors name something that must be in the log.
 CURSORS_IN_LOG = {"/events", "/rollcall/v1/changes"}

@@ -99,6 +99,15 @@ impl Server {
         }
     }
 
+    /// Waits until the log is folded, and the server answers questions.
+    pub fn wait_until_ready(&self) {
+        let began = Instant::now();
+        while ureq::get(format!("{}/readyz", self.url)).call().is_err() {
+            assert!(began.elapsed() < WITHIN, "the server is not ready");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// Delivers many webhooks, several at a time: in which order they arrive is left to chance.
     pub fn send_at_once(&self, lines: &[String]) {
         send(

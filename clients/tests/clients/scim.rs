@@ -58,6 +58,7 @@ fn postman(collection: &str) {
 
 /// The address and the token of a new directory.
 fn directory(server: &Server, organization: &str) -> (String, String) {
+    server.wait_until_ready();
     let body = json!({ "name": "Acme", "organization_id": organization });
     let made = ureq::post(format!("{}/rollcall/v1/directories", server.url))
         .header("Authorization", format!("Bearer {API_KEY}"))

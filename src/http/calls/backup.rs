@@ -26,7 +26,7 @@ const BACKUP_RECORDS: AnswerHeader = AnswerHeader {
 const AFTER_SEQ: Parameter = Parameter::new(
     "after_seq",
     Takes::Seq,
-    "4096",
+    "7",
     "The last record that is there already from a backup that was cut off: no segment has it or one \
         before it, and `backup.json` lists only the files that are sent",
 );

@@ -106,29 +106,30 @@ const ID: &str = "Its id, percent-encoded";
 
 /// Describes a path, without its calls.
 fn path(operation: &Operation) -> Value {
-    let (name, about, example) = if operation.path.contains("users/{id}") {
-        ("id", ID, USER_ID)
-    } else if operation.path.contains("groups/{id}") {
-        ("id", ID, GROUP_ID)
-    } else if operation.path.contains("endpoints/{id}") {
-        ("id", "Its name", "app")
-    } else if operation.path.contains("{id}") {
-        ("id", ID, DIRECTORY_ID)
-    } else if operation.path.contains("{seq}") {
-        (
-            "seq",
+    let names = operation.path.split('/').filter_map(|part| part.strip_prefix('{'));
+    let segments: Vec<Value> =
+        names.map(|name| segment(operation.path, name.trim_end_matches('}'))).collect();
+    if segments.is_empty() { json!({}) } else { json!({ "parameters": segments }) }
+}
+
+/// Describes the part of a path that has a name.
+fn segment(path: &str, name: &str) -> Value {
+    let (about, example) = match name {
+        "seq" => (
             "The record's number, or its event's id, percent-encoded. Digits alone are a number; \
             anything after `id:` is an id",
             "7",
-        )
-    } else {
-        return json!({});
+        ),
+        "token_id" => (ID, "directory_token_01K424MH00XFE6WM17PR9ASN2Z"),
+        _ if path.contains("users/{id}") => (ID, USER_ID),
+        _ if path.contains("groups/{id}") => (ID, GROUP_ID),
+        _ if path.contains("endpoints/{id}") => ("Its name", "app"),
+        _ => (ID, DIRECTORY_ID),
     };
-    let segment = json!({
+    json!({
         "name": name, "in": "path", "required": true, "description": about,
         "schema": { "type": "string", "minLength": 1 }, "example": example,
-    });
-    json!({ "parameters": [segment] })
+    })
 }
 
 fn call(operation: &Operation, allowed: &str, schemas: &Value) -> Value {
