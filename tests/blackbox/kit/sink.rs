@@ -59,6 +59,19 @@ struct Expected {
     rows: Vec<Value>,
 }
 
+/// Returns a value as PostgreSQL can store it: without the character U+0000.
+fn storable(value: &Value) -> Value {
+    let text = |text: &String| text.replace('\0', "\u{fffd}");
+    match value {
+        Value::String(string) => text(string).into(),
+        Value::Array(items) => items.iter().map(storable).collect(),
+        Value::Object(fields) => {
+            fields.iter().map(|(key, value)| (text(key), storable(value))).collect()
+        }
+        other => other.clone(),
+    }
+}
+
 const PERIOD: &str = "tstzrange(\"from\", until)";
 
 /// Asks for each object that `ids` name, and compares the answers with the tables, row by row.
@@ -71,7 +84,7 @@ pub fn compare(server: &Server, session: &Session, ids: &Ids, known_at: u64, wha
             format!("SELECT {columns} FROM jsonb_to_recordset($1::text::jsonb) AS x ({fields})");
         let columns = select.replace("PERIOD", "period").replace("REASON", "end_reason");
         let stored = format!("SELECT {columns} FROM rollcall.{table}");
-        let given = Value::from(rows.clone()).to_string();
+        let given = storable(&Value::from(rows.clone())).to_string();
         for (first, second, says) in
             [(&wanted, &stored, "missing in"), (&stored, &wanted, "too much in")]
         {
