@@ -2,7 +2,7 @@
 //! resources a filter finds, how a resource is shown, and the events that follow a change.
 //!
 //! Nothing here knows the engine, the store, HTTP, a clock or chance. A request's text passes
-//! through [`redact`] before anything else sees it, then [`create`], [`replace`] or [`patch`]
+//! through [`redact()`] before anything else sees it, then [`create`], [`replace`] or [`patch()`]
 //! make a [`Draft`] of it. [`Shown`] is a resource with all that an answer needs.
 
 pub mod discovery;
