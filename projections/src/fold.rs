@@ -111,24 +111,10 @@ impl Views {
             Fact::Link { user, directory, app_user } => {
                 Some(self.fold_link(entry, user, directory, *app_user))
             }
-            Fact::HostedDirectory { id, organization, deactivation } => {
-                Some(self.fold_hosted_directory(entry, id, *organization, *deactivation))
-            }
-            Fact::DirectoryToken { directory, id, created } => {
-                self.ids.push(seq32(entry.seq), entry.event_id);
-                self.scim.set_token(scim_place(entry), directory, id, created.as_ref());
-                Some(self.listing_in_scim(directory, None))
-            }
-            Fact::ScimRequest(data) => {
-                self.ids.push(seq32(entry.seq), entry.event_id);
-                self.scim.apply_request(scim_place(entry), data);
-                Some(self.listing_in_scim(data.directory, data.organization))
-            }
-            Fact::ScimMembers { directory, group, added, removed } => {
-                self.ids.push(seq32(entry.seq), entry.event_id);
-                self.scim.change_members(scim_place(entry), *group, added, removed);
-                Some(self.listing_in_scim(directory, None))
-            }
+            Fact::HostedDirectory { .. }
+            | Fact::DirectoryToken { .. }
+            | Fact::ScimRequest(_)
+            | Fact::ScimMembers { .. } => self.fold_scim(entry),
             Fact::Unrelated { organization } => {
                 Some(Listing::of(self.organization_sym(*organization), NO_SYM))
             }
@@ -175,6 +161,32 @@ impl Views {
             Fact::Reconciled { started_at, clean } => {
                 Some(self.fold_reconciliation(entry, *started_at, clean))
             }
+        }
+    }
+
+    /// Folds what an operator or an identity provider says of a directory of SCIM.
+    fn fold_scim(&mut self, entry: &Entry<'_>) -> Option<Listing> {
+        let place = scim_place(entry);
+        match &entry.fact {
+            Fact::HostedDirectory { id, organization, deactivation } => {
+                Some(self.fold_hosted_directory(entry, id, *organization, *deactivation))
+            }
+            Fact::DirectoryToken { directory, id, created } => {
+                self.ids.push(seq32(entry.seq), entry.event_id);
+                self.scim.set_token(place, directory, id, created.as_ref());
+                Some(self.listing_in_scim(directory, None))
+            }
+            Fact::ScimRequest(data) => {
+                self.ids.push(seq32(entry.seq), entry.event_id);
+                self.scim.apply_request(place, data);
+                Some(self.listing_in_scim(data.directory, data.organization))
+            }
+            Fact::ScimMembers { directory, group, added, removed } => {
+                self.ids.push(seq32(entry.seq), entry.event_id);
+                self.scim.change_members(place, *group, added, removed);
+                Some(self.listing_in_scim(directory, None))
+            }
+            _ => None,
         }
     }
 
