@@ -33,6 +33,10 @@ const RECORDS_BETWEEN: Seq = 100_000;
 /// The disk space that a snapshot may take for each record, at most about.
 const BYTES_OF_RECORD: u64 = 512;
 
+/// The records that are folded before the thread looks if it is to end: few, since on a busy machine
+/// it gets little of a processor, and a stop waits for it.
+const FOLDED_AT_ONCE: Seq = 256;
+
 /// How often the thread looks if a snapshot is due.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -326,7 +330,7 @@ impl Keeper {
     fn fold_up_to(&self, from: Beginning, seq: Seq) -> Result<Views, Ended> {
         let Beginning { mut views, noted, .. } = from;
         while views.head() < seq {
-            let count = (seq - views.head()).min(FOLD_EVENTS as Seq);
+            let count = (seq - views.head()).min(FOLDED_AT_ONCE);
             fold(&*self.engine()?.log, &mut views, count as usize, Notes::Later)?;
         }
         note_rest(&*self.engine()?.log, &mut views, noted, &ReadProgress::default())?;
