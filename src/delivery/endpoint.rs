@@ -203,13 +203,21 @@ impl State {
             return None;
         }
         self.kept.move_to(place);
-        if let Some(anchor) = self.queue.anchor(self.kept.seq()) {
-            self.kept.anchor = Some(anchor);
+        if let Some(anchor) = self.queue.anchor(place.seq) {
+            self.kept.reach(anchor);
         }
+        self.queue.forget_leaves(self.kept.seq());
         if self.kept.failing.is_empty() {
             self.last_error = None;
         }
         Some(Line::Up { place: place.into(), anchor: self.kept.anchor.clone() })
+    }
+
+    /// Notes that something of a record was delivered or tried. Returns the line that says so,
+    /// if that is known of no later record.
+    fn reach(&mut self, seq: Seq) -> Option<Line> {
+        let anchor = self.queue.anchor(seq)?;
+        self.kept.reach(anchor.clone()).then_some(Line::Reached(anchor))
     }
 
     fn append(&mut self, line: &Line) -> io::Result<()> {
@@ -326,7 +334,8 @@ impl Endpoint {
     /// Returns its state.
     pub(crate) fn report(&self, head: Seq) -> EndpointReport {
         let state = self.state.lock();
-        let position = state.kept.seq();
+        // It may be of another log, or of an endpoint that begins later.
+        let position = state.kept.seq().min(head);
         EndpointReport {
             name: self.name().to_owned(),
             url: self.settings.plain_url(),
@@ -411,15 +420,21 @@ impl Endpoint {
         }
     }
 
-    /// Reads some of what is owed, and the leaf of the last record that is passed.
+    /// Reads some of what is owed, and the leaf of each record at which the position may be then:
+    /// the last one, and those before a record whose own event is owed.
     fn owed(&self, engine: &Engine, reader: &mut OwedReader) -> Result<Owed, ReadError> {
+        let before = reader.through().seq;
         let mut owed = engine.owed(&self.settings.wanted, reader)?;
-        let FeedPlace { seq, item } = owed.through;
-        if item == u64::MAX
-            && !owed.leaves.contains_key(&seq)
-            && let Ok(leaf) = engine.leaf(seq)
-        {
-            owed.leaves.insert(seq, leaf);
+        let events = owed.items.iter().filter(|item| item.place.item == 0);
+        let passed = events.map(|item| item.place.seq.saturating_sub(1));
+        let seqs: Vec<Seq> = passed.chain([owed.through.seq]).filter(|seq| *seq > before).collect();
+        for seq in seqs {
+            // One that cannot be read is not owed: an earlier one is the anchor then.
+            if let Entry::Vacant(vacant) = owed.leaves.entry(seq)
+                && let Ok(leaf) = engine.leaf(seq)
+            {
+                vacant.insert(leaf);
+            }
         }
         Ok(owed)
     }
@@ -476,6 +491,8 @@ impl Endpoint {
             state.kept.ahead.insert(place);
             // It covers what the other line says only if that comes first.
             self.write(&mut state, line);
+            let reached = state.reach(place.seq);
+            self.write(&mut state, reached);
             Some(Line::Done(place.into()))
         } else {
             line
@@ -515,6 +532,8 @@ impl Endpoint {
         state.last_error = Some(fault.says.clone());
         if let Entry::Vacant(since) = state.kept.failing.entry(place) {
             since.insert(now);
+            let reached = state.reach(place.seq);
+            self.write(state, reached);
             self.write(state, Some(Line::Failing(place.into(), now)));
         }
         if before == EndpointState::Ok {
@@ -592,7 +611,9 @@ impl Endpoint {
             self.begin_anew(&mut state, fresh);
         } else if place > state.kept.place {
             state.queue.skip(place);
-            state.kept.anchor = fresh.anchor;
+            if let Some(anchor) = fresh.anchor {
+                state.kept.reach(anchor);
+            }
             state.kept.move_to(place);
             state.settle();
         }
@@ -666,14 +687,13 @@ fn fits(kept: &Kept, engine: &Engine) -> Result<(), String> {
     if kept.log != hex::encode(engine.log_id()) {
         return Err("its position is of another log".into());
     }
-    let Some(anchor) = &kept.anchor else { return Ok(()) };
-    if anchor.seq > engine.folded_head() {
+    let (last, head) = (kept.last_seq(), engine.folded_head());
+    if last > head {
         return Err(format!(
-            "its position is at record {}, and the log ends with record {}",
-            anchor.seq,
-            engine.folded_head()
+            "its position knows record {last}, and the log ends with record {head}"
         ));
     }
+    let Some(anchor) = &kept.anchor else { return Ok(()) };
     match engine.leaf(anchor.seq) {
         Ok(leaf) if Anchor::new(anchor.seq, &leaf) == *anchor => Ok(()),
         // A record that was lost since is the same one.
@@ -700,7 +720,73 @@ fn pause(failures: u32, random: u32) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+    use crate::delivery::{Format, Signer};
+    use crate::hashes::Hash;
+
+    /// What is owed for records 5 and 6: the event of 5 with two consequences, and that of 6.
+    fn queue_of_two_records() -> Queue {
+        let signer = Signer::new(Format::Workos, "secret").unwrap();
+        let message = |seq: Seq, item: u64| {
+            let place = FeedPlace { seq, item };
+            let event = test_event(&format!("{seq}-{item}"), 0);
+            (place, Message::new(&signer, Some(place), &event).unwrap())
+        };
+        let messages = vec![message(5, 0), message(5, 1), message(5, 2), message(6, 0)];
+        let leaves: BTreeMap<Seq, Hash> = (4..=6).map(|seq| (seq, [seq as u8; 32])).collect();
+        let through = FeedPlace::after(6);
+        let kept = Kept::at("ab".into(), FeedPlace::after(2), None);
+        let mut queue = Queue::behind(kept.place);
+        let reader = queue.begin_read(6, &kept, true).unwrap();
+        queue.fill(reader, Owed { items: Vec::new(), through, leaves }, messages, &kept);
+        queue
+    }
+
+    fn state(folder: &Path) -> State {
+        let mut state = State::new(PositionFile::of(folder, "app"));
+        state.kept = Kept::at("ab".into(), FeedPlace::after(2), Some(Anchor::new(2, &[2; 32])));
+        state.queue = queue_of_two_records();
+        state
+    }
+
+    fn anchor_after(state: &mut State) -> Option<Anchor> {
+        state.settle();
+        state.kept.anchor.clone()
+    }
+
+    #[test]
+    fn the_anchor_is_the_last_record_of_which_anything_is_delivered_or_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut state = state(folder.path());
+        // Records 3 and 4 are not owed.
+        assert_eq!(anchor_after(&mut state), Some(Anchor::new(4, &[4; 32])));
+        for (seq, item, anchor) in [(5, 0, 5), (5, 1, 5), (5, 2, 5), (6, 0, 6)] {
+            let place = FeedPlace { seq, item };
+            assert_eq!(state.queue.take_ready(true).map(|(place, _)| place), Some(place));
+            state.queue.end(place);
+            let expected = Anchor::new(anchor, &[anchor as u8; 32]);
+            assert_eq!(anchor_after(&mut state), Some(expected), "after {place}");
+        }
+        assert_eq!(state.kept.place, FeedPlace::after(6));
+    }
+
+    #[test]
+    fn the_anchor_goes_ahead_of_the_position_and_never_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut state = state(folder.path());
+        state.settle();
+        let reached = state.reach(6);
+        let six = Anchor::new(6, &[6; 32]);
+        assert!(matches!(reached, Some(Line::Reached(anchor)) if anchor == six));
+        assert!(state.reach(6).is_none() && state.reach(5).is_none());
+        let first = FeedPlace { seq: 5, item: 0 };
+        assert_eq!(state.queue.take_ready(true).map(|(place, _)| place), Some(first));
+        state.queue.end(first);
+        assert_eq!(anchor_after(&mut state), Some(six));
+        assert_eq!(state.kept.place, first);
+    }
 
     #[test]
     fn pauses_double_from_about_100_ms_up_to_an_hour() {

@@ -28,7 +28,8 @@ const BYTES_MAX: u64 = 1 << 20;
 /// The most bytes that are read: a file is written anew at [`BYTES_MAX`], with all that it holds.
 const READ_MAX: u64 = 16 << 20;
 
-/// The last record that was read and is delivered, by which the log is known again.
+/// The last record of which anything was delivered, tried or passed over, by which the log is known
+/// again. It may be behind the position: then webhooks were delivered before earlier ones.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Anchor {
     pub(super) seq: Seq,
@@ -65,8 +66,11 @@ pub(super) struct Kept {
 pub(super) enum Line {
     /// Everything up to here is delivered. Lines before count no more if it is of another log.
     At { log: String, place: LinePlace, anchor: Option<Anchor> },
-    /// Everything up to here is delivered, in the log of the line before.
+    /// Everything up to here is delivered, in the log of the line before. Its anchor counts.
     Up { place: LinePlace, anchor: Option<Anchor> },
+    /// Something of this record, behind the position, is delivered or was tried. The lines that
+    /// say what come after it.
+    Reached(Anchor),
     /// One webhook is delivered before others.
     Done(LinePlace),
     /// A webhook fails since a moment.
@@ -113,6 +117,7 @@ impl Kept {
                 self.move_to(place.into());
                 self.anchor = anchor;
             }
+            Line::Reached(anchor) => self.anchor = Some(anchor),
             Line::Done(place) => {
                 self.failing.remove(&place.into());
                 self.ahead.insert(place.into());
@@ -120,6 +125,22 @@ impl Kept {
             Line::Failing(place, since) => drop(self.failing.insert(place.into(), since)),
             Line::Gone(reason) => self.gone = reason,
         }
+    }
+
+    /// Takes an anchor, unless the one that it has is as far. Returns true if it was taken.
+    pub(super) fn reach(&mut self, anchor: Anchor) -> bool {
+        let is_further = self.anchor.as_ref().is_none_or(|kept| kept.seq < anchor.seq);
+        if is_further {
+            self.anchor = Some(anchor);
+        }
+        is_further
+    }
+
+    /// Returns the last record of which anything was delivered, tried or passed over.
+    pub(super) fn last_seq(&self) -> Seq {
+        let known = [self.ahead.last(), self.failing.last_key_value().map(|(place, _)| place)];
+        let known = known.into_iter().flatten().map(|place| place.seq);
+        known.chain(self.anchor.as_ref().map(|anchor| anchor.seq)).max().unwrap_or_default()
     }
 
     /// Moves to a place, and forgets what is known of those before.
@@ -279,6 +300,10 @@ mod tests {
         let line = Line::Up { place: kept.place.into(), anchor: kept.anchor.clone() };
         file.append(&line, &kept).unwrap();
         assert_eq!(file.read(), Found::Position(kept.clone()));
+        assert!(!kept.reach(Anchor::new(6, &[8; 32])) && kept.reach(Anchor::new(9, &[9; 32])));
+        file.append(&Line::Reached(Anchor::new(9, &[9; 32])), &kept).unwrap();
+        assert_eq!(file.read(), Found::Position(kept.clone()));
+        assert_eq!(kept.last_seq(), 9);
         assert!(kept.failing.is_empty() && kept.ahead.len() == 1 && kept.seq() == 8);
         let path = folder.path().join(FOLDER).join("app");
         let whole = std::fs::read(&path).unwrap();

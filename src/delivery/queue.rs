@@ -25,7 +25,7 @@ pub(super) struct Queue {
     waiting_bytes: usize,
     /// Those in flight, and those that wait to be sent again.
     busy: BTreeMap<FeedPlace, Arc<Message>>,
-    /// The leaves of the records that were read and are not delivered yet.
+    /// The leaves of the records at which the position may be later.
     leaves: BTreeMap<Seq, Hash>,
 }
 
@@ -160,10 +160,13 @@ impl Queue {
         }
     }
 
-    /// Returns the last record up to `seq` whose leaf is known, and forgets the leaves up to it.
-    pub(super) fn anchor(&mut self, seq: Seq) -> Option<Anchor> {
-        let later = self.leaves.split_off(&seq.saturating_add(1));
-        let passed = std::mem::replace(&mut self.leaves, later);
-        passed.last_key_value().map(|(seq, leaf)| Anchor::new(*seq, leaf))
+    /// Returns the last record up to `seq` whose leaf is known.
+    pub(super) fn anchor(&self, seq: Seq) -> Option<Anchor> {
+        self.leaves.range(..=seq).next_back().map(|(seq, leaf)| Anchor::new(*seq, leaf))
+    }
+
+    /// Forgets the leaves up to a record.
+    pub(super) fn forget_leaves(&mut self, seq: Seq) {
+        self.leaves = self.leaves.split_off(&seq.saturating_add(1));
     }
 }

@@ -1,6 +1,7 @@
 //! Webhooks that go out, to receivers that work and to receivers that do not.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -290,6 +291,87 @@ fn a_position_of_another_log_pauses_the_endpoint_until_one_is_set() {
     deliver(&server, 6..7);
     wait_until_delivered(&server, "app");
     assert_eq!(app.places().last().unwrap(), "6");
+}
+
+/// Exchanges the data folder for `other`, and keeps the positions.
+fn exchange(folder: &Path, other: &Path) {
+    let (data, kept) = (folder.join("data"), folder.join("kept"));
+    std::fs::rename(data.join("deliveries"), &kept).unwrap();
+    std::fs::remove_dir_all(&data).unwrap();
+    std::fs::rename(other, &data).unwrap();
+    std::fs::remove_dir_all(data.join("deliveries")).unwrap();
+    std::fs::rename(&kept, data.join("deliveries")).unwrap();
+}
+
+fn group(number: u64) -> String {
+    let at = format!("2026-02-01T00:{number:02}:00.000Z");
+    json!({
+        "object": "event", "id": format!("event_g{number}"), "event": "dsync.group.created",
+        "created_at": at, "context": {},
+        "data": {
+            "object": "directory_group", "id": format!("g{number}"), "directory_id": "d",
+            "organization_id": "org_1", "idp_id": format!("g{number}"), "name": "group",
+            "raw_attributes": {}, "created_at": at, "updated_at": at,
+        },
+    })
+    .to_string()
+}
+
+#[test]
+fn an_earlier_copy_of_the_log_pauses_also_what_is_far_behind_or_ahead() {
+    let folder = tempfile::tempdir().unwrap();
+    // One waits with record 9, the only one that it gets after the first. The other waits with
+    // record 5, and has got those behind it.
+    let few = Receiver::reacting(|one| Reaction::Answer(if one.seq() == 9 { 500 } else { 200 }));
+    let many = Receiver::reacting(|one| Reaction::Answer(if one.seq() == 5 { 500 } else { 200 }));
+    let endpoints = [
+        endpoint("few", &few.address, "events = [\"dsync.group.created\"]"),
+        endpoint("many", &many.address, "events = [\"dsync.*\"]\nordered = false"),
+    ];
+    let server = start_sending(folder.path(), &endpoints);
+    server.deliver(&group(1));
+    deliver(&server, 2..5);
+    for name in ["few", "many"] {
+        wait_until_delivered(&server, name);
+    }
+    assert_eq!(server.stop(), 0);
+    let (data, copy) = (folder.path().join("data"), folder.path().join("copy"));
+    super::kills::copy(&data, &copy);
+    let server = start_sending(folder.path(), &endpoints);
+    deliver(&server, 5..9);
+    server.deliver(&group(9));
+    let fails_at = |position: u64| {
+        move |state: &Value| state["state"] == "retrying" && state["position"] == position
+    };
+    wait_for_state(&server, "few", fails_at(8));
+    wait_for_state(&server, "many", |state| fails_at(4)(state) && state["delivered"] == 4);
+    assert_eq!(server.stop(), 0);
+    exchange(folder.path(), &copy);
+    let before = [few.got().len(), many.got().len()];
+    few.react_by(|_| Reaction::Answer(200));
+    many.react_by(|_| Reaction::Answer(200));
+    let server = start_sending(folder.path(), &endpoints);
+    for name in ["few", "many"] {
+        let state = state_of(&server, name);
+        assert_eq!((&state["state"], &state["position"]), (&json!("paused"), &json!(4)), "{state}");
+        assert!(error_of(&state).contains("the log ends with record 4"), "{state}");
+    }
+    // The log goes on in another way: its records are as many, but not the same.
+    deliver(&server, 15..19);
+    server.deliver(&group(19));
+    assert_eq!(server.stop(), 0);
+    let server = start_sending(folder.path(), &endpoints);
+    for name in ["few", "many"] {
+        let state = state_of(&server, name);
+        assert_eq!(state["state"], "paused", "{state}");
+        assert!(error_of(&state).contains("another record 9"), "{state}");
+        assert_eq!(command(&server, name, "replay", Some(&json!({ "from": 5 }))).0, 200);
+        wait_until_delivered(&server, name);
+    }
+    assert_eq!(few.places()[before[0]..], ["9"]);
+    let mut places = many.places()[before[1]..].to_vec();
+    places.sort();
+    assert_eq!(places, ["5", "6", "7", "8", "9"]);
 }
 
 /// Checks that each user's webhooks came first in the order of the log.
