@@ -65,6 +65,25 @@ impl EndpointState {
     }
 }
 
+/// What pauses an endpoint, which says how the pause ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PausedBy {
+    /// The receiver has answered with 410: a retry ends the pause.
+    Receiver,
+    /// The position does not fit the log: a skip or a replay ends the pause.
+    Position,
+}
+
+impl PausedBy {
+    /// Returns its word.
+    pub fn word(self) -> &'static str {
+        match self {
+            PausedBy::Receiver => "receiver",
+            PausedBy::Position => "position",
+        }
+    }
+}
+
 /// The state of an endpoint, for those who operate the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointReport {
@@ -74,6 +93,8 @@ pub struct EndpointReport {
     pub url: String,
     /// Its condition.
     pub state: EndpointState,
+    /// What paused it; `None` if it is not paused.
+    pub paused_by: Option<PausedBy>,
     /// The record up to which everything owed is delivered.
     pub position: Seq,
     /// The number of records behind it.
@@ -173,7 +194,12 @@ impl State {
     }
 
     fn is_paused(&self) -> bool {
-        self.mismatch.is_some() || self.kept.gone.is_some()
+        self.paused_by().is_some()
+    }
+
+    fn paused_by(&self) -> Option<PausedBy> {
+        let by_receiver = self.kept.gone.as_ref().map(|_| PausedBy::Receiver);
+        self.mismatch.as_ref().map(|_| PausedBy::Position).or(by_receiver)
     }
 
     fn failing_since(&self) -> Option<Millis> {
@@ -340,6 +366,7 @@ impl Endpoint {
             name: self.name().to_owned(),
             url: self.settings.plain_url(),
             state: state.condition(time::now_ms()),
+            paused_by: state.paused_by(),
             position,
             lag: head.saturating_sub(position),
             last_error: state.error().cloned(),

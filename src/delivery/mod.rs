@@ -25,7 +25,7 @@ use ureq::tls::RootCerts;
 
 pub use address::not_public;
 pub(crate) use endpoint::Endpoint;
-pub use endpoint::{CommandError, EndpointReport, EndpointState};
+pub use endpoint::{CommandError, EndpointReport, EndpointState, PausedBy};
 pub use message::{Format, Signer};
 
 use crate::engine::{CONSEQUENCES, Engine, Selection};

@@ -208,7 +208,14 @@ fn endpoints(stats: &Value, now: i64) -> impl Iterator<Item = Concern> {
             let behind = counted(count(endpoint, "/lag"), "record", "records");
             let (name, state, error) = (text("name"), text("state"), text("last_error"));
             let what = format!("the endpoint `{name}` is {state} and {behind} behind: {error}");
-            Concern::new(what, format!("`rollcall deliveries retry {name}` once it is mended"))
+            let next = match text("paused_by") {
+                "position" => format!(
+                    "`rollcall deliveries skip {name} SEQ` goes on behind a record, `rollcall \
+                     deliveries replay {name} --from SEQ` sends again from one on"
+                ),
+                _ => format!("`rollcall deliveries retry {name}` once it is mended"),
+            };
+            Concern::new(what, next)
         })
     })
 }
@@ -470,6 +477,22 @@ mod tests {
         assert_eq!(told("retrying", json!("1970-01-01T00:45:00.000Z")), says("retrying"));
         assert_eq!(told("stalled", json!("1970-01-01T00:59:00.000Z")), says("stalled"));
         assert_eq!(told("paused", Value::Null), says("paused"));
+    }
+
+    #[test]
+    fn what_ends_a_pause_depends_on_what_paused_the_endpoint() {
+        for (paused_by, advised, not_advised) in [
+            (json!("receiver"), &["retry app"][..], &["skip", "replay"][..]),
+            (json!("position"), &["skip app SEQ", "replay app --from SEQ"], &["retry"]),
+            (Value::Null, &["retry app"], &["skip", "replay"]),
+        ] {
+            let state = if paused_by.is_null() { "stalled" } else { "paused" };
+            let endpoint = json!({ "name": "app", "state": state, "paused_by": paused_by });
+            let stats = json!({ "endpoints": [endpoint] });
+            let next = endpoints(&stats, 0).map(|one| one.next).collect::<String>();
+            assert!(advised.iter().all(|word| next.contains(word)), "{next}");
+            assert!(!not_advised.iter().any(|word| next.contains(word)), "{next}");
+        }
     }
 
     #[test]

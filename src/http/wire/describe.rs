@@ -4,7 +4,7 @@ use rollcall_projections::{Cause, Ground, OtherUser, SamePerson, Seq};
 use serde_json::{Map, Value, json};
 
 use super::answer::Problem;
-use crate::delivery::EndpointReport;
+use crate::delivery::{EndpointReport, PausedBy};
 use crate::engine::Engine;
 use crate::sources::reconcile::{DirectoryState, Run, RunDirectory};
 use crate::sources::{Source, SourceMoments};
@@ -63,6 +63,7 @@ pub(crate) fn describe_endpoint(report: &EndpointReport) -> Value {
         "name": report.name,
         "url": report.url,
         "state": report.state.word(),
+        "paused_by": report.paused_by.map(PausedBy::word),
         "position": report.position,
         "lag": report.lag,
         "last_error": report.last_error,

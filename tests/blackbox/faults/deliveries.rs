@@ -196,6 +196,7 @@ fn a_receiver_that_is_gone_gets_nothing_until_it_is_wanted_again() {
     let paused = |state: &Value| state["state"] == "paused";
     let state = wait_for_state(&server, "app", paused);
     assert_eq!((error_of(&state), &state["lag"]), ("status 410", &json!(3)));
+    assert_eq!(state["paused_by"], "receiver");
     app.react_by(|_| Reaction::Answer(200));
     assert_eq!(server.stop(), 0);
     let server = start_sending(folder.path(), &endpoints);
@@ -203,7 +204,10 @@ fn a_receiver_that_is_gone_gets_nothing_until_it_is_wanted_again() {
     assert!(paused(&state_of(&server, "app")));
     assert_eq!(app.places(), ["1"], "nothing but the one request was sent");
     let (status, state) = command(&server, "app", "retry", None);
-    assert_eq!((status, &state["state"] == "paused"), (200, false));
+    assert_eq!(
+        (status, &state["state"] == "paused", &state["paused_by"]),
+        (200, false, &Value::Null)
+    );
     wait_until_delivered(&server, "app");
     assert_eq!(app.places(), ["1", "1", "2", "3", "4"]);
 }
@@ -274,6 +278,7 @@ fn a_position_of_another_log_pauses_the_endpoint_until_one_is_set() {
     deliver(&server, 1..6);
     let state = state_of(&server, "app");
     assert_eq!((&state["state"], &state["position"]), (&json!("paused"), &json!(3)));
+    assert_eq!(state["paused_by"], "position");
     assert!(error_of(&state).contains("another log"), "{state}");
     let (status, problem) = command(&server, "app", "retry", None);
     assert_eq!((status, &problem["code"]), (409, &json!("position_mismatch")));
