@@ -8,6 +8,7 @@ use super::document::{Fields, Mistakes, Origin, Spot};
 use super::given::secret_of_file;
 use super::settings::{self, has_good_port, one_of};
 use crate::delivery::{Beginning, EndpointSettings, Format, Signer, Wanted, not_public};
+use crate::keys::may_be_secret;
 
 /// The keys of an endpoint's table.
 const KEYS: [&str; 11] = [
@@ -140,6 +141,13 @@ fn flag(name: &str, default: bool, fields: &Fields<'_>, mistakes: &mut Mistakes)
 }
 
 fn named(text: &str) -> Result<String, String> {
+    if may_be_secret(text) {
+        return Err(
+            "begins as secrets do: give another one, and the secret with `secret_file` or \
+                    `secret_env`"
+                .into(),
+        );
+    }
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
     let is_good = (1..=NAME_CHARS_MAX).contains(&text.len()) && text.bytes().all(plain);
     if is_good {
@@ -184,12 +192,15 @@ fn wanted(fields: &Fields<'_>, mistakes: &mut Mistakes) -> Wanted {
                 let says = "`events` is empty: leave it out for everything that is sent";
                 mistakes.add(&fields.at("events"), says);
             }
-            for Spot { value, at } in globs.iter().filter(|glob| !Wanted::fits_any(&glob.value)) {
+            // It is not shown: it may be a secret in a wrong place.
+            let unfit = (1..).zip(&globs).filter(|(_, glob)| !Wanted::fits_any(&glob.value));
+            for (number, glob) in unfit {
                 let says = format!(
-                    "`events`: `{value}` fits nothing that is sent: name events such as \
-                     `dsync.user.*`, or consequences such as `rollcall.access.*`"
+                    "`events`: text {number} of {} fits nothing that is sent: name events such as \
+                     `dsync.user.*`, or consequences such as `rollcall.access.*`",
+                    globs.len()
                 );
-                mistakes.add(at, says);
+                mistakes.add(&glob.at, says);
             }
             globs.into_iter().map(|glob| glob.value).collect()
         }
