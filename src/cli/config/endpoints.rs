@@ -253,6 +253,8 @@ fn target(text: &str, allow_private: bool) -> Result<Uri, String> {
 /// at every connection.
 fn not_public_host(host: &str) -> Option<&'static str> {
     let host = host.trim_matches(['[', ']']).trim_end_matches('.').to_lowercase();
+    // The zone of an address, as in fe80::1%25eth0, says only which interface leads to it.
+    let host = host.split('%').next().unwrap_or_default();
     if host == "localhost" || host.ends_with(".localhost") {
         return Some("a loopback address");
     }
@@ -264,7 +266,7 @@ fn not_public_host(host: &str) -> Option<&'static str> {
     if !last.starts_with(|c: char| c.is_ascii_digit()) {
         return None;
     }
-    let found = (host.as_str(), 0).to_socket_addrs().into_iter().flatten();
+    let found = (host, 0).to_socket_addrs().into_iter().flatten();
     found.map(|address| address.ip()).find_map(not_public)
 }
 
@@ -285,6 +287,8 @@ mod tests {
         for (text, word) in [
             ("https://127.0.0.1/x", "allow_private"),
             ("https://[::1]", "allow_private"),
+            ("https://[::1%25lo]/", "allow_private"),
+            ("https://[fe80::1%25eth0]/", "allow_private"),
             ("https://[::ffff:10.0.0.1]", "allow_private"),
             ("https://[64:ff9b::10.0.0.1]", "allow_private"),
             ("https://10.1.2.3:8443/x", "allow_private"),
