@@ -576,7 +576,7 @@ impl Holds {
             Holds::Period { ms_min, ms_max } => period(text, ms_min, ms_max).err(),
             Holds::Schema => schema_fault(text).map(str::to_owned),
             Holds::Switch | Holds::Secrets(_) => None,
-            Holds::Word(words) => one_of(text, words).err(),
+            Holds::Word(words) => one_of(text, words).err().map(|says| format!("it {says}")),
             Holds::Filter => crate::cli::logging::filter(text).err(),
         };
         fault.map(|fault| format!("cannot be used: {fault}"))
@@ -622,13 +622,17 @@ fn period(text: &str, ms_min: u64, ms_max: u64) -> Result<Duration, String> {
     Ok(period)
 }
 
+/// Checks that a text is one of some words.
+///
+/// # Errors
+/// The end of a sentence about it.
 pub(super) fn one_of(text: &str, words: &[&str]) -> Result<(), String> {
     if words.contains(&text) {
         return Ok(());
     }
     let suggested = closest(text, words.iter().copied());
     let suggestion = suggested.map(|word| format!("; did you mean `{word}`?")).unwrap_or_default();
-    Err(format!("it must be one of {}{suggestion}", words.join(", ")))
+    Err(format!("must be one of {}{suggestion}", words.join(", ")))
 }
 
 fn url(text: &str) -> Result<(), String> {

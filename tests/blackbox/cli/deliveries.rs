@@ -49,6 +49,7 @@ fn each_mistake_in_an_endpoint_is_named_with_its_line_and_what_to_do() {
         (GOOD.replace("OUT_SECRET", "TWO_SECRETS"), 4, "several"),
         (with("secret_file = \"/x\""), 4, "leave one out"),
         (with("secret = \"whsec_x\""), 5, "secret_env"),
+        (with("format = \"xml\""), 5, "`format` must be one of workos, standard"),
         (with("format = \"standrad\""), 5, "did you mean `standard`?"),
         (with("format = \"standard\""), 4, "Base64"),
         (with("events = [\"dsync.*\", \"user.*\"]"), 5, "text 2 of 2 fits nothing"),
