@@ -118,7 +118,6 @@ impl EndpointSettings {
         let host = self.url.authority().map_or("", |authority| authority.as_str());
         let host = host.rsplit('@').next().unwrap_or_default();
         let (scheme, path) = (self.url.scheme_str().unwrap_or_default(), self.url.path());
-        let path = if path == "/" { "" } else { path };
         format!("{scheme}://{host}{path}")
     }
 }
@@ -240,6 +239,27 @@ mod tests {
             ("", false),
         ] {
             assert_eq!(Wanted::fits_any(glob), expected, "{glob}");
+        }
+    }
+
+    #[test]
+    fn a_url_is_shown_without_what_may_be_secret() {
+        for (url, expected) in [
+            ("https://app.example.com/", "https://app.example.com/"),
+            ("https://app.example.com:8443/in/?t=hidden", "https://app.example.com:8443/in/"),
+            ("https://me:hidden@app.example.com/in", "https://app.example.com/in"),
+        ] {
+            let settings = EndpointSettings {
+                name: "app".into(),
+                url: url.parse().unwrap(),
+                signer: Signer::new(Format::Workos, "secret").unwrap(),
+                wanted: Wanted { events: Vec::new(), organizations: None },
+                from: Beginning::Now,
+                max_in_flight: 1,
+                ordered: true,
+                allow_private: false,
+            };
+            assert_eq!(settings.plain_url(), expected);
         }
     }
 
