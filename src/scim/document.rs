@@ -28,6 +28,14 @@ pub fn folded(text: &str) -> String {
     text.to_lowercase()
 }
 
+/// Returns the URNs of a document's extensions: of all keys that are URNs and have an object.
+pub(crate) fn extensions(document: &Object) -> impl Iterator<Item = &str> {
+    let is_extension =
+        |name: &str, value: &Value| names::is_urn(name) && matches!(value, Value::Object(_));
+    let members = document.0.iter().filter(move |(name, value)| is_extension(name, value));
+    members.map(|(name, _)| name.as_str())
+}
+
 impl Document {
     /// Reads a stored document. `None` if the text is not a JSON object of bounded depth.
     pub fn parse(text: &str) -> Option<Document> {

@@ -1,10 +1,12 @@
 //! The changes of one resource: attributes are set and removed on a copy.
 
-use super::document::Document;
+use std::borrow::Cow;
+
+use super::document::{Document, extensions};
 use super::draft::{Draft, MemberChange, members};
 use super::elements::{self, Given};
 use super::names::{Attribute, ENTERPRISE, Form};
-use super::path::{AttributePath, Target};
+use super::path::{self, AttributePath, Target};
 use super::value::{Object, Value};
 use super::{DOCUMENT_BYTES_MAX, Kind, Refusal};
 
@@ -51,6 +53,8 @@ pub(crate) struct Edit {
     document: Object,
     active: Option<bool>,
     members: Vec<MemberChange>,
+    /// The extensions that the object which is being applied names.
+    named: Vec<String>,
     /// The core attributes that were named.
     touched: Vec<&'static str>,
     /// The bytes of all values that were given, without members.
@@ -66,6 +70,7 @@ impl Edit {
             document: document.0,
             active: None,
             members: Vec::new(),
+            named: Vec::new(),
             touched: Vec::new(),
             given_bytes: 0,
             comparisons: 0,
@@ -110,6 +115,9 @@ impl Edit {
         object: Object,
     ) -> Result<(), Refusal> {
         check_keys(&object)?;
+        let named_before = self.named.len();
+        let named = self.named_in(&object);
+        self.named.extend(named);
         for (key, value) in object.0 {
             let target = match key.contains('[') {
                 true => Target::parse(self.kind, &key).ok(),
@@ -122,7 +130,43 @@ impl Edit {
                 self.set(operation, &target, value)?;
             }
         }
+        self.named.truncate(named_before);
         Ok(())
+    }
+
+    /// Returns the extensions that an object names: in `schemas`, and as keys of objects that are
+    /// not attributes of an extension which the resource has.
+    fn named_in(&self, object: &Object) -> Vec<String> {
+        let schemas = object.get("schemas").map(Value::elements).unwrap_or_default();
+        let schemas = schemas.iter().take(KEYS_MAX).filter_map(Value::text);
+        let mut named: Vec<String> =
+            schemas.filter(|urn| path::is_foreign(self.kind, urn)).map(str::to_owned).collect();
+        let own = extensions(object).filter(|key| {
+            path::is_foreign(self.kind, key)
+                && AttributePath::parse(self.kind, key).is_some_and(|path| {
+                    matches!(path.resolved(self.extensions()), Cow::Borrowed(_))
+                })
+        });
+        named.extend(own.map(str::to_owned));
+        named
+    }
+
+    /// Returns the extensions of the resource, and those that the applied object names.
+    fn extensions(&self) -> impl Iterator<Item = &str> {
+        extensions(&self.document).chain(self.named.iter().map(String::as_str))
+    }
+
+    /// Returns the target in this resource. An object for a URN that no extension has is an
+    /// extension.
+    fn resolved(&self, target: &Target, value: Option<&Value>) -> Result<Target, Refusal> {
+        let is_whole = target.filter.is_none() && value.is_some_and(is_object);
+        let found = target.resolved(self.extensions())?;
+        Ok(match (found, &target.path.unresolved) {
+            (Cow::Borrowed(_), Some(urn)) if is_whole => {
+                Target { path: AttributePath::of_whole_extension(urn), filter: None }
+            }
+            (found, _) => found.into_owned(),
+        })
     }
 
     /// Adds or replaces what a path points to. A value that counts as unassigned removes it.
@@ -132,6 +176,7 @@ impl Edit {
         target: &Target,
         value: Value,
     ) -> Result<(), Refusal> {
+        let target = &self.resolved(target, Some(&value))?;
         self.touch(&target.path);
         if target.path.is_core("members") && self.kind == Kind::Group {
             return self.set_members(operation, target, value);
@@ -156,6 +201,7 @@ impl Edit {
 
     /// Removes what a path points to, or only the values that are given.
     pub(crate) fn remove(&mut self, target: &Target, value: Option<Value>) -> Result<(), Refusal> {
+        let target = &self.resolved(target, None)?;
         self.touch(&target.path);
         let path = &target.path;
         if path.is_core("members") && self.kind == Kind::Group {
@@ -207,7 +253,10 @@ impl Edit {
         }
         let is = |name: &&str| path.name.eq_ignore_ascii_case(name);
         // No document has a password, of whichever schema it may be.
+        let urn = path.extension.as_deref().filter(|_| path.name.is_empty()).unwrap_or_default();
+        let last = urn.rsplit(':').next().unwrap_or_default();
         Ok(is(&"password")
+            || last.eq_ignore_ascii_case("password")
             || path.extension.is_none() && ["meta", "schemas", "groups", "members"].iter().any(is))
     }
 

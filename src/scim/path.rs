@@ -1,5 +1,7 @@
 //! Names and paths of attributes, as filters, PATCH operations and projections write them.
 
+use std::borrow::Cow;
+
 use super::filter::Filter;
 use super::names::{self, Attribute, ENTERPRISE, Form};
 use super::{FILTER_BYTES_MAX, Kind, Refusal};
@@ -17,6 +19,9 @@ pub(crate) struct AttributePath {
     pub(crate) definition: Option<&'static Attribute>,
     /// The attribute's own attribute, if it is known.
     pub(crate) part: Option<&'static Attribute>,
+    /// The text as it was written, if it is a URN that the RFC does not know. Its extension and its
+    /// name are then a guess, until [`AttributePath::resolved`] knows a resource's extensions.
+    pub(crate) unresolved: Option<String>,
 }
 
 impl AttributePath {
@@ -27,7 +32,7 @@ impl AttributePath {
         if !names::is_urn(text) {
             return AttributePath::of_name(kind, text);
         }
-        if !text.chars().all(|c| c.is_alphanumeric() || "_-$:.".contains(c)) {
+        if !text.chars().all(|c| c.is_alphanumeric() || "_-$:./~%+@=".contains(c)) {
             return None;
         }
         if let Some(rest) = within(text, names::core_urn(kind)) {
@@ -36,14 +41,39 @@ impl AttributePath {
                 rest => AttributePath::of_core(kind, rest),
             };
         }
-        let (urn, rest) = match within(text, ENTERPRISE) {
-            Some(rest) => (ENTERPRISE, rest),
-            None => split_urn(text),
-        };
-        let mut path = match rest {
-            "" => AttributePath::default(),
-            rest => AttributePath::with_parts(rest, |name| extension_attribute(urn, name))?,
-        };
+        if let Some(rest) = within(text, ENTERPRISE) {
+            return AttributePath::of_extension(ENTERPRISE, rest);
+        }
+        let (urn, rest) = split_urn(text);
+        let mut path = AttributePath::of_extension(urn, rest)
+            .unwrap_or_else(|| AttributePath::of_whole_extension(text));
+        path.unresolved = Some(text.to_owned());
+        Some(path)
+    }
+
+    /// Returns the path in a resource that has these extensions: the longest that the URN begins
+    /// with is meant. Without one the guess stays.
+    pub(crate) fn resolved<'a>(
+        &'a self,
+        extensions: impl Iterator<Item = &'a str>,
+    ) -> Cow<'a, AttributePath> {
+        match self.unresolved.as_deref().and_then(|text| longest(text, extensions)) {
+            Some(path) => Cow::Owned(path),
+            None => Cow::Borrowed(self),
+        }
+    }
+
+    /// Makes the path of a whole extension.
+    pub(crate) fn of_whole_extension(urn: &str) -> AttributePath {
+        AttributePath { extension: Some(urn.to_owned()), ..AttributePath::default() }
+    }
+
+    /// Makes the path of what follows an extension's URN. `None` if that is not a name.
+    fn of_extension(urn: &str, rest: &str) -> Option<AttributePath> {
+        if rest.is_empty() {
+            return Some(AttributePath::of_whole_extension(urn));
+        }
+        let mut path = AttributePath::with_parts(rest, |name| extension_attribute(urn, name))?;
         path.extension = Some(urn.to_owned());
         Some(path)
     }
@@ -105,6 +135,7 @@ impl AttributePath {
             sub: sub.map(|sub| part.map_or(sub, |part| part.name).to_owned()),
             definition,
             part,
+            unresolved: None,
         })
     }
 
@@ -156,7 +187,8 @@ impl Target {
         let inside = inside.ok_or_else(refused)?;
         let after = after.unwrap_or_default().trim();
         let mut path = AttributePath::parse(kind, head).ok_or_else(refused)?;
-        if path.sub.is_some() || path.name.is_empty() {
+        // The extension of a resource decides what a URN names.
+        if path.sub.is_some() || (path.name.is_empty() && path.unresolved.is_none()) {
             return Err(refused());
         }
         if !after.is_empty() {
@@ -165,6 +197,29 @@ impl Target {
             path.sub = Some(path.part.map_or(sub, |part| part.name).to_owned());
         }
         Ok(Target { path, filter: Some(Filter::parse(inside)?) })
+    }
+
+    /// Returns the target in a resource that has these extensions.
+    ///
+    /// # Errors
+    /// `invalidPath` for a filter behind anything but an attribute.
+    pub(crate) fn resolved<'a>(
+        &'a self,
+        extensions: impl Iterator<Item = &'a str>,
+    ) -> Result<Cow<'a, Target>, Refusal> {
+        let mut path = self.path.resolved(extensions);
+        if self.filter.is_some() && path.name.is_empty() {
+            return Err(Refusal::path("a filter is in a path that does not name an attribute"));
+        }
+        Ok(match path {
+            Cow::Borrowed(_) => Cow::Borrowed(self),
+            Cow::Owned(ref mut found) => {
+                if self.filter.is_some() {
+                    found.sub.clone_from(&self.path.sub);
+                }
+                Cow::Owned(Target { path: path.into_owned(), filter: self.filter.clone() })
+            }
+        })
     }
 }
 
@@ -209,8 +264,21 @@ fn within<'a>(text: &'a str, urn: &str) -> Option<&'a str> {
     }
 }
 
-/// Splits an unknown extension's URN from the attribute behind it: after a version such as `2.0`
-/// one segment belongs to the URN; without a version the last segment is the attribute.
+/// Reports if a name is the URN of an extension, or below one, that the RFC does not know.
+pub(crate) fn is_foreign(kind: Kind, name: &str) -> bool {
+    names::is_urn(name)
+        && [names::core_urn(kind), ENTERPRISE].iter().all(|urn| within(name, urn).is_none())
+}
+
+/// Returns the path below the longest of some extensions that a URN begins with.
+fn longest<'a>(text: &str, extensions: impl Iterator<Item = &'a str>) -> Option<AttributePath> {
+    extensions
+        .filter_map(|urn| AttributePath::of_extension(urn, within(text, urn)?))
+        .max_by_key(|path| path.extension.as_ref().map_or(0, String::len))
+}
+
+/// Guesses where an unknown extension's URN ends: a version such as `2.0`, and one segment behind
+/// it, belong to the URN; else the last segment is the attribute.
 fn split_urn(text: &str) -> (&str, &str) {
     let is_version = |segment: &str| {
         segment.split_once('.').is_some_and(|(major, minor)| {
@@ -218,14 +286,9 @@ fn split_urn(text: &str) -> (&str, &str) {
             digits(major) && digits(minor)
         })
     };
-    let (mut at, mut after_version) = (0, false);
-    for segment in text.split(':') {
-        let end = at + segment.len();
-        if after_version {
-            return (text.get(..end).unwrap_or(text), text.get(end + 1..).unwrap_or_default());
-        }
-        after_version = is_version(segment);
-        at = end + 1;
+    let Some((head, last)) = text.rsplit_once(':') else { return (text, "") };
+    match head.rsplit_once(':') {
+        Some((_, before)) if !is_version(before) && !is_version(last) => (head, last),
+        _ => (text, ""),
     }
-    if after_version { (text, "") } else { text.rsplit_once(':').unwrap_or((text, "")) }
 }

@@ -1,8 +1,10 @@
 //! A resource as SCIM shows it.
 
+use std::borrow::Cow;
+
 use rollcall_projections::Millis;
 
-use super::document::{Document, folded};
+use super::document::{Document, extensions, folded};
 use super::names::{self, Attribute, ENTERPRISE, Form};
 use super::path::AttributePath;
 use super::value::{Object, Value};
@@ -105,6 +107,7 @@ impl Shown<'_> {
     }
 
     fn object(&self, projection: &Projection) -> Object {
+        let projection = &*projection.resolved(&self.document.0);
         let mut shown = Object::default();
         shown.set("schemas", self.schemas());
         shown.set("id", self.id.into());
@@ -186,14 +189,8 @@ impl Shown<'_> {
     }
 
     fn schemas(&self) -> Value {
-        let extensions = self
-            .document
-            .0
-            .0
-            .iter()
-            .filter(|(name, value)| names::is_urn(name) && matches!(value, Value::Object(_)));
         let core = Value::from(names::core_urn(self.kind));
-        let extensions = extensions.map(|(urn, _)| Value::Text(urn.clone()));
+        let extensions = extensions(&self.document.0).map(Value::from);
         Value::List([core].into_iter().chain(extensions).collect())
     }
 
@@ -209,6 +206,7 @@ impl Shown<'_> {
 
     /// Returns the values of a path; none for an attribute that no schema knows.
     pub(crate) fn values(&self, path: &AttributePath) -> Vec<Value> {
+        let path = &*path.resolved(extensions(&self.document.0));
         let found = match &path.extension {
             Some(urn) => {
                 let extension = self.document.0.get(urn);
@@ -325,6 +323,21 @@ impl Projection {
         self.choice(kind, None, name) != Choice::None
     }
 
+    /// Returns the projection of a resource: its extensions decide what a URN names.
+    fn resolved(&self, document: &Object) -> Cow<'_, Projection> {
+        let mut names = self.attributes.iter().flatten().chain(&self.excluded);
+        let is_resolved =
+            |name: &Name| name.user.unresolved.is_none() && name.group.unresolved.is_none();
+        if names.all(is_resolved) {
+            return Cow::Borrowed(self);
+        }
+        let all = |names: &[Name]| names.iter().map(|name| name.resolved(document)).collect();
+        Cow::Owned(Projection {
+            attributes: self.attributes.as_deref().map(all),
+            excluded: all(&self.excluded),
+        })
+    }
+
     fn choice(&self, kind: Kind, extension: Option<&str>, name: &str) -> Choice {
         let same_schema = |path: &AttributePath| match (path.extension.as_deref(), extension) {
             (Some(one), Some(other)) => one.eq_ignore_ascii_case(other),
@@ -359,6 +372,15 @@ impl Projection {
                 Some(subs) if subs.is_empty() => Choice::All,
                 Some(subs) => Choice::AllBut(subs),
             },
+        }
+    }
+}
+
+impl Name {
+    fn resolved(&self, document: &Object) -> Name {
+        Name {
+            user: self.user.resolved(extensions(document)).into_owned(),
+            group: self.group.resolved(extensions(document)).into_owned(),
         }
     }
 }
@@ -439,6 +461,7 @@ impl SortBy {
             Kind::User => &self.0.user,
             Kind::Group => &self.0.group,
         };
+        let path = &*path.resolved(extensions(&resource.document.0));
         // The primary value is chosen before its part is.
         let whole = AttributePath { sub: None, part: None, ..path.clone() };
         let sub = path.sub.as_deref().unwrap_or("value");

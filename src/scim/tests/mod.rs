@@ -3,6 +3,7 @@ use super::*;
 
 mod discovered;
 mod events;
+mod extensions;
 mod filters;
 mod patches;
 mod property;
