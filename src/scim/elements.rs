@@ -145,15 +145,26 @@ fn set_found(list: &mut Vec<Value>, filter: &Filter, given: &Given<'_>) -> Resul
         }
         return Ok(());
     }
+    let is_whole = given.operation == Operation::Replace && given.target.path.sub.is_none();
     for at in &found {
-        if let Some(element) = list.get_mut(*at) {
-            for (name, value) in &change.0 {
-                set_part(element, name, value.clone());
-            }
+        let Some(element) = list.get_mut(*at) else { continue };
+        if is_whole && !change.0.is_empty() {
+            keep_named(element, filter);
+        }
+        for (name, value) in &change.0 {
+            set_part(element, name, value.clone());
         }
     }
     let sets_primary = change.get("primary") == Some(&Value::Bool(true));
     one_primary(list, found.first().copied().filter(|_| sets_primary))
+}
+
+/// Removes all of a value that is replaced, but a `type` and a `primary` that the filter names.
+fn keep_named(element: &mut Value, filter: &Filter) {
+    if let Value::Object(object) = element {
+        let is_kept = |name: &str| ["type", "primary"].contains(&name) && filter.names(name);
+        object.0.retain(|(name, _)| is_kept(name));
+    }
 }
 
 /// Returns the parts that an operation with a filter gives to a value.

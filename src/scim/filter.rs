@@ -142,6 +142,11 @@ impl Filter {
         Some(found)
     }
 
+    /// Reports if the filter of a path names a part of the values, in any case.
+    pub(crate) fn names(&self, name: &str) -> bool {
+        self.0.names(name)
+    }
+
     /// Returns the number of its comparisons.
     pub(crate) fn comparisons(&self) -> usize {
         self.0.comparisons()
@@ -335,6 +340,16 @@ impl Node {
             Node::Present(_) | Node::Compare(..) => 1,
             Node::Within(_, node) | Node::Not(node) => node.comparisons(),
             Node::All(nodes) | Node::Any(nodes) => nodes.iter().map(Node::comparisons).sum(),
+        }
+    }
+
+    fn names(&self, name: &str) -> bool {
+        match self {
+            Node::Present(operand) | Node::Compare(operand, ..) => {
+                operand.name.eq_ignore_ascii_case(name)
+            }
+            Node::Within(_, node) | Node::Not(node) => node.names(name),
+            Node::All(nodes) | Node::Any(nodes) => nodes.iter().any(|node| node.names(name)),
         }
     }
 

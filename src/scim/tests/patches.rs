@@ -286,6 +286,37 @@ fn replace_where_nothing_fits_makes_a_value_only_if_the_filter_describes_one() {
 }
 
 #[test]
+fn a_value_that_a_filter_finds_is_replaced_as_a_whole() {
+    let with = |list: &str| format!("{{'userName':'a','addresses':[{list}]}}");
+    let other = "{'type':'other','locality':'O'}";
+    let work = "{'type':'work','primary':true,'locality':'L','country':'DE'}";
+    let before = &with(&format!("{work},{other}"));
+    let operation = |op: &str, path: &str, value: &str| {
+        format!("{{'op':'{op}','path':'addresses[{path}]','value':{value}}}")
+    };
+    for (path, value, after) in [
+        ("type eq work", "{'type':'home','region':'R'}", "{'type':'home','region':'R'}"),
+        ("type eq work", "[{'region':'R'}]", "{'type':'work','region':'R'}"),
+        ("primary eq true", "{'region':'R'}", "{'primary':true,'region':'R'}"),
+        ("country eq DE", "{'region':'R'}", "{'region':'R'}"),
+        (
+            "type eq work or type eq home and primary pr",
+            "{'region':'R','primary':false}",
+            "{'type':'work','primary':false,'region':'R'}",
+        ),
+    ] {
+        let after = with(&format!("{after},{other}"));
+        check(before, &operation("replace", path, value), &after);
+    }
+    // A part, and what is added, leave the others as they were.
+    let merged = "{'type':'work','primary':true,'locality':'L','country':'DE','region':'R'}";
+    let merged = &with(&format!("{merged},{other}"));
+    check(before, &operation("add", "type eq work", "{'region':'R'}"), merged);
+    let part = "{'op':'replace','path':'addresses[type eq work].region','value':'R'}";
+    check(before, part, merged);
+}
+
+#[test]
 fn a_part_of_a_list_without_a_filter_is_that_of_each_value() {
     check(
         "{'userName':'a','emails':[{'type':'work','value':'1'},{'value':'2'}]}",
