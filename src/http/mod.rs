@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 
 use crate::engine::Engine;
 use crate::time;
+pub(crate) use calls::scim::is_scim;
 use calls::{OPERATIONS, ingest, resources, scim};
 pub use listen::ListenOn;
 use listen::{Bound, SocketFile};
@@ -235,8 +236,8 @@ fn routes(
         }
     }
     resources(config, requests);
-    let is_scim = fn_guard(|context| scim::is_scim(context.head().uri.path()));
-    let all = web::resource("/{path}*").guard(is_scim).default_service(web::to(scim::serve));
+    let of_scim = fn_guard(|context| is_scim(context.head().uri.path()));
+    let all = web::resource("/{path}*").guard(of_scim).default_service(web::to(scim::serve));
     config.service(all.wrap(Counting::of(SCIM_ROUTE, requests)));
 }
 

@@ -677,7 +677,8 @@ fn webhook_path(text: &str) -> Result<(), String> {
         return Err("it must begin with `/` and hold only letters, digits and -_.~".into());
     }
     let first = text.split('/').nth(1).unwrap_or("");
-    if http::OWN_PATHS.contains(&first) {
+    // The paths of SCIM are taken in any case.
+    if http::OWN_PATHS.contains(&first) || http::is_scim(text) {
         return Err(format!("paths below `/{first}` are the server's own"));
     }
     Ok(())
@@ -726,6 +727,8 @@ mod tests {
             ("public_url", "ftp://h/", "https://"),
             ("webhook_paths", "webhooks", "begin with `/`"),
             ("webhook_paths", "/events/x", "the server's own"),
+            ("webhook_paths", "/scim/x", "the server's own"),
+            ("webhook_paths", "/SCIM/x", "the server's own"),
             ("body_bytes_max", "12000001", "from 1 to 12000000"),
             ("body_bytes_max", "-1", "from 1 to 12000000"),
             ("store_cache_mib", "15", "from 16"),
