@@ -25,7 +25,10 @@ const fn call(
     Described { method, path, name, about, status }
 }
 
-const CALLS: [Described; 20] = [
+/// The status of what the standard has and this server has not.
+const UNSUPPORTED: &str = "501";
+
+const CALLS: [Described; 22] = [
     call(
         "get",
         "/Users",
@@ -76,6 +79,8 @@ const CALLS: [Described; 20] = [
     call("get", "/ResourceTypes/{id}", "getScimResourceType", "One kind of resources.", "200"),
     call("get", "/Schemas", "listScimSchemas", "The attributes of resources.", "200"),
     call("get", "/Schemas/{id}", "getScimSchema", "The attributes of one schema.", "200"),
+    call("post", "/Bulk", "bulkScim", "Several requests in one: not supported.", UNSUPPORTED),
+    call("get", "/Me", "getScimMe", "The user of the token: not supported.", UNSUPPORTED),
 ];
 
 /// The parameters of lists and of answers with a resource.
@@ -139,15 +144,15 @@ fn describe(call: &Described) -> Value {
         json!({ "name": name, "in": "query", "description": about, "schema": schema })
     });
     let object = json!({ SCIM_JSON: { "schema": { "type": "object" } } });
-    let mut answer = json!({ "description": call.about });
-    if call.status != "204" {
-        json::set(&mut answer, "content", object.clone());
-    }
     let error = json!({ "$ref": "#/components/schemas/ScimError" });
-    let refused = json!({
-        "description": "An error, in the shape of SCIM.",
-        "content": { SCIM_JSON: { "schema": error } },
-    });
+    let error = json!({ SCIM_JSON: { "schema": error } });
+    let mut answer = json!({ "description": call.about });
+    match call.status {
+        "204" => {}
+        UNSUPPORTED => json::set(&mut answer, "content", error.clone()),
+        _ => json::set(&mut answer, "content", object.clone()),
+    }
+    let refused = json!({ "description": "An error, in the shape of SCIM.", "content": error });
     let mut described = json!({
         "operationId": call.name,
         "summary": call.about,
@@ -164,9 +169,21 @@ fn describe(call: &Described) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::super::routes::Address;
+    use super::super::routes::{Address, Route};
     use super::*;
     use actix_web::http::Method;
+
+    #[test]
+    fn what_is_not_supported_is_described_as_that() {
+        let mut document = json!({ "paths": {}, "components": { "schemas": {} } });
+        add_to(&mut document);
+        for (path, method) in [("Bulk", "post"), ("Me", "get")] {
+            let answers = &document["paths"][format!("/scim/v2/{{directory_id}}/{path}")][method]["responses"];
+            let schema = &answers["501"]["content"][SCIM_JSON]["schema"];
+            assert_eq!(schema["$ref"], "#/components/schemas/ScimError", "{path}");
+            assert!(answers["200"].is_null(), "{path}");
+        }
+    }
 
     #[test]
     fn each_call_that_is_described_is_taken() {
@@ -177,6 +194,11 @@ mod tests {
             let route = Address::of(&path).route.unwrap();
             let described: Vec<String> =
                 methods.as_object().unwrap().keys().map(|name| name.to_uppercase()).collect();
+            if route == Route::Unsupported {
+                let mut calls = methods.as_object().unwrap().values();
+                assert!(calls.all(|call| call["responses"]["501"].is_object()), "{path}");
+                continue;
+            }
             let is_taken = |name: &String| route.allows(&name.parse::<Method>().unwrap());
             assert!(described.iter().all(is_taken), "{path}");
             let taken = route.allowed().split(", ").filter(|name| *name != "HEAD").count();
