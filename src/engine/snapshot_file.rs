@@ -55,13 +55,25 @@ pub(super) struct Binding {
 impl Binding {
     /// Returns the binding to the first `seq` records of a log.
     pub(super) fn of(history: &dyn History, seq: Seq) -> Result<Binding, ReadError> {
-        let mut lost = Sha256::new();
-        for (lost_seq, _) in history.lost_leaves()?.range(..=seq) {
-            lost.update(lost_seq.to_le_bytes());
-        }
         let log_id = history.identity().log_id;
-        Ok(Binding { log_id, seq, root: history.root(seq)?, lost: lost.finalize().into() })
+        Ok(Binding { log_id, seq, root: history.root(seq)?, lost: lost_digest(history, seq)? })
     }
+}
+
+/// Returns a digest of the seqs up to one of the records that are lost.
+fn lost_digest(history: &dyn History, seq: Seq) -> Result<Digest32, ReadError> {
+    let mut lost = Sha256::new();
+    for (lost_seq, _) in history.lost_leaves()?.range(..=seq) {
+        lost.update(lost_seq.to_le_bytes());
+    }
+    Ok(lost.finalize().into())
+}
+
+/// Returns a digest of what the views of the first `seq` records of a log depend on besides the
+/// records: the version of the fold, and the records that are lost.
+pub(super) fn basis(history: &dyn History, seq: Seq) -> Result<Digest32, ReadError> {
+    let lost = lost_digest(history, seq)?;
+    Ok(Sha256::new().chain_update(FOLD_VERSION.to_le_bytes()).chain_update(lost).finalize().into())
 }
 
 /// The first bytes of the file.

@@ -224,6 +224,15 @@ impl Engine {
         *self.snapshot.lock()
     }
 
+    /// Returns a digest of what the answers at a record depend on besides the records up to it: the
+    /// version of the fold, and the records that are lost. Blocks while it reads the log.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub fn basis(&self, seq: Seq) -> Result<[u8; 32], ReadError> {
+        snapshot_file::basis(&*self.log, seq)
+    }
+
     /// Returns true if there is room on the disk for a snapshot of some records.
     fn has_room_for_snapshot(&self, seq: Seq) -> bool {
         let needed = seq.saturating_mul(BYTES_OF_RECORD);

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Weak};
 
 use rollcall_projections::{Seq, TouchedRows, Touches};
+use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::database::{Database, SinkFault};
@@ -36,7 +37,8 @@ pub(super) fn taken(engine: &Weak<Engine>) -> Result<Arc<Engine>, SinkFault> {
 /// Returns the position that tables have at a record. Blocks while it reads the log.
 pub(super) fn position_at(engine: &Engine, seq: Seq) -> Result<Position, ReadError> {
     let digest = engine.root(seq)?.to_vec();
-    Ok(Position { log_id: engine.log_id(), seq, digest })
+    let basis = Some(engine.basis(seq)?.to_vec());
+    Ok(Position { log_id: engine.log_id(), seq, digest, basis })
 }
 
 /// Returns what the records after one may change, and the last of them: at most so many, up to the
@@ -158,11 +160,13 @@ async fn move_position(
     to: &Position,
 ) -> Result<(), SinkFault> {
     let statement = format!(
-        "UPDATE {}.position SET seq = $1, digest = $2 WHERE log_id = $3::text::uuid AND seq = $4",
+        "UPDATE {}.position SET seq = $1, digest = $2, basis = $3 \
+         WHERE log_id = $4::text::uuid AND seq = $5",
         quoted(schema)
     );
     let (log_id, seq, from) = (uuid(to.log_id), to.seq as i64, from as i64);
-    let moved = database.execute(statement, &[&seq, &to.digest, &log_id, &from]).await?;
+    let values: [&(dyn ToSql + Sync); 5] = [&seq, &to.digest, &to.basis, &log_id, &from];
+    let moved = database.execute(statement, &values).await?;
     if moved == 1 {
         return Ok(());
     }
@@ -184,9 +188,9 @@ pub(super) async fn set_position(
 ) -> Result<(), SinkFault> {
     database.run(&format!("DELETE FROM {}.position", quoted(schema))).await?;
     let statement = format!(
-        "INSERT INTO {}.position (log_id, seq, digest) VALUES ($1::text::uuid, $2, $3)",
+        "INSERT INTO {}.position (log_id, seq, digest, basis) VALUES ($1::text::uuid, $2, $3, $4)",
         quoted(schema)
     );
     let (log_id, seq) = (uuid(to.log_id), to.seq as i64);
-    database.execute(statement, &[&log_id, &seq, &to.digest]).await.map(drop)
+    database.execute(statement, &[&log_id, &seq, &to.digest, &to.basis]).await.map(drop)
 }

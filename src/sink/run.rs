@@ -107,6 +107,16 @@ impl Keeper {
         };
         self.sink.status.found(Some(position.seq));
         self.judge(&position)?;
+        let basis = taken(&self.engine)?.basis(position.seq)?;
+        if position.basis.as_deref() != Some(&basis[..]) {
+            tracing::warn!(
+                schema,
+                seq = position.seq,
+                "the tables in PostgreSQL are rebuilt: their rows are by another version of the \
+                 fold, or of records that are lost by now"
+            );
+            return self.rebuild(database, true).await;
+        }
         tracing::info!(schema, seq = position.seq, "keeping the tables in PostgreSQL");
         Ok(())
     }
@@ -176,7 +186,7 @@ impl Keeper {
     }
 
     /// Computes all rows again. Until they are exchanged the tables are kept at the head, unless
-    /// `alone` is set because they are those of another log.
+    /// `alone` is set because their rows are not those of this log.
     async fn rebuild(&mut self, database: &mut Database, alone: bool) -> Result<(), SinkFault> {
         self.sink.status.enter(SinkState::Rebuilding);
         match self.exchange(database, alone).await {

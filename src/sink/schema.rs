@@ -16,6 +16,8 @@ pub(super) struct Position {
     pub(super) seq: Seq,
     /// The tree hash over the records up to `seq`.
     pub(super) digest: Vec<u8>,
+    /// What the rows depend on besides the records; `None` if it is not known.
+    pub(super) basis: Option<Vec<u8>>,
 }
 
 /// The tables as they were found.
@@ -27,7 +29,11 @@ pub(super) struct Found {
 }
 
 /// Steps from one version of the tables to the next: the first leads from version 1 to 2.
-const MIGRATIONS: [fn(&str) -> String; (VERSION - 1) as usize] = [];
+const MIGRATIONS: [fn(&str) -> String; (VERSION - 1) as usize] = [add_basis];
+
+fn add_basis(schema: &str) -> String {
+    format!("ALTER TABLE {}.position ADD COLUMN IF NOT EXISTS basis bytea;\n", quoted(schema))
+}
 
 /// Makes the schema and what is missing in it, and brings tables of an older version up to date.
 ///
@@ -114,7 +120,8 @@ pub(super) async fn read_position(
     database: &Database,
     schema: &str,
 ) -> Result<Option<Position>, SinkFault> {
-    let question = format!("SELECT log_id::text, seq, digest FROM {}.position", quoted(schema));
+    let question =
+        format!("SELECT log_id::text, seq, digest, basis FROM {}.position", quoted(schema));
     let rows = database.query(&question, &[]).await?;
     let position = rows.first().map(|row| {
         let log_id: String = row.get(0);
@@ -122,6 +129,7 @@ pub(super) async fn read_position(
             log_id: Uuid::parse_str(&log_id).map_or([0; 16], Uuid::into_bytes),
             seq: row.get::<_, i64>(1).unsigned_abs(),
             digest: row.get(2),
+            basis: row.get(3),
         }
     });
     Ok(position)

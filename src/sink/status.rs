@@ -200,9 +200,11 @@ impl SinkStatus {
         changing.rebuild.as_ref().is_some_and(|rebuild| rebuild.finished_at.is_none())
     }
 
-    /// Ends the rebuild that runs.
+    /// Ends the rebuild that was asked for, if one was.
     pub(super) fn end_rebuild(&self, error: Option<String>) {
-        if let Some(rebuild) = &mut self.0.lock().rebuild {
+        let mut changing = self.0.lock();
+        let running = changing.rebuild.as_mut().filter(|rebuild| rebuild.finished_at.is_none());
+        if let Some(rebuild) = running {
             rebuild.finished_at = Some(time::now_ms());
             rebuild.error = error;
         }

@@ -164,7 +164,7 @@ pub(super) const TABLES: [&Table; 8] = [
 pub(super) const MARK: &str = "Made and kept by the PostgreSQL sink of Rollcall.";
 
 /// The version of the tables, which the comment on `position` ends with.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 /// Quotes a name.
 pub(super) fn quoted(name: &str) -> String {
@@ -186,7 +186,7 @@ pub(super) fn create_position(schema: &str) -> String {
     let schema = quoted(schema);
     format!(
         "CREATE TABLE {schema}.position (\n  log_id uuid NOT NULL,\n  seq bigint NOT NULL,\n  \
-         digest bytea NOT NULL\n);\nCREATE UNIQUE INDEX position_one_row ON {schema}.position \
+         digest bytea NOT NULL,\n  basis bytea\n);\nCREATE UNIQUE INDEX position_one_row ON {schema}.position \
          ((true));\nCOMMENT ON TABLE {schema}.position IS '{}';\n",
         position_mark()
     )

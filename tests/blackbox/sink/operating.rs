@@ -143,6 +143,47 @@ fn tables_of_another_log_are_replaced_by_a_rebuild_alone() {
     assert_eq!(names(&session), "other");
 }
 
+/// Starts the server again after the tables were changed, and returns the users that they have then.
+fn after_restart(server: Server, folder: &Path, database: &TestDatabase, sql: &str) -> String {
+    assert_eq!(server.stop(), 0);
+    let session = database.session();
+    session.run(sql);
+    let server = self::server(folder, database);
+    let is_known = "SELECT (basis IS NOT NULL)::text FROM rollcall.position";
+    wait_until(&server, "it follows", |status| {
+        status["state"] == "following" && session.text(is_known) == "true"
+    });
+    let names = names(&session);
+    assert_eq!(server.stop(), 0);
+    names
+}
+
+#[test]
+fn tables_of_another_basis_are_rebuilt_before_they_are_kept() {
+    let Some(database) = database() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let (server, session) = with_three(folder.path(), &database);
+    wait_until(&server, "it follows", |status| status["state"] == "following");
+    let basis = || session.text("SELECT encode(basis, 'hex') FROM rollcall.position");
+    let sound = basis();
+    assert_eq!(sound.len(), 64);
+    let add = "INSERT INTO rollcall.directory_users (id) VALUES ('lost');";
+    let restarted = |server, sql: &str| {
+        after_restart(server, folder.path(), &database, &format!("{add} {sql}"))
+    };
+    let of_other = restarted(server, "UPDATE rollcall.position SET basis = sha256('')");
+    assert_eq!((of_other.as_str(), basis()), ("u1 u2 u3", sound.clone()));
+    // With the same basis the rows are taken as they are.
+    let again = || self::server(folder.path(), &database);
+    assert_eq!(restarted(again(), ""), "lost u1 u2 u3");
+    // Tables of the version before have none.
+    let old = "ALTER TABLE rollcall.position DROP COLUMN basis; COMMENT ON TABLE \
+        rollcall.position IS 'Made and kept by the PostgreSQL sink of Rollcall. Version 1'";
+    session.run("DELETE FROM rollcall.directory_users WHERE id = 'lost'");
+    assert_eq!(restarted(again(), old), "u1 u2 u3");
+    assert_eq!(basis(), sound);
+}
+
 #[test]
 fn a_schema_of_another_is_left_alone() {
     let Some(database) = database() else { return };
