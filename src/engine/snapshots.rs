@@ -148,6 +148,17 @@ impl SnapshotState {
     }
 }
 
+/// What is known of the serving views, which may be those of a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ViewsOrigin {
+    /// They are what the log folds to.
+    Log,
+    /// The snapshot of the start is not compared yet, or was different and is still in use.
+    Unproven,
+    /// They replaced those of a snapshot that was different, and are what the log folds to.
+    Rebuilt,
+}
+
 /// Why a step of the background ended.
 enum Ended {
     Stopped,
@@ -231,6 +242,20 @@ impl Engine {
     /// If the log cannot be read.
     pub fn basis(&self, seq: Seq) -> Result<[u8; 32], ReadError> {
         snapshot_file::basis(&*self.log, seq)
+    }
+
+    /// Returns what is known of the serving views. After [`ViewsOrigin::Log`] and
+    /// [`ViewsOrigin::Rebuilt`] it never changes.
+    pub fn views_origin(&self) -> ViewsOrigin {
+        let Some(state) = self.snapshot() else {
+            let has_begun_from_one = self.begun_from.is_some();
+            return if has_begun_from_one { ViewsOrigin::Unproven } else { ViewsOrigin::Log };
+        };
+        match state.comparison {
+            SnapshotComparison::None | SnapshotComparison::Equal => ViewsOrigin::Log,
+            SnapshotComparison::Different if !state.is_doubtful => ViewsOrigin::Rebuilt,
+            SnapshotComparison::Pending | SnapshotComparison::Different => ViewsOrigin::Unproven,
+        }
     }
 
     /// Returns true if there is room on the disk for a snapshot of some records.

@@ -34,10 +34,15 @@ pub(super) fn taken(engine: &Weak<Engine>) -> Result<Arc<Engine>, SinkFault> {
     engine.upgrade().ok_or_else(|| SinkFault::Passing("the server stops".into()))
 }
 
-/// Returns the position that tables have at a record. Blocks while it reads the log.
-pub(super) fn position_at(engine: &Engine, seq: Seq) -> Result<Position, ReadError> {
+/// Returns the position that tables have at a record; without a basis unless `is_proven` is set.
+/// Blocks while it reads the log.
+pub(super) fn position_at(
+    engine: &Engine,
+    seq: Seq,
+    is_proven: bool,
+) -> Result<Position, ReadError> {
     let digest = engine.root(seq)?.to_vec();
-    let basis = Some(engine.basis(seq)?.to_vec());
+    let basis = is_proven.then(|| engine.basis(seq)).transpose()?.map(Vec::from);
     Ok(Position { log_id: engine.log_id(), seq, digest, basis })
 }
 
@@ -124,12 +129,13 @@ pub(super) async fn step(
     schema: &str,
     engine: &Weak<Engine>,
     from: Seq,
+    is_proven: bool,
 ) -> Result<Seq, SinkFault> {
     let (rows, position) = {
         let engine = taken(engine)?;
         let (touches, last) = touched_after(&engine, from)?;
         let rows = engine.views().touched_rows(&touches);
-        (rows, position_at(&engine, last)?)
+        (rows, position_at(&engine, last, is_proven)?)
     };
     let now = position.seq;
     if now <= from {
@@ -153,7 +159,7 @@ pub(super) async fn step(
 
 /// Moves the position, if it is still that of `from`. The row is locked to the end of the
 /// transaction, so that two servers take turns.
-async fn move_position(
+pub(super) async fn move_position(
     database: &mut Database,
     schema: &str,
     from: Seq,

@@ -126,7 +126,7 @@ impl Sink {
         let (sink, engine) = (self.clone(), Arc::downgrade(engine));
         let runtime = runtime()?;
         let keep = move || {
-            let keeper = Keeper { sink: sink.clone(), engine };
+            let keeper = Keeper::new(sink.clone(), engine);
             runtime.block_on(async {
                 tokio::select! {
                     () = keeper.run() => {}

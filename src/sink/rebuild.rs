@@ -69,9 +69,10 @@ pub(super) async fn fill(
     database: &mut Database,
     schema: &str,
     engine: &Weak<Engine>,
+    is_proven: bool,
 ) -> Result<Seq, SinkFault> {
     database.run("BEGIN").await?;
-    match fill_within(database, schema, engine).await {
+    match fill_within(database, schema, engine, is_proven).await {
         Ok(seq) => {
             database.run("COMMIT").await?;
             Ok(seq)
@@ -87,10 +88,11 @@ async fn fill_within(
     database: &mut Database,
     schema: &str,
     engine: &Weak<Engine>,
+    is_proven: bool,
 ) -> Result<Seq, SinkFault> {
     refuse_rows(database, schema).await?;
     let mut comparison = everything(engine)?;
-    let position = position_at(&*taken(engine)?, comparison.now)?;
+    let position = position_at(&*taken(engine)?, comparison.now, is_proven)?;
     set_position(database, schema, &position).await?;
     let mut copies = Copies::new();
     while !comparison.is_done() {
@@ -135,6 +137,8 @@ pub(super) struct Rebuilding {
     copies: Copies,
     /// The record at which the new rows are.
     seq: Seq,
+    /// True if all of them are of views that are what the log folds to.
+    is_proven: bool,
 }
 
 impl Rebuilding {
@@ -143,12 +147,13 @@ impl Rebuilding {
         database: &Database,
         schema: &str,
         engine: &Weak<Engine>,
+        is_proven: bool,
     ) -> Result<Rebuilding, SinkFault> {
         drop_unfinished(database, schema).await?;
         let staging = create_staging(database, schema).await?;
         let comparison = everything(engine)?;
         let seq = comparison.now;
-        Ok(Rebuilding { staging, comparison, copies: Copies::new(), seq })
+        Ok(Rebuilding { staging, comparison, copies: Copies::new(), seq, is_proven })
     }
 
     /// Adds some rows. Returns false once all are there.
@@ -196,7 +201,7 @@ impl Rebuilding {
         analyze(database, &self.staging).await?;
         self.catch_up(database, engine, position.unwrap_or(0)).await?;
         let statements = self.exchange(database, schema).await?;
-        let to = position_at(&*taken(engine)?, self.seq)?;
+        let to = position_at(&*taken(engine)?, self.seq, self.is_proven)?;
         database.run("BEGIN").await?;
         let exchanged = async {
             database.run_whole(&statements).await?;

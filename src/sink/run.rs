@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use super::Sink;
 use super::database::{Database, SinkFault};
-use super::follow::{step, taken, uuid};
+use super::follow::{move_position, position_at, step, taken, uuid};
 use super::rebuild::{Rebuilding, fill};
 use super::schema::{Found, Position, misshapen, prepare, read_position};
 use super::status::SinkState;
-use crate::engine::Engine;
+use crate::engine::{Engine, ViewsOrigin};
 
 /// The pause after a try that failed, and the longest: it doubles with each further one.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -23,11 +23,20 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(5);
 const WAIT: Duration = Duration::from_millis(200);
 
 pub(super) struct Keeper {
-    pub(super) sink: Arc<Sink>,
-    pub(super) engine: Weak<Engine>,
+    sink: Arc<Sink>,
+    engine: Weak<Engine>,
+    /// True if no row is left from a snapshot that was different: all were computed again since.
+    is_mended: bool,
+    /// False while the position has no basis, because the rows may be those of a snapshot that is
+    /// not compared yet.
+    has_basis: bool,
 }
 
 impl Keeper {
+    pub(super) fn new(sink: Arc<Sink>, engine: Weak<Engine>) -> Keeper {
+        Keeper { sink, engine, is_mended: false, has_basis: true }
+    }
+
     /// Keeps the tables until the server stops.
     pub(super) async fn run(mut self) {
         let (mut pause, mut said) = (PAUSE, String::new());
@@ -77,10 +86,13 @@ impl Keeper {
             self.resume(&mut database, found).await?;
         }
         loop {
-            if self.sink.status.wants_rebuild() {
-                self.rebuild(&mut database, false).await?;
+            let origin = taken(&self.engine)?.views_origin();
+            let is_invented = origin == ViewsOrigin::Rebuilt && !self.is_mended;
+            if is_invented || self.sink.status.wants_rebuild() {
+                self.rebuild(&mut database, is_invented).await?;
             }
             self.follow(&mut database).await?;
+            self.note_basis(&mut database).await?;
             if !self.wait(&database).await? {
                 return Ok(());
             }
@@ -100,7 +112,10 @@ impl Keeper {
         }
         let Some(position) = found.position else {
             self.sink.status.enter(SinkState::Filling);
-            let seq = fill(database, &schema, &self.engine).await?;
+            let origin = taken(&self.engine)?.views_origin();
+            let is_proven = origin != ViewsOrigin::Unproven;
+            let seq = fill(database, &schema, &self.engine, is_proven).await?;
+            self.computed(origin);
             tracing::info!(schema, seq, "filled the tables in PostgreSQL");
             self.reached(seq)?;
             return Ok(());
@@ -113,10 +128,12 @@ impl Keeper {
                 schema,
                 seq = position.seq,
                 "the tables in PostgreSQL are rebuilt: their rows are by another version of the \
-                 fold, or of records that are lost by now"
+                 fold, or of records that are lost by now, or of a \
+                 snapshot that was not compared with the log"
             );
             return self.rebuild(database, true).await;
         }
+        self.has_basis = true;
         tracing::info!(schema, seq = position.seq, "keeping the tables in PostgreSQL");
         Ok(())
     }
@@ -156,15 +173,44 @@ impl Keeper {
         Ok(())
     }
 
+    /// Notes that all rows were computed by views of an origin.
+    fn computed(&mut self, origin: ViewsOrigin) {
+        self.is_mended = origin == ViewsOrigin::Rebuilt;
+        self.has_basis = origin != ViewsOrigin::Unproven;
+    }
+
+    /// Returns true if the rows, and those that the views give now, are what the log folds to.
+    fn is_proven(&self) -> Result<bool, SinkFault> {
+        Ok(match taken(&self.engine)?.views_origin() {
+            ViewsOrigin::Log => true,
+            ViewsOrigin::Unproven => false,
+            ViewsOrigin::Rebuilt => self.is_mended,
+        })
+    }
+
+    /// Writes the basis, once the snapshot that the rows come from is what the log folds to.
+    async fn note_basis(&mut self, database: &mut Database) -> Result<(), SinkFault> {
+        if self.has_basis || !self.is_proven()? {
+            return Ok(());
+        }
+        let Some(seq) = self.sink.status.report(0).position else { return Ok(()) };
+        let position = position_at(&*taken(&self.engine)?, seq, true)?;
+        move_position(database, &self.sink.schema, seq, &position).await?;
+        self.has_basis = true;
+        Ok(())
+    }
+
     /// Moves the tables to the head.
     async fn follow(&mut self, database: &mut Database) -> Result<(), SinkFault> {
         loop {
             let Some(from) = self.sink.status.report(0).position else { return Ok(()) };
-            let to = step(database, &self.sink.schema, &self.engine, from).await?;
+            let is_proven = self.is_proven()?;
+            let to = step(database, &self.sink.schema, &self.engine, from, is_proven).await?;
             self.reached(to)?;
             if to == from {
                 return Ok(());
             }
+            self.has_basis = is_proven;
         }
     }
 
@@ -210,7 +256,9 @@ impl Keeper {
         let schema = self.sink.schema.clone();
         // Tables that were altered are not written to until they are made again.
         let alone = alone || !misshapen(database, &schema).await?.is_empty();
-        let mut rebuilding = Rebuilding::begin(database, &schema, &self.engine).await?;
+        let origin = taken(&self.engine)?.views_origin();
+        let is_proven = origin != ViewsOrigin::Unproven;
+        let mut rebuilding = Rebuilding::begin(database, &schema, &self.engine, is_proven).await?;
         while rebuilding.go_on(database).await? {
             if !alone {
                 self.follow(database).await?;
@@ -222,6 +270,8 @@ impl Keeper {
         let own = taken(&self.engine)?.log_id();
         let position = position.filter(|position| position.log_id == own && !alone);
         let position = position.map(|position| position.seq);
-        rebuilding.finish(database, &schema, &self.engine, position).await
+        let seq = rebuilding.finish(database, &schema, &self.engine, position).await?;
+        self.computed(origin);
+        Ok(seq)
     }
 }

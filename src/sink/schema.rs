@@ -16,7 +16,8 @@ pub(super) struct Position {
     pub(super) seq: Seq,
     /// The tree hash over the records up to `seq`.
     pub(super) digest: Vec<u8>,
-    /// What the rows depend on besides the records; `None` if it is not known.
+    /// What the rows depend on besides the records; `None` if it is not known, or the rows
+    /// are those of a snapshot that is not compared with the log yet.
     pub(super) basis: Option<Vec<u8>>,
 }
 

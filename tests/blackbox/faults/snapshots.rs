@@ -175,7 +175,7 @@ fn a_snapshot_that_is_damaged_or_of_another_log_costs_time_only() {
 }
 
 /// Writes a snapshot with other content, and every checksum right: docs/format.md says how.
-fn forge(file: &Path, change: impl Fn(&mut Vec<u8>)) {
+pub fn forge(file: &Path, change: impl Fn(&mut Vec<u8>)) {
     let bytes = fs::read(file).unwrap();
     let (mut header, mut rest, mut content) = (bytes[..152].to_vec(), &bytes[152..], Vec::new());
     while !rest.is_empty() {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use serde_json::{Value, json};
 
+use crate::faults::snapshots::forge;
 use crate::kit::model::Ids;
 use crate::kit::postgres::{Session, TestDatabase, database, database_alone};
 use crate::kit::scale::scale;
@@ -182,6 +183,29 @@ fn tables_of_another_basis_are_rebuilt_before_they_are_kept() {
     session.run("DELETE FROM rollcall.directory_users WHERE id = 'lost'");
     assert_eq!(restarted(again(), old), "u1 u2 u3");
     assert_eq!(basis(), sound);
+}
+
+#[test]
+fn tables_are_rebuilt_after_a_snapshot_that_was_forged() {
+    let Some(database) = database() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let (server, session) = with_three(folder.path(), &database);
+    assert_eq!(server.stop(), 0);
+    forge(&folder.path().join("snapshot"), |content| {
+        let at = content.windows(2).position(|bytes| bytes == b"u1").unwrap();
+        content[at + 1] = b'9';
+    });
+    // The basis is as before: only the comparison says that the row may be invented.
+    session.run("INSERT INTO rollcall.directory_users (id) VALUES ('invented')");
+    let server = self::server(folder.path(), &database);
+    let known = "SELECT id FROM rollcall.directory_users UNION ALL \
+        SELECT 'known' FROM rollcall.position WHERE basis IS NOT NULL ORDER BY 1";
+    wait_until(&server, "the rows are those of the log", |_| {
+        session.texts(known, &[]) == ["known", "u1", "u2", "u3"]
+    });
+    assert_eq!(server.get("/rollcall/v1/stats").json()["snapshot"]["comparison"], "different");
+    let users = ["u1", "u2", "u3"].map(str::to_owned);
+    compare(&server, &session, &ids(users), wait_for_head(&server), "rebuilt");
 }
 
 #[test]
