@@ -7,6 +7,7 @@ use rollcall_projections::{
     Millis, PeriodRow, RolePeriodRow, TableChanges,
 };
 use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
 
 use super::tables::{
     ACCESS_PERIODS, ASSIGNMENTS, DIRECTORIES, GROUPS, MEMBERSHIP_PERIODS, MEMBERSHIPS,
@@ -132,8 +133,8 @@ pub(super) fn row_sets(engine: &Engine, changes: TableChanges) -> Result<Vec<Row
 fn plain_sets(changes: TableChanges) -> [RowSet; 5] {
     let TableChanges { memberships, assignments, access_periods, .. } = changes;
     let TableChanges { membership_periods, role_periods, .. } = changes;
-    let pair = |MembershipRow { group, user }| [text(group), text(user)];
-    let assigned = |row: AssignmentRow| [text(row.user), text(row.role)];
+    let pair = |MembershipRow { group, user }| [key_text(group), key_text(user)];
+    let assigned = |row: AssignmentRow| [key_text(row.user), key_text(row.role)];
     [
         RowSet::new(
             &MEMBERSHIPS,
@@ -147,14 +148,14 @@ fn plain_sets(changes: TableChanges) -> [RowSet; 5] {
         ),
         RowSet::new(
             &ACCESS_PERIODS,
-            access_periods.gone.into_iter().map(|row| [text(row.user), begins(row.period)]),
+            access_periods.gone.into_iter().map(|row| [key_text(row.user), begins(row.period)]),
             access_periods.set.into_iter().map(access_values),
         ),
         RowSet::new(
             &MEMBERSHIP_PERIODS,
             membership_periods.gone.into_iter().map(|row| {
                 let MembershipPeriodRow { group, user, period } = row;
-                [text(group), text(user), begins(period)]
+                [key_text(group), key_text(user), begins(period)]
             }),
             membership_periods.set.into_iter().map(membership_values),
         ),
@@ -162,7 +163,7 @@ fn plain_sets(changes: TableChanges) -> [RowSet; 5] {
             &ROLE_PERIODS,
             role_periods.gone.into_iter().map(|row| {
                 let RolePeriodRow { user, role, period } = row;
-                [text(user), text(role), begins(period)]
+                [key_text(user), key_text(role), begins(period)]
             }),
             role_periods.set.into_iter().map(role_values),
         ),
@@ -170,34 +171,35 @@ fn plain_sets(changes: TableChanges) -> [RowSet; 5] {
 }
 
 fn key_of(row: &DirectoryRow) -> [Value; 1] {
-    [text(row.id.clone())]
+    [key_text(row.id.clone())]
 }
 
 fn id_of(row: &EntityRow) -> [Value; 1] {
-    [text(row.id.clone())]
+    [key_text(row.id.clone())]
 }
 
 fn assignment_values(row: AssignmentRow) -> [Value; 5] {
     let AssignmentRow { user, role, directory, organization, since } = row;
-    [text(user), text(role), text(directory), text(organization), Some(moment(since))]
+    let [user, role, directory] = [user, role, directory].map(key_text);
+    [user, role, directory, text(organization), Some(moment(since))]
 }
 
 fn access_values(row: AccessPeriodRow) -> [Value; 5] {
     let AccessPeriodRow { user, period, reason } = row;
     let [range, start, end] = period_values(period);
-    [text(user), range, start, end, reason.map(|reason| reason.word().to_owned())]
+    [key_text(user), range, start, end, reason.map(|reason| reason.word().to_owned())]
 }
 
 fn membership_values(row: MembershipPeriodRow) -> [Value; 5] {
     let MembershipPeriodRow { group, user, period } = row;
     let [range, start, end] = period_values(period);
-    [text(group), text(user), range, start, end]
+    [key_text(group), key_text(user), range, start, end]
 }
 
 fn role_values(row: RolePeriodRow) -> [Value; 5] {
     let RolePeriodRow { user, role, period } = row;
     let [range, start, end] = period_values(period);
-    [text(user), text(role), range, start, end]
+    [key_text(user), key_text(role), range, start, end]
 }
 
 fn period_values(period: PeriodRow) -> [Value; 3] {
@@ -218,6 +220,23 @@ fn begins(period: PeriodRow) -> Value {
 /// Returns a text without the one character that PostgreSQL stores in none.
 fn text(text: String) -> Value {
     Some(if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text })
+}
+
+/// The hexadecimal digits at the end of a key with the character U+0000.
+const KEY_DIGITS: usize = 16;
+
+/// Returns a text of a key, or of a column that names one: different texts stay different. One with
+/// the character U+0000, or that looks like what becomes of those, ends with digits of its hash.
+fn key_text(key: String) -> Value {
+    let has_digits = |end: &[u8]| end.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let looks_like_one = key.contains('\u{fffd}')
+        && key.as_bytes().last_chunk::<KEY_DIGITS>().is_some_and(|end| has_digits(end));
+    if !looks_like_one && !key.contains('\0') {
+        return Some(key);
+    }
+    let mut digits = hex::encode(Sha256::digest(&key));
+    digits.truncate(KEY_DIGITS);
+    Some(key.replace('\0', "\u{fffd}") + &digits)
 }
 
 /// Writes a moment for PostgreSQL, which calls the year 0000 the year 1 before Christ.
@@ -279,9 +298,18 @@ fn directory_values(json: &str) -> [Value; 8] {
     ];
     let [id, organization, name, state, kind, external_key, created, updated] =
         fields(json, names).unwrap_or_default();
-    let texts = [id, organization, name, state, kind, external_key].map(text_of);
-    let [id, organization, name, state, kind, external_key] = texts;
-    [id, organization, name, state, kind, external_key, time_of(created), time_of(updated)]
+    let texts = [organization, name, state, kind, external_key].map(text_of);
+    let [organization, name, state, kind, external_key] = texts;
+    [
+        key_text_of(id),
+        organization,
+        name,
+        state,
+        kind,
+        external_key,
+        time_of(created),
+        time_of(updated),
+    ]
 }
 
 fn user_values(json: &str) -> [Value; 14] {
@@ -337,12 +365,17 @@ fn value_of(name: &str, value: Option<&RawValue>) -> Value {
             value.map(|value| storable(value.get()).into_owned())
         }
         "created_at" | "updated_at" => time_of(value),
+        "id" | "directory_id" => key_text_of(value),
         _ => text_of(value),
     }
 }
 
 fn text_of(value: Option<&RawValue>) -> Value {
     text(string(present(value))?.into_owned())
+}
+
+fn key_text_of(value: Option<&RawValue>) -> Value {
+    key_text(string(present(value))?.into_owned())
 }
 
 fn time_of(value: Option<&RawValue>) -> Value {
@@ -445,6 +478,23 @@ mod tests {
         }
         let long = "1".repeat(NUMBER_MAX + 1);
         assert_eq!(storable(&long), format!("\"{long}\""));
+    }
+
+    #[test]
+    fn keys_that_differ_stay_different() {
+        let of_nul = key_text("a\0".into()).unwrap();
+        let digits = of_nul.strip_prefix("a\u{fffd}").unwrap();
+        assert!(digits.len() == 16 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        let unchanged = ["a", "a\u{fffd}", "a0123456789abcdef", "a\u{fffd}0123456789abcde"];
+        for key in unchanged {
+            assert_eq!(key_text(key.into()).as_deref(), Some(key));
+        }
+        let keys = ["a\0", &of_nul, "\0a", "a\0\0", "a\0\u{fffd}", "a\u{fffd}\0"];
+        let mut stored: Vec<Value> =
+            keys.into_iter().chain(unchanged).map(|key| key_text(key.into())).collect();
+        stored.sort();
+        stored.dedup();
+        assert_eq!(stored.len(), keys.len() + unchanged.len());
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use crate::kit::histories::percent_encoded;
 use crate::kit::model::Ids;
@@ -72,6 +73,33 @@ fn storable(value: &Value) -> Value {
     }
 }
 
+/// Returns an id or a role as a key: with U+0000, or if it looks like such a key, it ends with the
+/// first 16 digits of its SHA-256.
+pub fn storable_key(key: &str) -> String {
+    let looks_like_one = key.contains('\u{fffd}') && {
+        let end: Vec<char> = key.chars().rev().take(16).collect();
+        end.len() == 16 && end.iter().all(|digit| "0123456789abcdef".contains(*digit))
+    };
+    match looks_like_one || key.contains('\0') {
+        true => {
+            let digits = hex::encode(Sha256::digest(key));
+            format!("{}{}", key.replace('\0', "\u{fffd}"), &digits[..16])
+        }
+        false => key.to_owned(),
+    }
+}
+
+/// Returns a row as PostgreSQL can store it.
+fn storable_row(row: &Value) -> Value {
+    let mut stored = storable(row);
+    for name in ["id", "directory_id", "user_id", "group_id", "role"] {
+        if let Some(key) = row[name].as_str() {
+            stored[name] = storable_key(key).into();
+        }
+    }
+    stored
+}
+
 const PERIOD: &str = "tstzrange(\"from\", until)";
 
 /// Asks for each object that `ids` name, and compares the answers with the tables, row by row.
@@ -84,7 +112,7 @@ pub fn compare(server: &Server, session: &Session, ids: &Ids, known_at: u64, wha
             format!("SELECT {columns} FROM jsonb_to_recordset($1::text::jsonb) AS x ({fields})");
         let columns = select.replace("PERIOD", "period").replace("REASON", "end_reason");
         let stored = format!("SELECT {columns} FROM rollcall.{table}");
-        let given = storable(&Value::from(rows.clone())).to_string();
+        let given = rows.iter().map(storable_row).collect::<Value>().to_string();
         for (first, second, says) in
             [(&wanted, &stored, "missing in"), (&stored, &wanted, "too much in")]
         {

@@ -12,7 +12,7 @@ use crate::kit::model::{Cut, rfc3339};
 use crate::kit::play::{Act, Step, perform};
 use crate::kit::postgres::{Session, TestDatabase, database};
 use crate::kit::server::now_ms;
-use crate::kit::sink::{compare, server, wait_for_head};
+use crate::kit::sink::{compare, server, storable_key, wait_for_head};
 use crate::kit::stage::Stage;
 
 /// Histories in a run at scale 1.
@@ -88,9 +88,8 @@ fn check_moments(seed: u64, stage: &Stage, session: &Session, rng: &mut StdRng, 
                 groups
                     .into_iter()
                     .flatten()
-                    .map(|group: &Value| format!("{} {user}", group["id"].as_str().unwrap()))
-                    // No text of PostgreSQL has this character.
-                    .map(|row| row.replace('\0', "\u{fffd}")),
+                    .map(|group: &Value| storable_key(group["id"].as_str().unwrap()))
+                    .map(|group| format!("{group} {}", storable_key(&user))),
             );
         }
         expected.sort();

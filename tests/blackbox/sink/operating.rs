@@ -248,6 +248,36 @@ fn values_that_the_database_cannot_store_do_not_stop_it() {
 }
 
 #[test]
+fn ids_that_differ_in_a_character_that_is_not_stored_are_two_rows() {
+    let Some(database) = database() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    // Both are in the first fill.
+    let server = Server::start(folder.path());
+    let both = ["x\0", "x\u{fffd}"];
+    let body = |id: &str| created(&id.replace('\0', "\\u0000"));
+    both.iter().for_each(|id| drop(server.deliver(&body(id))));
+    assert_eq!(server.stop(), 0);
+    let server = self::server(folder.path(), &database);
+    let known_at = wait_for_head(&server);
+    let session = database.session();
+    compare(&server, &session, &ids(both.map(str::to_owned)), known_at, "filled");
+    assert_eq!(session.text("SELECT count(*)::text FROM rollcall.directory_users"), "2");
+    // And these are in one batch: the database is away until then.
+    let later = ["y\0", "y\u{fffd}"];
+    session.run("BEGIN; LOCK TABLE rollcall.position");
+    later.iter().for_each(|id| drop(server.deliver(&body(id))));
+    session.run("COMMIT");
+    let known_at = wait_for_head(&server);
+    compare(
+        &server,
+        &session,
+        &ids([both, later].concat().into_iter().map(str::to_owned)),
+        known_at,
+        "followed",
+    );
+}
+
+#[test]
 fn without_a_url_there_is_no_sink_and_a_wrong_one_is_not_shown() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path());
