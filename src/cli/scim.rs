@@ -113,7 +113,7 @@ impl RequestsArgs {
     fn run(self) -> Result<(), Failure> {
         let RequestsArgs { request, directory, user, group, since, until, limit, output, source } =
             self;
-        let names = Names { directory, user, group, ever: true, ..Names::default() };
+        let names = Names { directory, user, group, ever: true, of_scim: true, ..Names::default() };
         source.ask(move |client| {
             if let Some(request) = request {
                 let answer = ask(client, &path_of(REQUESTS.path, &request), "")?;

@@ -2,6 +2,7 @@
 //! that one that was misspelt is an error and not an empty answer.
 
 use serde::Deserialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::super::Failure;
@@ -12,6 +13,7 @@ use super::objects::person_name;
 use super::print::texts;
 
 const PATH: &str = "/rollcall/v1/names";
+const SCIM_REQUESTS: &str = "/rollcall/v1/scim_requests";
 
 /// A kind of thing that has an id or a name.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -53,6 +55,9 @@ pub(in super::super) struct Names {
     pub(in super::super) role: Option<String>,
     /// The question is about the past: all that ever had a name count, and not only what has it.
     pub(in super::super) ever: bool,
+    /// The question is about requests of SCIM: directory users and groups that one resource of SCIM
+    /// was in turn are one thing.
+    pub(in super::super) of_scim: bool,
 }
 
 impl Names {
@@ -70,7 +75,7 @@ impl Names {
         let find = |kind, text: Option<String>, scope: &Names| {
             text.map(|text| find_id(client, kind, &text, scope, moment)).transpose()
         };
-        let mut found = Names { ever: self.ever, ..Names::default() };
+        let mut found = Names { ever: self.ever, of_scim: self.of_scim, ..Names::default() };
         found.organization = find(Kind::Organization, self.organization, &found)?;
         found.directory = find(Kind::Directory, self.directory, &found)?;
         found.group = find(Kind::Group, self.group, &found)?;
@@ -143,7 +148,10 @@ pub(in super::super) fn find_id(
     match &found.names.data[..] {
         [] => Err(found.unknown(client, kind, text)),
         [one] => Ok(one.id.clone()),
-        _ => Err(found.ambiguous(client, kind, text)),
+        _ => match scope.of_scim.then(|| found.latest_of_one(client, kind)).transpose()? {
+            Some(Some(id)) => Ok(id),
+            _ => Err(found.ambiguous(client, kind, text)),
+        },
     }
 }
 
@@ -192,6 +200,13 @@ fn is_like_a_name(text: &str) -> bool {
     !text.contains('@') && (text.contains(char::is_whitespace) || !text.contains(is_mark))
 }
 
+/// Returns the latest id, if the resources of all are known and the same. Ids rise with time.
+fn latest(items: &[ApiNamesake], resources: &[Option<String>]) -> Option<String> {
+    let first = resources.first()?.as_ref()?;
+    let is_one = resources.iter().all(|resource| resource.as_ref() == Some(first));
+    items.iter().map(|item| &item.id).max().filter(|_| is_one).cloned()
+}
+
 impl Found {
     fn ask(
         client: &Client,
@@ -224,6 +239,29 @@ impl Found {
             known_at.clone().filter(|_| moment.value("known_at").is_some()),
         );
         Ok(Found { names: answer.json()?, moment, ever: scope.ever })
+    }
+
+    /// Returns the latest id, if all these things were one resource of SCIM in turn.
+    ///
+    /// # Errors
+    /// If the server does not answer.
+    fn latest_of_one(&self, client: &Client, kind: Kind) -> Result<Option<String>, Failure> {
+        if self.names.total != self.names.data.len() as u64 {
+            return Ok(None);
+        }
+        let [word, ..] = kind.words();
+        let mut resources = Vec::with_capacity(self.names.data.len());
+        for item in &self.names.data {
+            let question = Query::default().with(word, Some(&item.id)).with("limit", Some("1"));
+            let answer = client.get(&question.at(SCIM_REQUESTS))?;
+            let requests: Value = match answer.status {
+                200 => answer.json()?,
+                _ => return Ok(None),
+            };
+            let resource = requests.pointer("/data/0/resource/id").and_then(Value::as_str);
+            resources.push(resource.map(str::to_owned));
+        }
+        Ok(latest(&self.names.data, &resources))
     }
 
     /// Returns true if the directory or organization of all these things is known.
@@ -316,5 +354,25 @@ impl Found {
         };
         let name = person_name(user);
         if name.is_empty() { texts(user, ["email"]).concat() } else { name }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn namesakes_are_one_if_they_were_one_resource() {
+        let items = ["directory_user_01B", "directory_user_01C", "directory_user_01A"].map(|id| {
+            let id = id.to_owned();
+            ApiNamesake { id, name: None, directory_id: None, organization_id: None }
+        });
+        let of = |resources: [Option<&str>; 3]| {
+            latest(&items, &resources.map(|resource| resource.map(str::to_owned)))
+        };
+        assert_eq!(of([Some("r"); 3]).as_deref(), Some("directory_user_01C"));
+        assert_eq!(of([Some("r"), Some("r"), Some("s")]), None);
+        assert_eq!(of([Some("r"), None, Some("r")]), None);
+        assert_eq!(of([None; 3]), None);
     }
 }

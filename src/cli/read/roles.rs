@@ -111,7 +111,8 @@ impl RolesArgs {
     pub(in super::super) fn run(self) -> Result<(), Failure> {
         let RolesArgs { user, role, group, directory, organization, history, .. } = self;
         let RolesArgs { limit, moment, output, source, .. } = self;
-        let names = Names { organization, directory, group, user, role, ever: history };
+        let names =
+            Names { organization, directory, group, user, role, ever: history, ..Names::default() };
         source.ask(move |client| {
             let moment = moment.query();
             let names = names.resolve(client, &moment)?;
