@@ -255,7 +255,9 @@ fn ids_that_differ_in_a_character_that_is_not_stored_are_two_rows() {
     let server = Server::start(folder.path());
     let both = ["x\0", "x\u{fffd}"];
     let body = |id: &str| created(&id.replace('\0', "\\u0000"));
-    both.iter().for_each(|id| drop(server.deliver(&body(id))));
+    for id in &both {
+        server.deliver(&body(id));
+    }
     assert_eq!(server.stop(), 0);
     let server = self::server(folder.path(), &database);
     let known_at = wait_for_head(&server);
@@ -265,7 +267,9 @@ fn ids_that_differ_in_a_character_that_is_not_stored_are_two_rows() {
     // And these are in one batch: the database is away until then.
     let later = ["y\0", "y\u{fffd}"];
     session.run("BEGIN; LOCK TABLE rollcall.position");
-    later.iter().for_each(|id| drop(server.deliver(&body(id))));
+    for id in &later {
+        server.deliver(&body(id));
+    }
     session.run("COMMIT");
     let known_at = wait_for_head(&server);
     compare(
