@@ -178,7 +178,8 @@ mod tests {
         let mut document = json!({ "paths": {}, "components": { "schemas": {} } });
         add_to(&mut document);
         for (path, method) in [("Bulk", "post"), ("Me", "get")] {
-            let answers = &document["paths"][format!("/scim/v2/{{directory_id}}/{path}")][method]["responses"];
+            let call = &document["paths"][format!("/scim/v2/{{directory_id}}/{path}")][method];
+            let answers = &call["responses"];
             let schema = &answers["501"]["content"][SCIM_JSON]["schema"];
             assert_eq!(schema["$ref"], "#/components/schemas/ScimError", "{path}");
             assert!(answers["200"].is_null(), "{path}");
