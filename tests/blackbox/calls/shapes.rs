@@ -1241,11 +1241,6 @@ fn samples() -> Vec<Sample> {
             "finished_at": MOMENT, "directory": "directory_1", "dry_run": false,
             "differences": 2, "recorded": 1, "held": 1 },
     });
-    let endpoint = json!({
-        "object": "endpoint", "name": "app", "url": "https://app.example.com/", "state": "paused",
-        "paused_by": "position", "position": 1, "lag": 2, "last_error": "e",
-        "failing_since": MOMENT, "delivered": 3, "failures": 4,
-    });
     let reconciliation = json!({
         "object": "reconciliation", "id": RUN, "state": "held", "step": "ended",
         "started_at": MOMENT, "finished_at": MOMENT, "directory": "directory_1",
@@ -1286,7 +1281,7 @@ fn samples() -> Vec<Sample> {
         },
         "refused_questions": 0, "dropped_log_lines": 0,
         "connections": { "open": 1, "places": 2, "closed": 0 },
-        "sources": [source], "endpoints": [endpoint], "archive": null,
+        "sources": [source], "endpoints": [], "archive": null,
         "scrub": {
             "position": 1, "bytes": 2, "passes": 3,
             "last_pass": {

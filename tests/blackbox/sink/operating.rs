@@ -254,9 +254,11 @@ fn ids_that_differ_in_a_character_that_is_not_stored_are_two_rows() {
     // Both are in the first fill.
     let server = Server::start(folder.path());
     let both = ["x\0", "x\u{fffd}"];
-    let body = |id: &str| created(&id.replace('\0', "\\u0000"));
-    for id in &both {
-        server.deliver(&body(id));
+    let body = |id: &str, number: usize| {
+        user(id, "d", id, AT, &format!("event_{number}"), "dsync.user.created")
+    };
+    for (number, id) in both.iter().enumerate() {
+        server.deliver(&body(id, number));
     }
     assert_eq!(server.stop(), 0);
     let server = self::server(folder.path(), &database);
@@ -267,8 +269,8 @@ fn ids_that_differ_in_a_character_that_is_not_stored_are_two_rows() {
     // And these are in one batch: the database is away until then.
     let later = ["y\0", "y\u{fffd}"];
     session.run("BEGIN; LOCK TABLE rollcall.position");
-    for id in &later {
-        server.deliver(&body(id));
+    for (number, id) in later.iter().enumerate() {
+        server.deliver(&body(id, number + both.len()));
     }
     session.run("COMMIT");
     let known_at = wait_for_head(&server);
