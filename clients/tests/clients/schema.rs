@@ -39,7 +39,7 @@ fn as_described() {
         // Those of SCIM have a key of their own, and are judged by testers of their own.
         .args(["--exclude-path-regex", "^/scim/"])
         .args(["--phases", phases, "--checks", "all", "--continue-on-failure"])
-        .args(["--seed", &seed, "--max-time", &seconds.to_string(), "--workers", "2"])
+        .args(["--seed", &seed, "--max-time", &seconds.to_string(), "--workers", "1"])
         .args(["--request-timeout", "40", "--generation-database", "none"])
         .args(["--no-color", "--output-truncate", "false"])
         .env("SCHEMATHESIS_HOOKS", libraries::sources().join("python/schema_hooks.py"))
