@@ -345,6 +345,45 @@ impl Asking {
     }
 }
 
+/// The start of a server that listens already, on a thread of its own.
+struct Start {
+    data: PathBuf,
+    copies: Copies,
+    conditions: Conditions,
+    caches: Caches,
+    source: Option<Arc<Source>>,
+    sink: Option<Arc<Sink>>,
+    deliveries: Arc<Deliveries>,
+    /// Gets what is wrong with a folder that is only read.
+    condition: Arc<OnceLock<FolderCondition>>,
+    /// Gets the failure of the log while the server runs, which ends the server.
+    failed: mpsc::Sender<Failure>,
+    handle: http::Handle,
+}
+
+impl Start {
+    /// Folds the log of the folder, and starts the threads other than those that answer.
+    fn run(self, folder: Folder, signing: Signing) -> Result<(Asking, Arc<Engine>), Failure> {
+        let Start { data, copies, conditions, caches, source, sink, deliveries, .. } = self;
+        let (failed, handle) = (self.failed, self.handle);
+        let on_failure = move |cause: &str| {
+            let _ = failed.send(Failure::Ours(format!("the log has failed: {cause}")));
+            drop(handle.stop(true));
+        };
+        let serves = matches!(signing, Signing::Own { .. });
+        let opening = Opening { folder, data: &data, copies: &copies, conditions, caches };
+        let mut opened = opening.engine(signing, on_failure)?;
+        if serves {
+            // It belongs to this log's state: no question is answered from half a change.
+            opened.engine.finish_scim_changes().map_err(Failure::ours)?;
+        }
+        let _ = self.condition.set(std::mem::take(&mut opened.condition));
+        let (source, sink, served) = (source.as_ref(), sink.as_ref(), serves.then_some(&*data));
+        let asking = Asking::begin(copies, source, sink, deliveries, &opened, served)?;
+        Ok((asking, opened.engine))
+    }
+}
+
 /// A server that listens, and whose engine is ready or folds the log.
 pub(super) struct Running {
     server: http::Server,
@@ -400,56 +439,44 @@ impl Running {
         let engine: Arc<OnceLock<Arc<Engine>>> = Arc::default();
         // A start that cannot listen leaves no folder.
         let Listen { main, admin } = listen;
-        let (source, deliveries) = (settings.source.clone(), settings.deliveries.clone());
-        let sink = settings.sink.clone();
+        let (source, sink) = (settings.source.clone(), settings.sink.clone());
+        let deliveries = settings.deliveries.clone();
         let server = http::serve(main, admin.as_ref(), settings, engine.clone())?;
         let folder = Folder::open(data, &signing, &copies, caches.store)?;
         let service_manager = Arc::new(match folder {
             Folder::ToRead(_) => ServiceManager::unheard(),
             Folder::ToServe(_) => ServiceManager::starting(),
         });
-        let serves = matches!(signing, Signing::Own { .. });
         let handle = server.handle.clone();
         let (failed, failures) = mpsc::channel();
         let (begun, asking) = mpsc::channel();
-        let (slot, data, outward) =
-            (engine.clone(), data.to_owned(), (source.clone(), deliveries.clone()));
         let condition: Arc<OnceLock<FolderCondition>> = Arc::default();
-        let (found, started) = (condition.clone(), service_manager.clone());
-        thread::spawn(move || {
-            let (log_failed, log_handle) = (failed.clone(), handle.clone());
-            let on_failure = move |cause: &str| {
-                let _ = log_failed.send(Failure::Ours(format!("the log has failed: {cause}")));
-                drop(log_handle.stop(true));
-            };
-            let opening = Opening { folder, data: &data, copies: &copies, conditions, caches };
-            let opened = opening.engine(signing, on_failure);
-            let opened = opened.and_then(|mut opened| {
-                if serves {
-                    // It belongs to this log's state: no question is answered from half a change.
-                    opened.engine.finish_scim_changes().map_err(Failure::ours)?;
-                }
-                let _ = found.set(std::mem::take(&mut opened.condition));
-                let (source, deliveries) = (outward.0.as_ref(), outward.1);
-                let served = serves.then_some(&*data);
-                let asking =
-                    Asking::begin(copies, source, sink.as_ref(), deliveries, &opened, served)?;
-                Ok((asking, opened.engine))
-            });
-            match opened {
-                Ok((asking, engine)) => {
-                    let _ = begun.send(asking);
-                    let head = engine.head();
-                    drop(slot.set(engine));
-                    tracing::info!(head, "ready");
-                    started.ready(head);
-                }
-                Err(failure) => {
-                    // A server without its log is useless. The cause is sent before the stop, so
-                    // that it is there when the server has ended.
-                    let _ = failed.send(failure);
-                    drop(handle.stop(false));
-                }
+        let start = Start {
+            data: data.to_owned(),
+            copies,
+            conditions,
+            caches,
+            source: source.clone(),
+            sink,
+            deliveries: deliveries.clone(),
+            condition: condition.clone(),
+            failed: failed.clone(),
+            handle: handle.clone(),
+        };
+        let (slot, started) = (engine.clone(), service_manager.clone());
+        thread::spawn(move || match start.run(folder, signing) {
+            Ok((asking, engine)) => {
+                let _ = begun.send(asking);
+                let head = engine.head();
+                drop(slot.set(engine));
+                tracing::info!(head, "ready");
+                started.ready(head);
+            }
+            Err(failure) => {
+                // A server without its log is useless. The cause is sent before the stop, so
+                // that it is there when the server has ended.
+                let _ = failed.send(failure);
+                drop(handle.stop(false));
             }
         });
         Ok(Running {
