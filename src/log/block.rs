@@ -210,7 +210,7 @@ pub(super) struct Draft {
 
 impl Draft {
     /// Returns the leaf of the record that it becomes.
-    pub(super) fn leaf(&self, log_id: LogId, seq: Seq, recorded_at: Millis) -> Hash {
+    fn leaf(&self, log_id: LogId, seq: Seq, recorded_at: Millis) -> Hash {
         let receipt = Receipt {
             log_id,
             seq,
@@ -240,6 +240,16 @@ impl Draft {
             status: self.status.into(),
         }
     }
+}
+
+/// Returns the leaves of consecutive drafts from `first_seq` on.
+pub(super) fn leaves(
+    log_id: LogId,
+    first_seq: Seq,
+    recorded_at: Millis,
+    drafts: &[Draft],
+) -> Vec<Hash> {
+    (first_seq..).zip(drafts).map(|(seq, draft)| draft.leaf(log_id, seq, recorded_at)).collect()
 }
 
 /// Encodes consecutive drafts from `first_seq` on as blocks, each with its first seq. Nearly every

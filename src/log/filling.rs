@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use rollcall_projections::{Millis, RecordStatus, Seq};
+use rollcall_projections::{Millis, Seq};
 
 use super::acknowledgement::{Acknowledgement, AcknowledgementFile};
 use super::archive::ArchivedRecord;
@@ -14,7 +14,7 @@ use super::open::OpenParts;
 use super::recovery::Recovered;
 use super::store::{Blocks, Store, StoreError};
 use super::tiles::Tiles;
-use super::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, LogId, Record};
+use super::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, LogId};
 use crate::verify::{Source, Verified};
 
 /// The bytes of bodies, and the number of records, after which what was written is acknowledged.
@@ -41,11 +41,10 @@ impl FillError {
     }
 }
 
-/// A record with its moment, on its way into the store.
+/// A record on its way into the store.
 struct Waiting {
     event: Verified,
     salt: [u8; 16],
-    leaf: Hash,
 }
 
 /// A store that is being filled. From time to time what was written is synced and acknowledged, in
@@ -122,17 +121,13 @@ impl Filling {
         {
             self.write()?;
         }
-        let (salt, seq, recorded_at) = (record.salt(), record.seq, receipt.recorded_at);
+        let (salt, unusable) = (record.salt(), record.unusable_at_first());
         let (event_id, event_type) = (receipt.event_id, receipt.event_type);
-        let unusable = record.unusable_at_first();
         let event =
             Verified::recorded(source, receipt.proof, event_id, event_type, unusable, record.body);
-        let leaf =
-            Record::of(self.store.log_id(), seq, recorded_at, &event, salt, RecordStatus::Counts);
-        let leaf = leaf.leaf();
         self.recorded_at = receipt.recorded_at;
         self.waiting_bytes += bytes;
-        self.waiting.push(Waiting { event, salt, leaf });
+        self.waiting.push(Waiting { event, salt });
         Ok(())
     }
 
@@ -157,13 +152,12 @@ impl Filling {
     /// Writes the waiting records into blocks.
     pub(super) fn write(&mut self) -> Result<(), FillError> {
         let waiting = std::mem::take(&mut self.waiting);
-        let head = self.size();
-        let leaves: Vec<Hash> = waiting.iter().map(|waiting| waiting.leaf).collect();
-        let salts: Vec<[u8; 16]> = waiting.iter().map(|waiting| waiting.salt).collect();
-        if leaves.is_empty() {
+        if waiting.is_empty() {
             return Ok(());
         }
-        let batch = waiting.into_iter().map(|waiting| waiting.event).collect();
+        let (log_id, recorded_at, head) = (self.store.log_id(), self.recorded_at, self.size());
+        let (batch, salts): (Vec<Verified>, Vec<[u8; 16]>) =
+            waiting.into_iter().map(|Waiting { event, salt }| (event, salt)).unzip();
         let load = |seq| self.store.candidate(seq);
         let judged = judge_recorded(&mut self.dedupe, batch, head, &load);
         let pending = judged.map_err(FillError::unfit)?;
@@ -171,8 +165,9 @@ impl Filling {
         let drafts: Vec<Draft> = salted
             .map(|(PendingEvent { event, status }, salt)| Draft { event, salt, status })
             .collect();
-        let blocks = block::encode(self.store.log_id(), head + 1, self.recorded_at, &drafts);
-        Ok(self.write_blocks(&blocks?, leaves)?)
+        let leaves = block::leaves(log_id, head + 1, recorded_at, &drafts);
+        let blocks = block::encode(log_id, head + 1, recorded_at, &drafts)?;
+        Ok(self.write_blocks(&blocks, leaves)?)
     }
 
     fn write_blocks(&mut self, blocks: &[(Seq, Vec<u8>)], leaves: Vec<Hash>) -> io::Result<()> {

@@ -31,7 +31,7 @@ use super::dedupe::{
 };
 use super::disk::DiskFault;
 use super::lost_leaves::LostLeaves;
-use super::merkle::{self, Edge, Hash};
+use super::merkle::{self, Edge};
 use super::recovery::Recovered;
 use super::store::{Blocks, Store};
 use super::tiles::{TileNodes, Tiles};
@@ -201,7 +201,7 @@ impl SledLog {
         self.take(Step::Flush, || self.store.flush())?; // 2
         self.take(Step::Sync, || self.store.sync())?; // 3
         self.take(Step::RefuseBlobs, || self.store.refuse_blobs())?; // 4
-        let leaves = self.leaves(first_seq, recorded_at, drafts);
+        let leaves = block::leaves(self.store.log_id, first_seq, recorded_at, drafts);
         let leaf = *leaves.last().ok_or_else(|| other("there is nothing to commit"))?;
         let mut edge = self.edge.lock().clone();
         self.take(Step::GrowTiles, || self.tiles.grow(&mut edge, leaves))?; // 5
@@ -221,14 +221,6 @@ impl SledLog {
         *self.edge.lock() = edge;
         self.head.set(size);
         Ok(())
-    }
-
-    /// Returns the leaves of drafts that become the records from `first_seq` on.
-    fn leaves(&self, first_seq: Seq, recorded_at: Millis, drafts: &[Draft]) -> Vec<Hash> {
-        (first_seq..)
-            .zip(drafts)
-            .map(|(seq, draft)| draft.leaf(self.store.log_id, seq, recorded_at))
-            .collect()
     }
 
     /// Returns the store.
