@@ -49,8 +49,8 @@ pub struct BackupExtent {
     pub seq: Seq,
 }
 
-/// Writes a backup of the first `seq` records, without segments of those up to `after`. Holds a few megabytes at a time, and nothing of the
-/// engine while it writes. Blocks while it reads the log.
+/// Writes a backup of the first `seq` records, without segments of those up to `after`. Holds a few
+/// megabytes at a time, and nothing of the engine while it writes. Blocks while it reads the log.
 ///
 /// # Errors
 /// [`BackupFault`]: then the stream must break off.

@@ -17,13 +17,12 @@ use crate::log::{Missing, RestoreError, Restored, restore, seq_ranges, seqs_in};
 /// Make a data folder from an archive, a backup, or what `rollcall salvage` has taken out.
 ///
 /// Reads every record and checks that none is missing and that they lead to the roots that are in
-/// the archive; writes them into a new data folder, which keeps the log's name; reads that back, and
-/// prints the newest record and the root of the tree. If a record is missing or a file damaged,
+/// the archive; writes them into a new data folder, which keeps the log's name; reads that back,
+/// and prints the newest record and the root of the tree. If a record is missing or a file damaged,
 /// names it and makes no folder; --accept-missing restores without records that are missing. The
-/// folder is called NEW.unfinished until it is complete; if the restore breaks off, the same command
-/// goes on with what is there. The
-/// private key that signs checkpoints is not in an archive: put it into the new folder, or start
-/// with `--checkpoint-key`.
+/// folder is called NEW.unfinished until it is complete; if the restore breaks off, the same
+/// command goes on with what is there. The private key that signs checkpoints is not in an archive:
+/// put it into the new folder, or start with `--checkpoint-key`.
 #[derive(Args)]
 #[command(after_help = "\
 Exit codes: 0 if every record was restored, 1 if it could not start, 2 if records are missing or \
@@ -148,8 +147,9 @@ pub(super) fn losses(Restored { lost, unproven, new_log_id, .. }: &Restored) -> 
     lines.extend(new_log_id.map(|id| {
         format!(
             "THIS IS ANOTHER LOG: a lost record has no leaf either, or nothing proves a record, so \
-             that the root could not stay. Its name is {}. Checkpoints and proofs of the log before do not hold for it, \
-             and the next start makes a new key: give its public key to your auditors",
+             that the root could not stay. Its name is {}. Checkpoints and proofs of the log before \
+             do not hold for it, and the next start makes a new key: give its public key to your \
+             auditors",
             uuid::Uuid::from_bytes(id)
         )
     }));

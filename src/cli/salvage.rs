@@ -20,10 +20,11 @@ use crate::log::{OpenError, SalvageError, Salvaged, salvage, seqs_in};
 /// Reads the store on both sides of the damage and checks each record by its leaf in the tree.
 /// Writes them into a new folder as segments of an archive, in a form that any tool reads:
 /// docs/format.md specifies it. The folder is called NEW.unfinished until it is complete; the same
-/// command goes on with what a run that broke off has left there. Names the records that are missing, and takes them from other
-/// copies where `--from` gives some; from a damaged file of a copy, which it names, only those that
-/// fit their leaves. Changes nothing in the damaged folder, whose server must be stopped.
-/// `rollcall restore` restores the records into a new data folder once none is missing.
+/// command goes on with what a run that broke off has left there. Names the records that are
+/// missing, and takes them from other copies where `--from` gives some; from a damaged file of a
+/// copy, which it names, only those that fit their leaves. Changes nothing in the damaged folder,
+/// whose server must be stopped. `rollcall restore` restores the records into a new data folder
+/// once none is missing.
 #[derive(Args)]
 #[command(after_help = "\
 Exit codes: 0 if every record was found, 1 if it could not start, 2 if some are or may be missing.

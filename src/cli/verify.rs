@@ -31,9 +31,8 @@ use crate::verify::{Keyring, SECRETS_MAX};
 /// which records count, and compares them with what is stored; compares the tree and its tiles with
 /// the records, and the records with the root that was acknowledged last. Verifies the signatures
 /// of webhooks with the secrets that are set. Folds the log, and compares the snapshot of the views
-/// with that. Continues after the first damage, and names the
-/// damaged records. Against an attacker who can write to the folder, only a checkpoint that is kept
-/// elsewhere helps.
+/// with that. Continues after the first damage, and names the damaged records. Against an attacker
+/// who can write to the folder, only a checkpoint that is kept elsewhere helps.
 ///
 /// Changes nothing in the folder, and works on a read-only disk.
 #[derive(Args)]

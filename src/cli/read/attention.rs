@@ -17,10 +17,10 @@ const MAPPING_PERCENT: u64 = 80;
 /// The time for which a refused webhook is pointed out, in milliseconds.
 const REFUSED_WITHIN_MS: i64 = 3_600_000;
 
-/// The archive may be behind for so long without being pointed out, in milliseconds.
+/// The time by which the archive is behind before it is pointed out, in milliseconds.
 const ARCHIVE_LAG_MS: i64 = 15 * 60_000;
 
-/// An endpoint may fail for so long without being pointed out, in milliseconds.
+/// The time for which an endpoint fails before it is pointed out, in milliseconds.
 const ENDPOINT_FAILS_MS: i64 = 15 * 60_000;
 
 /// Something that needs attention, and what shows more or helps.
