@@ -148,10 +148,11 @@ pub(in super::super) fn find_id(
     match &found.names.data[..] {
         [] => Err(found.unknown(client, kind, text)),
         [one] => Ok(one.id.clone()),
-        _ => match scope.of_scim.then(|| found.latest_of_one(client, kind)).transpose()? {
-            Some(Some(id)) => Ok(id),
-            _ => Err(found.ambiguous(client, kind, text)),
-        },
+        _ if scope.of_scim => {
+            let latest = found.latest_of_one(client, kind)?;
+            latest.ok_or_else(|| found.ambiguous(client, kind, text))
+        }
+        _ => Err(found.ambiguous(client, kind, text)),
     }
 }
 
