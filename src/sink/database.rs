@@ -135,8 +135,21 @@ impl Database {
     /// Runs statements in a transaction. With an error nothing is changed.
     pub(super) async fn run_together(&self, statements: &str) -> Result<(), SinkFault> {
         self.run("BEGIN").await?;
-        match self.run_whole(statements).await {
-            Ok(()) => self.run("COMMIT").await,
+        let outcome = self.run_whole(statements).await;
+        self.end_transaction(outcome).await
+    }
+
+    /// Commits the transaction if all in it was done, and rolls it back otherwise. Returns the
+    /// outcome, or the error of the commit.
+    pub(super) async fn end_transaction<T>(
+        &self,
+        outcome: Result<T, SinkFault>,
+    ) -> Result<T, SinkFault> {
+        match outcome {
+            Ok(done) => {
+                self.run("COMMIT").await?;
+                Ok(done)
+            }
             Err(fault) => {
                 let _ = self.run("ROLLBACK").await;
                 Err(fault)

@@ -147,13 +147,8 @@ pub(super) async fn step(
         let comparison = Comparison { engine: engine.clone(), rows, before: Some(from), now };
         apply(database, schema, comparison).await
     };
-    match moved.await {
-        Ok(()) => database.run("COMMIT").await?,
-        Err(fault) => {
-            let _ = database.run("ROLLBACK").await;
-            return Err(fault);
-        }
-    }
+    let moved = moved.await;
+    database.end_transaction(moved).await?;
     Ok(now)
 }
 

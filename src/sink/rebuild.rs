@@ -72,16 +72,8 @@ pub(super) async fn fill(
     is_proven: bool,
 ) -> Result<Seq, SinkFault> {
     database.run("BEGIN").await?;
-    match fill_within(database, schema, engine, is_proven).await {
-        Ok(seq) => {
-            database.run("COMMIT").await?;
-            Ok(seq)
-        }
-        Err(fault) => {
-            let _ = database.run("ROLLBACK").await;
-            Err(fault)
-        }
-    }
+    let filled = fill_within(database, schema, engine, is_proven).await;
+    database.end_transaction(filled).await
 }
 
 async fn fill_within(
