@@ -41,9 +41,9 @@ impl Keeper {
     pub(super) async fn run(mut self) {
         let (mut pause, mut said) = (PAUSE, String::new());
         while self.engine.upgrade().is_some() {
-            let before = self.sink.status.report(0).applied;
+            let before = self.sink.status.applied();
             let Err(fault) = self.session().await else { return };
-            if self.sink.status.report(0).applied > before {
+            if self.sink.status.applied() > before {
                 (pause, said) = (PAUSE, String::new());
             }
             let rest = match fault {
@@ -120,7 +120,7 @@ impl Keeper {
             self.reached(seq)?;
             return Ok(());
         };
-        self.sink.status.found(Some(position.seq));
+        self.sink.status.found(position.seq);
         self.judge(&position)?;
         let basis = taken(&self.engine)?.basis(position.seq)?;
         if position.basis.as_deref() != Some(&basis[..]) {
@@ -193,7 +193,7 @@ impl Keeper {
         if self.has_basis || !self.is_proven()? {
             return Ok(());
         }
-        let Some(seq) = self.sink.status.report(0).position else { return Ok(()) };
+        let Some(seq) = self.sink.status.position() else { return Ok(()) };
         let position = position_at(&*taken(&self.engine)?, seq, true)?;
         move_position(database, &self.sink.schema, seq, &position).await?;
         self.has_basis = true;
@@ -203,7 +203,7 @@ impl Keeper {
     /// Moves the tables to the head.
     async fn follow(&mut self, database: &mut Database) -> Result<(), SinkFault> {
         loop {
-            let Some(from) = self.sink.status.report(0).position else { return Ok(()) };
+            let Some(from) = self.sink.status.position() else { return Ok(()) };
             let is_proven = self.is_proven()?;
             let to = step(database, &self.sink.schema, &self.engine, from, is_proven).await?;
             self.reached(to)?;
@@ -223,7 +223,7 @@ impl Keeper {
         if database.is_closed() {
             return Err(SinkFault::Passing("PostgreSQL has closed the connection".into()));
         }
-        let seq = self.sink.status.report(0).position.unwrap_or(0);
+        let seq = self.sink.status.position().unwrap_or(0);
         tokio::select! {
             () = engine.wait_until_folded(seq, WAIT) => {}
             () = self.sink.wakes.notified() => {}

@@ -159,9 +159,19 @@ impl SinkStatus {
         self.0.lock().state = state;
     }
 
+    /// Returns the record up to which the tables hold the answers; `None` before that is known.
+    pub(super) fn position(&self) -> Option<Seq> {
+        self.0.lock().position
+    }
+
+    /// Returns the number of records applied since the start.
+    pub(super) fn applied(&self) -> u64 {
+        self.0.lock().applied
+    }
+
     /// Notes where the tables are, as the database says.
-    pub(super) fn found(&self, position: Option<Seq>) {
-        self.0.lock().position = position;
+    pub(super) fn found(&self, position: Seq) {
+        self.0.lock().position = Some(position);
     }
 
     /// Notes that the tables have reached a record. Clears the error.
