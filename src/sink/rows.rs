@@ -118,10 +118,10 @@ pub(super) fn row_sets(engine: &Engine, changes: TableChanges) -> Result<Vec<Row
     let described = directory_rows(engine, &directories.set)?;
     let directories = RowSet::new(&DIRECTORIES, directories.gone.iter().map(key_of), described);
     let described = entity_rows(engine, &groups.set, Shape::Group)?;
-    let described = described.iter().map(|json| group_values(json));
+    let described = described.iter().map(|json| values_of(json, GROUPS_FIELDS));
     let groups = RowSet::new(&GROUPS, groups.gone.iter().map(id_of), described);
     let described = entity_rows(engine, &users.set, Shape::User)?;
-    let described = described.iter().map(|json| user_values(json));
+    let described = described.iter().map(|json| values_of(json, USERS_FIELDS));
     let users = RowSet::new(&USERS, users.gone.iter().map(id_of), described);
     let mut sets = vec![directories, groups, users];
     sets.extend(plain_sets(changes));
@@ -262,7 +262,7 @@ fn directory_rows(engine: &Engine, rows: &[DirectoryRow]) -> Result<Vec<[Value; 
         let document = row.version.and_then(|_| documents.next());
         let mut out = Vec::with_capacity(512);
         push_directory(&mut out, document.as_ref(), row);
-        directory_values(&String::from_utf8_lossy(&out))
+        values_of(&String::from_utf8_lossy(&out), DIRECTORIES_FIELDS)
     };
     Ok(rows.iter().map(row).collect())
 }
@@ -285,42 +285,8 @@ fn entity_rows(
     Ok(rows.iter().zip(&documents).map(write).collect())
 }
 
-fn directory_values(json: &str) -> [Value; 8] {
-    let names = [
-        "id",
-        "organization_id",
-        "name",
-        "state",
-        "type",
-        "external_key",
-        "created_at",
-        "updated_at",
-    ];
-    let [id, organization, name, state, kind, external_key, created, updated] =
-        fields(json, names).unwrap_or_default();
-    let texts = [organization, name, state, kind, external_key].map(text_of);
-    let [organization, name, state, kind, external_key] = texts;
-    [
-        key_text_of(id),
-        organization,
-        name,
-        state,
-        kind,
-        external_key,
-        time_of(created),
-        time_of(updated),
-    ]
-}
-
-fn user_values(json: &str) -> [Value; 14] {
-    let names = USERS_FIELDS;
-    let values = fields(json, names).unwrap_or_default();
-    let mut out: [Value; 14] = Default::default();
-    for ((slot, value), name) in out.iter_mut().zip(values).zip(names) {
-        *slot = value_of(name, value);
-    }
-    out
-}
+const DIRECTORIES_FIELDS: [&str; 8] =
+    ["id", "organization_id", "name", "state", "type", "external_key", "created_at", "updated_at"];
 
 const USERS_FIELDS: [&str; 14] = [
     "id",
@@ -350,10 +316,11 @@ const GROUPS_FIELDS: [&str; 8] = [
     "updated_at",
 ];
 
-fn group_values(json: &str) -> [Value; 8] {
-    let values = fields(json, GROUPS_FIELDS).unwrap_or_default();
-    let mut out: [Value; 8] = Default::default();
-    for ((slot, value), name) in out.iter_mut().zip(values).zip(GROUPS_FIELDS) {
+/// Returns the values of the columns that are the fields `names` of an object.
+fn values_of<const N: usize>(json: &str, names: [&str; N]) -> [Value; N] {
+    let values = fields(json, names).unwrap_or([None; N]);
+    let mut out = [const { None }; N];
+    for ((slot, value), name) in out.iter_mut().zip(values).zip(names) {
         *slot = value_of(name, value);
     }
     out
@@ -502,6 +469,7 @@ mod tests {
         let names = |table: &Table| -> Vec<&str> {
             table.columns.iter().map(|column| column.name).collect()
         };
+        assert_eq!(names(&DIRECTORIES), DIRECTORIES_FIELDS);
         assert_eq!(names(&USERS), USERS_FIELDS);
         assert_eq!(names(&GROUPS), GROUPS_FIELDS);
     }
