@@ -204,13 +204,9 @@ fn role_values(row: RolePeriodRow) -> [Value; 5] {
 
 fn period_values(period: PeriodRow) -> [Value; 3] {
     let PeriodRow { from, until, start, end } = period;
-    let until = until.map(moment).unwrap_or_default();
-    let range = format!("[\"{}\",{})", moment(from), quoted_bound(&until));
+    let until = until.map(|until| format!("\"{}\"", moment(until))).unwrap_or_default();
+    let range = format!("[\"{}\",{until})", moment(from));
     [Some(range), Some(start.to_string()), end.map(|end| end.to_string())]
-}
-
-fn quoted_bound(until: &str) -> String {
-    if until.is_empty() { String::new() } else { format!("\"{until}\"") }
 }
 
 fn begins(period: PeriodRow) -> Value {
