@@ -250,7 +250,7 @@ impl Rebuilding {
         schema: &str,
         table: &Table,
     ) -> Result<String, SinkFault> {
-        let grants = grants_of(database, schema, table, schema).await?;
+        let grants = grants_of(database, schema, table).await?;
         let (old, new, name) = (quoted(schema), quoted(&self.staging), table.name);
         Ok(format!(
             "DROP TABLE IF EXISTS {old}.{name} RESTRICT;\nALTER TABLE {new}.{name} SET SCHEMA \

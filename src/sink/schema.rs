@@ -190,12 +190,11 @@ fn sql_name(kind: &str) -> &str {
     if kind == "timestamptz" { "timestamp with time zone" } else { kind }
 }
 
-/// Returns the statements that give a table the rights that another one has.
+/// Returns the statements that give the rights on a table again to the one in its place.
 pub(super) async fn grants_of(
     database: &Database,
     schema: &str,
     table: &Table,
-    to_schema: &str,
 ) -> Result<String, SinkFault> {
     let question = "SELECT pg_catalog.quote_ident(coalesce(r.rolname, '')), a.privilege_type, \
         a.is_grantable, NULL::text FROM pg_catalog.pg_class c \
@@ -224,7 +223,7 @@ pub(super) async fn grants_of(
         let option = if passes_on { " WITH GRANT OPTION" } else { "" };
         statements.push_str(&format!(
             "GRANT {right}{column} ON {}.{} TO {role}{option};\n",
-            quoted(to_schema),
+            quoted(schema),
             table.name
         ));
     }
