@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::client::{Answer, Client, text_field};
 use super::read::listing::{Output, ask, refused};
-use super::read::print::{one_line, width};
+use super::read::print::{one_line, print_object, width};
 use super::read::source::ServerArgs;
 use super::table::{Column, draw_within, harmless};
 use super::{Failure, print};
@@ -204,7 +204,7 @@ fn act(name: &str, command: &str, body: Option<Value>, common: Common) -> Result
     let client = common.server.client()?;
     let answer = post(name, command, body.as_ref(), &client)?;
     if common.output.json {
-        return print(&format!("{}\n", one_line(answer.json::<&RawValue>()?.get())));
+        return print_object(answer.json::<&RawValue>()?.get());
     }
     let endpoint: Value = answer.json()?;
     let number = |name: &str| endpoint.get(name).and_then(Value::as_u64).unwrap_or_default();
@@ -222,7 +222,7 @@ fn test(name: &str, common: Common) -> Result<(), Failure> {
     let answer = post(name, "test", None, &client)?;
     let outcome: Value = answer.json()?;
     if common.output.json {
-        print(&format!("{}\n", one_line(answer.json::<&RawValue>()?.get())))?;
+        print_object(answer.json::<&RawValue>()?.get())?;
     }
     if outcome.get("delivered").and_then(Value::as_bool) == Some(true) {
         return if common.output.json { Ok(()) } else { print("delivered\n") };

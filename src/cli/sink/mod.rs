@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::Failure;
 use super::client::Client;
-use super::read::listing::refused;
+use super::read::listing::ask;
 use super::waiting::Report;
 
 const PATH: &str = "/rollcall/v1/sink";
@@ -68,11 +68,7 @@ struct RebuildTold {
 
 /// Asks for the state of the sink.
 fn sink_of(client: &Client) -> Result<Report<SinkTold>, Failure> {
-    let answer = client.get(PATH)?;
-    if answer.status != 200 {
-        return Err(refused(&answer, client, ""));
-    }
-    let report: Report<SinkTold> = Report::of(&answer)?;
+    let report: Report<SinkTold> = Report::of(&ask(client, PATH, "")?)?;
     if report.told.state == OFF {
         return Err(Failure::Caller(
             "the server keeps no tables in PostgreSQL: start it with ROLLCALL_POSTGRES_URL".into(),
