@@ -35,9 +35,8 @@ pub enum Format {
 }
 
 impl Format {
-    /// Every format, by its word.
-    pub const WORDS: [(&'static str, Format); 2] =
-        [("workos", Format::Workos), ("standard", Format::Standard)];
+    /// Every format.
+    pub const ALL: [Format; 2] = [Format::Workos, Format::Standard];
 
     /// Returns its word.
     pub fn word(self) -> &'static str {

@@ -157,9 +157,8 @@ fn named(text: &str) -> Result<String, String> {
 }
 
 fn format_of(text: &str) -> Result<Format, String> {
-    one_of(text, &Format::WORDS.map(|(word, _)| word))?;
-    let found = Format::WORDS.into_iter().find(|(word, _)| *word == text);
-    found.map(|(_, format)| format).ok_or_else(String::new)
+    one_of(text, &Format::ALL.map(Format::word))?;
+    Format::ALL.into_iter().find(|format| format.word() == text).ok_or_else(String::new)
 }
 
 fn beginning(text: &str) -> Result<Beginning, String> {
