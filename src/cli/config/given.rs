@@ -12,7 +12,6 @@ use super::endpoints::{self, EndpointSpot};
 use super::keys::{self, KeySpot};
 use super::settings::{self, Holds, SETTINGS, Setting};
 use crate::cli::secrets::{self, Found};
-use crate::delivery::EndpointSettings;
 
 /// The variable that names the file.
 pub(super) const CONFIG: &str = "ROLLCALL_CONFIG";
@@ -373,9 +372,8 @@ impl Given {
 
     /// Returns true if the endpoints differ, or cannot be compared.
     fn has_other_endpoints(&self, newer: &Given) -> bool {
-        let settings = |given: &Given| -> Vec<EndpointSettings> {
-            given.endpoints.iter().map(|spot| spot.settings.clone()).collect()
-        };
-        newer.endpoint_mistakes.is_empty() && settings(self) != settings(newer)
+        let [own, others] =
+            [self, newer].map(|given| given.endpoints.iter().map(|spot| &spot.settings));
+        newer.endpoint_mistakes.is_empty() && own.ne(others)
     }
 }
