@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Returns what an address is that is not one of the internet; `None` for one that is. An IPv6
-/// address that leads to one of IPv4 is refused in any case: names of the internet have none.
+/// Returns the kind of an address that is not public; `None` for one of the internet. An IPv6
+/// address that leads to one of IPv4 is never public: names of the internet have none.
 pub fn not_public(ip: IpAddr) -> Option<&'static str> {
     match ip {
         IpAddr::V4(v4) => not_public_v4(v4),
@@ -52,7 +52,7 @@ fn not_public_v6(ip: Ipv6Addr) -> Option<&'static str> {
     }
 }
 
-/// Returns the address of IPv4 to which an IPv6 address leads, and the form of that one.
+/// Returns the IPv4 address to which an IPv6 address leads, and the form of the IPv6 address.
 fn embedded(ip: Ipv6Addr) -> Option<(Ipv4Addr, &'static str)> {
     let of = |high: u16, low: u16| {
         let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());

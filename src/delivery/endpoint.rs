@@ -239,8 +239,8 @@ impl State {
         Some(Line::Up { place: place.into(), anchor: self.kept.anchor.clone() })
     }
 
-    /// Notes that something of a record was delivered or tried. Returns the line that says so,
-    /// if that is known of no later record.
+    /// Notes that something of a record was delivered or tried. Returns the line that says so, or
+    /// `None` if the anchor is already as far.
     fn reach(&mut self, seq: Seq) -> Option<Line> {
         let anchor = self.queue.anchor(seq)?;
         self.kept.reach(anchor.clone()).then_some(Line::Reached(anchor))
@@ -737,7 +737,8 @@ fn random() -> u32 {
     getrandom::u32().unwrap_or(u32::MAX / 2)
 }
 
-/// Returns the pause after so many failures: half to one and a half of twice the one before.
+/// Returns the pause after some failures in a row. It doubles with each of them, and is multiplied
+/// by a factor from 0.5 to 1.5, which `random` chooses.
 fn pause(failures: u32, random: u32) -> Duration {
     let doublings = failures.saturating_sub(1).min(20);
     let pause = FIRST_PAUSE.saturating_mul(1 << doublings);

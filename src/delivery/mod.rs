@@ -179,7 +179,7 @@ impl Deliveries {
         self.endpoints.iter().for_each(|endpoint| endpoint.stop());
     }
 
-    /// Waits a moment for the requests in flight, and syncs the positions. Comes after
+    /// Waits a moment for the requests in flight, and syncs the positions. Must be called after
     /// [`Deliveries::stop`].
     pub fn finish(&self) {
         let begun = Instant::now();

@@ -46,8 +46,8 @@ pub(super) fn position_at(
     Ok(Position { log_id: engine.log_id(), seq, digest, basis })
 }
 
-/// Returns what the records after one may change, and the last of them: at most so many, up to the
-/// head. Blocks while it reads the log.
+/// Returns what the records after `after` may change, and the last of them. They are at most
+/// [`RECORDS_MAX`], and none is behind the head. Blocks while it reads the log.
 pub(super) fn touched_after(engine: &Engine, after: Seq) -> Result<(Touches, Seq), ReadError> {
     let head = engine.folded_head();
     let last = head.min(after.saturating_add(RECORDS_MAX as Seq));

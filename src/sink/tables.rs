@@ -277,7 +277,8 @@ impl Table {
         format!("COPY {}.{} ({}) FROM STDIN", quoted(schema), self.name, self.names())
     }
 
-    /// Returns the columns that are not in the key. Of a period the beginning is.
+    /// Returns the columns that are not in the key. A period is one of them, because the key has
+    /// only its beginning.
     fn others(&self) -> impl Iterator<Item = &'static str> {
         let keys = self.key.columns();
         let names = self.columns.iter().map(|column| column.name);

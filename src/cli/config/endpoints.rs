@@ -248,8 +248,8 @@ fn target(text: &str, allow_private: bool) -> Result<Uri, String> {
     Ok(url)
 }
 
-/// Returns what a host is that is not of the internet. A name is not resolved: its address is judged
-/// at every connection.
+/// Returns the kind of a host that is not public; `None` for one of the internet. A name is not
+/// resolved: its address is judged at every connection.
 fn not_public_host(host: &str) -> Option<&'static str> {
     let host = host.trim_matches(['[', ']']).trim_end_matches('.').to_lowercase();
     // The zone of an address, as in fe80::1%25eth0, says only which interface leads to it.

@@ -43,8 +43,8 @@ impl DirectoryArgs {
     }
 }
 
-/// Returns the id of a directory. Of an id nothing needs to be found: a key that only acts may not
-/// look.
+/// Returns the id of a directory. An id is taken as it is, because a key that has only the scope
+/// `operate` may not look names up.
 fn directory_id(client: &Client, text: String) -> Result<String, Failure> {
     if text.starts_with("directory_") {
         return Ok(text);
