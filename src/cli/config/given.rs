@@ -370,7 +370,7 @@ impl Given {
             .collect()
     }
 
-    /// Returns true if the endpoints differ, or cannot be compared.
+    /// Returns true if the endpoints differ. Newer ones with mistakes are not compared.
     fn has_other_endpoints(&self, newer: &Given) -> bool {
         let [own, others] =
             [self, newer].map(|given| given.endpoints.iter().map(|spot| &spot.settings));
