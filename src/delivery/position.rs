@@ -20,7 +20,7 @@ use crate::files;
 use crate::hashes::Hash;
 
 /// The folder of these files in the data folder.
-pub(super) const FOLDER: &str = "deliveries";
+const FOLDER: &str = "deliveries";
 
 /// The length from which on the file is written anew.
 const BYTES_MAX: u64 = 1 << 20;

@@ -213,7 +213,7 @@ impl Rebuilding {
     }
 
     /// Removes the schema of the new rows. What cannot be removed now is at the next rebuild.
-    pub(super) async fn abandon(&self, database: &Database) {
+    async fn abandon(&self, database: &Database) {
         if let Err(fault) = drop_made(database, &self.staging).await {
             let (schema, reason) = (&self.staging, fault.message());
             tracing::warn!(schema, reason, "the schema of a rebuild stays until the next one");

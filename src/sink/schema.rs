@@ -76,7 +76,7 @@ pub(super) async fn prepare(database: &Database, schema: &str) -> Result<Found, 
 }
 
 /// Returns the statements that make a schema of the sink.
-pub(super) fn create_schema(schema: &str) -> String {
+fn create_schema(schema: &str) -> String {
     let quoted = quoted(schema);
     format!("CREATE SCHEMA {quoted};\nCOMMENT ON SCHEMA {quoted} IS '{MARK}';\n")
 }

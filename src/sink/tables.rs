@@ -200,7 +200,7 @@ impl Key {
     }
 
     /// Returns the expressions of a unique index.
-    pub(super) fn expressions(self) -> String {
+    fn expressions(self) -> String {
         let columns = self.columns().join(", ");
         match self {
             Key::Columns(_) => columns,
