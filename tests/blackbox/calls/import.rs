@@ -14,10 +14,6 @@ fn import(server: &Server, lines: &str) -> Answer {
     server.send("post", &format!("{}/rollcall/v1/import", server.url), API_KEY, lines)
 }
 
-fn head(server: &Server) -> u64 {
-    server.get("/readyz").json()["seq"].as_u64().unwrap()
-}
-
 /// Returns new, duplicate, differs and conflict of an answer.
 fn counts(answer: &Answer) -> [u64; 4] {
     let body = answer.json();
@@ -39,7 +35,7 @@ fn events_are_recorded_once_however_often_and_in_whatever_way_they_come() {
     let expected = json!({
         "seq": 1, "event_id": "event_a", "duplicate": true, "conflict": false,
     });
-    assert_eq!((webhook, head(&server)), (expected, 3));
+    assert_eq!((webhook, server.head()), (expected, 3));
     assert_eq!(server.get("/directory_users?directory=d&limit=100").ids().len(), 3);
     assert_eq!(server.get("/directory_users/a").json()["first_name"], "a");
     // Two webhooks conflict as ever, although a copy came between.
@@ -163,7 +159,7 @@ fn what_is_not_an_event_is_refused_with_its_line_and_nothing_is_recorded() {
             assert!(error["field"].as_str().unwrap().starts_with(field), "{body}");
             assert!(!error["message"].as_str().unwrap().is_empty());
         }
-        assert_eq!(head(&server), 0);
+        assert_eq!(server.head(), 0);
     }
     let large = format!("{}{}", " ".repeat(4 << 20), a);
     assert_eq!(import(&server, &large).code(), "body_too_large");
@@ -183,7 +179,7 @@ fn a_body_with_a_content_encoding_is_refused() {
         if status == 415 {
             assert_eq!(answer.code(), "unsupported_encoding");
             assert!(answer.json()["message"].as_str().unwrap().contains("content encoding"));
-            assert_eq!(head(&server), 0);
+            assert_eq!(server.head(), 0);
         }
     }
 }

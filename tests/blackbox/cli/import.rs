@@ -13,10 +13,6 @@ fn created(id: &str) -> String {
     user(id, "d", id, "2026-01-01T00:00:00.000Z", &event_id, "dsync.user.created")
 }
 
-fn head(server: &Server) -> u64 {
-    server.get("/readyz").json()["seq"].as_u64().unwrap()
-}
-
 fn start(url: &str, arguments: &[&str]) -> Child {
     let mut command = rollcall(&["import", "--url", url, "--api-key", API_KEY]);
     let command = command.args(arguments).stdin(Stdio::piped());
@@ -50,7 +46,7 @@ fn a_file_of_any_form_is_imported_and_may_be_imported_again() {
     let output = import_file(&server, &file, text.as_bytes());
     assert_eq!(output.status.code(), Some(0), "{}", err(&output));
     assert_eq!(counts(&output), ["new 1303"]);
-    assert_eq!(head(&server), 1303);
+    assert_eq!(server.head(), 1303);
     let again = import_file(&server, &file, text.as_bytes());
     assert_eq!((again.status.code(), counts(&again)), (Some(0), vec!["duplicate 1303".into()]));
     let differing = created("x").replace("\"x\"", "\"z\"").replace("event_z", "event_x");
@@ -84,14 +80,14 @@ fn nothing_is_sent_of_a_file_with_an_error_and_standard_input_up_to_it() {
     let text = format!("{}\n{}\nnot JSON\n{}\n", created("a"), created("b"), created("c"));
     let file = folder.path().join("events");
     let output = import_file(&server, &file, text.as_bytes());
-    assert_eq!((output.status.code(), head(&server)), (Some(1), 0), "{}", err(&output));
+    assert_eq!((output.status.code(), server.head()), (Some(1), 0), "{}", err(&output));
     let begins = format!("rollcall: `{}`: line 3: ", file.display());
     assert!(err(&output).starts_with(&begins), "{}", err(&output));
     assert!(err(&output).contains("; nothing was sent"), "{}", err(&output));
     let mut child = start(&server.url, &[]);
     child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
-    assert_eq!((output.status.code(), head(&server)), (Some(1), 2), "{}", err(&output));
+    assert_eq!((output.status.code(), server.head()), (Some(1), 2), "{}", err(&output));
     assert_eq!(counts(&output), ["new 2"]);
     assert!(err(&output).starts_with("rollcall: standard input: line 3: "), "{}", err(&output));
     assert!(err(&output).ends_with("2 events are in the log\n"), "{}", err(&output));
@@ -113,7 +109,7 @@ fn a_file_without_events_is_a_mistake() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(err(&output).starts_with("rollcall: no events in standard input"), "{}", err(&output));
-    assert_eq!(head(&server), 0);
+    assert_eq!(server.head(), 0);
 }
 
 /// Returns an event with this number of bytes.
@@ -144,7 +140,7 @@ fn an_event_of_4_mib_is_taken_and_a_larger_one_is_refused_before_anything_is_sen
         let answer = server.send("post", &path, API_KEY, &(event_of(id, bytes) + end));
         assert_eq!(answer.status, status, "{id}");
     }
-    let before = head(&server);
+    let before = server.head();
     let text = format!("{}\n{}\n", created("c"), event_of("e7", most + 1));
     let output = import_file(&server, &file, text.as_bytes());
     let expected = format!(
@@ -153,11 +149,11 @@ fn an_event_of_4_mib_is_taken_and_a_larger_one_is_refused_before_anything_is_sen
         file.display()
     );
     assert_eq!((output.status.code(), err(&output)), (Some(1), expected));
-    assert_eq!(head(&server), before);
+    assert_eq!(server.head(), before);
     let mut child = start(&server.url, &[]);
     child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
-    assert_eq!((output.status.code(), head(&server)), (Some(1), before + 1));
+    assert_eq!((output.status.code(), server.head()), (Some(1), before + 1));
     assert!(err(&output).contains("line 2: the event has 4194305 bytes"), "{}", err(&output));
 }
 
@@ -170,7 +166,7 @@ fn a_key_without_the_right_is_refused_and_a_server_that_is_gone_is_our_failure()
     let file = file.to_str().unwrap();
     let mut wrong = rollcall(&["import", "--url", &server.url, "--api-key", "sk_wrong", file]);
     let output = wrong.output().unwrap();
-    assert_eq!((output.status.code(), head(&server)), (Some(1), 0), "{}", err(&output));
+    assert_eq!((output.status.code(), server.head()), (Some(1), 0), "{}", err(&output));
     let url = server.url.clone();
     assert_eq!(server.stop(), 0);
     let output = start(&url, &[file]).wait_with_output().unwrap();
@@ -187,7 +183,7 @@ fn an_interrupt_says_what_is_in_the_log_and_exits_with_130() {
     for n in 0..600 {
         writeln!(input, "{}", created(&n.to_string())).unwrap();
     }
-    while head(&server) < 512 {
+    while server.head() < 512 {
         std::thread::sleep(Duration::from_millis(5));
     }
     signal(child.id(), "INT");
@@ -207,7 +203,7 @@ fn an_import_that_a_kill_broke_off_is_ended_by_the_same_file() {
     let file = file.to_str().unwrap();
     let server = Server::start(&data);
     let child = start(&server.url, &[file]);
-    while head(&server) < 512 {
+    while server.head() < 512 {
         std::thread::sleep(Duration::from_millis(1));
     }
     signal(server.pid(), "KILL");
@@ -217,7 +213,7 @@ fn an_import_that_a_kill_broke_off_is_ended_by_the_same_file() {
     drop(server);
     let server = Server::start(&data);
     let output = start(&server.url, &[file]).wait_with_output().unwrap();
-    assert_eq!((output.status.code(), head(&server)), (Some(0), 6000), "{}", err(&output));
+    assert_eq!((output.status.code(), server.head()), (Some(0), 6000), "{}", err(&output));
     let ids = server.get("/rollcall/v1/stats").json();
     assert_eq!(ids["directories"]["data"][0]["users"]["active"], 6000, "{ids}");
 }

@@ -16,11 +16,6 @@ fn created(id: &str) -> String {
     user(id, "d", id, "2026-01-01T00:00:00.000Z", &event_id, "dsync.user.created")
 }
 
-/// Returns the number of records of the server's log.
-fn head(server: &Server) -> u64 {
-    server.get("/readyz").json()["seq"].as_u64().unwrap()
-}
-
 fn start(server: &Server, arguments: &[&str]) -> Child {
     let url = format!("{}/webhooks/workos", server.url);
     let mut command = rollcall(&["send", "--url", &url, "--secret", SECRET]);
@@ -73,7 +68,7 @@ fn marks_line_ends_lists_and_pages_are_understood() {
         assert_eq!(counts(&output), ["200 new 2"], "{text}");
         let output = send_input(&server, text.as_bytes());
         assert_eq!(counts(&output), ["200 duplicate 2"], "{text}");
-        assert_eq!(head(&server), 2 * (n as u64 + 1));
+        assert_eq!(server.head(), 2 * (n as u64 + 1));
     }
     let ids = server.get("/directory_users?directory=d&limit=100").ids();
     let stats = server.get("/rollcall/v1/stats").json();
@@ -108,7 +103,7 @@ fn nothing_is_sent_of_a_file_with_an_error() {
         assert!(told.starts_with(&begins), "{text}: {told}");
         assert!(told.contains("nothing was sent"), "{text}: {told}");
         assert!(output.stdout.is_empty(), "{text}");
-        assert_eq!(head(&server), 0, "{text}");
+        assert_eq!(server.head(), 0, "{text}");
     }
 }
 
@@ -125,7 +120,7 @@ fn standard_input_is_sent_up_to_the_error_and_the_taken_are_counted() {
         assert!(told.contains("1 event was taken"), "{text}: {told}");
         let class = if at == 0 { "200 new 1" } else { "200 duplicate 1" };
         assert_eq!(counts(&output), [class], "{text}");
-        assert_eq!(head(&server), 1, "{text}");
+        assert_eq!(server.head(), 1, "{text}");
     }
 }
 
@@ -139,7 +134,7 @@ fn an_interrupt_prints_what_was_taken_and_exits_with_130() {
     for id in ["a", "b", "c"] {
         writeln!(input, "{}", created(id)).unwrap();
     }
-    while head(&server) < 3 {
+    while server.head() < 3 {
         std::thread::sleep(Duration::from_millis(5));
     }
     signal(child.id(), "INT");
@@ -164,7 +159,7 @@ fn the_first_secret_that_is_given_is_enough_whatever_the_next_variable_names() {
         command.env("ROLLCALL_WEBHOOK_SECRETS_FILE", "/no/such/file").output().unwrap()
     };
     let output = run(Some(SECRET));
-    assert_eq!((output.status.code(), head(&server)), (Some(0), 1), "{}", err(&output));
+    assert_eq!((output.status.code(), server.head()), (Some(0), 1), "{}", err(&output));
     let output = run(None);
     assert_eq!(output.status.code(), Some(1), "{}", err(&output));
     assert!(err(&output).contains("/no/such/file"), "{}", err(&output));
@@ -188,7 +183,7 @@ fn a_secret_may_come_through_a_pipe_that_is_not_too_long() {
     };
     let output = run("/dev/stdin", &format!("{SECRET}\n"));
     assert_eq!(output.status.code(), Some(0), "{}", err(&output));
-    assert_eq!(head(&server), 1);
+    assert_eq!(server.head(), 1);
     for (file, piped, told) in [
         ("/dev/stdin", &*"x".repeat(65 << 10), "is larger than 64 KiB"),
         ("/dev/zero", "", "is not a regular file or a pipe"),
@@ -286,7 +281,7 @@ fn only_rollcalls_own_answer_counts_as_taken_and_no_redirect_is_followed() {
         let told = "1 event was answered with 2xx by a program that does not say that it recorded";
         assert_eq!(err(&output).contains(told), count == foreign, "{}", err(&output));
     }
-    assert_eq!(head(&server), 0);
+    assert_eq!(server.head(), 0);
 }
 
 #[test]

@@ -297,7 +297,7 @@ pub fn wait_for_state(server: &Server, name: &str, fits: impl Fn(&Value) -> bool
 
 /// Waits until everything is delivered.
 pub fn wait_until_delivered(server: &Server, name: &str) -> Value {
-    let head = server.get("/readyz").json()["seq"].as_u64().unwrap();
+    let head = server.head();
     wait_for_state(server, name, |state| state["position"].as_u64().unwrap() >= head)
 }
 

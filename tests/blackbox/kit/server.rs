@@ -213,6 +213,11 @@ impl Server {
         answer.json()["seq"].as_u64().unwrap()
     }
 
+    /// Returns the newest record that is folded.
+    pub fn head(&self) -> u64 {
+        self.get("/readyz").json()["seq"].as_u64().unwrap()
+    }
+
     /// Sends SIGTERM, waits, and returns the exit code.
     pub fn stop(self) -> i32 {
         signal(self.child.id(), "TERM");

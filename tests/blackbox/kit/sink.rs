@@ -47,7 +47,7 @@ pub fn wait_until(server: &Server, what: &str, holds: impl Fn(&Value) -> bool) -
 
 /// Waits until the tables are at the head, and returns that record.
 pub fn wait_for_head(server: &Server) -> u64 {
-    let head = server.get("/readyz").json()["seq"].as_u64().unwrap();
+    let head = server.head();
     let reached = |status: &Value| status["position"].as_u64().is_some_and(|seq| seq >= head);
     wait_until(server, "the tables reach the head", reached)["position"].as_u64().unwrap()
 }

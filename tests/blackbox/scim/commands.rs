@@ -9,12 +9,6 @@ fn etag(answer: &Answer) -> String {
     answer.header("etag").unwrap().to_owned()
 }
 
-/// The newest record.
-fn head(server: &Server) -> u64 {
-    let projections = server.get("/rollcall/v1/projections").json();
-    projections["data"][0]["seq"].as_u64().unwrap()
-}
-
 /// The body of a record.
 fn record(server: &Server, seq: u64) -> Value {
     let entry = server.get(&format!("/rollcall/v1/log/entries/{seq}")).json();
@@ -62,7 +56,7 @@ fn a_version_moves_with_each_change_and_guards_the_next() {
     assert_eq!(known.status, 200, "it has another version");
 
     // What changes nothing moves nothing, and is not recorded.
-    let before = head(&server);
+    let before = server.head();
     for (method, body) in [
         ("PATCH", patch(rename)),
         ("PATCH", patch(json!([{ "op": "remove", "path": "nickName" }]))),
@@ -72,7 +66,7 @@ fn a_version_moves_with_each_change_and_guards_the_next() {
         assert_eq!((again.status, etag(&again)), (200, second.clone()), "{body}");
         assert_eq!(again.json()["meta"], changed.json()["meta"], "{body}");
     }
-    assert_eq!(head(&server), before);
+    assert_eq!(server.head(), before);
 
     // Groups do not move a user's version; a member's end moves the group's.
     let id = body["id"].as_str().unwrap();
@@ -134,7 +128,7 @@ fn a_change_is_one_batch_of_records_and_its_request_says_what_was_sent() {
     let directory = Directory::create(&server, "org_a", "update");
     let (ana, bo) = (directory.user("ana"), directory.user("bo"));
     let group = directory.group("Staff", &[&ana]);
-    let before = head(&server);
+    let before = server.head();
     let text = json!({ "Operations": [
         { "op": "add", "path": "members", "value": [{ "value": bo, "display": "Bo" }] },
         { "op": "remove", "path": format!("members[value eq \"{ana}\"]") },
@@ -144,7 +138,7 @@ fn a_change_is_one_batch_of_records_and_its_request_says_what_was_sent() {
     let path = format!("/Groups/{group}");
     let changed = directory.call_with("PATCH", &path, &headers, Some(&text));
     assert_eq!(changed.status, 200, "{}", String::from_utf8_lossy(&changed.body));
-    let types: Vec<String> = (before + 1..=head(&server))
+    let types: Vec<String> = (before + 1..=server.head())
         .map(|seq| record(&server, seq)["event"].as_str().unwrap().to_owned())
         .collect();
     assert_eq!(
@@ -173,7 +167,7 @@ fn a_change_is_one_batch_of_records_and_its_request_says_what_was_sent() {
     assert_eq!(members["data"]["request_id"], request["id"]);
     assert_eq!(members["data"]["added"], json!([{ "value": bo, "display": "Bo" }]));
     assert_eq!(members["data"]["removed"], json!([ana]));
-    for seq in before + 3..=head(&server) {
+    for seq in before + 3..=server.head() {
         let event = record(&server, seq);
         assert_eq!(event["context"]["scim"]["request_id"], request["id"]);
         assert_eq!(event["created_at"], request["created_at"], "all in one moment");

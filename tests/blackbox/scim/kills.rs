@@ -9,11 +9,6 @@ use crate::kit::scale::scale;
 use crate::kit::scim::{Directory, Request};
 use crate::kit::server::{Server, signal};
 
-/// The newest record.
-fn head(server: &Server) -> u64 {
-    server.get("/rollcall/v1/projections").json()["data"][0]["seq"].as_u64().unwrap()
-}
-
 /// Creates users, several at a time in directories' order.
 fn users(directory: &Directory, count: usize) -> Vec<String> {
     (0..count).map(|at| directory.user(&format!("u{at}"))).collect()
@@ -29,7 +24,7 @@ fn a_change_that_a_kill_broke_off_is_there_whole_or_not_at_all() {
     let members: Vec<Value> =
         users(&directory, count).iter().map(|id| json!({ "value": id })).collect();
     let group = directory.group("Everyone", &[]);
-    let (path, before) = (format!("/Groups/{group}"), head(&server));
+    let (path, before) = (format!("/Groups/{group}"), server.head());
     let body = json!({ "Operations": [{ "op": "add", "path": "members", "value": members }] });
     let text = body.to_string();
     // The server is killed once the first records of the change are there.
@@ -40,7 +35,7 @@ fn a_change_that_a_kill_broke_off_is_there_whole_or_not_at_all() {
             own.try_send(&Request { method: "PATCH", path, headers, body: Some(text) })
         });
         let began = Instant::now();
-        while head(&server) == before && began.elapsed() < Duration::from_secs(60) {
+        while server.head() == before && began.elapsed() < Duration::from_secs(60) {
             thread::sleep(Duration::from_millis(1));
         }
         signal(server.pid(), "KILL");

@@ -92,10 +92,8 @@ fn no_password_is_kept_in_any_disguise() {
     ));
     answers.push(directory.call("GET", "/Users", None));
     assert!(answers.iter().all(|answer| !holds(&answer.body, SECRET)));
-    let listed = server.get("/rollcall/v1/projections").json();
-    let head = listed["data"][0]["seq"].as_u64().unwrap();
     let mut redacted = 0;
-    for seq in 1..=head {
+    for seq in 1..=server.head() {
         let entry = server.get(&format!("/rollcall/v1/log/entries/{seq}")).json();
         let body = crate::kit::scim::from_base64(entry["body"].as_str().unwrap());
         assert!(!holds(&body, SECRET), "record {seq}");
