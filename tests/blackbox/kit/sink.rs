@@ -137,12 +137,11 @@ fn item(server: &Server, path: &str, id: &str, known_at: u64) -> Option<Value> {
     (answer.status == 200).then(|| answer.json())
 }
 
-/// Returns every item of a list.
-fn list(server: &Server, path: &str, known_at: u64) -> Vec<Value> {
-    let mark = if path.contains('?') { '&' } else { '?' };
+/// Returns every item of a list. Its path has a query.
+fn list(server: &Server, path: &str) -> Vec<Value> {
     let (mut items, mut after) = (Vec::new(), String::new());
     loop {
-        let url = format!("{path}{mark}limit=100&known_at={known_at}&order=asc{after}");
+        let url = format!("{path}{after}");
         let answer = server.get(&url);
         if answer.status == 404 {
             return items;
@@ -163,20 +162,21 @@ fn expected(server: &Server, ids: &Ids, known_at: u64) -> [Expected; 8] {
     let users = all("/directory_users", &ids.users);
     let mut memberships = Vec::new();
     for group in all("/directory_groups", &ids.groups) {
-        let path = format!("/directory_users?group={}", percent_encoded(id_of(&group)));
-        let members = list(server, &path, known_at);
+        let id = percent_encoded(id_of(&group));
+        let query = format!("group={id}&limit=100&known_at={known_at}&order=asc");
+        let members = list(server, &format!("/directory_users?{query}"));
         memberships.extend(
             members.iter().map(|user| json!({"group_id": group["id"], "user_id": user["id"]})),
         );
     }
     let periods = |what: &str| -> Vec<Value> {
         let of_user = |user: &String| {
-            let path = format!("/rollcall/v1/users/{}/{what}", percent_encoded(user));
+            let path = format!("users/{}/{what}", percent_encoded(user));
             list_own(server, &path, known_at)
         };
         ids.users.iter().flat_map(of_user).map(with_seqs).collect()
     };
-    let roles = list_own(server, "/rollcall/v1/role_assignments", known_at);
+    let roles = list_own(server, "role_assignments", known_at);
     [
         Expected {
             table: "directories",
@@ -247,20 +247,7 @@ fn id_of(object: &Value) -> &str {
 
 /// Returns every item of one of Rollcall's own lists.
 fn list_own(server: &Server, path: &str, known_at: u64) -> Vec<Value> {
-    let (mut items, mut after) = (Vec::new(), String::new());
-    loop {
-        let url = format!("{path}?limit=1000&known_at={known_at}{after}");
-        let answer = server.get(&url);
-        if answer.status == 404 {
-            return items;
-        }
-        let page = answer.json();
-        items.extend(page["data"].as_array().unwrap_or_else(|| panic!("{url}: {page}")).clone());
-        match page["list_metadata"]["after"].as_str() {
-            Some(cursor) => after = format!("&after={}", percent_encoded(cursor)),
-            None => return items,
-        }
-    }
+    list(server, &format!("/rollcall/v1/{path}?limit=1000&known_at={known_at}"))
 }
 
 fn with_seqs(mut period: Value) -> Value {
