@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::faults::archives::{deliver, event, restore, root, run, said, text};
 use crate::faults::backups::backup;
-use crate::faults::damage::contents;
+use crate::faults::damage::{contents, flip};
 use crate::kit::scale::scale;
 use crate::kit::server::{API_KEY, Server, binary};
 
@@ -115,6 +115,10 @@ fn last_of(segment: &Path) -> u64 {
     segment.file_name().unwrap().to_str().unwrap()[21..41].parse().unwrap()
 }
 
+fn size(file: &Path) -> usize {
+    fs::metadata(file).unwrap().len() as usize
+}
+
 fn inodes(segments: &[PathBuf]) -> BTreeMap<String, u64> {
     let inode = |path: &PathBuf| {
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
@@ -137,10 +141,7 @@ fn a_backup_that_is_killed_is_gone_on_with_and_keeps_the_segments_that_are_whole
     // The last one is damaged since.
     let mut kept = segments(&unfinished);
     let damaged = kept.pop().unwrap();
-    let mut bytes = fs::read(&damaged).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    fs::write(&damaged, bytes).unwrap();
+    flip(&damaged, size(&damaged) / 2);
     let (last, inodes_before) = (last_of(kept.last().unwrap()), inodes(&kept));
     let (code, copied, told) = said(&backup(&log.server, text(&copy), true));
     let expected = json!({ "seq": RECORDS, "root": log.root, "kept": last });
@@ -209,9 +210,7 @@ fn a_salvage_goes_on_with_the_whole_segments_that_a_kill_left() {
     // A damaged one is written anew.
     fs::rename(&again, &unfinished).unwrap();
     let path = unfinished.join(segment.file_name().unwrap());
-    let mut bytes = fs::read(&path).unwrap();
-    *bytes.last_mut().unwrap() ^= 1;
-    fs::write(&path, bytes).unwrap();
+    flip(&path, size(&path) - 1);
     let (code, printed, told) = salvaged(&again);
     expected.as_object_mut().unwrap().remove("kept");
     assert_eq!((code, &printed), (0, &expected), "{told}");
