@@ -28,8 +28,10 @@ const RECORDED_AT: Millis = 1_790_000_000_000;
 /// only fixtures were added or changed, set the digest alone.
 const FOLD: (u32, &str) = (1, "f19899c9c76d0a17");
 
-/// The version of the packed form, and the digest of the same views in it. A change raises
-/// `VIEWS_LAYOUT`, unless it is the one of the digest above.
+/// The version of the packed form, and the digest of the same views in it.
+///
+/// If this digest has changed and the one above has not: raise `VIEWS_LAYOUT` and set both here. If
+/// both have changed, the packed form may be as before: set the digest alone.
 const LAYOUT: (u32, &str) = (1, "38fb4e54581c39b6");
 
 /// A step of a fold.
@@ -119,13 +121,15 @@ fn steps(seed: u64) -> Vec<Step> {
     steps
 }
 
-fn packed(views: &Views) -> Vec<u8> {
+/// Writes views as bytes.
+pub fn packed(views: &Views) -> Vec<u8> {
     let mut bytes = Vec::new();
     views.pack(&mut |piece| bytes.extend_from_slice(piece));
     bytes
 }
 
-fn unpacked(bytes: &[u8]) -> Option<Views> {
+/// Reads views from bytes.
+pub fn unpacked(bytes: &[u8]) -> Option<Views> {
     let mut pieces = bytes.chunks(1000);
     Views::unpack(&mut |into| pieces.next().map(|piece| into.extend_from_slice(piece)).is_some())
 }
@@ -224,10 +228,7 @@ fn examples() -> Vec<Views> {
 fn digest<'a>(parts: impl Iterator<Item = Cow<'a, [u8]>>) -> String {
     let mut hasher = Sha256::new();
     parts.for_each(|part| hasher.update(&part));
-    hasher.finalize().iter().take(8).fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").unwrap();
-        text
-    })
+    hex::encode(&hasher.finalize()[..8])
 }
 
 #[test]

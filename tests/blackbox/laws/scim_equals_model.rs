@@ -23,6 +23,7 @@ use crate::kit::model::rfc3339;
 use crate::kit::model::scim::{After, Record, Said, Scim};
 use crate::kit::road::{imported, pulled_at, verified_at};
 use crate::kit::server::API_KEY;
+use crate::laws::packed_views::{packed, unpacked};
 
 /// Histories in a run at scale 1.
 const HISTORIES: u64 = 48;
@@ -322,7 +323,7 @@ fn check(seed: u64, tally: &Tally) {
         }
         if step == STEPS / 2 {
             // What is folded after a snapshot meets the same state.
-            folded.views = copied(&folded.views);
+            folded.views = unpacked(&packed(&folded.views)).unwrap();
         }
         if step.is_multiple_of(7) || step + 1 == STEPS {
             let about = format!("history {seed}, step {step}");
@@ -337,15 +338,6 @@ fn check(seed: u64, tally: &Tally) {
     assert_eq!(listed, foreign, "history {seed}");
     count(tally, "foreign", !foreign.is_empty());
     check_untouched(&folded.views, &alone.views, seed);
-}
-
-/// Writes views as bytes, and reads them.
-fn copied(views: &Views) -> Views {
-    let mut pieces = Vec::new();
-    views.pack(&mut |piece| pieces.push(piece.to_vec()));
-    let mut pieces = pieces.into_iter();
-    let mut read = |bytes: &mut Vec<u8>| pieces.next().map(|piece| bytes.extend(piece)).is_some();
-    Views::unpack(&mut read).unwrap()
 }
 
 /// Returns the users of the directories of identity providers.
