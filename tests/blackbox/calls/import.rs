@@ -130,10 +130,7 @@ fn a_record_says_how_it_came_in_the_log_and_in_histories() {
     let found: Vec<_> = versions["data"].as_array().unwrap().iter().map(of).collect();
     assert_eq!(json!(found), json!([["webhook", 1], ["imported", 2]]));
     // The line is kept byte for byte, without the white space around it.
-    let body = server.get("/rollcall/v1/log/entries/2").json()["body"].clone();
-    use base64::Engine as _;
-    let body = base64::prelude::BASE64_STANDARD.decode(body.as_str().unwrap()).unwrap();
-    assert_eq!(String::from_utf8(body).unwrap(), line.trim());
+    assert_eq!(String::from_utf8(server.body_of(2)).unwrap(), line.trim());
 }
 
 #[test]

@@ -828,8 +828,7 @@ fn an_item_without_a_usable_id_is_kept_without_effect_and_stops_nothing() {
         [2, 3, 4, 6, 7, 8, 9].map(|seq| (seq, "not_an_event".to_owned())).into();
     assert_eq!(reasons(&server), listed);
     assert_eq!(user_ids(&server), ["directory_user_0003"], "no user of an item without an id");
-    let entry = server.get("/rollcall/v1/log/entries/3").json();
-    assert_eq!(BASE64_STANDARD.decode(entry["body"].as_str().unwrap()).unwrap(), b"7");
+    assert_eq!(server.body_of(3), b"7");
     // New events are pulled as ever.
     proxy.heal();
     add_users(&source, 4..6);

@@ -4,8 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
 use super::server::{API_KEY, Answer, Server, agent};
@@ -363,9 +361,4 @@ pub fn patch(operations: Value) -> Value {
         "schemas": ["urn:ietf:params:scim:api:messages:2.0:PatchOp"],
         "Operations": operations,
     })
-}
-
-/// Undoes Base64.
-pub fn from_base64(text: &str) -> Vec<u8> {
-    BASE64_STANDARD.decode(text).unwrap()
 }

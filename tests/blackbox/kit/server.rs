@@ -6,6 +6,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::Value;
 use sha2::Sha256;
@@ -216,6 +218,12 @@ impl Server {
     /// Returns the newest record that is folded.
     pub fn head(&self) -> u64 {
         self.get("/readyz").json()["seq"].as_u64().unwrap()
+    }
+
+    /// Returns the body of a record, as it is in the log.
+    pub fn body_of(&self, seq: u64) -> Vec<u8> {
+        let entry = self.get(&format!("/rollcall/v1/log/entries/{seq}")).json();
+        BASE64_STANDARD.decode(entry["body"].as_str().unwrap()).unwrap()
     }
 
     /// Sends SIGTERM, waits, and returns the exit code.

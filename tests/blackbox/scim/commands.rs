@@ -11,9 +11,7 @@ fn etag(answer: &Answer) -> String {
 
 /// The body of a record.
 fn record(server: &Server, seq: u64) -> Value {
-    let entry = server.get(&format!("/rollcall/v1/log/entries/{seq}")).json();
-    let body = crate::kit::scim::from_base64(entry["body"].as_str().unwrap());
-    serde_json::from_slice(&body).unwrap()
+    serde_json::from_slice(&server.body_of(seq)).unwrap()
 }
 
 #[test]
