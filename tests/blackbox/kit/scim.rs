@@ -2,11 +2,10 @@
 //! events without knowing anything else.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read;
 
 use serde_json::{Value, json};
 
-use super::server::{API_KEY, Answer, Server, agent};
+use super::server::{API_KEY, Answer, Server, agent, ask, try_answer};
 
 /// The types of events that SCIM causes.
 const TYPES: [&str; 8] = [
@@ -21,6 +20,7 @@ const TYPES: [&str; 8] = [
 ];
 
 /// A directory with one token.
+#[derive(Clone)]
 pub struct Directory {
     pub id: String,
     pub organization: String,
@@ -60,14 +60,7 @@ impl Directory {
 
     /// The same directory on a server that was started again.
     pub fn on(&self, server: &Server) -> Directory {
-        Directory {
-            id: self.id.clone(),
-            organization: self.organization.clone(),
-            url: server.url.clone(),
-            token: self.token.clone(),
-            deactivation: self.deactivation.clone(),
-            agent: agent(),
-        }
+        Directory { url: server.url.clone(), agent: agent(), ..self.clone() }
     }
 
     /// The address under which its resources are.
@@ -94,17 +87,7 @@ impl Directory {
             Some(body) => self.agent.run(built.body(body.clone()).unwrap()),
             None => self.agent.run(built.body(()).unwrap()),
         };
-        let mut response = sent.ok()?;
-        let headers = response
-            .headers()
-            .iter()
-            .map(|(name, value)| {
-                (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())
-            })
-            .collect();
-        let mut body = Vec::new();
-        response.body_mut().as_reader().read_to_end(&mut body).ok()?;
-        Some(Answer { status: response.status().as_u16(), headers, body })
+        try_answer(sent.ok()?).ok()
     }
 
     pub fn send(&self, request: &Request<'_>) -> Answer {
@@ -197,7 +180,7 @@ impl Directory {
                 Some(after) => format!("{list}&after={after}"),
                 None => list.clone(),
             };
-            let answer = super::server::ask(&self.agent, "GET", &url, API_KEY, "");
+            let answer = ask(&self.agent, "GET", &url, API_KEY, "");
             assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
             let page = answer.json();
             all.extend(page["data"].as_array().unwrap().iter().cloned());

@@ -329,14 +329,19 @@ pub fn post(
     request.send(body).ok().map(answer)
 }
 
-fn answer(mut response: ureq::http::Response<ureq::Body>) -> Answer {
+fn answer(response: ureq::http::Response<ureq::Body>) -> Answer {
+    try_answer(response).unwrap()
+}
+
+/// Reads an answer. Returns an error if the connection breaks within its body.
+pub fn try_answer(mut response: ureq::http::Response<ureq::Body>) -> std::io::Result<Answer> {
     let text =
         |value: &ureq::http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     let headers =
         response.headers().iter().map(|(name, value)| (name.to_string(), text(value))).collect();
     let mut body = Vec::new();
-    response.body_mut().as_reader().read_to_end(&mut body).unwrap();
-    Answer { status: response.status().as_u16(), headers, body }
+    response.body_mut().as_reader().read_to_end(&mut body)?;
+    Ok(Answer { status: response.status().as_u16(), headers, body })
 }
 
 pub fn now_ms() -> i64 {
