@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::read::{ask, err, out};
 use crate::kit::server::{Server, ask_scim};
 
-/// Returns the second words of the lines of an answer, by the first.
+/// Returns the second word of the line that begins with `name`.
 fn named(answer: &str, name: &str) -> String {
     let mut lines = answer.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     lines.find(|words| words.first() == Some(&name)).unwrap()[1].to_owned()

@@ -52,7 +52,8 @@ pub fn wait_for_head(server: &Server) -> u64 {
     wait_until(server, "the tables reach the head", reached)["position"].as_u64().unwrap()
 }
 
-/// A table, its columns with their types in the answers, and the columns of the rows compared.
+/// The rows that the answers give for a table. `fields` are those of the answers with their types,
+/// and `select` names the columns that are compared.
 struct Expected {
     table: &'static str,
     fields: &'static str,

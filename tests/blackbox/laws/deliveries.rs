@@ -48,7 +48,8 @@ fn pages(server: &Server, path: &str) -> Vec<Value> {
     }
 }
 
-/// What is owed by what the server shows: for each record its event, then its changes.
+/// Returns what the server shows, in the order in which it is owed: for each record its event, then
+/// its changes.
 fn owed(
     server: &Server,
     seqs: &BTreeMap<String, u64>,
@@ -56,7 +57,7 @@ fn owed(
     organizations: &BTreeMap<String, usize>,
 ) -> Vec<Owed> {
     let mut by_place: BTreeMap<(u64, u64), Owed> = BTreeMap::new();
-    // Those of an organization are listed again.
+    // The list of all is followed by one for each organization, which says what is of it.
     let each = organizations.keys().map(|id| Some(id.as_str()));
     for organization in std::iter::once(None).chain(each) {
         for names in types.chunks(60) {

@@ -34,7 +34,7 @@ const STEPS: usize = 60;
 const START_MS: i64 = 1_767_225_600_000;
 const DIRECTORIES: [&str; 2] = ["directory_A", "directory_B"];
 
-/// A history: what is said, each with its body, and the directories of events of another source.
+/// Draws a history: the records of identity providers, of operators and of other sources.
 struct Teller {
     rng: StdRng,
     now: i64,
@@ -225,7 +225,8 @@ impl Teller {
         vec![self.said(Said::Members { group, added, removed }, event)]
     }
 
-    /// Draws an event of another source: about a directory of an identity provider, or not.
+    /// Draws an event of another source. Returns it, and true if it is about a directory of an
+    /// identity provider.
     fn foreign(&mut self, objects: &[String]) -> (Verified, bool) {
         let hosted = self.rng.random_bool(0.5);
         let own = *DIRECTORIES.choose(&mut self.rng).unwrap();

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::kit::scale::scale;
-use crate::kit::scim::{Directory, Request};
+use crate::kit::scim::{Directory, Request, patch};
 use crate::kit::server::{Server, signal};
 
-/// Creates users, several at a time in directories' order.
+/// Creates users, one after the other. Returns their ids.
 fn users(directory: &Directory, count: usize) -> Vec<String> {
     (0..count).map(|at| directory.user(&format!("u{at}"))).collect()
 }
@@ -56,7 +56,7 @@ fn a_change_that_a_kill_broke_off_is_there_whole_or_not_at_all() {
     assert!([200, 204].contains(&again.status), "{}", again.status);
     let late = directory.user("late");
     let add = json!([{ "op": "add", "path": "members", "value": [{ "value": late }] }]);
-    let patched = directory.call("PATCH", &path, Some(&crate::kit::scim::patch(add)));
+    let patched = directory.call("PATCH", &path, Some(&patch(add)));
     assert!([200, 204].contains(&patched.status));
     directory.expect_events_to_tell_all();
     assert_eq!(server.stop(), 0);

@@ -65,9 +65,8 @@ fn the_queries_of_the_page_find_what_they_ask_for() {
     // Eve becomes inactive, and stays in a group for two hours; in the other for half an hour.
     member(&server, "01-02T00:00", added, "user_eve", approvals);
     member(&server, "01-02T00:00", added, "user_eve", payments);
-    let inactive = json!({"state": "inactive"});
     let mut eve = user("user_eve");
-    eve["state"] = inactive["state"].clone();
+    eve["state"] = json!("inactive");
     let ended = tell(&server, "02-10T08:00", "dsync.user.updated", eve);
     member(&server, "02-10T08:30", removed, "user_eve", payments);
     member(&server, "02-10T10:00", removed, "user_eve", approvals);
