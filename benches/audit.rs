@@ -15,12 +15,11 @@ use std::time::Instant;
 use actix_web::App;
 use actix_web::test::{TestRequest, call_service, init_service, read_body};
 use kit::{
-    BUSY_GROUP, BUSY_USER, DIRECTORY, Dice, SECRET, build, group_id, in_turns, line, time, user_id,
+    BUSY_GROUP, BUSY_USER, DIRECTORY, Dice, build, group_id, in_turns, line, settings, time,
+    user_id,
 };
 use rollcall::engine::{Engine, FeedCursor, FeedPlace};
-use rollcall::http::{BODY_BYTES_MAX, Settings, WEBHOOK_PATH, app};
-use rollcall::keys::ApiKeys;
-use rollcall::verify::Keyring;
+use rollcall::http::app;
 
 /// A question and the function that asks it.
 type Work<'a> = (&'static str, Box<dyn FnMut() + 'a>);
@@ -44,16 +43,7 @@ fn main() {
 
     let slot: Arc<OnceLock<Arc<Engine>>> = Arc::default();
     let _ = slot.set(engine.clone());
-    let settings = Settings {
-        keyring: Keyring::new([SECRET], 1),
-        api_keys: ApiKeys::unrestricted(["k"]),
-        webhook_paths: vec![WEBHOOK_PATH.into()],
-        body_bytes_max: BODY_BYTES_MAX,
-        source: None,
-        public_url: None,
-        deliveries: Default::default(),
-        sink: None,
-    };
+    let settings = settings(1);
     let system = actix_web::rt::System::new();
     let service = system.block_on(init_service(App::new().configure(app(settings, slot))));
     let ask = |path: String| {

@@ -15,9 +15,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use kit::{DIRECTORY, Dice, NOW, SECRET, START, event, open, receive, verified};
+use kit::{DIRECTORY, Dice, NOW, SECRET, START, event, open, receive, settings, verified};
 use rollcall::engine::{Engine, Expect};
-use rollcall::http::{BODY_BYTES_MAX, ListenOn, Settings, WEBHOOK_PATH, serve};
+use rollcall::http::{ListenOn, serve};
 use rollcall::keys::ApiKeys;
 use rollcall::log::{BATCH_EVENTS_MAX, Log};
 use rollcall::verify::{Keyring, parse_mapping};
@@ -214,16 +214,7 @@ fn main() {
 
     let slot: Arc<OnceLock<Arc<Engine>>> = Arc::default();
     let _ = slot.set(engine.clone());
-    let settings = Settings {
-        keyring: Keyring::new([SECRET], u64::MAX),
-        api_keys: ApiKeys::unrestricted(["k"]),
-        webhook_paths: vec![WEBHOOK_PATH.into()],
-        body_bytes_max: BODY_BYTES_MAX,
-        source: None,
-        public_url: None,
-        deliveries: Default::default(),
-        sink: None,
-    };
+    let settings = settings(u64::MAX);
     let (sent, addresses) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         actix_web::rt::System::new().block_on(async move {

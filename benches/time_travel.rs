@@ -14,14 +14,12 @@ use std::sync::{Arc, OnceLock};
 use actix_web::App;
 use actix_web::test::{TestRequest, call_service, init_service, read_body};
 use kit::{
-    BUSY_GROUP, BUSY_USER, Company, DIRECTORY, Dice, REVOLVING_GROUP, SECRET, START, STEP_MS,
-    build, group_id, in_turns, time, user_id,
+    BUSY_GROUP, BUSY_USER, Company, DIRECTORY, Dice, REVOLVING_GROUP, START, STEP_MS, build,
+    group_id, in_turns, settings, time, user_id,
 };
 use rollcall::engine::Engine;
-use rollcall::http::{BODY_BYTES_MAX, Settings, WEBHOOK_PATH, app};
-use rollcall::keys::ApiKeys;
+use rollcall::http::app;
 use rollcall::log::Log;
-use rollcall::verify::Keyring;
 
 /// A path that may be asked at some moment, its query open.
 type Path<'a> = Box<dyn Fn(&mut Dice, i64) -> String + 'a>;
@@ -62,16 +60,7 @@ fn measure(
     );
     let slot: Arc<OnceLock<Arc<Engine>>> = Arc::default();
     let _ = slot.set(engine.clone());
-    let settings = Settings {
-        keyring: Keyring::new([SECRET], 1),
-        api_keys: ApiKeys::unrestricted(["k"]),
-        webhook_paths: vec![WEBHOOK_PATH.into()],
-        body_bytes_max: BODY_BYTES_MAX,
-        source: None,
-        public_url: None,
-        deliveries: Default::default(),
-        sink: None,
-    };
+    let settings = settings(1);
     let system = actix_web::rt::System::new();
     let service = system.block_on(init_service(App::new().configure(app(settings, slot))));
     let ask = |path: &str| {

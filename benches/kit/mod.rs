@@ -10,6 +10,8 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Instant;
 
+use rollcall::http::{BODY_BYTES_MAX, Settings, WEBHOOK_PATH};
+use rollcall::keys::ApiKeys;
 use rollcall::log::{BATCH_EVENTS_MAX, Log, Unrecovered};
 use rollcall::verify::{Keyring, Verified};
 use rollcall_generator::sign;
@@ -290,6 +292,21 @@ pub fn verified(keyring: &Keyring, body: Vec<u8>) -> Verified {
     match Verified::webhook(keyring, Some(header.as_bytes()), body.into(), NOW) {
         Ok(verified) => verified,
         Err(error) => panic!("{error}"),
+    }
+}
+
+/// Returns the settings of a server that takes the key `k`, and webhooks signed at most
+/// `tolerance_ms` away from its clock.
+pub fn settings(tolerance_ms: u64) -> Settings {
+    Settings {
+        keyring: Keyring::new([SECRET], tolerance_ms),
+        api_keys: ApiKeys::unrestricted(["k"]),
+        webhook_paths: vec![WEBHOOK_PATH.into()],
+        body_bytes_max: BODY_BYTES_MAX,
+        source: None,
+        public_url: None,
+        deliveries: Default::default(),
+        sink: None,
     }
 }
 
