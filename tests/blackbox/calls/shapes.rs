@@ -1316,7 +1316,7 @@ fn samples() -> Vec<Sample> {
                 "not_an_event": 0, "reserved_type": 0, "unknown_type": 0, "missing_field": 0,
                 "kind_mismatch": 0, "too_deep": 0, "conflict": 0,
                 "clock_ahead": 0, "overtaken": 0, "lost": 0, "repeated": 0,
-            "foreign_directory": 0,
+                "foreign_directory": 0,
             },
             "mass_deprovisionings": [],
         },

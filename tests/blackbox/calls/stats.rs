@@ -178,7 +178,7 @@ fn what_was_refused_or_came_again_is_counted_by_its_code() {
         "not_an_event": 1, "reserved_type": 0, "unknown_type": 1, "missing_field": 0,
         "kind_mismatch": 0, "too_deep": 0, "conflict": 1, "clock_ahead": 0,
         "overtaken": 0, "lost": 0, "repeated": 0,
-            "foreign_directory": 0,
+        "foreign_directory": 0,
     });
     assert_eq!(stats["quarantine"], quarantine);
     // What the log keeps is still counted after a restart; what it does not keep is not.
