@@ -31,9 +31,8 @@ struct Bucket {
 
 impl Bucket {
     fn start() -> Bucket {
-        let mut command = Command::new(libraries::moto());
+        let mut command = libraries::moto();
         command.arg(libraries::sources().join("python/s3.py"));
-        command.env("PYTHONDONTWRITEBYTECODE", "1").env_remove("PYTHONPATH");
         with_key(&mut command, "");
         let (child, output, url) = started(command);
         Bucket { child, _output: output, url }

@@ -75,8 +75,8 @@ fn node(folder: &Path, version: u32) -> Receiver {
 fn python(folder: &Path) -> Receiver {
     let script = folder.join("receiver.py");
     std::fs::write(&script, program("python")).unwrap();
-    let mut command = Command::new(libraries::standardwebhooks());
-    command.arg(script).env("PYTHONDONTWRITEBYTECODE", "1").env_remove("PYTHONPATH");
+    let mut command = libraries::standardwebhooks();
+    command.arg(script);
     Receiver::start(command, PYTHON_SECRET)
 }
 

@@ -61,13 +61,10 @@ impl Library {
                 command
             }
             Library::Python(version) => {
-                let mut command = Command::new(workos_venv(version).join("bin/python"));
+                let mut command = isolated(&workos_venv(version).join("bin/python"));
                 command
                     .arg(sources().join("python").join(format!("{}.py", topic.replace('-', "_"))));
-                command
-                    .env("LIBRARY", version.to_string())
-                    .env("PYTHONDONTWRITEBYTECODE", "1")
-                    .env_remove("PYTHONPATH");
+                command.env("LIBRARY", version.to_string());
                 command
             }
         };
@@ -93,34 +90,41 @@ impl Library {
 /// Where Debian puts the sources of Go's packages.
 const GOPATH: &str = "/usr/share/gocode";
 
+/// A program in Python, which finds no other packages and writes nothing next to its sources.
+fn isolated(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.env("PYTHONDONTWRITEBYTECODE", "1").env_remove("PYTHONPATH");
+    command
+}
+
 /// A Python with `cryptography`: that of the newest library, which needs it too.
-pub fn python() -> PathBuf {
-    workos_venv(10).join("bin/python")
+pub fn python() -> Command {
+    isolated(&workos_venv(10).join("bin/python"))
 }
 
 /// The command of schemathesis.
-pub fn schemathesis() -> PathBuf {
-    venv("schemathesis", "schemathesis").join("bin/schemathesis")
+pub fn schemathesis() -> Command {
+    isolated(&venv("schemathesis", "schemathesis").join("bin/schemathesis"))
 }
 
 /// The command of scim2-tester.
-pub fn scim2_tester() -> PathBuf {
-    venv("scim2-tester", "scim2-tester").join("bin/scim2")
+pub fn scim2_tester() -> Command {
+    isolated(&venv("scim2-tester", "scim2-tester").join("bin/scim2"))
 }
 
 /// The command of scim-sanity.
-pub fn scim_sanity() -> PathBuf {
-    venv("scim-sanity", "scim-sanity").join("bin/scim-sanity")
+pub fn scim_sanity() -> Command {
+    isolated(&venv("scim-sanity", "scim-sanity").join("bin/scim-sanity"))
 }
 
 /// A Python with moto, a server of S3.
-pub fn moto() -> PathBuf {
-    venv("moto", "moto").join("bin/python")
+pub fn moto() -> Command {
+    isolated(&venv("moto", "moto").join("bin/python"))
 }
 
 /// A Python with the library of Standard Webhooks.
-pub fn standardwebhooks() -> PathBuf {
-    venv("standardwebhooks", "standardwebhooks").join("bin/python")
+pub fn standardwebhooks() -> Command {
+    isolated(&venv("standardwebhooks", "standardwebhooks").join("bin/python"))
 }
 
 /// The file that a script for Node imports as a version of the official library.

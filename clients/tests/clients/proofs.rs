@@ -24,7 +24,7 @@ pub fn cases() -> Vec<Case> {
             Needs::Python,
             || {
                 judges(|| {
-                    let mut script = Command::new(python());
+                    let mut script = python();
                     script.arg(sources().join("python/proofs.py"));
                     script
                 });
@@ -253,14 +253,8 @@ fn blocks(document: &str, kind: &str) -> Vec<String> {
 fn run(script: &str, folder: &Path, arguments: &[&str]) -> Result<String, String> {
     let path = folder.join("script.py");
     fs::write(&path, script).unwrap();
-    let mut command = Command::new(python());
-    command
-        .arg(&path)
-        .args(arguments)
-        .current_dir(folder)
-        .env("PYTHONDONTWRITEBYTECODE", "1")
-        .env_remove("PYTHONPATH")
-        .env_remove("PYTHONOPTIMIZE");
+    let mut command = python();
+    command.arg(&path).args(arguments).current_dir(folder).env_remove("PYTHONOPTIMIZE");
     kit::finished(command, WITHIN)
 }
 

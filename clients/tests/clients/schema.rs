@@ -1,7 +1,6 @@
 //! `/openapi.json` as schemathesis sees it: it makes requests from the document, valid and invalid
 //! ones, and judges each answer by it, with all its checks.
 
-use std::process::Command;
 use std::time::Duration;
 
 use super::kit::{self, Server};
@@ -32,7 +31,7 @@ fn as_described() {
     for story in kit::stories() {
         server.send(&story.join("events.jsonl"));
     }
-    let mut command = Command::new(libraries::schemathesis());
+    let mut command = libraries::schemathesis();
     command
         .args(["run", &format!("{}/openapi.json", server.url)])
         .args(["--header", &format!("Authorization: Bearer {}", kit::API_KEY)])
@@ -43,8 +42,6 @@ fn as_described() {
         .args(["--request-timeout", "40", "--generation-database", "none"])
         .args(["--no-color", "--output-truncate", "false"])
         .env("SCHEMATHESIS_HOOKS", libraries::sources().join("python/schema_hooks.py"))
-        .env("PYTHONDONTWRITEBYTECODE", "1")
-        .env_remove("PYTHONPATH")
         .current_dir(server.folder());
     let printed = kit::finished(command, Duration::from_secs(seconds) + MORE)
         .unwrap_or_else(|said| panic!("schemathesis: {said}"));

@@ -73,12 +73,10 @@ fn directory(server: &Server, organization: &str) -> (String, String) {
 fn scim2_tester() {
     let server = Server::start();
     let (url, token) = directory(&server, "org_scim2");
-    let mut command = Command::new(libraries::scim2_tester());
+    let mut command = libraries::scim2_tester();
     command
         .args(["--url", &url, "test"])
         .env("SCIM_CLI_HEADERS", format!("Authorization: Bearer {token}"))
-        .env("PYTHONDONTWRITEBYTECODE", "1")
-        .env_remove("PYTHONPATH")
         .current_dir(server.folder());
     let printed = kit::finished(command, WITHIN).unwrap_or_else(|said| panic!("scim2: {said}"));
     let results: Vec<&str> = printed.lines().filter(|line| !line.starts_with(' ')).collect();
@@ -90,11 +88,9 @@ fn scim2_tester() {
 fn scim_sanity() {
     let server = Server::start();
     let (url, token) = directory(&server, "org_sanity");
-    let mut command = Command::new(libraries::scim_sanity());
+    let mut command = libraries::scim_sanity();
     command
         .args(["probe", &url, "--token", &token, "--i-accept-side-effects"])
-        .env("PYTHONDONTWRITEBYTECODE", "1")
-        .env_remove("PYTHONPATH")
         .current_dir(server.folder());
     let printed =
         kit::finished(command, WITHIN).unwrap_or_else(|said| panic!("scim-sanity: {said}"));
