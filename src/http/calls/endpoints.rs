@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::delivery::{CommandError, Endpoint};
 use crate::engine::Engine;
-use crate::http::wire::answer::{Code, Cursors, FieldError, Problem, list_body, respond};
+use crate::http::wire::answer::{Code, Cursors, FieldError, Problem, list_in_pieces, respond};
 use crate::http::wire::api::{Access, Bound, Gives, Operation};
 use crate::http::wire::body::Body;
 use crate::http::wire::describe::describe_endpoint;
@@ -90,7 +90,7 @@ pub(crate) async fn list(
     let reports = state.deliveries.reports(engine.folded_head());
     let items: Vec<Vec<u8>> =
         reports.iter().map(|report| describe_endpoint(report).to_string().into_bytes()).collect();
-    Ok(respond(StatusCode::OK).body(list_body(&items, Cursors::default())))
+    Ok(list_in_pieces(items, Cursors::default()).response())
 }
 
 /// Answers [`RETRY`].

@@ -6,7 +6,7 @@ use rollcall_projections::{Cut, Deactivation, Named, ScimToken};
 use serde_json::{Value, json};
 
 use crate::engine::{ActError, Engine, NewDirectory, NewToken};
-use crate::http::wire::answer::{Code, Problem, done_in_time, list_body, respond};
+use crate::http::wire::answer::{Code, Problem, done_in_time, list_in_pieces, respond};
 use crate::http::wire::api::{
     Access, Bound, Gives, LIMIT_OWN, ORDER_OWN, Operation, after, before,
 };
@@ -147,7 +147,7 @@ pub(crate) async fn tokens(
     let shown = page.items.iter().filter_map(|number| tokens.get(number - 1));
     let items = shown.map(|token| describe(token, &engine).to_string().into_bytes());
     let items: Vec<Vec<u8>> = items.collect();
-    Ok(respond(StatusCode::OK).body(list_body(&items, paging.cursors(&page, usize::to_string))))
+    Ok(list_in_pieces(items, paging.cursors(&page, usize::to_string)).response())
 }
 
 /// Answers [`TOKEN_CREATION`].

@@ -5,7 +5,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::json;
 
 use crate::engine::Rebuild;
-use crate::http::wire::answer::{Code, Cursors, Problem, list_body, respond};
+use crate::http::wire::answer::{Code, Cursors, Problem, list_in_pieces, respond};
 use crate::http::wire::api::{Access, Bound, Cost, Gives, Operation};
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
@@ -92,9 +92,9 @@ pub(crate) async fn projections(
                 view.to_string().into_bytes()
             })
             .collect();
-        list_body(&items, Cursors::default())
+        list_in_pieces(items, Cursors::default())
     });
-    Ok(respond(StatusCode::OK).body(body.await?))
+    Ok(body.await?.response())
 }
 
 /// Answers [`REBUILD`].

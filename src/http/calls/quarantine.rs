@@ -2,14 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use rollcall_projections::{Cut, Fingerprint, Quarantined, Reason, Seq};
 use serde_json::json;
 use serde_json::value::RawValue;
 
 use crate::engine::Engine;
-use crate::http::wire::answer::{Code, Problem, list_body, respond};
+use crate::http::wire::answer::{Code, Problem, list_in_pieces};
 use crate::http::wire::api::{
     Access, Bound, DIRECTORY_ID, Gives, KNOWN_AT, LIMIT_OWN, Logged, ORDER_OWN, Operation,
     Parameter, Switch, Takes, USER_ID, Word, after, before, email,
@@ -106,9 +105,9 @@ pub(crate) async fn quarantine(
         let entries = subject.only_about(&engine, entries)?.into_iter();
         let items = entries.map(|entry| describe(&engine, entry, resolved));
         let items = items.collect::<Result<Vec<_>, Problem>>()?;
-        Ok::<_, Problem>(list_body(&items, paging.cursors(&page, usize::to_string)))
+        Ok::<_, Problem>(list_in_pieces(items, paging.cursors(&page, usize::to_string)))
     });
-    Ok(respond(StatusCode::OK).body(body.await??))
+    Ok(body.await??.response())
 }
 
 /// The things that the records are about.

@@ -11,7 +11,7 @@ use rollcall_projections::Cut;
 use serde_json::{Value, json};
 
 use crate::engine::Engine;
-use crate::http::wire::answer::{Code, Cursors, Problem, list_body, respond};
+use crate::http::wire::answer::{Code, Cursors, Problem, list_in_pieces, respond};
 use crate::http::wire::api::{Access, Bound, Gives, Logged, Operation, after};
 use crate::http::wire::body::Body;
 use crate::http::wire::paging::{ItemNumber, read_place};
@@ -97,7 +97,7 @@ pub(crate) async fn list(
         described.map(|item| item.map(|item| item.to_string().into_bytes())).collect()
     });
     let items: Result<Vec<Vec<u8>>, Problem> = items.await?;
-    Ok(respond(StatusCode::OK).body(list_body(&items?, Cursors::default())))
+    Ok(list_in_pieces(items?, Cursors::default()).response())
 }
 
 /// Answers [`ITEM`].

@@ -4,7 +4,7 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::json;
 
-use crate::http::wire::answer::{Code, Cursors, Problem, list_body, respond};
+use crate::http::wire::answer::{Code, Cursors, Problem, list_in_pieces, respond};
 use crate::http::wire::api::{Access, Bound, Gives, Operation};
 use crate::http::wire::describe::describe_source;
 use crate::http::wire::question::Question;
@@ -47,7 +47,7 @@ pub(crate) async fn list(
     let engine = Question::of(&request, &state, &LIST)?.finish()?;
     let described = |source| describe_source(source, &engine).to_string().into_bytes();
     let items: Vec<Vec<u8>> = state.source.iter().map(|source| described(source)).collect();
-    Ok(respond(StatusCode::OK).body(list_body(&items, Cursors::default())))
+    Ok(list_in_pieces(items, Cursors::default()).response())
 }
 
 /// Answers [`PULL`].

@@ -76,11 +76,6 @@ pub(crate) struct Cursors {
     pub(crate) after: Option<String>,
 }
 
-/// Writes a list's page in the contract's envelope.
-pub(crate) fn list_body(items: &[Vec<u8>], cursors: Cursors) -> Vec<u8> {
-    list_in_pieces(items.to_vec(), cursors).joined()
-}
-
 /// Writes a list's page in the contract's envelope, without copying its items.
 pub(crate) fn list_in_pieces(items: Vec<Vec<u8>>, cursors: Cursors) -> Pieces {
     let Cursors { before, after } = cursors;

@@ -65,11 +65,6 @@ impl MessageBody for Rest {
 }
 
 impl Pieces {
-    /// Puts the pieces together.
-    pub(crate) fn joined(self) -> Vec<u8> {
-        self.0.concat()
-    }
-
     /// Answers 200 with this body. A small one is put together.
     pub(crate) fn response(self) -> HttpResponse {
         let Pieces(mut pieces) = self;
