@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
+use rollcall_projections::Seq;
 use serde_json::json;
 
 use crate::delivery::{CommandError, Endpoint};
@@ -109,10 +110,7 @@ pub(crate) async fn skip(
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
     let asked = Asked::of(&request, &state, &SKIP)?;
-    let mut body = Body::of(payload, &state.operator_bodies).await?;
-    let seq = body.take_seq("seq");
-    body.finish()?;
-    asked.act("seq", move |endpoint| endpoint.skip(seq.unwrap_or_default())).await
+    asked.act_at("seq", payload, &state, Endpoint::skip).await
 }
 
 /// Answers [`REPLAY`].
@@ -122,10 +120,7 @@ pub(crate) async fn replay(
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
     let asked = Asked::of(&request, &state, &REPLAY)?;
-    let mut body = Body::of(payload, &state.operator_bodies).await?;
-    let from = body.take_seq("from");
-    body.finish()?;
-    asked.act("from", move |endpoint| endpoint.replay(from.unwrap_or_default())).await
+    asked.act_at("from", payload, &state, Endpoint::replay).await
 }
 
 /// Answers [`TEST`].
@@ -162,6 +157,20 @@ impl Asked {
         let name = id_within_path(request).ok_or(Code::NotFound)?;
         let endpoint = state.deliveries.named(&name).ok_or(Code::NotFound)?;
         Ok(Asked { engine, endpoint, operator, command: operation.name })
+    }
+
+    /// Does what is asked at the record that a field of the body names.
+    async fn act_at(
+        self,
+        field: &'static str,
+        payload: web::Payload,
+        state: &State,
+        act: fn(&Endpoint, Seq) -> Result<(), CommandError>,
+    ) -> Result<HttpResponse, Problem> {
+        let mut body = Body::of(payload, &state.operator_bodies).await?;
+        let seq = body.take_seq(field);
+        body.finish()?;
+        self.act(field, move |endpoint| act(endpoint, seq.unwrap_or_default())).await
     }
 
     /// Does what is asked, and describes the endpoint after it. `field` is what names a record.
