@@ -15,22 +15,26 @@ use crate::http::wire::entity::{directory_written, must_be_named};
 use crate::http::wire::paging::ItemNumber;
 use crate::http::wire::question::{Question, id_in_path, id_within_path};
 use crate::http::wire::state::State;
+use crate::json;
 use crate::keys::Scope;
 use crate::time;
 
 const SHAPES: &str = include_str!("hosted.schema.json");
 
-/// The providers of the types of directory, by their names in front of ` scim v2.0`.
-const PROVIDERS: [&str; 9] = [
-    "generic",
-    "azure",
-    "okta",
-    "onelogin",
-    "jump cloud",
-    "pingfederate",
-    "rippling",
-    "cyberark",
-    "sailpoint",
+/// The type of a directory if none is given.
+const GENERIC: &str = "generic scim v2.0";
+
+/// The types of directories that identity providers push into.
+const TYPES: [&str; 9] = [
+    GENERIC,
+    "azure scim v2.0",
+    "okta scim v2.0",
+    "onelogin scim v2.0",
+    "jump cloud scim v2.0",
+    "pingfederate scim v2.0",
+    "rippling scim v2.0",
+    "cyberark scim v2.0",
+    "sailpoint scim v2.0",
 ];
 
 /// `POST /rollcall/v1/directories`
@@ -98,9 +102,8 @@ pub(crate) async fn create(
     let engine = question.finish()?;
     let mut body = Body::of(payload, &state.operator_bodies).await?;
     let (name, organization) = (body.take_own_id("name"), body.take_own_id("organization_id"));
-    let types = PROVIDERS.map(|provider| format!("{provider} scim v2.0"));
-    let words: Vec<(&str, usize)> = types.iter().map(String::as_str).zip(0..).collect();
-    let chosen = body.take_word_if_given("type", &words).unwrap_or(0);
+    let types = TYPES.map(|name| (name, name));
+    let directory_type = body.take_word_if_given("type", &types).unwrap_or(GENERIC);
     let treatments = Deactivation::ALL.map(|treatment| (treatment.word(), treatment));
     let deactivation = body.take_word_if_given("deactivation", &treatments).unwrap_or_default();
     let note = body.take_note();
@@ -108,7 +111,7 @@ pub(crate) async fn create(
     let new = NewDirectory {
         name: name.unwrap_or_default(),
         organization: organization.unwrap_or_default(),
-        directory_type: types.get(chosen).cloned().unwrap_or_default(),
+        directory_type: directory_type.to_owned(),
         deactivation,
     };
     let token = done_in_time(engine.create_directory(operator, sight.clone(), new, note)).await?;
@@ -118,15 +121,17 @@ pub(crate) async fn create(
     let directory = directory_written(engine, row).await?;
     let mut directory: Value = serde_json::from_slice(&directory).map_err(|_| Code::Internal)?;
     let url = format!("{}/scim/v2/{id}", state.base_url(&request));
-    if let Value::Object(fields) = &mut directory {
-        let mut shown = describe_new(&token);
-        if let Value::Object(fields) = &mut shown {
-            fields.remove("object");
-            fields.remove("expires_at");
-        }
-        let scim = json!({ "url": url, "deactivation": deactivation.word(), "token": shown });
-        fields.insert("scim".into(), scim);
-    }
+    let scim = json!({
+        "url": url,
+        "deactivation": deactivation.word(),
+        "token": {
+            "id": token.id,
+            "token": token.token,
+            "token_suffix": token.suffix,
+            "created_at": time::format(token.created_at),
+        },
+    });
+    json::set(&mut directory, "scim", scim);
     Ok(respond(StatusCode::CREATED).json(directory))
 }
 
