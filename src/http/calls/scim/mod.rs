@@ -8,11 +8,13 @@ mod reads;
 mod routes;
 mod writes;
 
+use std::sync::Arc;
+
 use actix_web::http::Method;
 use actix_web::http::header::{AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use actix_web::{HttpRequest, HttpResponse, web};
 
-use crate::engine::{LastScimRequest, ScimCaller, ScimShowing};
+use crate::engine::{Engine, LastScimRequest, ScimCaller, ScimShowing};
 use crate::http::wire::answer::Code;
 use crate::http::wire::body::must_be_plain;
 use crate::http::wire::connections::place_of;
@@ -39,16 +41,15 @@ pub(crate) async fn serve(
         return Reply::from(Code::NotReady).into_response(media_type);
     };
     let address = Address::of(request.path());
-    let caller = caller(&request, &state, address.directory.as_deref());
+    let caller = caller(&request, engine, address.directory.as_deref());
     let Some(caller) = caller else {
         state.refusals.refuse_key("/scim/v2/{directory}");
         return unauthorized().into_response(media_type);
     };
     place_of(&request).iter().for_each(|place| place.prove());
     let directory = caller.directory.clone();
-    let is_read = [Method::GET, Method::HEAD].contains(request.method());
-    let is_question = is_read || matches!(address.route, Some(Route::Search(_)));
-    let call = Call { request: &request, state: &state, caller };
+    let call = Call { request: &request, state: &state, engine, caller };
+    let is_question = call.is_read() || matches!(address.route, Some(Route::Search(_)));
     let reply = call.answer(address.route, payload).await.unwrap_or_else(|refused| refused);
     let noted = LastScimRequest {
         at: time::now_ms(),
@@ -61,12 +62,12 @@ pub(crate) async fn serve(
 }
 
 /// Returns the holder of the token in a request, if it opens the directory.
-fn caller(request: &HttpRequest, state: &State, directory: Option<&str>) -> Option<ScimCaller> {
+fn caller(request: &HttpRequest, engine: &Engine, directory: Option<&str>) -> Option<ScimCaller> {
     let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let (scheme, token) = header.and_then(|value| value.trim().split_once(' '))?;
     let is_bearer = scheme.eq_ignore_ascii_case("bearer");
     let token = Some(token.trim()).filter(|_| is_bearer)?;
-    state.engine.get()?.scim_caller(directory?, token)
+    engine.scim_caller(directory?, token)
 }
 
 /// Returns the name that a client gives itself.
@@ -84,27 +85,23 @@ fn method_name(method: &Method) -> &'static str {
 /// A request whose token is known.
 struct Call<'r> {
     request: &'r HttpRequest,
-    state: &'r web::Data<State>,
+    state: &'r State,
+    engine: &'r Arc<Engine>,
     caller: ScimCaller,
 }
 
 impl Call<'_> {
     async fn answer(self, route: Option<Route>, payload: web::Payload) -> Result<Reply, Reply> {
         let route = route.ok_or_else(|| Refusal::new(404, "there is no such path"))?;
-        if route == Route::Unsupported {
-            return Err(Refusal::new(501, "this server does not support it").into());
-        }
-        if !route.allows(self.request.method()) {
-            return Err(Reply::not_allowed(route.allowed()));
-        }
         match route {
+            Route::Unsupported => Err(Refusal::new(501, "this server does not support it").into()),
+            _ if !route.allows(self.request.method()) => Err(Reply::not_allowed(route.allowed())),
             Route::Config | Route::ResourceTypes(_) | Route::Schemas(_) => self.discover(&route),
             Route::Collection(kind) if self.is_post() => self.create(kind, payload).await,
             Route::Collection(kind) => self.list(Some(kind)).await,
             Route::Search(kind) => self.search(kind, payload).await,
             Route::Item(kind, id) if self.is_read() => self.item(kind, id).await,
             Route::Item(kind, id) => self.change(kind, id, payload).await,
-            Route::Unsupported => Err(Refusal::new(501, "this server does not support it").into()),
         }
     }
 
@@ -113,7 +110,7 @@ impl Call<'_> {
     }
 
     fn is_read(&self) -> bool {
-        *self.request.method() == Method::GET || *self.request.method() == Method::HEAD
+        [Method::GET, Method::HEAD].contains(self.request.method())
     }
 
     /// Returns the address of the directory, as its locations begin.

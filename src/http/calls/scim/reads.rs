@@ -56,7 +56,8 @@ fn tag_of(tag: &str) -> &str {
 }
 
 impl Call<'_> {
-    fn query(&self) -> Query {
+    /// Reads the query of the address.
+    pub(super) fn query(&self) -> Query {
         Query::of(self.request.query_string())
     }
 
@@ -82,7 +83,7 @@ impl Call<'_> {
         let showing = self.showing(&self.query())?;
         let known = Versions::of(self.request.headers(), IF_NONE_MATCH);
         let expected = Versions::of(self.request.headers(), IF_MATCH);
-        let (engine, caller) = (self.engine()?.clone(), self.caller.clone());
+        let (engine, caller) = (self.engine.clone(), self.caller.clone());
         let shown = blocking(move || engine.scim_item(&caller, kind, &id, &showing));
         let shown = shown.await.map_err(|_| Code::Internal)??;
         if expected.is_some_and(|expected| !expected.hold(&shown.version)) {
@@ -114,8 +115,8 @@ impl Call<'_> {
     async fn find(self, kind: Option<Kind>, query: Query) -> Result<Reply, Reply> {
         let search = ScimSearch { kind, filter: query.filter()?, page: query.page()? };
         let showing = self.showing(&query)?;
-        let (engine, caller) = (self.engine()?.clone(), self.caller.clone());
-        let found = walk_while_asked(self.engine()?, move |asker| {
+        let (engine, caller) = (self.engine.clone(), self.caller.clone());
+        let found = walk_while_asked(self.engine, move |asker| {
             engine.scim_list(&caller, &search, &showing, &|| asker.waits())
         });
         Ok(Reply::ok(found.await.map_err(|problem| problem.code())??))

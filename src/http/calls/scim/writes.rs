@@ -21,10 +21,6 @@ use crate::scim::Kind;
 const WITHIN: Duration = Duration::from_secs(60);
 
 impl Call<'_> {
-    pub(super) fn engine(&self) -> Result<&Arc<Engine>, Code> {
-        self.state.engine.get().ok_or(Code::NotReady)
-    }
-
     /// Reads a body.
     pub(super) async fn body(
         &self,
@@ -66,7 +62,7 @@ impl Call<'_> {
             ScimMethod::Delete => None,
             _ => Some(self.body(payload, BODY_BYTES_MAX).await?),
         };
-        let showing = self.showing(&super::query::Query::of(self.request.query_string()))?;
+        let showing = self.showing(&self.query())?;
         let expected = Versions::of(self.request.headers(), IF_MATCH);
         let command = ScimCommand {
             caller: self.caller.clone(),
@@ -81,7 +77,7 @@ impl Call<'_> {
                 holds
             }),
         };
-        let done = carried_out(self.engine()?.clone(), command, showing, body);
+        let done = carried_out(self.engine.clone(), command, showing, body);
         let done = timeout(WITHIN, done).await.map_err(|_| Code::LogUnavailable)??;
         Ok(match done {
             ScimDone::Created(shown) => of_shown(StatusCode::CREATED, shown),
