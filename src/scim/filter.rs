@@ -6,7 +6,7 @@ use scim_v2::filter as grammar;
 
 use super::document::folded;
 use super::names::{Attribute, Form};
-use super::path::AttributePath;
+use super::path::{AttributePath, Name};
 use super::shown::{MemberOf, Shown};
 use super::tokens;
 use super::value::{Object, Value};
@@ -32,13 +32,13 @@ enum Node {
     Any(Vec<Node>),
 }
 
-/// The name of an attribute, as a user has it and as a group has it.
+/// An attribute that a filter names.
 #[derive(Clone, Debug, PartialEq)]
 struct Operand {
     /// The name as it was written, without a URN; it counts within brackets.
     name: String,
-    user: AttributePath,
-    group: AttributePath,
+    /// The name as it counts elsewhere.
+    whole: Name,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -207,14 +207,11 @@ fn leaf(expression: &grammar::AttrExp) -> Result<Node, Refusal> {
 }
 
 fn operand(path: &grammar::AttrPath) -> Result<Operand, Refusal> {
-    let text = path.to_string();
-    let read = |kind| {
-        AttributePath::parse(kind, &text)
-            .ok_or_else(|| Refusal::filter("the filter has a name that is not one of an attribute"))
-    };
+    let whole = Name::parse(&path.to_string())
+        .ok_or_else(|| Refusal::filter("the filter has a name that is not one of an attribute"))?;
     let sub = path.sub_attr.as_ref().map(|sub| format!(".{sub}")).unwrap_or_default();
     let name = format!("{}{sub}", path.name);
-    Ok(Operand { name, user: read(Kind::User)?, group: read(Kind::Group)? })
+    Ok(Operand { name, whole })
 }
 
 fn operator_of(operator: &grammar::CompareOp) -> Operator {
@@ -259,21 +256,14 @@ impl Literal {
 }
 
 impl Operand {
-    fn of(&self, kind: Kind) -> &AttributePath {
-        match kind {
-            Kind::User => &self.user,
-            Kind::Group => &self.group,
-        }
-    }
-
     /// Reports if every attribute of this name is a boolean.
     fn is_boolean(&self) -> bool {
         let is_boolean = |path: &AttributePath| {
             let attribute = if path.sub.is_some() { path.part } else { path.definition };
             attribute.is_some_and(|attribute| attribute.form == Form::Boolean)
         };
-        is_boolean(&self.user)
-            || is_boolean(&self.group)
+        is_boolean(&self.whole.user)
+            || is_boolean(&self.whole.group)
             || self.name.eq_ignore_ascii_case("primary")
     }
 }
@@ -309,7 +299,7 @@ fn probe(node: &Node) -> Option<Probe> {
     let value = |path: &AttributePath, name: &str| {
         path.is_core(name) && path.sub.as_deref().is_none_or(|sub| sub == "value")
     };
-    let (user, group) = (&operand.user, &operand.group);
+    let Name { user, group } = &operand.whole;
     let key = if value(user, "emails") {
         ProbeKey::Email
     } else if value(group, "members") {
@@ -359,18 +349,18 @@ impl Node {
             Node::All(nodes) => nodes.iter().all(|node| node.matches(resource)),
             Node::Any(nodes) => nodes.iter().any(|node| node.matches(resource)),
             Node::Present(operand) => {
-                let path = operand.of(resource.kind);
+                let path = operand.whole.of(resource.kind);
                 resource.values(path).iter().any(|value| !value.is_unassigned())
             }
             Node::Compare(operand, operator, literal) => {
-                let path = operand.of(resource.kind);
+                let path = operand.whole.of(resource.kind);
                 match resource.is_related(path, *operator == Operator::Equal, literal.text()) {
                     Some(answer) => answer,
                     None => compare_any(&resource.values(path), path, *operator, literal),
                 }
             }
             Node::Within(operand, inner) => {
-                let path = operand.of(resource.kind);
+                let path = operand.whole.of(resource.kind);
                 // A named member is looked up before the members are listed.
                 if let Some(id) = conjuncts(inner).into_iter().find_map(value_of) {
                     match resource.is_related(path, true, Some(id)) {

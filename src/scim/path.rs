@@ -2,8 +2,10 @@
 
 use std::borrow::Cow;
 
+use super::document::extensions;
 use super::filter::Filter;
 use super::names::{self, Attribute, ENTERPRISE, Form};
+use super::value::Object;
 use super::{FILTER_BYTES_MAX, Kind, Refusal};
 
 /// The place of an attribute, or of an attribute of one.
@@ -155,6 +157,37 @@ impl AttributePath {
     /// Reports if the path is that of a core attribute as a whole.
     pub(crate) fn is_core(&self, name: &str) -> bool {
         self.extension.is_none() && self.name == name
+    }
+}
+
+/// The name of an attribute, as a user has it and as a group has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Name {
+    pub(crate) user: AttributePath,
+    pub(crate) group: AttributePath,
+}
+
+impl Name {
+    /// Reads a name. `None` if the text is not one.
+    pub(crate) fn parse(text: &str) -> Option<Name> {
+        let read = |kind| AttributePath::parse(kind, text);
+        Some(Name { user: read(Kind::User)?, group: read(Kind::Group)? })
+    }
+
+    /// Returns the path in a resource of a kind.
+    pub(crate) fn of(&self, kind: Kind) -> &AttributePath {
+        match kind {
+            Kind::User => &self.user,
+            Kind::Group => &self.group,
+        }
+    }
+
+    /// Returns the name in a resource: its extensions decide what a URN names.
+    pub(crate) fn resolved(&self, document: &Object) -> Name {
+        Name {
+            user: self.user.resolved(extensions(document)).into_owned(),
+            group: self.group.resolved(extensions(document)).into_owned(),
+        }
     }
 }
 

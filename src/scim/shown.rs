@@ -6,7 +6,7 @@ use rollcall_projections::Millis;
 
 use super::document::{Document, extensions, folded};
 use super::names::{self, Attribute, ENTERPRISE, Form};
-use super::path::AttributePath;
+use super::path::{AttributePath, Name};
 use super::value::{Object, Value};
 use super::{FILTER_BYTES_MAX, Kind, Refusal};
 use crate::time;
@@ -278,13 +278,6 @@ pub struct Projection {
     excluded: Vec<Name>,
 }
 
-/// The name of an attribute, as a user has it and as a group has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Name {
-    user: AttributePath,
-    group: AttributePath,
-}
-
 /// How much of one attribute is shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Choice {
@@ -346,10 +339,7 @@ impl Projection {
         };
         // The subs of the names that are this attribute; `None` if one is the whole of it.
         let named = |names: &[Name]| -> Option<Vec<String>> {
-            let paths = names.iter().map(|name| match kind {
-                Kind::User => &name.user,
-                Kind::Group => &name.group,
-            });
+            let paths = names.iter().map(|name| name.of(kind));
             let mut subs = Vec::new();
             for path in paths.filter(|path| same_schema(path)) {
                 if path.name.is_empty() {
@@ -376,27 +366,14 @@ impl Projection {
     }
 }
 
-impl Name {
-    fn resolved(&self, document: &Object) -> Name {
-        Name {
-            user: self.user.resolved(extensions(document)).into_owned(),
-            group: self.group.resolved(extensions(document)).into_owned(),
-        }
-    }
-}
-
 fn names_in(text: &str) -> Result<Vec<Name>, Refusal> {
     if text.len() > FILTER_BYTES_MAX {
         return Err(Refusal::value(format!(
             "the names of attributes are longer than {FILTER_BYTES_MAX} bytes"
         )));
     }
-    let name = |text: &str| {
-        // Entra names a value of a list with a filter: the whole list is shown.
-        let text = text.split('[').next().unwrap_or(text);
-        let user = AttributePath::parse(Kind::User, text)?;
-        Some(Name { user, group: AttributePath::parse(Kind::Group, text)? })
-    };
+    // Entra names a value of a list with a filter: the whole list is shown.
+    let name = |text: &str| Name::parse(text.split('[').next().unwrap_or(text));
     Ok(text.split(',').filter_map(name).collect())
 }
 
@@ -449,18 +426,14 @@ impl SortBy {
     /// # Errors
     /// `invalidPath` for what is not a name.
     pub fn parse(text: &str) -> Result<SortBy, Refusal> {
+        let name = Name::parse(text.split('[').next().unwrap_or(text));
         let refused = || Refusal::path("`sortBy` does not name an attribute");
-        let name = text.split('[').next().unwrap_or(text);
-        let read = |kind| AttributePath::parse(kind, name).ok_or_else(refused);
-        Ok(SortBy(Name { user: read(Kind::User)?, group: read(Kind::Group)? }))
+        name.map(SortBy).ok_or_else(refused)
     }
 
     /// Returns a resource's value: of several the primary one, else the first.
     pub fn key(&self, resource: &Shown<'_>) -> SortKey {
-        let path = match resource.kind {
-            Kind::User => &self.0.user,
-            Kind::Group => &self.0.group,
-        };
+        let path = self.0.of(resource.kind);
         let path = &*path.resolved(extensions(&resource.document.0));
         // The primary value is chosen before its part is.
         let whole = AttributePath { sub: None, part: None, ..path.clone() };
