@@ -1,7 +1,7 @@
 //! What is stored of a resource.
 
+use super::names;
 use super::value::{Object, Value};
-use super::{Refusal, names};
 
 /// What is stored of a resource: a JSON object with the attributes as the client sent them, under
 /// the names of RFC 7643, without `id`, `meta`, `schemas`, `groups`, `members` and `password`.
@@ -105,16 +105,5 @@ impl Document {
     /// Returns the text of an attribute that is a text or a number.
     pub(crate) fn scalar(&self, name: &str) -> Option<&str> {
         self.0.get(name)?.scalar().filter(|text| !text.is_empty())
-    }
-
-    /// Checks the size of a document.
-    pub(crate) fn bounded(self) -> Result<Document, Refusal> {
-        if self.text().len() > super::DOCUMENT_BYTES_MAX {
-            return Err(Refusal::too_large(format!(
-                "the resource would be larger than {} bytes without its members",
-                super::DOCUMENT_BYTES_MAX
-            )));
-        }
-        Ok(self)
     }
 }

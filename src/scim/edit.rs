@@ -104,7 +104,10 @@ impl Edit {
         if self.document.text(name).is_none_or(str::is_empty) {
             return Err(Refusal::value(format!("`{name}` is missing or is not a text")));
         }
-        let document = Document(self.document).bounded()?;
+        let document = Document(self.document);
+        if document.text().len() > DOCUMENT_BYTES_MAX {
+            return Err(too_large());
+        }
         Ok(Draft { document, active: self.active, members: self.members })
     }
 
