@@ -86,14 +86,14 @@ impl Document {
     /// `userName` if it has an `@`.
     pub fn email(&self) -> Option<&str> {
         let emails = self.0.get("emails").map(Value::elements).unwrap_or_default();
-        fn value(email: &Object) -> Option<&str> {
-            email.get("value")?.scalar().filter(|value| !value.is_empty())
+        fn value(email: &Value) -> Option<&str> {
+            email.object()?.get("value")?.scalar().filter(|value| !value.is_empty())
         }
-        let all = || emails.iter().filter_map(Value::object);
-        let primary = all().find(|email| email.get("primary") == Some(&Value::Bool(true)));
+        let primary = emails.iter().find(|email| email.is_primary());
+        let first = || emails.iter().find(|email| email.object().is_some());
         primary
             .and_then(value)
-            .or_else(|| all().next().and_then(value))
+            .or_else(|| first().and_then(value))
             .or_else(|| self.user_name().filter(|name| name.contains('@')))
     }
 

@@ -230,7 +230,7 @@ fn add_elements(list: &mut Vec<Value>, given: Vec<Value>) {
     let mut places: HashMap<String, usize> =
         list.iter().enumerate().rev().map(|(at, element)| (identity(element), at)).collect();
     for element in given {
-        let is_primary = is_primary(&element);
+        let is_primary = element.is_primary();
         let place = *places.entry(identity(&element)).or_insert(list.len());
         match (list.get_mut(place), element) {
             (Some(Value::Object(object)), Value::Object(given)) => {
@@ -247,13 +247,9 @@ fn add_elements(list: &mut Vec<Value>, given: Vec<Value>) {
     }
 }
 
-fn is_primary(element: &Value) -> bool {
-    element.object().and_then(|element| element.get("primary")) == Some(&Value::Bool(true))
-}
-
 fn clear_primary(list: &mut [Value], but: usize) {
     for (at, element) in list.iter_mut().enumerate() {
-        if at != but && is_primary(element) {
+        if at != but && element.is_primary() {
             set_part(element, "primary", Value::Bool(false));
         }
     }
@@ -266,7 +262,7 @@ fn clear_primary(list: &mut [Value], but: usize) {
 fn one_primary(list: &mut [Value], place: Option<usize>) -> Result<(), Refusal> {
     match place {
         Some(place) => clear_primary(list, place),
-        None if list.iter().filter(|element| is_primary(element)).count() > 1 => {
+        None if list.iter().filter(|element| element.is_primary()).count() > 1 => {
             return Err(several_primary());
         }
         None => {}

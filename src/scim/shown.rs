@@ -440,10 +440,8 @@ impl SortBy {
         let sub = path.sub.as_deref().unwrap_or("value");
         let value = resource.values(&whole).into_iter().next().and_then(|value| match value {
             Value::List(elements) => {
-                let is_primary = |element: &&Value| {
-                    element.object().and_then(|it| it.get("primary")) == Some(&Value::Bool(true))
-                };
-                let chosen = elements.iter().find(is_primary).or_else(|| elements.first())?;
+                let primary = elements.iter().find(|element| element.is_primary());
+                let chosen = primary.or_else(|| elements.first())?;
                 part_of(chosen, sub)
             }
             value => part_of(&value, sub),

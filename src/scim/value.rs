@@ -176,6 +176,11 @@ impl Value {
         }
     }
 
+    /// Reports if the value is the primary one of a list.
+    pub(crate) fn is_primary(&self) -> bool {
+        self.object().and_then(|object| object.get("primary")) == Some(&Value::Bool(true))
+    }
+
     /// Returns the elements of a list; none for another value.
     pub(crate) fn elements(&self) -> &[Value] {
         match self {
