@@ -46,9 +46,6 @@ pub const OWN_PATHS: [&str; 11] = [
     "scim",
 ];
 
-/// The route of identity providers' requests in metrics.
-const SCIM_ROUTE: &str = "/scim/v2/{directory}";
-
 /// A server that is listening. Its sockets in the file system are removed when it is dropped.
 pub struct Server {
     /// The URL of each address that it listens on, in the order given: `http://127.0.0.1:8080`, or
@@ -238,7 +235,7 @@ fn routes(
     resources(config, requests);
     let of_scim = fn_guard(|context| is_scim(context.head().uri.path()));
     let all = web::resource("/{path}*").guard(of_scim).default_service(web::to(scim::serve));
-    config.service(all.wrap(Counting::of(SCIM_ROUTE, requests)));
+    config.service(all.wrap(Counting::of(scim::ROUTE, requests)));
 }
 
 async fn not_found(request: HttpRequest, state: web::Data<State>) -> impl Responder {

@@ -26,6 +26,9 @@ pub(crate) use describe::add_to;
 pub(crate) use routes::is_scim;
 use routes::{Address, Route};
 
+/// The route of identity providers' requests, in metrics and warnings.
+pub(crate) const ROUTE: &str = "/scim/v2/{directory}";
+
 /// The most bytes of a body: its record, and the proof of that in Base64, stay under 16 MiB.
 const BODY_BYTES_MAX: usize = 12_000_000;
 
@@ -43,7 +46,7 @@ pub(crate) async fn serve(
     let address = Address::of(request.path());
     let caller = caller(&request, engine, address.directory.as_deref());
     let Some(caller) = caller else {
-        state.refusals.refuse_key("/scim/v2/{directory}");
+        state.refusals.refuse_key(ROUTE);
         return unauthorized().into_response(media_type);
     };
     place_of(&request).iter().for_each(|place| place.prove());
@@ -68,6 +71,11 @@ fn caller(request: &HttpRequest, engine: &Engine, directory: Option<&str>) -> Op
     let is_bearer = scheme.eq_ignore_ascii_case("bearer");
     let token = Some(token.trim()).filter(|_| is_bearer)?;
     engine.scim_caller(directory?, token)
+}
+
+/// Returns the URL of a directory, as the sender of a request reaches it.
+pub(crate) fn directory_url(state: &State, request: &HttpRequest, directory: &str) -> String {
+    format!("{}/scim/v2/{directory}", state.base_url(request))
 }
 
 /// Returns the name that a client gives itself.
@@ -115,7 +123,7 @@ impl Call<'_> {
 
     /// Returns the address of the directory, as its locations begin.
     fn base(&self) -> String {
-        format!("{}/scim/v2/{}", self.state.base_url(self.request), self.caller.directory)
+        directory_url(self.state, self.request, &self.caller.directory)
     }
 
     /// Refuses a body that is not taken as it is, or is not JSON.
