@@ -207,12 +207,11 @@ impl Edit {
         let target = &self.resolved(target, None)?;
         self.touch(&target.path);
         let path = &target.path;
+        self.charge(target)?;
         if path.is_core("members") && self.kind == Kind::Group {
-            self.charge(target)?;
             self.remove_members(target, value);
             return Ok(());
         }
-        self.charge(target)?;
         if self.is_passed_over(path)? {
             return Ok(());
         }
@@ -225,11 +224,7 @@ impl Edit {
                 None => Err(Refusal::bad("noTarget", "a resource cannot be removed by PATCH")),
             };
         }
-        let is_known = match path.extension.as_deref() {
-            Some(urn) => self.document.get(urn).is_some(),
-            None => true,
-        };
-        if !is_known {
+        if path.extension.as_deref().is_some_and(|urn| self.document.get(urn).is_none()) {
             return Ok(());
         }
         let container = container(&mut self.document, path.extension.as_deref())?;
