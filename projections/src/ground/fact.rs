@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::ground::mapping::Mapping;
 use crate::ground::order::{Millis, Seq, canonical_uuid, uuid_digits};
-use crate::ground::pack::{Pack, Packer, Unpacker, pack_variants};
+use crate::ground::pack::{pack_fields, pack_variants};
 use crate::ground::quarantine::Reason;
 
 /// One record, reduced to what the views need.
@@ -378,30 +378,9 @@ pub struct MembershipData<'a> {
     pub group: GroupData<'a>,
 }
 
-impl Pack for Fingerprint {
-    fn pack(&self, to: &mut Packer<'_>) {
-        let Fingerprint(bytes) = self;
-        bytes.pack(to);
-    }
-
-    fn unpack(from: &mut Unpacker<'_>) -> Option<Self> {
-        Pack::unpack(from).map(Fingerprint)
-    }
-}
-
+pack_fields!(Fingerprint(bytes));
+pack_fields!(ScimId(bits));
 pack_variants!(InactiveUsers { Retain = 0, Delete = 1 });
 pack_variants!(DirectoryChange { Activated = 0, Deactivated = 1, Deleted = 2 });
-
-impl Pack for ScimId {
-    fn pack(&self, to: &mut Packer<'_>) {
-        let ScimId(bits) = self;
-        bits.pack(to);
-    }
-
-    fn unpack(from: &mut Unpacker<'_>) -> Option<Self> {
-        Pack::unpack(from).map(ScimId)
-    }
-}
-
 pack_variants!(ScimKind { User = 0, Group = 1 });
 pack_variants!(Deactivation { Delete = 0, Update = 1 });

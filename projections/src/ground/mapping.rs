@@ -229,34 +229,7 @@ impl Pack for Matches {
     }
 }
 
-impl Pack for GroupPattern {
-    fn pack(&self, to: &mut Packer<'_>) {
-        let code = |code: u8, to: &mut Packer<'_>| code.pack(to);
-        match self {
-            GroupPattern::Id(id) => {
-                code(0, to);
-                id.pack(to);
-            }
-            GroupPattern::Name(name) => {
-                code(1, to);
-                name.pack(to);
-            }
-            GroupPattern::Glob(glob) => {
-                code(2, to);
-                glob.pack(to);
-            }
-        }
-    }
-
-    fn unpack(from: &mut Unpacker<'_>) -> Option<Self> {
-        Some(match u8::unpack(from)? {
-            0 => GroupPattern::Id(Pack::unpack(from)?),
-            1 => GroupPattern::Name(Pack::unpack(from)?),
-            2 => GroupPattern::Glob(Pack::unpack(from)?),
-            _ => return None,
-        })
-    }
-}
+pack_variants!(GroupPattern { Id(id) = 0, Name(name) = 1, Glob(glob) = 2 });
 
 impl Pack for NameText {
     fn pack(&self, to: &mut Packer<'_>) {

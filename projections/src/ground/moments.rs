@@ -2,7 +2,7 @@
 
 use crate::ground::memory;
 use crate::ground::order::Millis;
-use crate::ground::pack::{Pack, Packer, Unpacker, pack_fields};
+use crate::ground::pack::{pack_fields, pack_variants};
 
 /// The number of moments that are kept together, with their bounds.
 pub(crate) const BLOCK: usize = 1024;
@@ -115,22 +115,7 @@ impl Moments {
 pack_fields!(Moments { len, blocks });
 pack_fields!(Block { first, earliest, latest, moments });
 
-impl Pack for Offsets {
-    fn pack(&self, to: &mut Packer<'_>) {
-        matches!(self, Offsets::Near(_)).pack(to);
-        match self {
-            Offsets::Near(offsets) => offsets.pack(to),
-            Offsets::Any(moments) => moments.pack(to),
-        }
-    }
-
-    fn unpack(from: &mut Unpacker<'_>) -> Option<Self> {
-        Some(match bool::unpack(from)? {
-            true => Offsets::Near(Pack::unpack(from)?),
-            false => Offsets::Any(Pack::unpack(from)?),
-        })
-    }
-}
+pack_variants!(Offsets { Any(moments) = 0, Near(offsets) = 1 });
 
 #[cfg(test)]
 mod tests {

@@ -31,7 +31,7 @@ pub(crate) trait Pack: Sized {
 }
 
 /// Implements [`Pack`] for a struct as all its fields, one after the other. A field that is not
-/// named here does not compile.
+/// named here does not compile. A struct around one value is written `Name(value)`.
 macro_rules! pack_fields {
     ($type:ident { $($field:ident),* $(,)? }) => {
         impl $crate::ground::pack::Pack for $type {
@@ -46,20 +46,43 @@ macro_rules! pack_fields {
             }
         }
     };
-}
-
-/// Implements [`Pack`] for an enum without fields as the number of each variant.
-macro_rules! pack_variants {
-    ($type:ident { $($variant:ident = $code:literal),* $(,)? }) => {
+    ($type:ident($value:ident)) => {
         impl $crate::ground::pack::Pack for $type {
             fn pack(&self, to: &mut $crate::ground::pack::Packer<'_>) {
-                let code: u8 = match self { $( $type::$variant => $code ),* };
-                $crate::ground::pack::Pack::pack(&code, to);
+                let $type($value) = self;
+                $crate::ground::pack::Pack::pack($value, to);
+            }
+
+            fn unpack(from: &mut $crate::ground::pack::Unpacker<'_>) -> Option<Self> {
+                $crate::ground::pack::Pack::unpack(from).map($type)
+            }
+        }
+    };
+}
+
+/// Implements [`Pack`] for an enum as the number of the variant, and its value if it has one.
+macro_rules! pack_variants {
+    ($type:ident {
+        $($variant:ident $(($value:ident))? $({ $field:ident })? = $code:literal),* $(,)?
+    }) => {
+        impl $crate::ground::pack::Pack for $type {
+            fn pack(&self, to: &mut $crate::ground::pack::Packer<'_>) {
+                match self { $(
+                    $type::$variant $(($value))? $({ $field })? => {
+                        <u8 as $crate::ground::pack::Pack>::pack(&$code, to);
+                        $( $crate::ground::pack::Pack::pack($value, to); )?
+                        $( $crate::ground::pack::Pack::pack($field, to); )?
+                    }
+                )* }
             }
 
             fn unpack(from: &mut $crate::ground::pack::Unpacker<'_>) -> Option<Self> {
                 match <u8 as $crate::ground::pack::Pack>::unpack(from)? {
-                    $( $code => Some($type::$variant), )*
+                    $( $code => {
+                        $( let $value = $crate::ground::pack::Pack::unpack(from)?; )?
+                        $( let $field = $crate::ground::pack::Pack::unpack(from)?; )?
+                        Some($type::$variant $(($value))? $({ $field })?)
+                    } )*
                     _ => None,
                 }
             }

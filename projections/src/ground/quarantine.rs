@@ -1,7 +1,7 @@
 //! The records that the fold could not use, or used with a remark.
 
 use crate::ground::order::{Millis, Seq};
-use crate::ground::pack::{Pack, Packer, Unpacker, pack_fields, pack_variants};
+use crate::ground::pack::{pack_fields, pack_variants};
 
 /// The reason for which a record is listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,58 +200,17 @@ pack_variants!(Field {
     DataGroupDirectoryId = 8,
 });
 
-impl Pack for Reason {
-    fn pack(&self, to: &mut Packer<'_>) {
-        let code = |code: u8, to: &mut Packer<'_>| code.pack(to);
-        match self {
-            Reason::NotAnEvent => code(0, to),
-            Reason::ReservedType => code(1, to),
-            Reason::UnknownType => code(2, to),
-            Reason::MissingField(field) => {
-                code(3, to);
-                field.pack(to);
-            }
-            Reason::KindMismatch(field) => {
-                code(4, to);
-                field.pack(to);
-            }
-            Reason::TooDeep => code(5, to),
-            Reason::Conflict { first } => {
-                code(6, to);
-                first.pack(to);
-            }
-            Reason::ClockAhead { claimed_at } => {
-                code(7, to);
-                claimed_at.pack(to);
-            }
-            Reason::Overtaken { later } => {
-                code(8, to);
-                later.pack(to);
-            }
-            Reason::Lost => code(9, to),
-            Reason::Repeated { of } => {
-                code(10, to);
-                of.pack(to);
-            }
-            Reason::ForeignDirectory => code(11, to),
-        }
-    }
-
-    fn unpack(from: &mut Unpacker<'_>) -> Option<Self> {
-        Some(match u8::unpack(from)? {
-            0 => Reason::NotAnEvent,
-            1 => Reason::ReservedType,
-            2 => Reason::UnknownType,
-            3 => Reason::MissingField(Pack::unpack(from)?),
-            4 => Reason::KindMismatch(Pack::unpack(from)?),
-            5 => Reason::TooDeep,
-            6 => Reason::Conflict { first: Pack::unpack(from)? },
-            7 => Reason::ClockAhead { claimed_at: Pack::unpack(from)? },
-            8 => Reason::Overtaken { later: Pack::unpack(from)? },
-            9 => Reason::Lost,
-            10 => Reason::Repeated { of: Pack::unpack(from)? },
-            11 => Reason::ForeignDirectory,
-            _ => return None,
-        })
-    }
-}
+pack_variants!(Reason {
+    NotAnEvent = 0,
+    ReservedType = 1,
+    UnknownType = 2,
+    MissingField(field) = 3,
+    KindMismatch(field) = 4,
+    TooDeep = 5,
+    Conflict { first } = 6,
+    ClockAhead { claimed_at } = 7,
+    Overtaken { later } = 8,
+    Lost = 9,
+    Repeated { of } = 10,
+    ForeignDirectory = 11,
+});

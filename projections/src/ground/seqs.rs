@@ -4,7 +4,7 @@ use core::ops::Range;
 
 use crate::ground::memory;
 use crate::ground::order::Seq32;
-use crate::ground::pack::{Pack, Packer, Unpacker, pack_fields};
+use crate::ground::pack::{pack_fields, pack_variants};
 
 /// A list of this length is looked at once: if it is dense, it is kept by halves from then on.
 const LONG: usize = 4096;
@@ -154,22 +154,7 @@ impl SeqsPart<'_> {
 
 pack_fields!(Halves { blocks, lower });
 
-impl Pack for Seqs {
-    fn pack(&self, to: &mut Packer<'_>) {
-        matches!(self, Seqs::Plain(_)).pack(to);
-        match self {
-            Seqs::Plain(seqs) => seqs.pack(to),
-            Seqs::Halves(halves) => halves.pack(to),
-        }
-    }
-
-    fn unpack(from: &mut Unpacker<'_>) -> Option<Self> {
-        Some(match bool::unpack(from)? {
-            true => Seqs::Plain(Pack::unpack(from)?),
-            false => Seqs::Halves(Pack::unpack(from)?),
-        })
-    }
-}
+pack_variants!(Seqs { Halves(halves) = 0, Plain(seqs) = 1 });
 
 #[cfg(test)]
 mod tests {

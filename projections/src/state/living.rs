@@ -3,7 +3,7 @@
 use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
 
-use crate::ground::pack::{Pack, Packer, Unpacker, pack_fields};
+use crate::ground::pack::pack_fields;
 use crate::ground::symbols::Sym;
 use crate::state::entities::{EntityKind, EntityVersion};
 
@@ -71,13 +71,4 @@ impl Living {
 
 pack_fields!(LivingCounts { active_users, inactive_users, groups });
 
-impl Pack for Living {
-    fn pack(&self, to: &mut Packer<'_>) {
-        let Living(counts) = self;
-        counts.pack(to);
-    }
-
-    fn unpack(from: &mut Unpacker<'_>) -> Option<Self> {
-        Pack::unpack(from).map(Living)
-    }
-}
+pack_fields!(Living(counts));

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::ground::memory;
 use crate::ground::order::Millis;
-use crate::ground::pack::{Pack, Packer, Unpacker, pack_fields};
+use crate::ground::pack::{pack_fields, pack_variants};
 use crate::ground::symbols::{NO_SYM, Sym};
 use crate::state::entities::{Entity, EntityVersion};
 
@@ -158,17 +158,4 @@ impl LossIndex {
 
 pack_fields!(LossIndex { all, by_directory, homeless });
 
-impl Pack for LossCandidate {
-    fn pack(&self, to: &mut Packer<'_>) {
-        matches!(self, LossCandidate::User(_)).pack(to);
-        let (LossCandidate::User(sym) | LossCandidate::Directory(sym)) = self;
-        sym.pack(to);
-    }
-
-    fn unpack(from: &mut Unpacker<'_>) -> Option<Self> {
-        Some(match bool::unpack(from)? {
-            true => LossCandidate::User(Pack::unpack(from)?),
-            false => LossCandidate::Directory(Pack::unpack(from)?),
-        })
-    }
-}
+pack_variants!(LossCandidate { Directory(sym) = 0, User(sym) = 1 });

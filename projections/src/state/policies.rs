@@ -2,7 +2,7 @@
 
 use crate::ground::fact::InactiveUsers;
 use crate::ground::order::{Cut, Millis, Seq};
-use crate::ground::pack::{Pack, Packer, Unpacker, pack_fields};
+use crate::ground::pack::pack_fields;
 
 /// A policy as it was set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,13 +61,4 @@ impl Policies {
 
 pack_fields!(Policy { version, seq, set_at, effective_from, inactive_users });
 
-impl Pack for Policies {
-    fn pack(&self, to: &mut Packer<'_>) {
-        let Policies(policies) = self;
-        policies.pack(to);
-    }
-
-    fn unpack(from: &mut Unpacker<'_>) -> Option<Self> {
-        Pack::unpack(from).map(Policies)
-    }
-}
+pack_fields!(Policies(policies));
