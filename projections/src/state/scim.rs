@@ -185,24 +185,17 @@ pub struct ScimRequest {
 
 /// Returns the first requests of a list in order of seq that are among some records, from either
 /// end.
-fn part_of_requests<'a, T>(
-    list: &'a [T],
-    request: impl Fn(&'a T) -> Option<&'a ScimRequest>,
+fn part_of_requests<T>(
+    list: &[T],
+    request: impl Fn(&T) -> Option<ScimRequest>,
     seqs: RangeInclusive<Seq>,
     descending: bool,
     count_max: usize,
 ) -> Vec<ScimRequest> {
-    let place = |first: Seq| {
-        let (mut from, mut until) = (0, list.len());
-        while from < until {
-            let middle = from.midpoint(until);
-            let is_before = list.get(middle).and_then(&request).is_some_and(|one| one.seq < first);
-            if is_before { from = middle + 1 } else { until = middle }
-        }
-        from
-    };
+    let place =
+        |first: Seq| list.partition_point(|item| request(item).is_some_and(|one| one.seq < first));
     let (from, until) = (place(*seqs.start()), place(seqs.end().saturating_add(1)));
-    let part = list.get(from..until).unwrap_or(&[]).iter().filter_map(&request).copied();
+    let part = list.get(from..until).unwrap_or(&[]).iter().filter_map(&request);
     if descending { part.rev().take(count_max).collect() } else { part.take(count_max).collect() }
 }
 
@@ -400,16 +393,17 @@ impl Scim {
         descending: bool,
         count_max: usize,
     ) -> Vec<ScimRequest> {
-        let get = |number: &u32| self.requests.get(*number as usize);
+        let get = |number: &u32| self.requests.get(*number as usize).copied();
         if let Some(resource) = resource {
-            let last = self.requests.get(resource.last_request as usize);
+            let last = get(&resource.last_request);
             let newest_first = core::iter::successors(last, |request| get(&request.previous));
-            let mut found: Vec<&ScimRequest> = newest_first.collect();
+            let mut found: Vec<ScimRequest> = newest_first.collect();
             found.reverse();
             return part_of_requests(&found, |one| Some(*one), seqs, descending, count_max);
         }
         let Some(directory) = directory else {
-            return part_of_requests(&self.requests, Some, seqs, descending, count_max);
+            let all = &self.requests;
+            return part_of_requests(all, |one| Some(*one), seqs, descending, count_max);
         };
         let numbers = self.directory(directory).map_or(&[][..], |one| &one.requests);
         part_of_requests(numbers, get, seqs, descending, count_max)
