@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use rollcall_projections::ScimId;
 
-use super::ScimError;
 use super::resource::{Held, Known, MEMBERS_STEP, RelatedTo, kind_of};
 use crate::scim::{Filter, Kind, Member, MemberChange, Related};
 
@@ -73,7 +72,7 @@ pub(super) fn changed(
     directory: &str,
     group: Option<&Held>,
     changes: Vec<MemberChange>,
-) -> Result<MembersChanged, ScimError> {
+) -> MembersChanged {
     let mut roster = Roster {
         known,
         directory,
@@ -83,13 +82,13 @@ pub(super) fn changed(
         order: Vec::new(),
     };
     for change in changes {
-        roster.apply(change)?;
+        roster.apply(change);
     }
     roster.difference()
 }
 
 impl Roster<'_> {
-    fn apply(&mut self, change: MemberChange) -> Result<(), ScimError> {
+    fn apply(&mut self, change: MemberChange) {
         match change {
             MemberChange::Add(members) => self.add(members),
             MemberChange::Remove(ids) => self.remove(&ids),
@@ -98,9 +97,8 @@ impl Roster<'_> {
                 self.clear();
                 self.add(members);
             }
-            MemberChange::RemoveWhere(filter) => self.remove_where(&filter)?,
+            MemberChange::RemoveWhere(filter) => self.remove_where(&filter),
         }
-        Ok(())
     }
 
     fn clear(&mut self) {
@@ -138,7 +136,7 @@ impl Roster<'_> {
     }
 
     /// Removes those that a filter finds. It looks at every member.
-    fn remove_where(&mut self, filter: &Filter) -> Result<(), ScimError> {
+    fn remove_where(&mut self, filter: &Filter) {
         let mut found = Vec::new();
         if let Some(group) = self.group.filter(|_| !self.is_cleared) {
             let related = RelatedTo { engine: self.known.engine, id: group.id };
@@ -155,7 +153,6 @@ impl Roster<'_> {
             filter.matches_member(&shown).then_some(shown.id)
         }));
         self.remove(&found);
-        Ok(())
     }
 
     /// Looks up those that are not looked up yet. What is not there is passed over.
@@ -185,7 +182,7 @@ impl Roster<'_> {
         }
     }
 
-    fn difference(mut self) -> Result<MembersChanged, ScimError> {
+    fn difference(mut self) -> MembersChanged {
         let mut changed = MembersChanged::default();
         if self.is_cleared {
             self.leave_unnamed(&mut changed);
@@ -198,7 +195,7 @@ impl Roster<'_> {
                 (Some(_), true) | (None, false) => {}
             }
         }
-        Ok(changed)
+        changed
     }
 
     /// Lets those leave that were there before all had to leave, and that nothing names.
