@@ -241,7 +241,7 @@ impl Scim {
         sha256: &[u8; 32],
         now: Millis,
     ) -> Option<&ScimToken> {
-        let directory = self.directory(directory).filter(|one| one.deleted_seq.is_none())?;
+        let directory = self.directory(directory).filter(|one| one.is_there())?;
         let mut found = None;
         for token in &directory.tokens {
             let difference = token.sha256.iter().zip(sha256).fold(0, |sum, (a, b)| sum | (a ^ b));

@@ -165,7 +165,7 @@ pub(super) fn decide(
 }
 
 fn directory_of(views: &Views, id: &str) -> Option<Directory> {
-    let found = views.scim().directory(id).filter(|one| one.deleted_seq.is_none())?;
+    let found = views.scim().directory(id).filter(|one| one.is_there())?;
     let deactivation = match found.deactivation {
         rollcall_projections::Deactivation::Delete => Deactivation::Delete,
         rollcall_projections::Deactivation::Update => Deactivation::Update,
