@@ -87,16 +87,6 @@ struct Suspect {
     seq: Seq,
 }
 
-/// The last request of a directory.
-struct LastRequest {
-    suspect: Suspect,
-    /// The records of SCIM after it.
-    records_after: u32,
-    owes_events: bool,
-    /// True if it became an event.
-    has_events: bool,
-}
-
 impl Engine {
     /// Finishes the changes that a stop broke off. What cannot be finished is tried again before the
     /// next change of its directory.
@@ -122,31 +112,30 @@ impl Engine {
 
     /// Returns the last requests of directories after which something may be missing.
     fn suspects(&self) -> Result<Vec<Suspect>, ReadError> {
-        let last: Vec<LastRequest> = {
-            let views = self.views();
-            let scim = views.scim();
-            let last = |(id, directory): (&str, &rollcall_projections::ScimDirectory)| {
-                let (seq, records_after) = scim.last_request(id)?;
-                let (suspect, owes_events) =
-                    (Suspect { directory: id.to_owned(), seq }, scim.owes_events(id));
-                let is_there = directory.deleted_seq.is_none();
-                let request = scim.request(seq)?;
-                let has_events = scim.events_of_request(request, 0).0 > 0;
-                is_there.then_some(LastRequest { suspect, records_after, owes_events, has_events })
-            };
-            scim.directories().filter_map(last).collect()
-        };
         let mut suspects = Vec::new();
-        for LastRequest { suspect, records_after, owes_events, has_events } in last {
-            // Events come after all changes of members: with one of them, those are all there.
-            let is_suspect = owes_events
-                || (!has_events
-                    && (records_after >= MANY_RECORDS || self.is_large(suspect.seq)?));
-            if is_suspect {
+        for (suspect, is_certain) in self.suspects_in_views() {
+            if is_certain || self.is_large(suspect.seq)? {
                 suspects.push(suspect);
             }
         }
         Ok(suspects)
+    }
+
+    /// Returns the last requests of directories after which something may be missing as far as the
+    /// views know. With each comes false if it is a suspect only if it is large.
+    fn suspects_in_views(&self) -> Vec<(Suspect, bool)> {
+        let views = self.views();
+        let scim = views.scim();
+        let last = |(id, directory): (&str, &rollcall_projections::ScimDirectory)| {
+            let (seq, records_after) = scim.last_request(id).filter(|_| directory.is_there())?;
+            let owes_events = scim.owes_events(id);
+            // Events come after all changes of members: with one of them, those are all there.
+            let has_events = scim.events_of_request(scim.request(seq)?, 0).0 > 0;
+            let is_certain = owes_events || records_after >= MANY_RECORDS;
+            let suspect = Suspect { directory: id.to_owned(), seq };
+            (owes_events || !has_events).then_some((suspect, is_certain))
+        };
+        scim.directories().filter_map(last).collect()
     }
 
     /// Tells if a request may have been alone in its batch.
