@@ -20,7 +20,7 @@ pub(super) struct Folder {
     thread: JoinHandle<()>,
 }
 
-/// What the writer knows of the folder.
+/// The state of the folder's thread, as far as the writer knows it.
 #[derive(Default)]
 struct State {
     /// The number of batches that are not folded.

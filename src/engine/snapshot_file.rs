@@ -88,7 +88,7 @@ pub(super) struct Header {
     pub(super) digest: Digest32,
 }
 
-/// Why a snapshot is not used.
+/// The reason why a snapshot is not used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unusable {
     /// There is none.

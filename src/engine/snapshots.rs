@@ -37,7 +37,7 @@ const BYTES_OF_RECORD: u64 = 512;
 /// it gets little of a processor, and a stop waits for it.
 const FOLDED_AT_ONCE: Seq = 256;
 
-/// How often the thread looks if a snapshot is due.
+/// The time between two looks at whether a snapshot is due.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// The priority of the thread, as `nice` counts it: everything else comes first.
@@ -159,7 +159,7 @@ pub enum ViewsOrigin {
     Rebuilt,
 }
 
-/// Why a step of the background ended.
+/// The reason why a step of the background ended.
 enum Ended {
     Stopped,
     Failed(String),

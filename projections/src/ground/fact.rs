@@ -35,13 +35,13 @@ pub struct Entry<'a> {
     /// Why it could not be used when it was recorded, if it could not. If it can be used now, it has
     /// its full effect, and is neither listed as an event nor in the feed of changes.
     pub unusable_at_first: Option<Reason>,
-    /// How it came into the log.
+    /// The way in which it came into the log.
     pub provenance: Provenance,
     /// The body's statement.
     pub fact: Fact<'a>,
 }
 
-/// How a record came into the log.
+/// The way in which a record came into the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Provenance {
     /// A source sent it, or answered so when it was asked.
@@ -134,7 +134,7 @@ pub enum Fact<'a> {
         directory: &'a str,
         /// The token.
         id: &'a str,
-        /// What is kept of a token that is created; `None` if it is revoked.
+        /// The data of a token that is created; `None` if it is revoked.
         created: Option<TokenData<'a>>,
     },
     /// An identity provider created, changed or deleted a user or group.
@@ -260,7 +260,7 @@ impl ScimKind {
     }
 }
 
-/// What the views keep of a token of a directory.
+/// The part of a directory's token that the views keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TokenData<'a> {
     /// Its last characters.
@@ -290,16 +290,16 @@ pub struct ScimRequestData<'a> {
     pub keys: Option<ScimKeys<'a>>,
 }
 
-/// The fingerprints by which a SCIM resource is found.
+/// The fingerprints by which a SCIM resource is found. Each field names the text that it is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ScimKeys<'a> {
-    /// Of a user's `userName` in lower case.
+    /// The `userName` of a user in lower case.
     pub user_name: Option<Fingerprint>,
-    /// Of the `displayName` in lower case.
+    /// The `displayName` in lower case.
     pub display_name: Option<Fingerprint>,
-    /// Of the `externalId`, as it is.
+    /// The `externalId` as it is.
     pub external_id: Option<Fingerprint>,
-    /// Of each value of `emails` in lower case.
+    /// Each value of `emails` in lower case.
     pub emails: &'a [[u8; 16]],
 }
 

@@ -183,8 +183,8 @@ pub struct ScimRequest {
     events_before: u32,
 }
 
-/// Returns the first requests of a list in order of seq that are among some records, from either
-/// end.
+/// Returns at most `count_max` requests of a list, which is in order of seq: those among the
+/// records `seqs`, beginning with the first, or with the last if `descending`.
 fn part_of_requests<T>(
     list: &[T],
     request: impl Fn(&T) -> Option<ScimRequest>,
@@ -382,9 +382,9 @@ impl Scim {
         self.requests.get(at)
     }
 
-    /// Returns some requests in order of seq, or in the reverse order: of a resource, else of a
-    /// directory, else of all. Those that come first, among the records `seqs`, and at most
-    /// `count_max`. Of a resource this costs a step for each of its requests.
+    /// Returns requests in order of seq, or in the reverse order: those of a resource, else those
+    /// of a directory, else all. Takes the first `count_max` of those among the records `seqs`. For
+    /// a resource it costs a step for each of the resource's requests.
     pub fn requests(
         &self,
         directory: Option<&str>,

@@ -1,4 +1,4 @@
-//! What a request changes of a group's members: the difference, at the cost of what it names.
+//! The difference that a request makes to a group's members, at the cost of what it names.
 
 use std::collections::HashMap;
 
@@ -52,7 +52,7 @@ struct Roster<'a> {
     group: Option<&'a Held>,
     /// True once all that were there before have left.
     is_cleared: bool,
-    /// What the request makes of those that it names, and that are there.
+    /// The users and groups that the request names, and that are there.
     named: HashMap<ScimId, Named>,
     /// The same, in the order in which it names them.
     order: Vec<ScimId>,

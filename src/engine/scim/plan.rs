@@ -106,7 +106,7 @@ struct Directory {
     deactivation: Deactivation,
 }
 
-/// What becomes of the resource.
+/// The resource after a command, and the events that follow.
 struct After {
     document: Option<Arc<Document>>,
     active: bool,

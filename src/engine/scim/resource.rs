@@ -47,7 +47,7 @@ impl Default for ScimDocuments {
     }
 }
 
-/// What the views know: all that is folded, or the records before one.
+/// The views to decide over: of all that is folded, or of the records before one.
 #[derive(Clone, Copy)]
 pub(super) struct Known<'a> {
     pub(super) engine: &'a Engine,

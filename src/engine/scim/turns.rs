@@ -19,7 +19,7 @@ const WAITING_MAX: usize = 256;
 /// The bytes of a client's name that are kept.
 pub(super) const USER_AGENT_BYTES_MAX: usize = 255;
 
-/// What this process knows of the directories that identity providers push into.
+/// The state that this process keeps of the directories that identity providers push into.
 #[derive(Default)]
 pub(in crate::engine) struct ScimDirectories {
     directories: Mutex<HashMap<String, Arc<Lane>>>,

@@ -56,7 +56,7 @@ pub(in crate::engine) struct QueuedRecords {
     reply: oneshot::Sender<Result<bool, IngestError>>,
 }
 
-/// What must still hold when the first records of a command are appended.
+/// The conditions that must still hold when the first records of a command are appended.
 #[derive(Clone)]
 struct Admission {
     directory: String,
