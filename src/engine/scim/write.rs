@@ -93,6 +93,22 @@ impl Engine {
         let done = answer.blocking_recv().map_err(|_| ScimError::Unavailable)?;
         done.map_err(|_| ScimError::Unavailable)
     }
+
+    /// Has the writer append a change batch by batch. Returns false if its first batch was not
+    /// admitted.
+    fn append_all(
+        &self,
+        unfinished: &mut Unfinished,
+        mut admission: Option<Admission>,
+    ) -> Result<bool, ScimError> {
+        while let Some(batch) = unfinished.next_batch(self)? {
+            if !self.append_batch(batch, admission.take())? {
+                return Ok(false);
+            }
+            unfinished.batch_is_appended();
+        }
+        Ok(true)
+    }
 }
 
 impl Admission {
@@ -215,26 +231,13 @@ impl ScimTurn {
     fn roll(
         &mut self,
         mut unfinished: Unfinished,
-        mut admission: Option<Admission>,
+        admission: Option<Admission>,
     ) -> Result<bool, ScimError> {
-        loop {
-            let batch = match unfinished.next_batch(&self.engine) {
-                Ok(Some(batch)) => batch,
-                Ok(None) => return Ok(true),
-                Err(error) => {
-                    *self.unfinished = Some(unfinished);
-                    return Err(error);
-                }
-            };
-            match self.engine.append_batch(batch, admission.take()) {
-                Ok(true) => unfinished.batch_is_appended(),
-                Ok(false) => return Ok(false),
-                Err(error) => {
-                    *self.unfinished = Some(unfinished);
-                    return Err(error);
-                }
-            }
+        let rolled = self.engine.append_all(&mut unfinished, admission);
+        if rolled.is_err() {
+            *self.unfinished = Some(unfinished);
         }
+        rolled
     }
 
     /// Finishes what an earlier change of the directory could not.
