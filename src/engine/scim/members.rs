@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use rollcall_projections::ScimId;
+use rollcall_projections::{Scim, ScimId, ScimKind, ScimResource};
 
-use super::resource::{Held, Known, MEMBERS_STEP, RelatedTo, kind_of};
+use super::resource::{Held, Known, MEMBERS_STEP, RelatedTo};
 use crate::scim::{Filter, Kind, Member, MemberChange, Related};
 
 /// The difference of a group's members between before and after a request.
@@ -87,6 +87,12 @@ pub(super) fn changed(
     roster.difference()
 }
 
+/// Returns the living directory user of a resource, if it is a user that has one.
+fn directory_user(scim: &Scim, resource: &ScimResource) -> Option<String> {
+    let object = scim.object_of(resource).filter(|_| resource.kind == ScimKind::User);
+    object.map(str::to_owned)
+}
+
 impl Roster<'_> {
     fn apply(&mut self, change: MemberChange) {
         match change {
@@ -167,8 +173,7 @@ impl Roster<'_> {
                 let found = scim.resource_by_id(id).filter(|one| !one.deleted)?;
                 let is_own = scim.directory_of(found) == directory;
                 let was_there = group.is_some_and(|group| scim.is_member(group, found));
-                let is_user = kind_of(found.kind) == Kind::User;
-                let object = scim.object_of(found).filter(|_| is_user).map(str::to_owned);
+                let object = directory_user(scim, found);
                 let kept = Member { value: id.to_string(), kind: None, display: None };
                 let now = (was_there && !is_cleared).then_some(kept);
                 is_own.then_some((id, Named { now, was_there, object }))
@@ -209,9 +214,8 @@ impl Roster<'_> {
                 let after = after.and_then(|id| scim.resource_by_id(id));
                 let members = scim.members(group, after).take(MEMBERS_STEP);
                 let left = |member: rollcall_projections::ScimMember<'_>| {
-                    let is_user = kind_of(member.resource.kind) == Kind::User;
-                    let object = scim.object_of(member.resource).filter(|_| is_user);
-                    Left { id: member.resource.id, object: object.map(str::to_owned) }
+                    let object = directory_user(scim, member.resource);
+                    Left { id: member.resource.id, object }
                 };
                 members.map(left).collect()
             });

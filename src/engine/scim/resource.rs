@@ -158,7 +158,7 @@ pub(super) fn scim_kind(kind: Kind) -> ScimKind {
     }
 }
 
-pub(super) fn kind_of(kind: ScimKind) -> Kind {
+fn kind_of(kind: ScimKind) -> Kind {
     match kind {
         ScimKind::User => Kind::User,
         ScimKind::Group => Kind::Group,
