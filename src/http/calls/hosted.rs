@@ -5,7 +5,6 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use rollcall_projections::{Cut, Deactivation, Named, ScimToken};
 use serde_json::{Value, json};
 
-use super::scim::directory_url;
 use crate::engine::{ActError, Engine, NewDirectory, NewToken};
 use crate::http::wire::answer::{Code, Problem, done_in_time, list_in_pieces, respond};
 use crate::http::wire::api::{
@@ -121,7 +120,7 @@ pub(crate) async fn create(
     let row = row.ok_or_else(|| Problem::entity_not_found("Directory", &id))?;
     let directory = directory_written(engine, row).await?;
     let mut directory: Value = serde_json::from_slice(&directory).map_err(|_| Code::Internal)?;
-    let url = directory_url(&state, &request, &id);
+    let url = state.scim_url(&request, &id);
     let scim = json!({
         "url": url,
         "deactivation": deactivation.word(),

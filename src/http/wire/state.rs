@@ -245,6 +245,11 @@ impl State {
         self.public_url.clone().unwrap_or_else(named)
     }
 
+    /// Returns the URL at which an identity provider reaches a directory.
+    pub(crate) fn scim_url(&self, request: &HttpRequest, directory: &str) -> String {
+        format!("{}/scim/v2/{directory}", self.base_url(request))
+    }
+
     /// Returns the engine.
     ///
     /// # Errors

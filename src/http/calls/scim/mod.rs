@@ -73,11 +73,6 @@ fn caller(request: &HttpRequest, engine: &Engine, directory: Option<&str>) -> Op
     engine.scim_caller(directory?, token)
 }
 
-/// Returns the URL of a directory, as the sender of a request reaches it.
-pub(crate) fn directory_url(state: &State, request: &HttpRequest, directory: &str) -> String {
-    format!("{}/scim/v2/{directory}", state.base_url(request))
-}
-
 /// Returns the name that a client gives itself.
 fn user_agent(request: &HttpRequest) -> Option<String> {
     let header = request.headers().get(USER_AGENT)?;
@@ -123,7 +118,7 @@ impl Call<'_> {
 
     /// Returns the address of the directory, as its locations begin.
     fn base(&self) -> String {
-        directory_url(self.state, self.request, &self.caller.directory)
+        self.state.scim_url(self.request, &self.caller.directory)
     }
 
     /// Refuses a body that is not taken as it is, or is not JSON.
