@@ -22,6 +22,9 @@ use crate::time;
 const LINES_MAX: usize = 2048;
 const BYTES_MAX: usize = 2 << 20;
 
+/// The bytes of waiting lines that are written at once, about.
+const BYTES_AT_ONCE: usize = 16 << 10;
+
 /// The longest wait for a line that must be written before an answer leaves.
 const WRITTEN_WITHIN: Duration = Duration::from_secs(1);
 
@@ -113,15 +116,28 @@ pub fn start() -> io::Result<()> {
 
 fn write_all(lines: &Receiver<Vec<u8>>) {
     let mut writer = LineWriter { out: io::stderr(), is_cut: false };
-    while let Ok(line) = lines.recv() {
-        // A full disk or a closed standard error must not stop the server: the line is lost.
-        let is_lost = writer.write(&line).is_err();
+    while let Ok(first) = lines.recv() {
+        // Each write wakes all who wait for a line, so the lines that wait are written together.
+        let (mut bytes, mut ends) = (first, Vec::new());
+        ends.push(bytes.len());
+        while bytes.len() < BYTES_AT_ONCE
+            && let Ok(line) = lines.try_recv()
+        {
+            bytes.extend_from_slice(&line);
+            ends.push(bytes.len());
+        }
+        // A full disk or a closed standard error must not stop the server: the lines are lost.
+        let written = writer.write(&bytes);
+        let is_lost = |end: &usize| *end > written;
+        let lost = ends.iter().filter(|end| is_lost(end)).count();
         if let Some(queue) = QUEUE.get() {
-            queue.waiting_bytes.fetch_sub(line.len(), Ordering::Relaxed);
+            queue.waiting_bytes.fetch_sub(bytes.len(), Ordering::Relaxed);
             queue.stalls.store(false, Ordering::Relaxed);
-            queue.dropped.fetch_add(u64::from(is_lost), Ordering::Relaxed);
-            queue.note_taking(is_lost);
-            queue.progress.send_modify(|progress| progress.add(is_lost));
+            queue.dropped.fetch_add(lost as u64, Ordering::Relaxed);
+            queue.note_taking(lost > 0);
+            queue.progress.send_modify(|progress| {
+                ends.iter().for_each(|end| progress.add(is_lost(end)));
+            });
         }
     }
 }
@@ -148,24 +164,23 @@ struct LineWriter<W> {
 }
 
 impl<W: Write> LineWriter<W> {
-    fn write(&mut self, line: &[u8]) -> io::Result<()> {
-        if self.is_cut {
-            self.out.write_all(b"\n")?;
-            self.is_cut = false;
+    /// Writes lines. Returns the number of their bytes that were written before an error.
+    fn write(&mut self, lines: &[u8]) -> usize {
+        if self.is_cut && self.out.write_all(b"\n").is_err() {
+            return 0;
         }
-        let mut rest = line;
-        while !rest.is_empty() {
+        self.is_cut = false;
+        let mut written = 0;
+        while let Some(rest) = lines.get(written..).filter(|rest| !rest.is_empty()) {
             match self.out.write(rest) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => {
-                    rest = rest.get(written..).unwrap_or_default();
-                    self.is_cut = !rest.is_empty();
-                }
+                Ok(more) if more > 0 => written += more,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                _ => break,
             }
         }
-        Ok(())
+        let done = lines.get(..written).unwrap_or_default();
+        self.is_cut = done.last().is_some_and(|last| *last != b'\n');
+        written
     }
 }
 
@@ -317,12 +332,22 @@ mod tests {
     fn a_line_after_one_that_was_cut_off_begins_on_a_line_of_its_own() {
         let out = Room { bytes: Vec::new(), left: 9 };
         let mut writer = LineWriter { out, is_cut: false };
-        assert!(writer.write(b"first\n").is_ok());
-        assert!(writer.write(b"second\n").is_err());
-        assert!(writer.write(b"third\n").is_err());
+        assert_eq!(writer.write(b"first\n"), 6);
+        assert_eq!(writer.write(b"second\n"), 3);
+        assert_eq!(writer.write(b"third\n"), 0);
         writer.out.left = 100;
-        assert!(writer.write(b"fourth\n").is_ok());
+        assert_eq!(writer.write(b"fourth\n"), 7);
         assert_eq!(writer.out.bytes, b"first\nsec\nfourth\n");
+    }
+
+    #[test]
+    fn of_lines_written_at_once_those_before_an_error_are_whole() {
+        let out = Room { bytes: Vec::new(), left: 13 };
+        let mut writer = LineWriter { out, is_cut: false };
+        assert_eq!(writer.write(b"first\nsecond\nthird\n"), 13);
+        writer.out.left = 100;
+        assert_eq!(writer.write(b"fourth\n"), 7);
+        assert_eq!(writer.out.bytes, b"first\nsecond\nfourth\n");
     }
 
     #[test]

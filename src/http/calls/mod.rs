@@ -101,19 +101,20 @@ macro_rules! calls {
     };
 }
 
+// A request is compared with one path after the other, so those of logins come first.
 calls! {
+    get users::LIST => users::list;
+    get users::ITEM => users::item;
     get directories::LIST => directories::list;
     get directories::ITEM => directories::item, delete directories::DELETION => directories::delete;
+    get groups::LIST => groups::list;
+    get groups::ITEM => groups::item;
+    get events::LIST => events::list;
     post hosted::CREATION => hosted::create;
     get hosted::TOKENS => hosted::tokens, post hosted::TOKEN_CREATION => hosted::create_token;
     delete hosted::TOKEN_DELETION => hosted::delete_token;
     get scim_requests::LIST => scim_requests::list;
     get scim_requests::ITEM => scim_requests::item;
-    get users::LIST => users::list;
-    get users::ITEM => users::item;
-    get groups::LIST => groups::list;
-    get groups::ITEM => groups::item;
-    get events::LIST => events::list;
     get policy::SHOW => policy::show, put policy::SET => policy::set;
     get role_mapping::SHOW => role_mapping::show, put role_mapping::SET => role_mapping::set;
     get role_mapping::VERSIONS => role_mapping::versions;
