@@ -30,6 +30,9 @@ pub enum MemberChange {
     Replace(Vec<Member>),
     /// Those leave that the filter of a value path finds.
     RemoveWhere(Box<Filter>),
+    /// Those that the filter of a value path finds make way for others, or stay if there are none:
+    /// only a part of them was given then, which is not kept. The filter must find one.
+    ReplaceWhere(Box<Filter>, Option<Vec<Member>>),
 }
 
 /// What a request makes of a resource, before it is compared with what is stored.

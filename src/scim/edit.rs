@@ -351,22 +351,24 @@ impl Edit {
         target: &Target,
         value: Value,
     ) -> Result<(), Refusal> {
-        let named = target.filter.as_ref().and_then(|filter| filter.values()).unwrap_or_default();
         match (&target.filter, target.path.sub.as_deref()) {
-            // The id of a member cannot change: another member takes its place.
-            (Some(_), None | Some("value")) if operation == Operation::Replace => {
-                self.members.push(MemberChange::Remove(named));
-                self.members.push(MemberChange::Add(members(value)));
+            (Some(_), _) if operation == Operation::Replace && value.is_unassigned() => {
+                self.remove_members(target, None);
             }
-            (Some(_), _) => {
-                let mut added = members(value);
-                if added.is_empty() || target.path.sub.is_some() {
-                    let named = named.into_iter().map(Value::Text).collect();
-                    added = members(Value::List(named));
+            (Some(filter), sub) if operation == Operation::Replace => {
+                // The id of a member cannot change: another takes its place.
+                let others =
+                    if sub.is_none_or(|sub| sub == "value") { members(value) } else { vec![] };
+                let others = Some(others).filter(|others| !others.is_empty());
+                self.members.push(MemberChange::ReplaceWhere(Box::new(filter.clone()), others));
+            }
+            (Some(filter), sub) => {
+                let mut added = if sub.is_none() { members(value) } else { Vec::new() };
+                if added.is_empty() {
+                    let named = filter.values().unwrap_or_default().into_iter();
+                    added = members(Value::List(named.map(Value::Text).collect()));
                 }
-                if operation == Operation::Add {
-                    self.members.push(MemberChange::Add(added));
-                }
+                self.members.push(MemberChange::Add(added));
             }
             (None, None | Some("value")) => {
                 let is_replaced = operation == Operation::Replace;

@@ -4,8 +4,10 @@ use std::collections::HashMap;
 
 use rollcall_projections::{Scim, ScimId, ScimKind, ScimResource};
 
-use super::resource::{Held, Known, MEMBERS_STEP, RelatedTo};
-use crate::scim::{Filter, Kind, Member, MemberChange, Related};
+use super::ScimError;
+use super::resource::{Held, Known, MEMBERS_STEP, RelatedTo, kind_of};
+use crate::log::ReadError;
+use crate::scim::{Filter, Kind, Member, MemberChange, MemberOf, Refusal};
 
 /// The difference of a group's members between before and after a request.
 #[derive(Debug, Default)]
@@ -60,19 +62,37 @@ struct Roster<'a> {
 
 /// A user or group that a request names.
 struct Named {
+    kind: Kind,
     /// The member that it is now, if it is one.
     now: Option<Member>,
     was_there: bool,
+    /// True once the request has removed it, also if it has added it again.
+    is_removed: bool,
     object: Option<String>,
 }
 
+impl Named {
+    fn remove(&mut self) {
+        self.now = None;
+        self.is_removed = true;
+    }
+
+    /// Returns true for a member of before that the request leaves as it is.
+    fn is_kept(&self) -> bool {
+        self.was_there && !self.is_removed
+    }
+}
+
 /// Returns what some changes make of the members of a group.
+///
+/// # Errors
+/// `noTarget` if a filter finds no member to replace; if the log cannot be read.
 pub(super) fn changed(
     known: Known<'_>,
     directory: &str,
     group: Option<&Held>,
     changes: Vec<MemberChange>,
-) -> MembersChanged {
+) -> Result<MembersChanged, ScimError> {
     let mut roster = Roster {
         known,
         directory,
@@ -82,9 +102,9 @@ pub(super) fn changed(
         order: Vec::new(),
     };
     for change in changes {
-        roster.apply(change);
+        roster.apply(change)?;
     }
-    roster.difference()
+    Ok(roster.difference())
 }
 
 /// Returns the living directory user of a resource, if it is a user that has one.
@@ -94,7 +114,7 @@ fn directory_user(scim: &Scim, resource: &ScimResource) -> Option<String> {
 }
 
 impl Roster<'_> {
-    fn apply(&mut self, change: MemberChange) {
+    fn apply(&mut self, change: MemberChange) -> Result<(), ScimError> {
         match change {
             MemberChange::Add(members) => self.add(members),
             MemberChange::Remove(ids) => self.remove(&ids),
@@ -103,13 +123,28 @@ impl Roster<'_> {
                 self.clear();
                 self.add(members);
             }
-            MemberChange::RemoveWhere(filter) => self.remove_where(&filter),
+            MemberChange::RemoveWhere(filter) => {
+                let found = self.found_by(&filter)?;
+                self.remove(&found);
+            }
+            MemberChange::ReplaceWhere(filter, others) => {
+                let found = self.found_by(&filter)?;
+                if found.is_empty() {
+                    let detail = "the filter of a path finds no member to replace";
+                    return Err(Refusal::bad("noTarget", detail).into());
+                }
+                if let Some(others) = others {
+                    self.remove(&found);
+                    self.add(others);
+                }
+            }
         }
+        Ok(())
     }
 
     fn clear(&mut self) {
         self.is_cleared = true;
-        self.named.values_mut().for_each(|named| named.now = None);
+        self.named.values_mut().for_each(Named::remove);
     }
 
     fn add(&mut self, members: Vec<Member>) {
@@ -135,30 +170,36 @@ impl Roster<'_> {
             self.look_up(ids.iter().copied());
             for id in ids {
                 if let Some(named) = self.named.get_mut(&id) {
-                    named.now = None;
+                    named.remove();
                 }
             }
         }
     }
 
-    /// Removes those that a filter finds. It looks at every member.
-    fn remove_where(&mut self, filter: &Filter) {
+    /// Returns the ids of the members that a filter finds: by a look-up if it names them, else it
+    /// looks at every member.
+    fn found_by(&mut self, filter: &Filter) -> Result<Vec<String>, ReadError> {
+        if let Some(ids) = filter.values() {
+            self.look_up(ids.iter().filter_map(|id| ScimId::parse(id)));
+            let is_member = |id: &ScimId| self.named.get(id).is_some_and(|one| one.now.is_some());
+            let found = ids.iter().filter_map(|id| ScimId::parse(id)).filter(is_member);
+            return Ok(found.map(|id| id.to_string()).collect());
+        }
         let mut found = Vec::new();
         if let Some(group) = self.group.filter(|_| !self.is_cleared) {
-            let related = RelatedTo { engine: self.known.engine, id: group.id };
-            let members = related.members().into_iter();
-            found.extend(members.filter(|one| filter.matches_member(one)).map(|one| one.id));
+            found = RelatedTo { known: self.known, id: group.id }.members_found_by(filter)?;
+            let named = |id: &String| self.named.get(&ScimId::parse(id)?);
+            found.retain(|id| named(id).is_none_or(Named::is_kept));
         }
-        let named = self.named.iter().filter_map(|(id, named)| Some((id, named.now.as_ref()?)));
-        found.extend(named.filter_map(|(id, member)| {
-            let shown = crate::scim::MemberOf {
-                id: id.to_string(),
-                kind: member.kind.unwrap_or(Kind::User),
-                display: member.display.clone(),
-            };
+        let named = self.order.iter().filter_map(|id| Some((id, self.named.get(id)?)));
+        // What the request has changed counts as it is now.
+        found.extend(named.filter(|(_, named)| !named.is_kept()).filter_map(|(id, named)| {
+            let now = named.now.as_ref()?;
+            let (id, display) = (id.to_string(), now.display.clone());
+            let shown = MemberOf { id, kind: named.kind, display };
             filter.matches_member(&shown).then_some(shown.id)
         }));
-        self.remove(&found);
+        Ok(found)
     }
 
     /// Looks up those that are not looked up yet. What is not there is passed over.
@@ -176,7 +217,8 @@ impl Roster<'_> {
                 let object = directory_user(scim, found);
                 let kept = Member { value: id.to_string(), kind: None, display: None };
                 let now = (was_there && !is_cleared).then_some(kept);
-                is_own.then_some((id, Named { now, was_there, object }))
+                let (kind, is_removed) = (kind_of(found.kind), is_cleared);
+                is_own.then_some((id, Named { kind, now, was_there, is_removed, object }))
             };
             unknown.into_iter().filter_map(look).collect::<Vec<_>>()
         });
@@ -193,7 +235,9 @@ impl Roster<'_> {
             self.leave_unnamed(&mut changed);
         }
         for id in std::mem::take(&mut self.order) {
-            let Some(Named { now, was_there, object }) = self.named.remove(&id) else { continue };
+            let Some(Named { now, was_there, object, .. }) = self.named.remove(&id) else {
+                continue;
+            };
             match (now, was_there) {
                 (Some(member), false) => changed.added.push(Came { member, object }),
                 (None, true) => changed.removed.push(Left { id, object }),

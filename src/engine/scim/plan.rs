@@ -145,7 +145,7 @@ pub(super) fn decide(
     };
     must_be_unique(known, asked, &draft.document, before.as_ref())?;
     let active = draft.active.or(before.as_ref().map(|before| before.active)).unwrap_or(true);
-    let changed = members::changed(known, &asked.directory, before.as_ref(), draft.members);
+    let changed = members::changed(known, &asked.directory, before.as_ref(), draft.members)?;
     if let Some(before) = &before
         && *before.document == draft.document
         && before.active == active

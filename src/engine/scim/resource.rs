@@ -1,5 +1,7 @@
 //! A user or group as SCIM knows it: what the views keep of it, and its document from the log.
 
+use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,7 +14,7 @@ use crate::documents::snapshot;
 use crate::engine::Engine;
 use crate::json;
 use crate::log::ReadError;
-use crate::scim::{Document, GroupOf, Kind, MemberOf, Related, Shown, Snapshot};
+use crate::scim::{Document, Filter, GroupOf, Kind, MemberOf, Related, Shown, Snapshot};
 
 /// The most bytes of documents that are kept in memory, about.
 const CACHE_BYTES_MAX: u64 = 32 << 20;
@@ -158,7 +160,7 @@ pub(super) fn scim_kind(kind: Kind) -> ScimKind {
     }
 }
 
-fn kind_of(kind: ScimKind) -> Kind {
+pub(super) fn kind_of(kind: ScimKind) -> Kind {
     match kind {
         ScimKind::User => Kind::User,
         ScimKind::Group => Kind::Group,
@@ -167,7 +169,7 @@ fn kind_of(kind: ScimKind) -> Kind {
 
 /// The memberships of a resource, looked up when they are needed. Locks are short.
 pub(super) struct RelatedTo<'a> {
-    pub(super) engine: &'a Engine,
+    pub(super) known: Known<'a>,
     pub(super) id: ScimId,
 }
 
@@ -181,9 +183,10 @@ struct Added {
 
 impl RelatedTo<'_> {
     fn ask<T: Default>(&self, question: impl FnOnce(&Views, &ScimResource) -> T) -> T {
-        let views = self.engine.views();
-        let found = views.scim().resource_by_id(self.id).filter(|found| !found.deleted);
-        found.map(|found| question(&views, found)).unwrap_or_default()
+        self.known.ask(|views| {
+            let found = views.scim().resource_by_id(self.id).filter(|found| !found.deleted);
+            found.map(|found| question(views, found)).unwrap_or_default()
+        })
     }
 
     /// Returns some members after one.
@@ -200,22 +203,55 @@ impl RelatedTo<'_> {
             members.map(member).collect()
         })
     }
-}
 
-impl Related for RelatedTo<'_> {
-    fn members(&self) -> Vec<MemberOf> {
-        let (mut all, mut after) = (Vec::new(), None);
+    /// Returns the ids of the members that the filter of a path finds. It looks at every member.
+    ///
+    /// # Errors
+    /// If the log cannot be read: some members might be missing then.
+    pub(super) fn members_found_by(&self, filter: &Filter) -> Result<Vec<String>, ReadError> {
+        let mut found = Vec::new();
+        self.each_member(
+            |step| self.known.engine.scim_displays(step),
+            |member| {
+                if filter.matches_member(&member) {
+                    found.push(member.id);
+                }
+            },
+        )?;
+        Ok(found)
+    }
+
+    /// Walks over all members, in steps, with the names that `displays` returns for them.
+    fn each_member<E>(
+        &self,
+        displays: impl Fn(&[Added]) -> Result<Vec<Option<String>>, E>,
+        mut each: impl FnMut(MemberOf),
+    ) -> Result<(), E> {
+        let mut after = None;
         loop {
             let step = self.members_after(after);
             let is_last = step.len() < MEMBERS_STEP;
             after = step.last().map(|added| added.id);
-            let displays = self.engine.scim_displays(&step);
+            let displays = displays(&step)?;
             let shown = step.into_iter().zip(displays);
-            all.extend(shown.map(|(added, display)| MemberOf { display, ..added.member }));
-            if is_last || self.engine.is_shutting_down() {
-                return all;
+            shown.for_each(|(added, display)| each(MemberOf { display, ..added.member }));
+            if is_last {
+                return Ok(());
             }
         }
+    }
+}
+
+impl Related for RelatedTo<'_> {
+    fn members(&self) -> Vec<MemberOf> {
+        let mut all = Vec::new();
+        // Names are for people: without them the members are shown all the same.
+        let displays = |step: &[Added]| {
+            let displays = self.known.engine.scim_displays(step);
+            Ok::<_, Infallible>(displays.unwrap_or_else(|_| vec![None; step.len()]))
+        };
+        let Ok(()) = self.each_member(displays, |member| all.push(member));
+        all
     }
 
     fn is_member(&self, id: &str) -> bool {
@@ -231,7 +267,7 @@ impl Related for RelatedTo<'_> {
             views.scim().groups_of(member).map(|group| (group.id, group.seq)).collect()
         });
         let group = |(id, seq): (ScimId, Seq)| {
-            let document = self.engine.scim_document(seq).ok();
+            let document = self.known.engine.scim_document(seq).ok();
             let display = document.and_then(|text| text.display_name().map(str::to_owned));
             GroupOf { id: id.to_string(), display }
         };
@@ -269,7 +305,7 @@ impl Engine {
         missing.sort_unstable();
         missing.dedup();
         let bodies = self.log.bodies(&missing)?;
-        let read: std::collections::HashMap<Seq, Arc<Document>> = missing
+        let read: HashMap<Seq, Arc<Document>> = missing
             .iter()
             .zip(&bodies)
             .map(|(seq, body)| (*seq, self.keep_scim_document(*seq, Some(body))))
@@ -287,18 +323,20 @@ impl Engine {
     }
 
     /// Returns the names that clients gave to members, from the records that added them.
-    fn scim_displays(&self, members: &[Added]) -> Vec<Option<String>> {
+    fn scim_displays(&self, members: &[Added]) -> Result<Vec<Option<String>>, ReadError> {
         let mut seqs: Vec<Seq> = members.iter().map(|added| added.seq).collect();
         seqs.sort_unstable();
         seqs.dedup();
-        let mut names = std::collections::HashMap::new();
+        // A record may also name members whom a later one added again.
+        let mut names = HashMap::new();
         for step in seqs.chunks(256) {
-            // Names are for people: without them the members are shown all the same.
-            for body in self.log.bodies(step).unwrap_or_default() {
-                names.extend(displays_in(&body));
+            for (seq, body) in step.iter().zip(self.log.bodies(step)?) {
+                let named = displays_in(&body).into_iter();
+                names.extend(named.map(|(id, display)| ((*seq, id), display)));
             }
         }
-        members.iter().map(|added| names.remove(&added.member.id)).collect()
+        let name = |added: &Added| names.remove(&(added.seq, added.id));
+        Ok(members.iter().map(name).collect())
     }
 
     /// Returns a resource as it is shown.
@@ -356,7 +394,8 @@ impl Engine {
         base: &str,
         work: impl FnOnce(&Shown<'_>) -> T,
     ) -> T {
-        let related = RelatedTo { engine: self, id: held.id };
+        let known = Known { engine: self, before: None };
+        let related = RelatedTo { known, id: held.id };
         let id = held.id.to_string();
         work(&Shown {
             kind: held.kind,
@@ -385,13 +424,13 @@ fn document_in(body: &[u8]) -> Option<Document> {
 }
 
 /// Reads the names of the members that came in a record of members.
-fn displays_in(body: &[u8]) -> Vec<(String, String)> {
+fn displays_in(body: &[u8]) -> Vec<(ScimId, String)> {
     let read = || {
         let [data] = json::fields(std::str::from_utf8(body).ok()?, ["data"])?;
         let [added] = json::fields_of(data, ["added"])?;
         let member = |member: &serde_json::value::RawValue| {
             let [value, display] = json::fields_of(Some(member), ["value", "display"])?;
-            Some((json::string(value)?.into_owned(), json::string(display)?.into_owned()))
+            Some((ScimId::parse(&json::string(value)?)?, json::string(display)?.into_owned()))
         };
         Some(json::array(added)?.into_iter().filter_map(member).collect())
     };

@@ -557,6 +557,24 @@ fn operations_on_members_become_changes_in_their_order() {
     }
     let found = changes("{'op':'remove','path':'members[type eq Group]'}");
     let [MemberChange::RemoveWhere(filter)] = found.as_slice() else { panic!("{found:?}") };
+    // Nothing takes the place of a member whose name is given, or no member at all.
+    for (operation, others) in [
+        ("{'op':'replace','path':'members[value eq U]','value':{'value':'V'}}", Some("V")),
+        ("{'op':'replace','path':'members[value eq U].value','value':'V'}", Some("V")),
+        ("{'op':'replace','path':'members[value eq U].display','value':'u'}", None),
+        ("{'op':'replace','path':'members[value eq U]','value':{'display':'u'}}", None),
+    ] {
+        let replaced = changes(operation);
+        let [MemberChange::ReplaceWhere(filter, given)] = &replaced[..] else {
+            panic!("{operation}: {replaced:?}")
+        };
+        assert_eq!(filter.values(), Some(vec!["U".into()]), "{operation}");
+        assert_eq!(*given, others.map(|id| vec![bare(id)]), "{operation}");
+    }
+    for value in ["null", "''", "[]"] {
+        let replaced = format!("{{'op':'replace','path':'members[value eq U]','value':{value}}}");
+        assert_eq!(changes(&replaced), [remove(&["U"])], "{value}");
+    }
     let member = |kind| MemberOf { id: "x".into(), kind, display: None };
     assert!(filter.matches_member(&member(Kind::Group)));
     assert!(!filter.matches_member(&member(Kind::User)));
