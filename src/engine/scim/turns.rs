@@ -10,7 +10,7 @@ use rollcall_projections::Millis;
 use tokio::sync::OwnedMutexGuard;
 
 use super::ScimError;
-use super::unfinished::Unfinished;
+use super::unfinished::Rest;
 use crate::engine::Engine;
 
 /// The most changes of one directory that wait for their turn.
@@ -30,8 +30,8 @@ pub(in crate::engine) struct ScimDirectories {
 /// The changes of one directory.
 #[derive(Default)]
 struct Lane {
-    /// Held while a change is carried out. A change that could not be finished is in it.
-    turn: Arc<tokio::sync::Mutex<Option<Unfinished>>>,
+    /// Held while a change is carried out. What is left of one that could not be finished is in it.
+    turn: Arc<tokio::sync::Mutex<Option<Rest>>>,
     waiting: AtomicUsize,
     counts: Mutex<ScimCounts>,
 }
@@ -81,8 +81,8 @@ impl Drop for Waiting<'_> {
 pub struct ScimTurn {
     pub(super) engine: Arc<Engine>,
     pub(super) directory: String,
-    /// What an earlier change could not finish.
-    pub(super) unfinished: OwnedMutexGuard<Option<Unfinished>>,
+    /// What an earlier change left to be appended.
+    pub(super) rest: OwnedMutexGuard<Option<Rest>>,
 }
 
 impl ScimDirectories {
@@ -112,8 +112,8 @@ impl Engine {
     /// [`ScimError::TooManyWait`] if something is.
     pub(super) fn scim_turn_now(self: &Arc<Self>, directory: &str) -> Result<ScimTurn, ScimError> {
         let turn = self.scim.lane(directory).turn.clone();
-        let unfinished = turn.try_lock_owned().map_err(|_| ScimError::TooManyWait)?;
-        Ok(ScimTurn { engine: self.clone(), directory: directory.to_owned(), unfinished })
+        let rest = turn.try_lock_owned().map_err(|_| ScimError::TooManyWait)?;
+        Ok(ScimTurn { engine: self.clone(), directory: directory.to_owned(), rest })
     }
 
     /// Waits for the turn of a change in its directory, behind those that came before.
@@ -126,9 +126,9 @@ impl Engine {
         if lane.waiting.fetch_add(1, Ordering::Relaxed) >= WAITING_MAX {
             return Err(ScimError::TooManyWait);
         }
-        let unfinished = lane.turn.clone().lock_owned().await;
+        let rest = lane.turn.clone().lock_owned().await;
         drop(waiting);
-        Ok(ScimTurn { engine: self.clone(), directory: directory.to_owned(), unfinished })
+        Ok(ScimTurn { engine: self.clone(), directory: directory.to_owned(), rest })
     }
 
     /// Returns the moment at which this process last saw a token; `None` if it did not.

@@ -22,11 +22,9 @@ use crate::scim::{Kind, Redacted};
 use crate::time;
 use crate::verify::{ScimCredential, Verified};
 
-/// The bytes of a request's body from which on it may be alone in its batch.
-const LARGE_BYTES: usize = 2 << 20;
-
-/// The records of members from which on they may be more than one batch.
-const MANY_RECORDS: u32 = 24;
+/// The most bytes of a record of members, but for what a request writes of them: names, and ids in
+/// another form.
+const MEMBERS_BYTES_MAX: usize = 430_000;
 
 /// A change of which some batches are not appended yet.
 pub(super) struct Unfinished {
@@ -81,10 +79,30 @@ impl Unfinished {
     }
 }
 
-/// A request after which something may be missing.
+/// What an earlier change of a directory left to be appended.
+pub(super) enum Rest {
+    /// The batches of a change.
+    Batches(Box<Unfinished>),
+    /// That of the request in this record, which could not be decided again.
+    OfRequest(Seq),
+}
+
+/// The last request of a directory, after which something may be missing.
 struct Suspect {
     directory: String,
     seq: Seq,
+    /// True if membership events of it are missing.
+    owes_events: bool,
+    /// The number of the directory's records after it.
+    records_after: u32,
+}
+
+/// Returns true if a request and its records of members may be more than one batch, so that a stop
+/// between two of them is possible: as many bytes as are there, and one record more.
+fn may_be_in_parts(request_bytes: usize, records_after: u32) -> bool {
+    let members = (records_after as usize + 1).saturating_mul(MEMBERS_BYTES_MAX);
+    // What the request writes is in its own record, in the records that are there, and in the next.
+    request_bytes.saturating_mul(3).saturating_add(members) > BATCH_BYTES_MAX
 }
 
 impl Engine {
@@ -94,7 +112,7 @@ impl Engine {
     /// # Errors
     /// If the log cannot be read.
     pub fn finish_scim_changes(self: &Arc<Self>) -> Result<(), ReadError> {
-        for Suspect { directory, seq } in self.suspects()? {
+        for Suspect { directory, seq, .. } in self.suspects()? {
             let finished = self.finish_scim_change(&directory, seq);
             if let Err(error) = finished {
                 tracing::error!(directory, seq, %error, "a change could not be finished");
@@ -105,16 +123,20 @@ impl Engine {
 
     fn finish_scim_change(self: &Arc<Self>, directory: &str, seq: Seq) -> Result<(), ScimError> {
         let mut turn = self.scim_turn_now(directory)?;
-        let Some(unfinished) = self.broken_off(directory, seq)? else { return Ok(()) };
-        tracing::info!(directory, seq, "a change that a stop broke off is finished");
-        turn.resume(unfinished)
+        turn.left(Rest::OfRequest(seq));
+        turn.finish()
     }
 
     /// Returns the last requests of directories after which something may be missing.
     fn suspects(&self) -> Result<Vec<Suspect>, ReadError> {
         let mut suspects = Vec::new();
-        for (suspect, is_certain) in self.suspects_in_views() {
-            if is_certain || self.is_large(suspect.seq)? {
+        for suspect in self.suspects_in_views() {
+            let is_suspect = suspect.owes_events || {
+                let bodies = self.log.bodies(&[suspect.seq])?;
+                let bytes = bodies.first().map_or(0, |body| body.len());
+                may_be_in_parts(bytes, suspect.records_after)
+            };
+            if is_suspect {
                 suspects.push(suspect);
             }
         }
@@ -122,8 +144,8 @@ impl Engine {
     }
 
     /// Returns the last requests of directories after which something may be missing as far as the
-    /// views know. With each comes false if it is a suspect only if it is large.
-    fn suspects_in_views(&self) -> Vec<(Suspect, bool)> {
+    /// views know.
+    fn suspects_in_views(&self) -> Vec<Suspect> {
         let views = self.views();
         let scim = views.scim();
         let last = |(id, directory): (&str, &rollcall_projections::ScimDirectory)| {
@@ -131,27 +153,37 @@ impl Engine {
             let owes_events = scim.owes_events(id);
             // Events come after all changes of members: with one of them, those are all there.
             let has_events = scim.events_of_request(scim.request(seq)?, 0).0 > 0;
-            let is_certain = owes_events || records_after >= MANY_RECORDS;
-            let suspect = Suspect { directory: id.to_owned(), seq };
-            (owes_events || !has_events).then_some((suspect, is_certain))
+            let suspect = Suspect { directory: id.to_owned(), seq, owes_events, records_after };
+            (owes_events || !has_events).then_some(suspect)
         };
         scim.directories().filter_map(last).collect()
     }
 
-    /// Tells if a request may have been alone in its batch.
-    fn is_large(&self, seq: Seq) -> Result<bool, ReadError> {
-        let bodies = self.log.bodies(&[seq])?;
-        Ok(bodies.first().is_some_and(|body| body.len() >= LARGE_BYTES))
-    }
-
-    /// Decides the request in a record again, over the views before it.
-    fn broken_off(&self, directory: &str, seq: Seq) -> Result<Option<Unfinished>, ScimError> {
+    /// Decides the request in a record again, over the views before it. `None` if nothing is to be
+    /// appended after it.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub(super) fn broken_off(
+        &self,
+        directory: &str,
+        seq: Seq,
+    ) -> Result<Option<Unfinished>, ReadError> {
         let record = self.record(seq)?;
         let Some(credential) = ScimCredential::of_record(&record.proof) else { return Ok(None) };
         let Some(asked) = asked_again(directory, &record) else { return Ok(None) };
         let before: Views = fold_before(&*self.log, seq)?;
         let known = Known { engine: self, before: Some(&before) };
-        let Decision::Change(plan) = decide(known, &asked, None)? else { return Ok(None) };
+        let plan = match decide(known, &asked, None) {
+            Ok(Decision::Change(plan)) => plan,
+            Ok(Decision::Unchanged(_)) => return Ok(None),
+            Err(ScimError::Read(error)) => return Err(error),
+            Err(error) => {
+                // Another version of the program may have taken what this one refuses.
+                tracing::error!(directory, seq, %error, "a change cannot be decided again");
+                return Ok(None);
+            }
+        };
         let Plan { records, following } = *plan;
         let mut batch = Batch::new(credential);
         // The request itself is there.
@@ -182,4 +214,157 @@ fn asked_again(directory: &str, record: &Record) -> Option<Asked> {
         request_id: json::string(id)?.into_owned(),
         occurred_at: time::parse(&json::string(created_at)?)?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::scim::{ScimCaller, ScimCommand, ScimDone, ScimShowing};
+    use crate::engine::{NewDirectory, NewToken};
+    use crate::keys::ApiKeys;
+    use crate::log::{History, MemoryLog};
+    use crate::scim::Projection;
+    use bytes::Bytes;
+    use rollcall_projections::{Deactivation, Sight};
+    use serde_json::{Value, json};
+
+    fn start(log: Arc<MemoryLog>) -> Arc<Engine> {
+        Engine::start(log, 1 << 20, crate::time::now_ms, |_| {}).unwrap()
+    }
+
+    /// Creates a directory, and returns the holder of its token.
+    fn create_directory(engine: &Engine) -> ScimCaller {
+        let operator = ApiKeys::unrestricted(["sk_test"]).identify("sk_test").unwrap();
+        let new = NewDirectory {
+            name: "Acme".to_owned(),
+            organization: "org_a".to_owned(),
+            directory_type: "generic scim v2.0".to_owned(),
+            deactivation: Deactivation::Delete,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let made = engine.create_directory(operator, Sight::All, new, None);
+        let NewToken { directory, token, .. } = runtime.block_on(made).unwrap();
+        engine.scim_caller(&directory, &token).unwrap()
+    }
+
+    /// Carries a command out. Returns the id of its resource.
+    fn send(
+        engine: &Arc<Engine>,
+        caller: &ScimCaller,
+        (method, kind, id): (ScimMethod, Kind, Option<&str>),
+        body: &Value,
+    ) -> String {
+        let command = ScimCommand {
+            caller: caller.clone(),
+            method,
+            kind,
+            id: id.map(str::to_owned),
+            body: body.to_string().into(),
+            user_agent: "a test".to_owned(),
+            expected: None,
+        };
+        let showing = ScimShowing { base: String::new(), projection: Projection::default() };
+        let turn = engine.scim_turn_now(&caller.directory).unwrap();
+        let (ScimDone::Created(shown) | ScimDone::Shown(shown)) =
+            turn.carry_out(command, &showing).unwrap()
+        else {
+            panic!("nothing is shown")
+        };
+        shown.location.rsplit('/').next().unwrap().to_owned()
+    }
+
+    /// Copies the first records of a log, as a kill leaves them.
+    fn cut_off(log: &MemoryLog, head: Seq) -> Arc<MemoryLog> {
+        let cut = MemoryLog::new([7; 16]);
+        for record in log.read(0, head as usize, usize::MAX).unwrap() {
+            let event = Verified::recorded(
+                record.source,
+                record.proof,
+                record.event_id.unwrap_or_default(),
+                record.event_type.unwrap_or_default(),
+                record.unusable_at_first,
+                record.body,
+            );
+            crate::log::Log::append(&cut, vec![event], record.recorded_at).unwrap();
+        }
+        Arc::new(cut)
+    }
+
+    fn bodies_after(log: &MemoryLog, seq: Seq) -> Vec<Bytes> {
+        let records = log.read(seq, 100, usize::MAX).unwrap();
+        records.into_iter().map(|record| record.body).collect()
+    }
+
+    /// Returns the bodies of all batches.
+    fn batches(engine: &Engine, mut unfinished: Unfinished) -> Vec<Bytes> {
+        let mut bodies = Vec::new();
+        while let Some(batch) = unfinished.next_batch(engine).unwrap() {
+            bodies.extend(batch.iter().map(|event| event.body().clone()));
+            unfinished.batch_is_appended();
+        }
+        bodies
+    }
+
+    #[test]
+    fn a_removal_by_a_filter_that_was_cut_off_anywhere_is_decided_as_it_was() {
+        let log = Arc::new(MemoryLog::new([7; 16]));
+        let engine = start(log.clone());
+        let caller = create_directory(&engine);
+        let members: Vec<Value> = (0..4)
+            .map(|number| {
+                let user = json!({ "userName": format!("u{number}") });
+                let id = send(&engine, &caller, (ScimMethod::Create, Kind::User, None), &user);
+                json!({ "value": id, "display": if number % 2 == 0 { "Goes" } else { "Stays" } })
+            })
+            .collect();
+        let group = json!({ "displayName": "g", "members": members });
+        let group = send(&engine, &caller, (ScimMethod::Create, Kind::Group, None), &group);
+        let before = log.head();
+        let operations = json!([
+            { "op": "replace", "path": "displayName", "value": "h" },
+            { "op": "remove", "path": "members[display eq \"goes\"]" },
+        ]);
+        let body = json!({ "Operations": operations });
+        send(&engine, &caller, (ScimMethod::Patch, Kind::Group, Some(&group)), &body);
+        engine.close();
+        let records = log.read(before, 100, usize::MAX).unwrap();
+        let types: Vec<&str> =
+            records.iter().filter_map(|record| record.event_type.as_deref()).collect();
+        let expected = [
+            "rollcall.scim.request",
+            "rollcall.scim.members",
+            "dsync.group.updated",
+            "dsync.group.user_removed",
+            "dsync.group.user_removed",
+        ];
+        assert_eq!(types, expected);
+        let whole = bodies_after(&log, before);
+        for there in 1..=whole.len() {
+            let cut = cut_off(&log, before + there as Seq);
+            let engine = start(cut.clone());
+            let unfinished = engine.broken_off(&caller.directory, before + 1).unwrap().unwrap();
+            assert_eq!(batches(&engine, unfinished), whole[1..], "{there} records are there");
+            engine.finish_scim_change(&caller.directory, before + 1).unwrap();
+            engine.close();
+            assert_eq!(bodies_after(&cut, before), whole, "{there} records were there");
+        }
+    }
+
+    #[test]
+    fn a_request_is_suspected_if_its_records_may_not_fit_into_one_batch() {
+        for (request_bytes, records_after, expected) in [
+            (1_000, 0, false),
+            // Three times the request and one record of members: 3.43 MB of 4.19, and 4.33.
+            (1_000_000, 0, false),
+            (1_300_000, 0, true),
+            (5_000_000, 0, true),
+            // Nine records of members take 3.87 MB, and ten 4.3.
+            (1_000, 8, false),
+            (1_000, 9, true),
+            (500_000, 6, true),
+        ] {
+            let found = may_be_in_parts(request_bytes, records_after);
+            assert_eq!(found, expected, "{request_bytes} bytes, {records_after} records");
+        }
+    }
 }

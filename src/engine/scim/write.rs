@@ -6,11 +6,11 @@ use tokio::sync::oneshot;
 use super::plan::{Asked, Decision, Plan, ScimMethod, decide};
 use super::resource::{Held, Known};
 use super::turns::ScimTurn;
-use super::unfinished::Unfinished;
+use super::unfinished::{Rest, Unfinished};
 use super::{ScimCaller, ScimError, ScimShowing, ScimShown, not_found};
 use crate::engine::writer::Job;
 use crate::engine::{Engine, IngestError};
-use crate::log::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX};
+use crate::log::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, ReadError};
 use crate::scim::{Kind, redact};
 use crate::verify::{ScimCredential, Verified, own_id};
 
@@ -235,27 +235,44 @@ impl ScimTurn {
     ) -> Result<bool, ScimError> {
         let rolled = self.engine.append_all(&mut unfinished, admission);
         if rolled.is_err() {
-            *self.unfinished = Some(unfinished);
+            self.left(Rest::Batches(Box::new(unfinished)));
         }
         rolled
     }
 
-    /// Finishes what an earlier change of the directory could not.
+    /// Keeps what a change left to be appended for the next turn.
+    pub(super) fn left(&mut self, rest: Rest) {
+        *self.rest = Some(rest);
+    }
+
+    /// Finishes what an earlier change of the directory could not, or a stop broke off: see
+    /// [`super::unfinished`].
     ///
     /// # Errors
     /// [`ScimError::Unavailable`] while it cannot be finished.
-    fn finish(&mut self) -> Result<(), ScimError> {
-        let Some(unfinished) = self.unfinished.take() else { return Ok(()) };
-        if !unfinished.is_in_log(&self.engine)? {
-            // Nothing of it was appended, and the sender knows that it may not be.
-            return Ok(());
-        }
+    pub(super) fn finish(&mut self) -> Result<(), ScimError> {
+        let Some(rest) = self.rest.take() else { return Ok(()) };
+        let unfinished = match rest {
+            Rest::Batches(unfinished) => match unfinished.is_in_log(&self.engine) {
+                // Nothing of it was appended, and the sender knows that it may not be.
+                Ok(false) => return Ok(()),
+                Ok(true) => *unfinished,
+                Err(error) => return Err(self.unreadable(Rest::Batches(unfinished), &error)),
+            },
+            Rest::OfRequest(seq) => match self.engine.broken_off(&self.directory, seq) {
+                Ok(None) => return Ok(()),
+                Ok(Some(unfinished)) => unfinished,
+                Err(error) => return Err(self.unreadable(rest, &error)),
+            },
+        };
         self.roll(unfinished, None).map(drop)
     }
 
-    /// Finishes a change that a stop broke off: see [`super::unfinished`].
-    pub(super) fn resume(&mut self, unfinished: Unfinished) -> Result<(), ScimError> {
-        self.roll(unfinished, None).map(drop)
+    /// Keeps what cannot be finished because the log could not be read.
+    fn unreadable(&mut self, rest: Rest, error: &ReadError) -> ScimError {
+        tracing::error!(directory = self.directory, %error, "a change could not be finished");
+        self.left(rest);
+        ScimError::Unavailable
     }
 }
 
