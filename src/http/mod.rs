@@ -14,7 +14,7 @@ use std::thread::available_parallelism;
 use actix_web::dev::ServerHandle;
 use actix_web::guard::fn_guard;
 use actix_web::http::Method;
-use actix_web::{HttpRequest, Responder, web};
+use actix_web::{HttpRequest, HttpResponse, Responder, web};
 use tokio::sync::Semaphore;
 
 use crate::engine::Engine;
@@ -243,6 +243,15 @@ async fn not_found(request: HttpRequest, state: web::Data<State>) -> impl Respon
         state.refusals.refuse_path(request.path());
     }
     Problem::from(Code::NotFound).response()
+}
+
+/// Refuses a large answer while too many others are being read, in the shape that its path has.
+fn too_many_large_answers(request: &HttpRequest) -> HttpResponse {
+    let problem = Problem::too_many_large_answers();
+    match is_scim(request.path()) {
+        true => scim::refused(request, &problem),
+        false => problem.response(),
+    }
 }
 
 async fn post_only() -> impl Responder {

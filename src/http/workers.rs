@@ -18,6 +18,7 @@ use actix_web::{App, Error, web};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::listen::{Bound, SocketFile};
+use super::too_many_large_answers;
 use super::wire::answer::ANSWER_WITHIN;
 use super::wire::connections::{Connection, Connections, Place, place_of};
 use super::wire::large;
@@ -158,7 +159,7 @@ where
     let answering = place.as_ref().map(Place::answering);
     let answer = service.call(request);
     async move {
-        let mut response = large::bounded(answer.await?);
+        let mut response = large::bounded(answer.await?, too_many_large_answers);
         if place.is_some_and(|place| place.ends_after_answer()) {
             response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
         }

@@ -63,7 +63,8 @@ pub(crate) async fn note(
 ) -> Result<ServiceResponse, Error> {
     let begun = Instant::now();
     // The line says what is answered.
-    let mut response = large::bounded(next.call(request).await?);
+    let refusal = |_: &HttpRequest| Problem::too_many_large_answers().response();
+    let mut response = large::bounded(next.call(request).await?, refusal);
     let request = response.request().clone();
     limits::note(&request, response.headers_mut());
     let asked = response.request().extensions_mut().remove::<Asked>();

@@ -316,6 +316,11 @@ impl Problem {
         self.code
     }
 
+    /// Returns its sentence.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// Refuses what a part of the server cannot do now, and says how each part is.
     pub(crate) fn with_parts(code: Code, parts: Value) -> Problem {
         Problem { parts: Some(Box::new(parts)), ..code.into() }

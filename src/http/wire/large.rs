@@ -9,10 +9,9 @@ use std::task::{Context, Poll};
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::ServiceResponse;
 use actix_web::http::StatusCode;
-use actix_web::{HttpRequest, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 
-use super::answer::Problem;
 use super::connections::{Answering, place_of};
 use super::pieces::RoomOfPieces;
 use super::state::State;
@@ -99,14 +98,22 @@ impl MessageBody for Kept {
 
 /// Counts the bytes of an answer if it is large, until it is written.
 ///
-/// If all large answers would have too many bytes, 429 takes the place of this one.
-pub(crate) fn bounded(response: ServiceResponse) -> ServiceResponse {
+/// If all large answers would have too many bytes, `refusal` takes the place of this one.
+pub(crate) fn bounded(
+    response: ServiceResponse,
+    refusal: impl FnOnce(&HttpRequest) -> HttpResponse,
+) -> ServiceResponse {
     let BodySize::Sized(size) = response.response().body().size() else { return response };
     let state = response.request().app_data::<web::Data<State>>().cloned();
     let Some(state) = state.filter(|_| size > SMALL_BYTES_MAX) else { return response };
     let is_proven = place_of(response.request()).is_none_or(|place| place.is_proven());
     let bytes_max = if is_proven { BYTES_MAX } else { UNPROVEN_BYTES_MAX };
     let room = || state.large_answers.room(size as usize, bytes_max);
+    let refused = |request: HttpRequest| {
+        state.turns.count_refused();
+        let refusal = refusal(&request);
+        ServiceResponse::new(request, refusal)
+    };
     let (request, mut answer) = response.into_parts();
     let pieces = answer.extensions_mut().remove::<RoomOfPieces>();
     if let Some(pieces) = pieces {
@@ -115,7 +122,7 @@ pub(crate) fn bounded(response: ServiceResponse) -> ServiceResponse {
                 pieces.keep(room);
                 ServiceResponse::new(request, answer)
             }
-            None => refused(request, &state),
+            None => refused(request),
         };
     }
     let (answer, body) = answer.into_parts();
@@ -129,13 +136,8 @@ pub(crate) fn bounded(response: ServiceResponse) -> ServiceResponse {
             let slices = Slices { rest: bytes, _room: room };
             ServiceResponse::new(request, answer.set_body(BoxBody::new(slices)))
         }
-        None => refused(request, &state),
+        None => refused(request),
     }
-}
-
-fn refused(request: HttpRequest, state: &State) -> ServiceResponse {
-    state.turns.count_refused();
-    ServiceResponse::new(request, Problem::too_many_large_answers().response())
 }
 
 /// Lets a request count as being answered for as long as its answer is written.
@@ -155,6 +157,45 @@ pub(crate) fn kept(response: ServiceResponse, answering: Answering) -> ServiceRe
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::wire::connections::Connections;
+    use crate::http::{Settings, state, too_many_large_answers};
+    use crate::keys::ApiKeys;
+    use crate::verify::Keyring;
+    use actix_web::test::TestRequest;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn an_answer_without_room_is_refused_in_the_shape_of_its_path() {
+        let settings = Settings {
+            keyring: Keyring::new(["s"], 0),
+            api_keys: ApiKeys::unrestricted(["sk_test"]),
+            webhook_paths: Vec::new(),
+            body_bytes_max: crate::http::BODY_BYTES_MAX,
+            source: None,
+            public_url: None,
+            deliveries: Default::default(),
+            sink: None,
+        };
+        let split = settings.split();
+        let connections = Connections::with_places(1);
+        let state = state(split.keys, split.addresses, Arc::default(), connections);
+        let _all = state.large_answers.room(BYTES_MAX, BYTES_MAX).unwrap();
+        let refused = |path: &str| -> Value {
+            let request = TestRequest::with_uri(path).app_data(state.clone()).to_srv_request();
+            let answer = HttpResponse::Ok().body("x".repeat(100_000));
+            let answer = bounded(request.into_response(answer), too_many_large_answers);
+            assert_eq!(answer.status(), StatusCode::TOO_MANY_REQUESTS, "{path}");
+            assert_eq!(answer.headers().get("retry-after").unwrap(), "1", "{path}");
+            let bytes = answer.into_body().try_into_bytes().ok().unwrap();
+            serde_json::from_slice(&bytes).unwrap()
+        };
+        let of_scim = refused("/scim/v2/directory_1/Users");
+        let schemas = json!(["urn:ietf:params:scim:api:messages:2.0:Error"]);
+        assert_eq!((&of_scim["schemas"], &of_scim["status"]), (&schemas, &json!("429")));
+        assert!(of_scim["detail"].is_string() && of_scim["code"].is_null(), "{of_scim}");
+        assert_eq!(refused("/directories")["code"], "too_many_requests");
+        assert_eq!(state.turns.refused(), 2);
+    }
 
     #[test]
     fn answers_have_room_up_to_the_limit_and_again_once_others_are_written() {

@@ -1,9 +1,15 @@
 //! Paths, tokens, methods and media types.
 
 use std::process::Command;
+use std::sync::Arc;
 
+use actix_web::App;
+use actix_web::http::Method;
+use actix_web::test::{TestRequest, call_service, init_service, read_body};
+use rollcall::http::app;
 use serde_json::{Value, json};
 
+use crate::kit::road::settings;
 use crate::kit::scim::{Directory, Request, user};
 use crate::kit::server::{API_KEY, Answer, Server};
 
@@ -90,7 +96,9 @@ fn paths_match_in_any_case_and_what_is_not_there_is_refused_as_scim_does() {
     ] {
         assert_eq!(raw(&path).json()["totalResults"], 0, "{path}");
     }
-    for path in ["/Devices", "", "/Users/a/b", "/Groups/00000000-0000-4000-8000-000000000000"] {
+    let unknown = ["/Devices", "", "/Users/a/b", "/Groups/00000000-0000-4000-8000-000000000000"];
+    // Percent-encoding that is none, or of no text, names nothing either.
+    for path in unknown.into_iter().chain(["/Users/%zz", "/Users/%FF", "/Groups/a%2Fb"]) {
         expect_error(&get(&directory, path, &[]), 404, path);
     }
     for path in ["/Bulk", "/Me", "/me"] {
@@ -164,4 +172,40 @@ fn bodies_are_taken_as_json_of_either_name_and_answered_as_scim() {
     let request = Request { method: "POST", path: "/Users", headers, body: Some(large) };
     expect_error(&directory.send(&request), 413, "12 MB");
     assert_eq!(directory.get("/Users?count=0")["totalResults"], 5);
+}
+
+#[test]
+fn while_the_log_is_folded_every_path_answers_503_and_never_401() {
+    actix_web::rt::System::new().block_on(async {
+        // Without an engine: it is there once the log is folded.
+        let service = init_service(App::new().configure(app(settings(), Arc::default()))).await;
+        for (method, path) in [
+            (Method::GET, "/scim/v2/directory_1/Users"),
+            (Method::POST, "/scim/v2/directory_1/Users"),
+            (Method::PATCH, "/SCIM/v2/directory_1//Groups/1/"),
+            (Method::GET, "/scim/v2/directory_1/ServiceProviderConfig"),
+            (Method::DELETE, "/scim/v2/directory_1/Nothing"),
+            (Method::GET, "/scim"),
+        ] {
+            for authorization in ["Bearer scim_a", "Basic YTpi", ""] {
+                let asked = format!("{method} {path} {authorization}");
+                let request = TestRequest::with_uri(path).method(method.clone());
+                let request = request.insert_header(("Authorization", authorization));
+                let answer = call_service(&service, request.to_request()).await;
+                let header = |name: &str| {
+                    answer.headers().get(name).map(|value| value.to_str().unwrap().to_owned())
+                };
+                assert_eq!(answer.status().as_u16(), 503, "{asked}");
+                assert_eq!(header("retry-after").as_deref(), Some("1"), "{asked}");
+                assert_eq!(header("www-authenticate"), None, "{asked}");
+                let content_type = header("content-type");
+                assert_eq!(content_type.as_deref(), Some("application/scim+json"), "{asked}");
+                let body: Value = serde_json::from_slice(&read_body(answer).await).unwrap();
+                let expected = json!({
+                    "schemas": [ERROR], "status": "503", "detail": "the log is still being folded",
+                });
+                assert_eq!(body, expected, "{asked}");
+            }
+        }
+    });
 }

@@ -15,7 +15,7 @@ use actix_web::http::header::{AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use crate::engine::{Engine, LastScimRequest, ScimCaller, ScimShowing};
-use crate::http::wire::answer::Code;
+use crate::http::wire::answer::{Code, Problem};
 use crate::http::wire::body::must_be_plain;
 use crate::http::wire::connections::place_of;
 use crate::http::wire::state::State;
@@ -62,6 +62,12 @@ pub(crate) async fn serve(
     };
     engine.count_scim(&directory, noted, is_question);
     reply.into_response(media_type)
+}
+
+/// Refuses a request outside of this module, in the shape of SCIM.
+pub(crate) fn refused(request: &HttpRequest, problem: &Problem) -> HttpResponse {
+    let refusal = Refusal::new(problem.code().status().as_u16(), problem.message());
+    Reply::refused(&refusal).into_response(media_type(request.headers()))
 }
 
 /// Returns the holder of the token in a request, if it opens the directory.
