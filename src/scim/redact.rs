@@ -35,8 +35,9 @@ const REDACTED: &str = "\"redacted\"";
 /// Replaces each password of a request's text; every other byte stays, but for a byte order mark
 /// and blanks around it.
 ///
-/// A password is the value of each key that is `password` or ends in `:password`, and the `value`
-/// of each object whose `path` does: in any case, with blanks around it, however it is escaped.
+/// A password is the value of each key that is `password`, or ends in `:password` or `.password`,
+/// and the `value` of each object whose `path` does: in any case, with blanks around it, however it
+/// is escaped.
 /// The cost is the size of the text by its depth.
 ///
 /// # Errors
@@ -144,9 +145,10 @@ fn is_key(key: &str, name: &str) -> bool {
     key.trim().eq_ignore_ascii_case(name)
 }
 
-/// Reports if a key or path is that of a password: what follows the last colon, if there is one.
+/// Reports if a key or path is that of a password: what follows the last colon or dot, if there is
+/// one.
 fn is_password(name: &str) -> bool {
-    is_key(name.rsplit(':').next().unwrap_or(name), "password")
+    is_key(name.rsplit([':', '.']).next().unwrap_or(name), "password")
 }
 
 /// Reports if a path leads to a password, or into one.

@@ -6,7 +6,7 @@ fn redacted(body: &str) -> (String, Vec<String>) {
 }
 
 /// Each body has one password, `$`.
-const DISGUISES: [(&str, &str); 14] = [
+const DISGUISES: [(&str, &str); 17] = [
     (r#"{"userName":"a","password":"$"}"#, "/password"),
     (r#"{"p\u0061ssw\u006frd" : "$"}"#, "/password"),
     (r#"{"PassWord":"$"}"#, "/PassWord"),
@@ -30,6 +30,9 @@ const DISGUISES: [(&str, &str); 14] = [
     (r#"{"Operations":[{"path":"x:password.value","value":"$"}]}"#, "/Operations/0/value"),
     (r#"{"path":"title","path":"password","value":"$"}"#, "/value"),
     (r#"{"urn:x:2.0:User":{"Password":"$"}}"#, "/urn:x:2.0:User/Password"),
+    (r#"{"credentials.password":"$"}"#, "/credentials.password"),
+    (r#"{"Operations":[{"path":"x:login.Password","value":"$"}]}"#, "/Operations/0/value"),
+    (r#"{"Operations":[{"path":"logins[id eq 1].password","value":"$"}]}"#, "/Operations/0/value"),
 ];
 
 #[test]
@@ -56,7 +59,7 @@ fn each_of_a_repeated_key_is_taken_out() {
 #[test]
 fn what_is_not_a_password_stays() {
     for body in [
-        r#"{"passwordHint":"a","mypassword":"b","password2":{"value":"c"}}"#,
+        r#"{"passwordHint":"a","mypassword":"b","password2":{"value":"c"},"password.age":1}"#,
         r#"{"Operations":[{"op":"replace","path":"title","value":"password"}]}"#,
         r#"{"note":"password: x","a" : [ 1.0 , 1e5 ],"b":"\u00e9\/"}"#,
         r#"{"path":["password"],"value":"x"}"#,
