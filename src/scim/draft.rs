@@ -101,7 +101,8 @@ pub(crate) fn object(body: &str) -> Result<Object, Refusal> {
     }
 }
 
-/// Reads members: a list, one object, or bare ids. What has no id is passed over.
+/// Reads members: a list, one object, or bare ids. The id is the `value`, else it is in the `$ref`;
+/// what has none is passed over.
 pub(crate) fn members(value: Value) -> Vec<Member> {
     match value {
         Value::List(elements) => elements.into_iter().filter_map(member).collect(),
@@ -117,12 +118,18 @@ fn member(value: Value) -> Option<Member> {
             return Some(Member { value, kind: None, display: None });
         }
     };
-    let value = object.get("value")?.scalar().filter(|id| !id.is_empty())?.to_owned();
-    let reference = object.text("$ref").unwrap_or_default();
-    let referred = [Kind::User, Kind::Group]
-        .into_iter()
-        .find(|kind| reference.contains(&format!("/{}/", kind.route())));
-    let kind = object.text("type").and_then(Kind::parse).or(referred);
+    let referred = object.text("$ref").and_then(referred);
+    let value = object.get("value").and_then(Value::scalar).filter(|id| !id.is_empty());
+    let value = value.or(referred.map(|(_, id)| id))?.to_owned();
+    let kind = object.text("type").and_then(Kind::parse).or(referred.map(|(kind, _)| kind));
     let display = object.text("display").filter(|text| !text.is_empty()).map(str::to_owned);
     Some(Member { value, kind, display })
+}
+
+/// Returns the kind and the id of the resource that a URL names.
+fn referred(url: &str) -> Option<(Kind, &str)> {
+    [Kind::User, Kind::Group].into_iter().find_map(|kind| {
+        let (_, id) = url.rsplit_once(&format!("/{}/", kind.route()))?;
+        Some((kind, id)).filter(|_| !id.is_empty() && !id.contains('/'))
+    })
 }

@@ -215,6 +215,8 @@ impl Edit {
         if self.is_passed_over(path)? {
             return Ok(());
         }
+        // An empty text names no value, where an empty list names none of them.
+        let value = value.filter(|value| *value != Value::from(""));
         if path.name.is_empty() {
             return match &path.extension {
                 Some(urn) => {

@@ -36,10 +36,10 @@ fn apply(edit: &mut Edit, kind: Kind, operation: Value) -> Result<(), Refusal> {
     let Value::Object(mut fields) = operation else {
         return Err(Refusal::syntax("an operation is not an object"));
     };
-    let operation = fields
-        .text("op")
-        .and_then(Operation::parse)
-        .ok_or_else(|| Refusal::syntax("the `op` of an operation is not add, remove or replace"))?;
+    let operation =
+        fields.text("op").map(str::trim).and_then(Operation::parse).ok_or_else(|| {
+            Refusal::syntax("the `op` of an operation is not add, remove or replace")
+        })?;
     let value = fields.take("value");
     let path = match fields.take("path") {
         None | Some(Value::Null) => String::new(),

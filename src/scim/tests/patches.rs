@@ -175,6 +175,7 @@ fn remove_takes_all_or_those_that_are_listed_or_found() {
                    {'value':'3'}]}";
     check(before, "{'op':'remove','path':'emails'}", "{'userName':'a'}");
     check(before, "{'op':'remove','path':'emails','value':null}", "{'userName':'a'}");
+    check(before, "{'op':'remove','path':'emails','value':''}", "{'userName':'a'}");
     check(before, "{'op':'remove','path':'emails','value':[]}", before);
     check(
         before,
@@ -537,6 +538,11 @@ fn operations_on_members_become_changes_in_their_order() {
         ("{'op':'remove','path':'members[value eq U or value eq V]'}", vec![remove(&["U", "V"])]),
         ("{'op':'add','path':'members','value':'U'}", vec![MemberChange::Add(vec![bare("U")])]),
         ("{'op':'add','path':'members','value':[]}", vec![]),
+        ("{'op':'remove','path':'members','value':''}", vec![]),
+        (
+            "{'op':' Remove ','path':'members','value':[{'$ref':'https://x.test/v2/Users/U'}]}",
+            vec![remove(&["U"])],
+        ),
         (
             "{'op':'add','path':'members[value eq U]','value':{'display':'u'}}",
             vec![MemberChange::Add(vec![bare("U")])],

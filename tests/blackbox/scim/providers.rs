@@ -332,6 +332,27 @@ fn other_providers_send_what_they_send() {
     one.patch(&format!("/Groups/{staff}"), unknown, &["group.user_added"]);
     one.create("/Users", json!({ "userName": "num", "externalId": "12345" }), &["user.created"]);
     one.step("GET", "/Users/12345", None, status(404));
+    // A replacement by a filter must find a member; one that is found makes way for another.
+    let group = format!("/Groups/{staff}");
+    let replace = |at: &str, value: Value| {
+        patch(json!([{ "op": "replace", "path": format!("members[{at}"), "value": value }]))
+    };
+    for (at, value) in [
+        ("value eq \"zz\"].display", json!("x")),
+        ("value eq \"zz\"]", json!({ "value": rip })),
+        ("type eq \"Group\"]", json!([{ "value": rip }])),
+    ] {
+        let refused = status(400).part(json!({ "status": "400", "scimType": "noTarget" }));
+        one.step("PATCH", &group, Some(replace(at, value)), refused);
+    }
+    let at = format!("value eq \"{rip}\"]");
+    let display = replace(&format!("{at}.display"), json!("Rip"));
+    one.step("PATCH", &group, Some(display), status(200));
+    let next = one.create("/Users", json!({ "userName": "next" }), &["user.created"]);
+    let replaced = status(200).events(&["group.user_removed", "group.user_added"]);
+    one.step("PATCH", &group, Some(replace(&at, json!([{ "value": next }]))), replaced);
+    let by_filter = json!([{ "op": "remove", "path": "members[type eq \"user\"]" }]);
+    one.patch(&group, by_filter, &["group.user_removed"]);
     // Members that are groups are kept, shown, and cause no events.
     let nested = one.create(
         "/Groups",
