@@ -196,7 +196,7 @@ pub fn all_stories() -> Vec<String> {
     let mut folders: Vec<PathBuf> = std::fs::read_dir(fixtures())
         .unwrap()
         .map(|entry| entry.unwrap().path())
-        .filter(|path| path.is_dir())
+        .filter(|path| path.join("events.jsonl").is_file())
         .collect();
     folders.sort();
     assert!(folders.len() >= 12, "{folders:?}");

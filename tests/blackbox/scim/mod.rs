@@ -7,3 +7,4 @@ mod passwords;
 mod providers;
 mod questions;
 mod routes;
+mod stories;
