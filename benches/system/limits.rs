@@ -12,8 +12,8 @@ use actix_web::{App, HttpResponse, HttpServer, web};
 
 use crate::server::Process;
 
-/// The longest body that the server has at hand.
-const BODY_BYTES_MAX: usize = 4 << 20;
+/// The longest body that the server has at hand, or takes.
+const BODY_BYTES_MAX: usize = 32 << 20;
 
 /// A server whose handlers are empty, or answer with a fixed body.
 pub(crate) struct Limits {
@@ -39,6 +39,7 @@ pub(crate) fn serve() {
         let server = HttpServer::new(move || {
             App::new()
                 .app_data(web::Data::new(body.clone()))
+                .app_data(web::PayloadConfig::new(BODY_BYTES_MAX))
                 .route("/fixed/{bytes}", web::get().to(fixed))
                 .default_service(web::to(async |_body: web::Bytes| HttpResponse::Ok().body("{}")))
         });

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use rollcall_generator::sign;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -35,6 +36,39 @@ pub(crate) enum Work {
     Get(Vec<String>),
     /// Signed webhooks, each sent once.
     Events(Events),
+    /// Requests, each sent once, or in turns.
+    Send { requests: Vec<Request>, once: bool },
+}
+
+/// A request.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Request {
+    pub(crate) method: String,
+    pub(crate) path: String,
+    pub(crate) token: String,
+    pub(crate) body: Option<String>,
+}
+
+impl Request {
+    pub(crate) fn new(method: &str, path: &str, token: &str, body: Option<&Value>) -> Request {
+        let (method, path, token) = (method.to_owned(), path.to_owned(), token.to_owned());
+        Request { method, path, token, body: body.map(Value::to_string) }
+    }
+
+    /// Writes it for a connection that stays open.
+    fn bytes(&self) -> Vec<u8> {
+        let Request { method, path, token, body } = self;
+        let mut head =
+            format!("{method} {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n");
+        if let Some(body) = body {
+            let length = body.len();
+            head.push_str("Content-Type: application/json\r\n");
+            head.push_str(&format!("Content-Length: {length}\r\n\r\n{body}"));
+        } else {
+            head.push_str("\r\n");
+        }
+        head.into_bytes()
+    }
 }
 
 /// Webhooks with ids of their own.
@@ -80,16 +114,16 @@ pub(crate) fn work() {
     let requests = match &plan.work {
         Work::Get(paths) => paths.iter().map(|path| get(path)).collect(),
         Work::Events(events) => webhooks(events),
+        Work::Send { requests, .. } => requests.iter().map(Request::bytes).collect(),
     };
-    let once = matches!(plan.work, Work::Events(_));
+    let once = matches!(plan.work, Work::Events(_) | Work::Send { once: true, .. });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let outcome = tokio::task::LocalSet::new().block_on(&runtime, send(&plan, requests, once));
     serde_json::to_writer(std::io::stdout(), &outcome).unwrap();
 }
 
 fn get(path: &str) -> Vec<u8> {
-    format!("GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {API_KEY}\r\n\r\n")
-        .into_bytes()
+    Request::new("GET", path, API_KEY, None).bytes()
 }
 
 /// Writes and signs the webhooks: users of 1.8 KB that change.

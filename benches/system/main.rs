@@ -19,6 +19,7 @@ mod kit;
 mod limits;
 mod load;
 mod report;
+mod scim;
 mod server;
 mod table;
 
@@ -47,7 +48,8 @@ struct Options {
     /// Measure these servers with `--calls` in turns, instead of the one of this build.
     #[arg(long)]
     binary: Vec<PathBuf>,
-    /// Measure only calls whose name has this in it.
+    /// Measure only calls whose name has this in it; without `--calls`, only the parts of the table
+    /// whose name has it: `webhooks and reads`, `long log`, `scim`.
     #[arg(long, default_value = "")]
     only: String,
     /// Work as the load generator.

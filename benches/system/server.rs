@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::kit::SECRET;
+use crate::load::Request;
 
 pub(crate) const API_KEY: &str = "sk_bench_bench_bench_bench_bench";
 
@@ -103,6 +104,24 @@ impl Server {
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
         assert!(self.process.0.wait().unwrap().success(), "the server did not stop cleanly");
     }
+}
+
+/// Sends a request, and expects that it is done. Returns the time that it took, and the answer.
+pub(crate) fn send(address: SocketAddr, request: &Request) -> (Duration, String) {
+    let Request { method, path, token, body } = request;
+    let built = ureq::http::Request::builder()
+        .method(method.as_str())
+        .uri(format!("http://{address}{path}"))
+        .header("Authorization", format!("Bearer {token}"))
+        .header("Content-Type", "application/json");
+    let begun = Instant::now();
+    let answer = match body {
+        Some(body) => ureq::agent().run(built.body(body.as_str()).unwrap()),
+        None => ureq::agent().run(built.body(()).unwrap()),
+    };
+    let mut answer = answer.unwrap_or_else(|error| panic!("{method} {path}: {error}"));
+    let text = answer.body_mut().with_config().limit(64 << 20).read_to_string().unwrap();
+    (begun.elapsed(), text)
 }
 
 fn authorization() -> String {

@@ -11,7 +11,11 @@ use crate::kit::{BUSY_GROUP, Company, DIRECTORY, Dice, SECRET, build, group_id, 
 use crate::limits::{Limits, appends_per_s};
 use crate::load::{Events, Outcome, Plan, WEBHOOK_BYTES, Work};
 use crate::report::{Row, print};
+use crate::scim;
 use crate::server::{Server, built};
+
+/// The parts of the table.
+const PARTS: [&str; 3] = ["webhooks and reads", "long log", "scim"];
 
 /// The records of the large log.
 const RECORDS: u64 = 3_200_000;
@@ -30,15 +34,15 @@ const SMALL_CACHES: [&str; 4] = ["--store-cache-mib", "16", "--document-cache-mi
 const SMALL_CACHES_BYTES: u64 = 32 << 20;
 
 /// A measurement in the making.
-struct Table {
+pub(crate) struct Table {
     turn_ms: u64,
     turns: usize,
-    limits: Limits,
+    pub(crate) limits: Limits,
     /// The number of the next event.
     next: u64,
     /// The events that the real server took.
     taken: u64,
-    rows: Vec<Row>,
+    pub(crate) rows: Vec<Row>,
 }
 
 /// The share of events that are not new, in a hundred.
@@ -61,8 +65,18 @@ pub(crate) fn measure(options: &Options) {
     };
     let records = options.records.first().copied();
     let records = records.unwrap_or(if options.quick { QUICK_RECORDS } else { RECORDS });
-    table.small_log(&folder.path().join("small"));
-    table.large_log(&folder.path().join("large"), records);
+    let is_wanted = |part: &str| part.contains(&options.only);
+    assert!(PARTS.into_iter().any(is_wanted), "no part of the table is `{}`", options.only);
+    let [webhooks, long_log, of_scim] = PARTS.map(is_wanted);
+    if webhooks {
+        table.small_log(&folder.path().join("small"));
+    }
+    if long_log {
+        table.large_log(&folder.path().join("large"), records);
+    }
+    if of_scim {
+        scim::measure(&mut table, &folder.path().join("scim"), options.quick);
+    }
     print(&table.rows, options.json);
 }
 
@@ -241,14 +255,14 @@ impl Table {
     }
 
     /// Asks in turns. Returns the best.
-    fn best(&self, address: SocketAddr, connections: usize, work: Work) -> Outcome {
+    pub(crate) fn best(&self, address: SocketAddr, connections: usize, work: Work) -> Outcome {
         let outcomes = (0..self.turns).map(|_| self.run(address, connections, work.clone()));
         let best = outcomes.max_by(|a, b| a.per_s.total_cmp(&b.per_s)).unwrap();
         assert!(best.statuses.keys().eq([&200]), "{:?}", best.statuses);
         best
     }
 
-    fn run(&self, address: SocketAddr, connections: usize, work: Work) -> Outcome {
+    pub(crate) fn run(&self, address: SocketAddr, connections: usize, work: Work) -> Outcome {
         Plan { address, connections, ms: self.turn_ms, work }.run()
     }
 }
