@@ -138,7 +138,9 @@ impl Asked {
 
     fn sees(&self, views: &Views, request: &ScimRequest) -> bool {
         let directory = views.scim().directory_of_request(request);
-        sees_directory(views, &self.sight, directory)
+        // Those of a user or group are of its directory, whichever was asked for.
+        let is_asked = self.directory.as_ref().is_none_or(|asked| asked == directory);
+        is_asked && sees_directory(views, &self.sight, directory)
     }
 }
 

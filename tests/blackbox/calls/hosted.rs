@@ -423,6 +423,11 @@ fn a_bound_key_sees_and_makes_what_is_of_its_organization() {
     assert_eq!(directories, [&ours.id]);
     let all = get(&server, REQUESTS)["data"].as_array().unwrap().clone();
     assert_eq!(all.len(), 2);
+    let user = all[0]["resource"]["id"].as_str().unwrap();
+    for (directory, count) in [(&theirs.id, 1), (&ours.id, 0)] {
+        let of_both = get(&server, &format!("{REQUESTS}?directory={directory}&user={user}"));
+        assert_eq!(of_both["data"].as_array().unwrap().len(), count, "{directory} {user}");
+    }
     let of_theirs = all[0]["request_id"].as_str().unwrap();
     assert_eq!(server.get("own", &format!("{REQUESTS}/{of_theirs}")).status, 404);
 }
