@@ -12,6 +12,9 @@ use crate::scim::{Filter, Kind, Probe, ProbeKey, SortBy, SortKey};
 /// The resources that are looked at under one lock.
 const STEP: usize = 256;
 
+/// The bytes from which on a page has no more resources: groups may have many members each.
+const PAGE_BYTES_MAX: usize = 32 << 20;
+
 /// The schema of lists.
 const LIST: &str = "urn:ietf:params:scim:api:messages:2.0:ListResponse";
 
@@ -37,6 +40,37 @@ pub struct ScimSearch {
     pub filter: Option<Filter>,
     /// The page that is wanted.
     pub page: ScimPage,
+}
+
+/// The resources of a page, as they are shown.
+#[derive(Default)]
+struct ShownPage {
+    count: usize,
+    resources: String,
+}
+
+impl ShownPage {
+    /// Returns true once it has so many bytes that the others come with the next page.
+    fn is_full(&self) -> bool {
+        self.resources.len() >= PAGE_BYTES_MAX
+    }
+
+    fn push(&mut self, resource: &str) {
+        if self.count > 0 {
+            self.resources.push(',');
+        }
+        self.resources.push_str(resource);
+        self.count += 1;
+    }
+
+    /// Writes the list.
+    fn written(self, total: usize, start: usize) -> String {
+        let ShownPage { count, resources } = self;
+        format!(
+            "{{\"schemas\":[\"{LIST}\"],\"totalResults\":{total},\"startIndex\":{start},\
+             \"itemsPerPage\":{count},\"Resources\":[{resources}]}}"
+        )
+    }
 }
 
 /// A resource that was found, in the order in which it is shown.
@@ -66,24 +100,16 @@ impl Engine {
         } else {
             self.searched_page(directory, &kinds, search, showing, goes_on)?
         };
-        let mut out = format!(
-            r#"{{"schemas":["{LIST}"],"totalResults":{total},"startIndex":{},"itemsPerPage":"#,
-            page.start
-        );
-        let mut shown = Vec::with_capacity(ids.len());
-        for step in ids.chunks(STEP) {
+        let mut shown = ShownPage::default();
+        'page: for step in ids.chunks(STEP) {
             for held in self.held_with_documents(directory, step)? {
-                shown.extend(self.show(&held, showing).body);
-            }
-            if !goes_on() {
-                break;
+                if shown.is_full() || !goes_on() {
+                    break 'page;
+                }
+                shown.push(&self.show(&held, showing).body.unwrap_or_default());
             }
         }
-        out.push_str(&shown.len().to_string());
-        out.push_str(r#","Resources":["#);
-        out.push_str(&shown.join(","));
-        out.push_str("]}");
-        Ok(out)
+        Ok(shown.written(total, page.start))
     }
 
     /// Returns a page in order of creation, without a look at what is before it.
@@ -116,7 +142,7 @@ impl Engine {
             let probed = filter.as_ref().and_then(Filter::probe);
             let candidates = probed.and_then(|probe| self.candidates(directory, *kind, &probe));
             if let Some(candidates) = candidates {
-                self.match_all(directory, &candidates, search, showing, &mut found)?;
+                self.match_all(directory, &candidates, search, showing, goes_on, &mut found)?;
                 continue;
             }
             let mut after = 0;
@@ -129,7 +155,7 @@ impl Engine {
                 let Some((_, last)) = step.last() else { break };
                 after = *last;
                 let ids: Vec<ScimId> = step.into_iter().map(|(id, _)| id).collect();
-                self.match_all(directory, &ids, search, showing, &mut found)?;
+                self.match_all(directory, &ids, search, showing, goes_on, &mut found)?;
             }
         }
         if page.sort_by.is_some() {
@@ -177,10 +203,15 @@ impl Engine {
         ids: &[ScimId],
         search: &ScimSearch,
         showing: &ScimShowing,
+        goes_on: &dyn Fn() -> bool,
         found: &mut Vec<Found>,
     ) -> Result<(), ScimError> {
         for step in ids.chunks(STEP) {
             for held in self.held_with_documents(directory, step)? {
+                // One group alone may have many members to look at.
+                if !goes_on() {
+                    return Ok(());
+                }
                 let judged = self.with_shown(&held, &showing.base, |shown| {
                     let filter = search.filter.as_ref();
                     let matches = filter.is_none_or(|filter| filter.matches(shown));
@@ -208,5 +239,29 @@ impl Engine {
         let documents = self.scim_documents(&seqs)?;
         held.iter_mut().zip(documents).for_each(|(held, document)| held.document = document);
         Ok(held)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_ends_once_it_has_many_bytes_and_says_how_many_it_has() {
+        let half = format!("\"{}\"", "x".repeat(PAGE_BYTES_MAX / 2));
+        let mut page = ShownPage::default();
+        assert!(!page.is_full());
+        page.push(&half);
+        assert!(!page.is_full());
+        page.push(&half);
+        assert!(page.is_full());
+        let written: serde_json::Value = serde_json::from_str(&page.written(7, 3)).unwrap();
+        assert_eq!(written["Resources"].as_array().unwrap().len(), 2);
+        let numbers = ["totalResults", "startIndex", "itemsPerPage"].map(|name| &written[name]);
+        assert_eq!(numbers.map(serde_json::Value::as_u64), [Some(7), Some(3), Some(2)]);
+        assert_eq!(ShownPage::default().written(0, 1), {
+            let head = r#"{"schemas":["urn:ietf:params:scim:api:messages:2.0:ListResponse"],"#;
+            format!(r#"{head}"totalResults":0,"startIndex":1,"itemsPerPage":0,"Resources":[]}}"#)
+        });
     }
 }
