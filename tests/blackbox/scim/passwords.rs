@@ -43,6 +43,9 @@ fn disguised(kind: &str) -> Vec<String> {
         ],
         _ => vec![
             operations(format!(r#"{{"op":"replace","path":"password","value":"{SECRET}"}}"#)),
+            operations(format!(
+                r#"{{"op":"add","path":"credentials.password","value":"{SECRET}"}}"#
+            )),
             operations(format!(r#"{{"op":"Add","value":{{"password":"{SECRET}","title":"a"}}}}"#)),
             operations(format!(r#"{{"value":"{SECRET}","path":" {core}:Password ","op":"add"}}"#)),
             operations(format!(
