@@ -54,7 +54,8 @@ pub struct ScimShown {
     pub version: String,
     /// Its URL.
     pub location: String,
-    /// Its JSON; `None` for a group whose members are too many to be shown after each change.
+    /// Its JSON; `None` for a group whose members are too many to be shown after each change, and
+    /// for a version that is not wanted.
     pub body: Option<String>,
 }
 
@@ -92,7 +93,8 @@ impl Engine {
         Some(ScimCaller { directory, token, credential })
     }
 
-    /// Returns one resource as it is shown.
+    /// Returns one resource as it is shown; without its body, which may be large, if its version
+    /// is not wanted.
     ///
     /// # Errors
     /// 404 if there is none of this id; if the log cannot be read.
@@ -102,8 +104,9 @@ impl Engine {
         kind: Kind,
         id: &str,
         showing: &ScimShowing,
+        is_wanted: &dyn Fn(&str) -> bool,
     ) -> Result<ScimShown, ScimError> {
-        self.shown_resource(&caller.directory, kind, id, showing)
+        self.shown_resource(&caller.directory, kind, id, showing, is_wanted)
     }
 }
 

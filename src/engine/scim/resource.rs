@@ -339,7 +339,7 @@ impl Engine {
         Ok(members.iter().map(name).collect())
     }
 
-    /// Returns a resource as it is shown.
+    /// Returns a resource as it is shown; without its body if its version is not wanted.
     ///
     /// # Errors
     /// 404 if there is none; if the log cannot be read.
@@ -349,11 +349,15 @@ impl Engine {
         kind: Kind,
         id: &str,
         showing: &ScimShowing,
+        is_wanted: &dyn Fn(&str) -> bool,
     ) -> Result<ScimShown, ScimError> {
         let known = Known { engine: self, before: None };
         let held = || known.held(directory, kind, id)?.ok_or(ScimError::from(not_found(kind)));
         let mut one = held()?;
         for _ in 0..TRIES {
+            if !is_wanted(&one.version()) {
+                return Ok(self.shown_bare(&one, showing));
+            }
             let shown = self.show(&one, showing);
             // A change meanwhile would show its members under the version before.
             let again = held()?;
@@ -380,6 +384,11 @@ impl Engine {
         if !is_too_large_to_show(held.member_count) || showing.projection.names_attributes() {
             return self.show(held, showing);
         }
+        self.shown_bare(held, showing)
+    }
+
+    /// Shows the version of a resource without its body.
+    fn shown_bare(&self, held: &Held, showing: &ScimShowing) -> ScimShown {
         self.with_shown(held, &showing.base, |shown| ScimShown {
             version: shown.etag(),
             location: shown.location(),

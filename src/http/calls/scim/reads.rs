@@ -8,7 +8,7 @@ use super::answer::Reply;
 use super::query::Query;
 use super::routes::Route;
 use super::{BODY_BYTES_MAX, Call};
-use crate::engine::{ScimSearch, ScimShown};
+use crate::engine::{ScimError, ScimSearch, ScimShown};
 use crate::http::wire::answer::Code;
 use crate::http::wire::threads::blocking;
 use crate::http::wire::turns::walk_while_asked;
@@ -84,12 +84,18 @@ impl Call<'_> {
         let known = Versions::of(self.request.headers(), IF_NONE_MATCH);
         let expected = Versions::of(self.request.headers(), IF_MATCH);
         let (engine, caller) = (self.engine.clone(), self.caller.clone());
-        let shown = blocking(move || engine.scim_item(&caller, kind, &id, &showing));
-        let shown = shown.await.map_err(|_| Code::Internal)??;
-        if expected.is_some_and(|expected| !expected.hold(&shown.version)) {
-            return Err(Refusal::new(412, "the resource has another version").into());
-        }
-        if known.is_some_and(|known| known.hold(&shown.version)) {
+        let shown = blocking(move || {
+            let is_expected = |version: &str| expected.as_ref().is_none_or(|one| one.hold(version));
+            let is_known = |version: &str| known.as_ref().is_some_and(|one| one.hold(version));
+            let is_wanted = |version: &str| is_expected(version) && !is_known(version);
+            let shown = engine.scim_item(&caller, kind, &id, &showing, &is_wanted)?;
+            if !is_expected(&shown.version) {
+                return Err(Refusal::new(412, "the resource has another version").into());
+            }
+            Ok::<_, ScimError>((is_known(&shown.version), shown))
+        });
+        let (is_known, shown) = shown.await.map_err(|_| Code::Internal)??;
+        if is_known {
             return Ok(Reply::empty(StatusCode::NOT_MODIFIED).with_version(&shown.version));
         }
         Ok(of_shown(StatusCode::OK, shown))
