@@ -268,7 +268,7 @@ fn snapshots_of_groups(
             .filter_map(|group| described_by(views, &asked.directory, Kind::Group, group))
             .collect()
     });
-    let bodies = known.engine.log.bodies(&seqs)?;
+    let bodies = known.bodies(&seqs)?;
     Ok(bodies.iter().filter_map(snapshot_of).collect())
 }
 

@@ -49,15 +49,34 @@ impl Default for ScimDocuments {
     }
 }
 
-/// The views to decide over: of all that is folded, or of the records before one.
+/// The views to decide over: of all that is folded, or of the records before one. The engine is
+/// hidden here, so that a decision can ask no other views.
 #[derive(Clone, Copy)]
 pub(super) struct Known<'a> {
-    pub(super) engine: &'a Engine,
+    engine: &'a Engine,
     /// The views before a record; `None` for those that serve.
-    pub(super) before: Option<&'a Views>,
+    before: Option<&'a Views>,
 }
 
-impl Known<'_> {
+impl<'a> Known<'a> {
+    /// Knows all that is folded.
+    pub(super) fn now(engine: &'a Engine) -> Known<'a> {
+        Known { engine, before: None }
+    }
+
+    /// Knows only the records that some views hold.
+    pub(super) fn before(engine: &'a Engine, views: &'a Views) -> Known<'a> {
+        Known { engine, before: Some(views) }
+    }
+
+    /// Reads the bodies of records, in the order asked for.
+    ///
+    /// # Errors
+    /// If one cannot be read.
+    pub(super) fn bodies(&self, seqs: &[Seq]) -> Result<Vec<Bytes>, ReadError> {
+        self.engine.log.bodies(seqs)
+    }
+
     /// Asks the views, under a lock that must be short.
     pub(super) fn ask<T>(&self, question: impl FnOnce(&Views) -> T) -> T {
         match self.before {
@@ -90,7 +109,7 @@ impl Known<'_> {
         object: &str,
     ) -> Result<Option<Snapshot>, ReadError> {
         let seq = self.ask(|views| described_by(views, directory, kind, object));
-        let bodies = self.engine.log.bodies(&Vec::from_iter(seq))?;
+        let bodies = self.bodies(&Vec::from_iter(seq))?;
         Ok(bodies.first().and_then(snapshot_of))
     }
 }
@@ -351,7 +370,7 @@ impl Engine {
         showing: &ScimShowing,
         is_wanted: &dyn Fn(&str) -> bool,
     ) -> Result<ScimShown, ScimError> {
-        let known = Known { engine: self, before: None };
+        let known = Known::now(self);
         let held = || known.held(directory, kind, id)?.ok_or(ScimError::from(not_found(kind)));
         let mut one = held()?;
         for _ in 0..TRIES {
@@ -403,8 +422,7 @@ impl Engine {
         base: &str,
         work: impl FnOnce(&Shown<'_>) -> T,
     ) -> T {
-        let known = Known { engine: self, before: None };
-        let related = RelatedTo { known, id: held.id };
+        let related = RelatedTo { known: Known::now(self), id: held.id };
         let id = held.id.to_string();
         work(&Shown {
             kind: held.kind,

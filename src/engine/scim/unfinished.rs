@@ -173,7 +173,7 @@ impl Engine {
         let Some(credential) = ScimCredential::of_record(&record.proof) else { return Ok(None) };
         let Some(asked) = asked_again(directory, &record) else { return Ok(None) };
         let before: Views = fold_before(&*self.log, seq)?;
-        let known = Known { engine: self, before: Some(&before) };
+        let known = Known::before(self, &before);
         let plan = match decide(known, &asked, None) {
             Ok(Decision::Change(plan)) => plan,
             Ok(Decision::Unchanged(_)) => return Ok(None),

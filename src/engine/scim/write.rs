@@ -159,7 +159,7 @@ impl ScimTurn {
         let expected = command.expected.as_deref();
         for _ in 0..TRIES {
             asked.occurred_at = engine.scim_moment(&self.directory)?;
-            let known = Known { engine: &engine, before: None };
+            let known = Known::now(&engine);
             let expected = expected.map(|expected| expected as &dyn Fn(&str) -> bool);
             match decide(known, &asked, expected)? {
                 Decision::Unchanged(held) => {
@@ -180,7 +180,7 @@ impl ScimTurn {
         if asked.method == ScimMethod::Delete {
             return Ok(ScimDone::Deleted);
         }
-        let known = Known { engine: &self.engine, before: None };
+        let known = Known::now(&self.engine);
         let held = known.held(&self.directory, asked.kind, &asked.id)?;
         let held = held.ok_or_else(|| not_found(asked.kind))?;
         Ok(self.shown(asked, &held, showing))
