@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::error::Error as _;
+use std::io;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -34,15 +35,19 @@ const SETTINGS: &str = "SET client_min_messages = warning; SET timezone = 'UTC';
 /// The reason why the tables cannot be kept.
 #[derive(Debug)]
 pub(super) enum SinkFault {
-    /// It may go away by itself.
+    /// The database does not answer, or is not ready: it may go away by itself.
     Passing(String),
-    /// An operator has to do something.
+    /// The database answers, and refuses until something is changed there or in the URL. It is
+    /// tried again, and a rebuild fails.
+    Refusing(String),
+    /// The tables are another's, or were changed: an operator has to do something.
     Lasting(String),
 }
 
 impl From<tokio_postgres::Error> for SinkFault {
     fn from(error: tokio_postgres::Error) -> SinkFault {
-        SinkFault::Passing(described(&error))
+        let message = described(&error);
+        if is_refusal(&error) { SinkFault::Refusing(message) } else { SinkFault::Passing(message) }
     }
 }
 
@@ -55,9 +60,41 @@ impl From<ReadError> for SinkFault {
 impl SinkFault {
     pub(super) fn message(self) -> String {
         match self {
-            SinkFault::Passing(message) | SinkFault::Lasting(message) => message,
+            SinkFault::Passing(message)
+            | SinkFault::Refusing(message)
+            | SinkFault::Lasting(message) => message,
         }
     }
+
+    /// Returns the message unless the fault may go away by itself.
+    pub(super) fn refusal(&self) -> Option<&str> {
+        match self {
+            SinkFault::Passing(_) => None,
+            SinkFault::Refusing(message) | SinkFault::Lasting(message) => Some(message),
+        }
+    }
+}
+
+/// Returns true if the server has answered, and would answer the same the next time.
+fn is_refusal(error: &tokio_postgres::Error) -> bool {
+    if let Some(said) = error.as_db_error() {
+        return is_refused(said.code().code());
+    }
+    // TLS reports a certificate that it does not accept as invalid data.
+    let is_unreached = |cause: &io::Error| {
+        !matches!(cause.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput)
+    };
+    let mut causes = std::iter::successors(error.source(), |&cause| cause.source());
+    let is_away = causes.any(|cause| cause.downcast_ref::<io::Error>().is_some_and(is_unreached));
+    !is_away && !error.is_closed()
+}
+
+/// Returns true for an SQLSTATE that the same statement gives again, whenever it is tried.
+fn is_refused(code: &str) -> bool {
+    // Lost connections, conflicts of transactions, missing resources and locks, a server that
+    // starts or stops, and its own failures.
+    let passing = ["08", "25P", "40", "53", "55006", "55P", "57", "58", "XX"];
+    !passing.iter().any(|start| code.starts_with(start))
 }
 
 /// Describes an error without values of rows: those are in the details that PostgreSQL adds, and
@@ -76,14 +113,28 @@ fn described(error: &tokio_postgres::Error) -> String {
              hold data"
         );
     }
-    let advice = match *said.code() {
+    format!("PostgreSQL: {} ({code}){}", said.message(), advice(said.code()))
+}
+
+/// Returns what to do about an answer, to add to its message.
+fn advice(code: &SqlState) -> &'static str {
+    match *code {
         SqlState::INSUFFICIENT_PRIVILEGE => {
             "; grant the role of the URL what docs/sink.md lists, or give it the tables"
         }
-        SqlState::DEPENDENT_OBJECTS_STILL_EXIST => "; drop what depends on the table, or alter it",
+        SqlState::INVALID_CATALOG_NAME => "; create the database, or name another in the URL",
+        SqlState::INVALID_PASSWORD | SqlState::INVALID_AUTHORIZATION_SPECIFICATION => {
+            "; correct user and password in the URL, or the role and pg_hba.conf of the server"
+        }
+        SqlState::READ_ONLY_SQL_TRANSACTION => "; name the server that takes writes in the URL",
+        SqlState::DEPENDENT_OBJECTS_STILL_EXIST | SqlState::FEATURE_NOT_SUPPORTED => {
+            "; drop what depends on the table, and make it again after the rebuild"
+        }
+        SqlState::LOCK_NOT_AVAILABLE => {
+            "; end the transaction that locks the tables, or wait for the rebuild of another server"
+        }
         _ => "",
-    };
-    format!("PostgreSQL: {} ({code}){advice}", said.message())
+    }
 }
 
 /// A connection.
@@ -105,7 +156,7 @@ impl Database {
     /// # Errors
     /// If the server cannot be reached or refuses the connection.
     pub(super) async fn connect(url: &PostgresUrl) -> Result<Database, SinkFault> {
-        let tls = connector(url).map_err(SinkFault::Passing)?;
+        let tls = connector(url).map_err(SinkFault::Refusing)?;
         let connecting = url.config.connect(tls);
         let (client, connection) = within(CONNECT_WITHIN, connecting).await?;
         let connection = tokio::spawn(async move {
@@ -225,6 +276,21 @@ async fn within<T>(
         Ok(answer) => Ok(answer?),
         Err(_) => {
             Err(SinkFault::Passing(format!("PostgreSQL has not answered for {} s", time.as_secs())))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_stays_the_same_is_a_refusal() {
+        for code in ["28P01", "28000", "3D000", "42501", "42703", "25006", "2BP01", "0A000"] {
+            assert!(is_refused(code), "{code}");
+        }
+        for code in ["08006", "40P01", "53300", "53100", "55P03", "57P01", "57P03", "58030"] {
+            assert!(!is_refused(code), "{code}");
         }
     }
 }

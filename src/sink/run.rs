@@ -47,7 +47,7 @@ impl Keeper {
                 (pause, said) = (PAUSE, String::new());
             }
             let rest = match fault {
-                SinkFault::Passing(message) => {
+                SinkFault::Passing(message) | SinkFault::Refusing(message) => {
                     // The same reason is said once.
                     if message != said {
                         tracing::warn!(reason = message, "the PostgreSQL sink tries again");
@@ -72,14 +72,11 @@ impl Keeper {
 
     /// Keeps the tables over one connection.
     async fn session(&mut self) -> Result<(), SinkFault> {
-        let mut database = Database::connect(&self.sink.url).await?;
-        let found = match prepare(&database, &self.sink.schema).await {
-            Err(SinkFault::Lasting(message)) if self.sink.status.wants_rebuild() => {
-                self.sink.status.end_rebuild(Some(message.clone()));
-                return Err(SinkFault::Lasting(message));
-            }
-            found => found?,
-        };
+        let opened = self.open().await;
+        if let Some(message) = opened.as_ref().err().and_then(SinkFault::refusal) {
+            self.sink.status.end_rebuild(Some(message.to_owned()));
+        }
+        let (mut database, found) = opened?;
         if self.sink.status.wants_rebuild() {
             self.rebuild(&mut database, true).await?;
         } else {
@@ -97,6 +94,13 @@ impl Keeper {
                 return Ok(());
             }
         }
+    }
+
+    /// Connects, and looks at the tables.
+    async fn open(&self) -> Result<(Database, Found), SinkFault> {
+        let database = Database::connect(&self.sink.url).await?;
+        let found = prepare(&database, &self.sink.schema).await?;
+        Ok((database, found))
     }
 
     /// Takes the tables up where they are, or fills them.
@@ -247,7 +251,7 @@ impl Keeper {
             Err(fault) => {
                 let message = fault.message();
                 self.sink.status.end_rebuild(Some(message.clone()));
-                Err(SinkFault::Passing(message))
+                Err(SinkFault::Refusing(message))
             }
         }
     }
