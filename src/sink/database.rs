@@ -9,9 +9,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::SinkExt;
 use tokio::task::JoinHandle;
+use tokio_postgres::config::SslMode;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Row, Statement};
+use tokio_postgres::{Client, NoTls, Row, Statement};
 
 use super::rows::{RowSet, Value};
 use super::tables::Table;
@@ -156,13 +157,17 @@ impl Database {
     /// # Errors
     /// If the server cannot be reached or refuses the connection.
     pub(super) async fn connect(url: &PostgresUrl) -> Result<Database, SinkFault> {
-        let tls = connector(url).map_err(SinkFault::Refusing)?;
-        let connecting = url.config.connect(tls);
-        let (client, connection) = within(CONNECT_WITHIN, connecting).await?;
-        let connection = tokio::spawn(async move {
-            // Its end shows in the next statement.
-            drop(connection.await);
-        });
+        // A socket has no host name, of which TLS would ask for the certificate.
+        let (client, connection) = if url.config.get_ssl_mode() == SslMode::Disable {
+            let connecting = url.config.connect(NoTls);
+            let (client, connection) = within(CONNECT_WITHIN, connecting).await?;
+            (client, tokio::spawn(served(connection)))
+        } else {
+            let tls = connector(url).map_err(SinkFault::Refusing)?;
+            let connecting = url.config.connect(tls);
+            let (client, connection) = within(CONNECT_WITHIN, connecting).await?;
+            (client, tokio::spawn(served(connection)))
+        };
         let database = Database { client, connection, statements: HashMap::new() };
         database.run(SETTINGS).await?;
         Ok(database)
@@ -261,6 +266,11 @@ impl Database {
         };
         within(STATEMENT_WITHIN, copying).await.map(drop)
     }
+}
+
+/// Serves a connection until it ends, which shows in the next statement.
+async fn served<T>(connection: impl Future<Output = T>) {
+    drop(connection.await);
 }
 
 fn parameters(lists: &[Vec<Value>]) -> Vec<&(dyn ToSql + Sync)> {

@@ -54,7 +54,8 @@ impl PostgresUrl {
         }
         let (plain, tls) = split(text);
         let mut config: Config = plain.parse().map_err(|_| FORM.to_owned())?;
-        if config.get_hosts().len() + config.get_hostaddrs().len() != 1 || text.contains(',') {
+        let has_host = config.get_hosts().len() == 1 && config.get_hostaddrs().is_empty();
+        if !has_host || text.contains(',') {
             return Err(FORM.into());
         }
         let (mode, verified) = mode(tls.mode.as_deref(), tls.authorities.is_some())?;
@@ -73,11 +74,10 @@ impl PostgresUrl {
 
     /// Returns the host, the port and the database.
     pub fn place(&self) -> String {
-        let host = match (self.config.get_hosts().first(), self.config.get_hostaddrs().first()) {
-            (Some(Host::Tcp(name)), _) => name.clone(),
-            (Some(Host::Unix(path)), _) => path.display().to_string(),
-            (None, Some(address)) => address.to_string(),
-            (None, None) => String::new(),
+        let host = match self.config.get_hosts().first() {
+            Some(Host::Tcp(name)) => name.clone(),
+            Some(Host::Unix(path)) => path.display().to_string(),
+            None => String::new(),
         };
         let port = self.config.get_ports().first().copied().unwrap_or(5432);
         let user = self.config.get_user().unwrap_or_default();
@@ -171,6 +171,7 @@ mod tests {
             "postgres://u:secret@db/d?sslmode=secret",
             "postgres://u:secret@db/d?sslcert=secret",
             "postgres:///secret",
+            "postgres:///secret?hostaddr=127.0.0.1",
         ] {
             let refused = PostgresUrl::parse(text).err().unwrap();
             assert!(!refused.contains("secret") && refused.starts_with("it"), "{refused}");
