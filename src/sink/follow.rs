@@ -3,6 +3,7 @@
 use std::sync::{Arc, Weak};
 
 use rollcall_projections::{Seq, TouchedRows, Touches};
+use tokio::sync::mpsc;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
@@ -103,20 +104,44 @@ impl Comparison {
     pub(super) fn is_done(&self) -> bool {
         self.rows.is_empty()
     }
+
+    /// Gives all rows that differ to `write`, some for each table at once. The next ones are
+    /// computed while it waits for the database.
+    pub(super) async fn write(
+        mut self,
+        mut write: impl AsyncFnMut(Vec<RowSet>) -> Result<(), SinkFault>,
+    ) -> Result<(), SinkFault> {
+        let (sender, mut receiver) = mpsc::channel(1);
+        let computing = async move {
+            while !self.is_done() {
+                // Without a receiver the writing has failed, which ends this too.
+                let _ = sender.send(self.next().await?).await;
+            }
+            Ok(())
+        };
+        let writing = async {
+            while let Some(sets) = receiver.recv().await {
+                write(sets).await?;
+            }
+            Ok(())
+        };
+        tokio::try_join!(computing, writing).map(drop)
+    }
 }
 
 /// Brings tables from one record to a later one, inside the transaction of the caller.
 pub(super) async fn apply(
     database: &mut Database,
     schema: &str,
-    mut comparison: Comparison,
+    comparison: Comparison,
 ) -> Result<(), SinkFault> {
-    while !comparison.is_done() {
-        for set in comparison.next().await? {
+    let apply = async |sets: Vec<RowSet>| {
+        for set in sets {
             database.apply(schema, &set).await?;
         }
-    }
-    Ok(())
+        Ok(())
+    };
+    comparison.write(apply).await
 }
 
 /// Moves the tables from a position on by some records, in one transaction. Returns the record
