@@ -10,6 +10,7 @@ mod rebuild;
 mod rows;
 mod run;
 mod schema;
+mod shape;
 mod status;
 mod tables;
 mod tls;

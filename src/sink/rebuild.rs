@@ -7,12 +7,16 @@ use rollcall_projections::{Seq, TouchedRows};
 use super::database::{Database, SinkFault};
 use super::follow::{Comparison, apply, position_at, set_position, taken, touched_after};
 use super::rows::RowSet;
-use super::schema::{create_staging, drop_made, drop_unfinished, grants_of, misshapen};
-use super::tables::{TABLES, Table, quoted};
+use super::schema::{
+    create_staging, drop_made, drop_unfinished, lock_rebuilds, read_position, unlock_rebuilds,
+};
+use super::shape::{Altered, altered, refuse_dependents};
+use super::tables::{POSITION, TABLES};
 use crate::engine::Engine;
+use crate::log::LogId;
 
 /// The bytes of rows of one table that are copied at once.
-const COPY_BYTES: usize = 4 << 20;
+const COPY_BYTES: usize = 1 << 20;
 
 /// The records that the new rows may lack when the exchange begins.
 const LAG_MAX: Seq = 1000;
@@ -82,29 +86,42 @@ async fn fill_within(
     engine: &Weak<Engine>,
     is_proven: bool,
 ) -> Result<Seq, SinkFault> {
-    refuse_rows(database, schema).await?;
-    let mut comparison = everything(engine)?;
+    // Another server that fills the same tables has its turn first.
+    database.run(&format!("LOCK TABLE {} IN EXCLUSIVE MODE", POSITION.place(schema))).await?;
+    let altered = altered(database, schema).await?;
+    refuse_rows(database, schema, &altered).await?;
+    let create: String = altered.iter().map(|table| table.prepare(schema)).collect();
+    database.run(&create).await?;
+    let comparison = everything(engine)?;
     let position = position_at(&*taken(engine)?, comparison.now, is_proven)?;
     set_position(database, schema, &position).await?;
     let mut copies = Copies::new();
-    while !comparison.is_done() {
-        comparison.next().await?.iter().for_each(|set| copies.add(set));
-        copies.send(database, schema, false).await?;
-    }
+    let to_copy: &Database = database;
+    let copy = async |sets: Vec<RowSet>| {
+        sets.iter().for_each(|set| copies.add(set));
+        copies.send(to_copy, schema, false).await
+    };
+    comparison.write(copy).await?;
     copies.send(database, schema, true).await?;
+    let keys = altered.iter().map(|table| table.complete(schema));
+    let indexes = TABLES.iter().map(|table| table.create_indexes(schema));
+    database.run_whole(&keys.chain(indexes).collect::<String>()).await?;
     analyze(database, schema).await?;
     Ok(position.seq)
 }
 
 /// Refuses tables that have rows, though no position says of which log.
-async fn refuse_rows(database: &Database, schema: &str) -> Result<(), SinkFault> {
-    let quoted = quoted(schema);
-    let names = TABLES.iter().map(|table| table.name).chain(["position"]);
-    // Another server that fills the same tables has its turn first.
-    database.run(&format!("LOCK TABLE {quoted}.position IN EXCLUSIVE MODE")).await?;
-    for name in names {
-        let question = format!("SELECT 1 FROM {quoted}.{name} LIMIT 1");
+async fn refuse_rows(
+    database: &Database,
+    schema: &str,
+    altered: &[Altered],
+) -> Result<(), SinkFault> {
+    let is_missing =
+        |name: &str| altered.iter().any(|other| other.is_missing && other.table.name == name);
+    for table in TABLES.iter().chain([&&POSITION]).filter(|table| !is_missing(table.name)) {
+        let question = format!("SELECT 1 FROM {} LIMIT 1", table.place(schema));
         if !database.query(&question, &[]).await?.is_empty() {
+            let name = table.name;
             return Err(SinkFault::Lasting(format!(
                 "the table `{schema}.{name}` has rows, and no position says of which log: \
                  `rollcall sink rebuild` replaces them"
@@ -115,9 +132,7 @@ async fn refuse_rows(database: &Database, schema: &str) -> Result<(), SinkFault>
 }
 
 async fn analyze(database: &Database, schema: &str) -> Result<(), SinkFault> {
-    let quoted = quoted(schema);
-    let tables: Vec<String> =
-        TABLES.iter().map(|table| format!("{quoted}.{}", table.name)).collect();
+    let tables: Vec<String> = TABLES.iter().map(|table| table.place(schema)).collect();
     database.run_whole(&format!("ANALYZE {}", tables.join(", "))).await
 }
 
@@ -141,6 +156,7 @@ impl Rebuilding {
         engine: &Weak<Engine>,
         is_proven: bool,
     ) -> Result<Rebuilding, SinkFault> {
+        lock_rebuilds(database, schema).await?;
         drop_unfinished(database, schema).await?;
         let staging = create_staging(database, schema).await?;
         let comparison = everything(engine)?;
@@ -188,74 +204,91 @@ impl Rebuilding {
         database: &mut Database,
         schema: &str,
         engine: &Weak<Engine>,
-        position: Option<Seq>,
+        replaced: &Replaced,
     ) -> Result<Seq, SinkFault> {
+        let keys: String =
+            TABLES.iter().map(|table| table.create_key(&self.staging, false)).collect();
+        database.run_whole(&keys).await?;
         analyze(database, &self.staging).await?;
-        self.catch_up(database, engine, position.unwrap_or(0)).await?;
-        let statements = self.exchange(database, schema).await?;
+        self.catch_up(database, engine, replaced.position.unwrap_or(0)).await?;
         let to = position_at(&*taken(engine)?, self.seq, self.is_proven)?;
+        let mends = altered(database, schema).await?;
         database.run("BEGIN").await?;
         let exchanged = async {
-            database.run_whole(&statements).await?;
-            set_position(database, schema, &to).await
+            refuse_dependents(database, schema, &mends).await?;
+            database.run_whole(&self.exchange(schema, &mends)).await?;
+            replaced.judge(database, schema).await?;
+            set_position(database, schema, &to).await?;
+            database.run_whole(&completion(schema, &mends)).await
         };
-        match exchanged.await {
-            Ok(()) => database.run("COMMIT").await?,
-            Err(fault) => {
-                let _ = database.run("ROLLBACK").await;
-                self.abandon(database).await;
-                return Err(fault);
-            }
-        }
-        self.abandon(database).await;
+        let exchanged = exchanged.await;
+        let exchanged = database.end_transaction(exchanged).await;
+        self.abandon(database, schema).await;
+        exchanged?;
         analyze(database, schema).await?;
         Ok(to.seq)
     }
 
     /// Removes the schema of the new rows. What cannot be removed now is at the next rebuild.
-    async fn abandon(&self, database: &Database) {
-        if let Err(fault) = drop_made(database, &self.staging).await {
+    async fn abandon(&self, database: &Database, schema: &str) {
+        let removed = async {
+            drop_made(database, &self.staging).await?;
+            unlock_rebuilds(database, schema).await
+        };
+        if let Err(fault) = removed.await {
             let (schema, reason) = (&self.staging, fault.message());
             tracing::warn!(schema, reason, "the schema of a rebuild stays until the next one");
         }
     }
 
-    /// Returns the statements of the exchange. A table that is as the sink made it stays, and only
-    /// its rows change: whatever depends on it goes on, and readers are not kept waiting. One that
-    /// is missing or has other columns is replaced.
-    async fn exchange(&self, database: &Database, schema: &str) -> Result<String, SinkFault> {
-        let misshapen = misshapen(database, schema).await?;
-        let mut statements = String::from(
+    /// Returns the statements of the exchange. Only rows change in a table that is as the sink made
+    /// it: whatever depends on it goes on, and readers are not kept waiting. One that was altered is
+    /// mended in place, and one that is missing is made.
+    fn exchange(&self, schema: &str, mends: &[Altered]) -> String {
+        let mut statements = format!(
             "SET LOCAL enable_seqscan = on; SET LOCAL enable_hashjoin = on; \
-             SET LOCAL enable_mergejoin = on; ",
+             SET LOCAL enable_mergejoin = on;\nLOCK TABLE {} IN EXCLUSIVE MODE;\n",
+            POSITION.place(schema)
         );
-        statements
-            .push_str(&format!("LOCK TABLE {}.position IN EXCLUSIVE MODE;\n", quoted(schema)));
+        mends.iter().for_each(|table| statements.push_str(&table.prepare(schema)));
         for table in TABLES {
-            if misshapen.iter().any(|other| other.name == table.name) {
-                statements.push_str(&self.replacement(database, schema, table).await?);
-            } else {
-                statements.push_str(&table.exchange(schema, &self.staging).join(";\n"));
-                statements.push_str(";\n");
-            }
-            statements.push_str(&table.create_indexes(schema));
+            statements.push_str(&table.exchange(schema, &self.staging).join(";\n"));
+            statements.push_str(";\n");
         }
-        Ok(statements)
+        statements
     }
+}
 
-    /// Returns the statements that put the new table into the place of one, with its rights.
-    async fn replacement(
-        &self,
-        database: &Database,
-        schema: &str,
-        table: &Table,
-    ) -> Result<String, SinkFault> {
-        let grants = grants_of(database, schema, table).await?;
-        let (old, new, name) = (quoted(schema), quoted(&self.staging), table.name);
-        Ok(format!(
-            "DROP TABLE IF EXISTS {old}.{name} RESTRICT;\nALTER TABLE {new}.{name} SET SCHEMA \
-             {old};\n{grants}"
-        ))
+/// Returns the statements that end the exchange.
+fn completion(schema: &str, mends: &[Altered]) -> String {
+    let mut statements = String::new();
+    if !mends.is_empty() {
+        // A table with checks that wait for the commit cannot be altered.
+        statements.push_str("SET CONSTRAINTS ALL IMMEDIATE;\n");
+    }
+    mends.iter().for_each(|table| statements.push_str(&table.complete(schema)));
+    TABLES.iter().for_each(|table| statements.push_str(&table.create_indexes(schema)));
+    statements
+}
+
+/// The rows that a rebuild replaces.
+pub(super) struct Replaced {
+    /// The record at which they are, if they are kept at the head meanwhile.
+    pub(super) position: Option<Seq>,
+    /// The log that they must be of; `None` if an operator has asked for the rebuild.
+    pub(super) log_id: Option<LogId>,
+}
+
+impl Replaced {
+    /// Refuses rows of another log that came meanwhile. The position is locked.
+    async fn judge(&self, database: &Database, schema: &str) -> Result<(), SinkFault> {
+        let Some(own) = self.log_id else { return Ok(()) };
+        match read_position(database, schema).await? {
+            Some(position) if position.log_id != own => Err(SinkFault::Passing(
+                "the tables were replaced by another server: they are read again".into(),
+            )),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -7,8 +7,9 @@ use std::time::Duration;
 use super::Sink;
 use super::database::{Database, SinkFault};
 use super::follow::{move_position, position_at, step, taken, uuid};
-use super::rebuild::{Rebuilding, fill};
-use super::schema::{Found, Position, misshapen, prepare, read_position};
+use super::rebuild::{Rebuilding, Replaced, fill};
+use super::schema::{Found, Position, prepare, read_position};
+use super::shape::{Altered, altered, refuse_dependents};
 use super::status::SinkState;
 use crate::engine::{Engine, ViewsOrigin};
 
@@ -106,12 +107,15 @@ impl Keeper {
     /// Takes the tables up where they are, or fills them.
     async fn resume(&mut self, database: &mut Database, found: Found) -> Result<(), SinkFault> {
         let schema = self.sink.schema.clone();
-        if !found.misshapen.is_empty() {
-            let names: Vec<&str> = found.misshapen.iter().map(|table| table.name).collect();
+        // The first fill makes the tables.
+        let is_wrong = |table: &&Altered| found.position.is_some() || !table.is_missing;
+        let wrong: Vec<&str> =
+            found.altered.iter().filter(is_wrong).map(|altered| altered.table.name).collect();
+        if !wrong.is_empty() {
             return Err(SinkFault::Lasting(format!(
                 "in the schema `{schema}` these tables are missing or were altered: {}; `rollcall \
                  sink rebuild` makes them again",
-                names.join(", ")
+                wrong.join(", ")
             )));
         }
         let Some(position) = found.position else {
@@ -258,8 +262,12 @@ impl Keeper {
 
     async fn exchange(&mut self, database: &mut Database, alone: bool) -> Result<u64, SinkFault> {
         let schema = self.sink.schema.clone();
-        // Tables that were altered are not written to until they are made again.
-        let alone = alone || !misshapen(database, &schema).await?.is_empty();
+        let own = taken(&self.engine)?.log_id();
+        let is_asked = self.sink.status.wants_rebuild();
+        // Tables that were altered are not written to until they are mended.
+        let altered = altered(database, &schema).await?;
+        refuse_dependents(database, &schema, &altered).await?;
+        let alone = alone || !altered.is_empty();
         let origin = taken(&self.engine)?.views_origin();
         let is_proven = origin != ViewsOrigin::Unproven;
         let mut rebuilding = Rebuilding::begin(database, &schema, &self.engine, is_proven).await?;
@@ -270,11 +278,11 @@ impl Keeper {
             }
         }
         // The position of another log says nothing about this one.
-        let position = read_position(database, &schema).await?;
-        let own = taken(&self.engine)?.log_id();
-        let position = position.filter(|position| position.log_id == own && !alone);
+        let position = if alone { None } else { read_position(database, &schema).await? };
+        let position = position.filter(|position| position.log_id == own);
         let position = position.map(|position| position.seq);
-        let seq = rebuilding.finish(database, &schema, &self.engine, position).await?;
+        let replaced = Replaced { position, log_id: (!is_asked).then_some(own) };
+        let seq = rebuilding.finish(database, &schema, &self.engine, &replaced).await?;
         self.computed(origin);
         Ok(seq)
     }

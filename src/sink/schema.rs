@@ -3,8 +3,9 @@
 use uuid::Uuid;
 
 use super::database::{Database, SinkFault};
+use super::shape::{Altered, altered};
 use super::tables::{
-    Key, MARK, TABLES, Table, VERSION, create_position, position_mark, quoted, version_in,
+    MARK, POSITION, TABLES, VERSION, position_mark, quoted, staging_mark, version_in,
 };
 use crate::log::LogId;
 use rollcall_projections::Seq;
@@ -23,10 +24,10 @@ pub(super) struct Position {
 
 /// The tables as they were found.
 pub(super) struct Found {
-    /// `None` before the first fill.
+    /// `None` before the first fill, and if the table `position` was altered.
     pub(super) position: Option<Position>,
     /// The tables that are missing or have other columns or keys than the sink's.
-    pub(super) misshapen: Vec<&'static Table>,
+    pub(super) altered: Vec<Altered>,
 }
 
 /// Steps from one version of the tables to the next: the first leads from version 1 to 2.
@@ -36,14 +37,16 @@ fn add_basis(schema: &str) -> String {
     format!("ALTER TABLE {}.position ADD COLUMN IF NOT EXISTS basis bytea;\n", quoted(schema))
 }
 
-/// Makes the schema and what is missing in it, and brings tables of an older version up to date.
+/// Makes the schema and `position`, and brings tables of an older version up to date. The other
+/// tables are made by the first fill.
 ///
 /// # Errors
 /// A lasting one, if something there is not the sink's, or is a newer version's.
 pub(super) async fn prepare(database: &Database, schema: &str) -> Result<Found, SinkFault> {
+    refuse_encoding(database).await?;
     let made = "SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname = $1";
     if database.query(made, &[&schema]).await?.is_empty() {
-        database.run_together(&create_schema(schema)).await?;
+        database.run_together(&create_schema(schema, MARK)).await?;
     }
     let tables = comments(database, schema).await?;
     let position = tables.iter().find(|(name, _)| name == "position");
@@ -60,7 +63,10 @@ pub(super) async fn prepare(database: &Database, schema: &str) -> Result<Found, 
         }
     }
     match position.and_then(|(_, comment)| version_in(comment)) {
-        None => make_missing(database, schema, &tables).await?,
+        None => {
+            let create = POSITION.create(schema) + &POSITION.create_key(schema, false);
+            database.run_together(&create).await?;
+        }
         Some(version) if version > VERSION => {
             return Err(SinkFault::Lasting(format!(
                 "the tables in the schema `{schema}` are of version {version}, which a newer \
@@ -69,40 +75,40 @@ pub(super) async fn prepare(database: &Database, schema: &str) -> Result<Found, 
         }
         Some(version) => migrate(database, schema, version).await?,
     }
-    Ok(Found {
-        position: read_position(database, schema).await?,
-        misshapen: misshapen(database, schema).await?,
-    })
+    let altered = altered(database, schema).await?;
+    let is_readable = altered.iter().all(|other| other.table.name != POSITION.name);
+    let position = if is_readable { read_position(database, schema).await? } else { None };
+    Ok(Found { position, altered })
+}
+
+/// Refuses a database that cannot store every character.
+async fn refuse_encoding(database: &Database) -> Result<(), SinkFault> {
+    let rows = database.query("SELECT pg_catalog.getdatabaseencoding()::text", &[]).await?;
+    let encoding: String = rows.first().map(|row| row.try_get(0)).transpose()?.unwrap_or_default();
+    if encoding == "UTF8" {
+        return Ok(());
+    }
+    Err(SinkFault::Lasting(format!(
+        "the database has the encoding {encoding}, which lacks characters: name a database of the \
+         encoding UTF8 in the URL"
+    )))
 }
 
 /// Returns the statements that make a schema of the sink.
-fn create_schema(schema: &str) -> String {
+fn create_schema(schema: &str, mark: &str) -> String {
     let quoted = quoted(schema);
-    format!("CREATE SCHEMA {quoted};\nCOMMENT ON SCHEMA {quoted} IS '{MARK}';\n")
+    format!("CREATE SCHEMA {quoted};\nCOMMENT ON SCHEMA {quoted} IS '{mark}';\n")
 }
 
 /// Returns the tables in a schema that have names of the sink's, with their comments.
 async fn comments(database: &Database, schema: &str) -> Result<Vec<(String, String)>, SinkFault> {
-    let names: Vec<&str> = TABLES.iter().map(|table| table.name).chain(["position"]).collect();
+    let names: Vec<&str> = TABLES.iter().chain([&&POSITION]).map(|table| table.name).collect();
     let question = "SELECT c.relname::text, \
         coalesce(pg_catalog.obj_description(c.oid, 'pg_class'), '') \
         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
         WHERE n.nspname = $1 AND c.relname = ANY ($2) ORDER BY 1";
     let rows = database.query(question, &[&schema, &names]).await?;
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
-}
-
-/// Makes the tables that are missing, and `position` last: with it the tables are whole.
-async fn make_missing(
-    database: &Database,
-    schema: &str,
-    there: &[(String, String)],
-) -> Result<(), SinkFault> {
-    let is_missing = |table: &&&Table| there.iter().all(|(name, _)| name != table.name);
-    let missing = TABLES.iter().filter(is_missing);
-    let make = |table: &&Table| table.create(schema) + &table.create_indexes(schema);
-    let statements: String = missing.map(make).collect();
-    database.run_together(&(statements + &create_position(schema))).await
 }
 
 async fn migrate(database: &Database, schema: &str, version: u32) -> Result<(), SinkFault> {
@@ -124,110 +130,34 @@ pub(super) async fn read_position(
     let question =
         format!("SELECT log_id::text, seq, digest, basis FROM {}.position", quoted(schema));
     let rows = database.query(&question, &[]).await?;
-    let position = rows.first().map(|row| {
-        let log_id: String = row.get(0);
-        Position {
-            log_id: Uuid::parse_str(&log_id).map_or([0; 16], Uuid::into_bytes),
-            seq: row.get::<_, i64>(1).unsigned_abs(),
-            digest: row.get(2),
-            basis: row.get(3),
-        }
-    });
-    Ok(position)
+    let Some(row) = rows.first() else { return Ok(None) };
+    let log_id: String = row.try_get(0)?;
+    Ok(Some(Position {
+        log_id: Uuid::parse_str(&log_id).map_or([0; 16], Uuid::into_bytes),
+        seq: row.try_get::<_, i64>(1)?.unsigned_abs(),
+        digest: row.try_get(2)?,
+        basis: row.try_get(3)?,
+    }))
 }
 
-/// Returns the tables that are missing, or have other columns or another key than the sink made.
-/// Columns that were added do not count.
-pub(super) async fn misshapen(
-    database: &Database,
-    schema: &str,
-) -> Result<Vec<&'static Table>, SinkFault> {
-    let question = "SELECT c.relname::text, a.attname::text, \
-        pg_catalog.format_type(a.atttypid, a.atttypmod) \
-        FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid \
-        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-        WHERE n.nspname = $1 AND c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped";
-    let columns: Vec<[String; 3]> = database
-        .query(question, &[&schema])
-        .await?
-        .iter()
-        .map(|row| [row.get(0), row.get(1), row.get(2)])
-        .collect();
-    let question = "SELECT t.relname::text, i.relname::text \
-        FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid \
-        JOIN pg_catalog.pg_class t ON t.oid = x.indrelid \
-        JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace \
-        WHERE n.nspname = $1 AND x.indisunique AND x.indisvalid AND x.indpred IS NULL";
-    let unique: Vec<[String; 2]> = database
-        .query(question, &[&schema])
-        .await?
-        .iter()
-        .map(|row| [row.get(0), row.get(1)])
-        .collect();
-    let is_whole = |table: &&&'static Table| {
-        let has_key = unique.iter().any(|[of, name]| of == table.name && *name == key_name(table));
-        let mut wanted = table.columns.iter();
-        has_key
-            && wanted.all(|wanted| {
-                columns.iter().any(|[of, name, kind]| {
-                    of == table.name && name == wanted.name && kind == sql_name(wanted.kind)
-                })
-            })
-    };
-    Ok(TABLES.iter().filter(|table| !is_whole(table)).copied().collect())
+/// Waits until no other server rebuilds the tables in a schema, so that none drops what another
+/// one makes. Ends with the connection, or with [`unlock_rebuilds`].
+pub(super) async fn lock_rebuilds(database: &Database, schema: &str) -> Result<(), SinkFault> {
+    database.query(&rebuild_lock("pg_advisory_lock"), &[&schema]).await.map(drop)
 }
 
-/// Returns the name of the index of a table's key.
-fn key_name(table: &Table) -> String {
-    match table.key {
-        Key::Columns(_) => format!("{}_pkey", table.name),
-        Key::AndBeginning(_) => format!("{}_key", table.name),
-    }
+/// Lets other servers rebuild.
+pub(super) async fn unlock_rebuilds(database: &Database, schema: &str) -> Result<(), SinkFault> {
+    database.query(&rebuild_lock("pg_advisory_unlock"), &[&schema]).await.map(drop)
 }
 
-/// Returns the name by which the catalogue calls a type.
-fn sql_name(kind: &str) -> &str {
-    if kind == "timestamptz" { "timestamp with time zone" } else { kind }
-}
-
-/// Returns the statements that give the rights on a table again to the one in its place.
-pub(super) async fn grants_of(
-    database: &Database,
-    schema: &str,
-    table: &Table,
-) -> Result<String, SinkFault> {
-    let question = "SELECT pg_catalog.quote_ident(coalesce(r.rolname, '')), a.privilege_type, \
-        a.is_grantable, NULL::text FROM pg_catalog.pg_class c \
-        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-        CROSS JOIN LATERAL pg_catalog.aclexplode(c.relacl) a \
-        LEFT JOIN pg_catalog.pg_roles r ON r.oid = a.grantee \
-        WHERE n.nspname = $1 AND c.relname = $2 AND a.grantee <> c.relowner \
-        UNION ALL SELECT pg_catalog.quote_ident(coalesce(r.rolname, '')), a.privilege_type, \
-        a.is_grantable, pg_catalog.quote_ident(t.attname) FROM pg_catalog.pg_class c \
-        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-        JOIN pg_catalog.pg_attribute t ON t.attrelid = c.oid AND NOT t.attisdropped \
-        CROSS JOIN LATERAL pg_catalog.aclexplode(t.attacl) a \
-        LEFT JOIN pg_catalog.pg_roles r ON r.oid = a.grantee \
-        WHERE n.nspname = $1 AND c.relname = $2";
-    let rows = database.query(question, &[&schema, &table.name]).await?;
-    let known = |column: &str| table.columns.iter().any(|own| own.name == column.trim_matches('"'));
-    let mut statements = String::new();
-    for row in &rows {
-        let (role, right): (String, String) = (row.get(0), row.get(1));
-        let (passes_on, column): (bool, Option<String>) = (row.get(2), row.get(3));
-        if column.as_deref().is_some_and(|column| !known(column)) {
-            continue;
-        }
-        let column = column.map(|column| format!(" ({column})")).unwrap_or_default();
-        let role = if role == "\"\"" { "PUBLIC" } else { &role };
-        let option = if passes_on { " WITH GRANT OPTION" } else { "" };
-        statements.push_str(&format!(
-            "GRANT {right}{column} ON {}.{} TO {role}{option};\n",
-            quoted(schema),
-            table.name
-        ));
-    }
-    Ok(statements)
+/// Returns the call of a function of locks, for the lock of rebuilds. Its first number is that of
+/// the sink: the letters `Roll`.
+fn rebuild_lock(function: &str) -> String {
+    format!(
+        "SELECT pg_catalog.{function}(1383033964, n.oid::integer)::text \
+         FROM pg_catalog.pg_namespace n WHERE n.nspname = $1"
+    )
 }
 
 /// Drops the schemas of rebuilds that did not end. Only what the sink made is dropped; a schema in
@@ -236,13 +166,10 @@ pub(super) async fn drop_unfinished(database: &Database, schema: &str) -> Result
     let question = "SELECT n.nspname::text FROM pg_catalog.pg_namespace n \
         WHERE pg_catalog.obj_description(n.oid, 'pg_namespace') = $1 \
         AND pg_catalog.starts_with(n.nspname::text, $2) ORDER BY 1";
-    let prefix = format!("{schema}_rebuild");
-    for row in database.query(question, &[&MARK, &prefix]).await? {
-        let name: String = row.get(0);
-        let own = name.strip_prefix(&prefix).is_some_and(|rest| {
-            rest.is_empty() || rest.strip_prefix('_').is_some_and(|n| n.parse::<u32>().is_ok())
-        });
-        if own && let Err(fault) = drop_made(database, &name).await {
+    let (mark, prefix) = (staging_mark(schema), format!("{schema}_rebuild"));
+    for row in database.query(question, &[&mark, &prefix]).await? {
+        let name: String = row.try_get(0)?;
+        if let Err(fault) = drop_made(database, &name).await {
             let reason = fault.message();
             tracing::warn!(schema = name, reason, "a schema of a rebuild that ended stays");
         }
@@ -260,7 +187,7 @@ pub(super) async fn drop_made(database: &Database, schema: &str) -> Result<(), S
     database.run_together(&format!("{tables}DROP SCHEMA {quoted} RESTRICT;\n")).await
 }
 
-/// Makes an empty schema for a rebuild, under a name that is free.
+/// Makes a schema for a rebuild, under a name that is free, with empty tables without keys.
 pub(super) async fn create_staging(database: &Database, schema: &str) -> Result<String, SinkFault> {
     let question = "SELECT n.nspname::text FROM pg_catalog.pg_namespace n";
     let rows = database.query(question, &[]).await?;
@@ -272,6 +199,6 @@ pub(super) async fn create_staging(database: &Database, schema: &str) -> Result<
         return Err(SinkFault::Lasting(format!("every name from `{first}` on is taken")));
     };
     let tables: String = TABLES.iter().map(|table| table.create(&name)).collect();
-    database.run_together(&(create_schema(&name) + &tables)).await?;
+    database.run_together(&(create_schema(&name, &staging_mark(schema)) + &tables)).await?;
     Ok(name)
 }

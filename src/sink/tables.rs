@@ -4,6 +4,18 @@
 pub(super) struct Column {
     pub(super) name: &'static str,
     pub(super) kind: &'static str,
+    /// True if it is never NULL.
+    pub(super) is_needed: bool,
+}
+
+impl Column {
+    const fn new(name: &'static str, kind: &'static str) -> Column {
+        Column { name, kind, is_needed: false }
+    }
+
+    const fn needed(self) -> Column {
+        Column { is_needed: true, ..self }
+    }
 }
 
 /// The key by which the rows of a table are found.
@@ -13,6 +25,8 @@ pub(super) enum Key {
     Columns(&'static [&'static str]),
     /// These columns, and the beginning of the period.
     AndBeginning(&'static [&'static str]),
+    /// Nothing: the table has one row.
+    OneRow,
 }
 
 /// A table.
@@ -25,28 +39,28 @@ pub(super) struct Table {
 }
 
 const fn text(name: &'static str) -> Column {
-    Column { name, kind: "text" }
+    Column::new(name, "text")
 }
 
 const fn time(name: &'static str) -> Column {
-    Column { name, kind: "timestamptz" }
+    Column::new(name, "timestamptz")
 }
 
 const fn json(name: &'static str) -> Column {
-    Column { name, kind: "jsonb" }
+    Column::new(name, "jsonb")
 }
 
 const fn seq(name: &'static str) -> Column {
-    Column { name, kind: "bigint" }
+    Column::new(name, "bigint")
 }
 
-const PERIOD: Column = Column { name: "period", kind: "tstzrange" };
+const PERIOD: Column = Column::new("period", "tstzrange").needed();
 
 // Texts of any length are in hash indexes: a B-tree refuses long ones.
 pub(super) const DIRECTORIES: Table = Table {
     name: "directories",
     columns: &[
-        text("id"),
+        text("id").needed(),
         text("organization_id"),
         text("name"),
         text("state"),
@@ -62,7 +76,7 @@ pub(super) const DIRECTORIES: Table = Table {
 pub(super) const USERS: Table = Table {
     name: "directory_users",
     columns: &[
-        text("id"),
+        text("id").needed(),
         text("directory_id"),
         text("organization_id"),
         text("idp_id"),
@@ -89,7 +103,7 @@ pub(super) const USERS: Table = Table {
 pub(super) const GROUPS: Table = Table {
     name: "directory_groups",
     columns: &[
-        text("id"),
+        text("id").needed(),
         text("directory_id"),
         text("organization_id"),
         text("idp_id"),
@@ -108,7 +122,7 @@ pub(super) const GROUPS: Table = Table {
 
 pub(super) const MEMBERSHIPS: Table = Table {
     name: "directory_group_memberships",
-    columns: &[text("group_id"), text("user_id")],
+    columns: &[text("group_id").needed(), text("user_id").needed()],
     key: Key::Columns(&["group_id", "user_id"]),
     indexes: &[("user", "(user_id)")],
 };
@@ -116,11 +130,11 @@ pub(super) const MEMBERSHIPS: Table = Table {
 pub(super) const ASSIGNMENTS: Table = Table {
     name: "role_assignments",
     columns: &[
-        text("user_id"),
-        text("role"),
+        text("user_id").needed(),
+        text("role").needed(),
         text("directory_id"),
         text("organization_id"),
-        time("since"),
+        time("since").needed(),
     ],
     key: Key::Columns(&["user_id", "role"]),
     indexes: &[("role", "(role)"), ("directory", "(directory_id)")],
@@ -128,23 +142,54 @@ pub(super) const ASSIGNMENTS: Table = Table {
 
 pub(super) const ACCESS_PERIODS: Table = Table {
     name: "access_periods",
-    columns: &[text("user_id"), PERIOD, seq("start_seq"), seq("end_seq"), text("end_reason")],
+    columns: &[
+        text("user_id").needed(),
+        PERIOD,
+        seq("start_seq").needed(),
+        seq("end_seq"),
+        text("end_reason"),
+    ],
     key: Key::AndBeginning(&["user_id"]),
     indexes: &[("period", "USING gist (period)")],
 };
 
 pub(super) const MEMBERSHIP_PERIODS: Table = Table {
     name: "membership_periods",
-    columns: &[text("group_id"), text("user_id"), PERIOD, seq("start_seq"), seq("end_seq")],
+    columns: &[
+        text("group_id").needed(),
+        text("user_id").needed(),
+        PERIOD,
+        seq("start_seq").needed(),
+        seq("end_seq"),
+    ],
     key: Key::AndBeginning(&["group_id", "user_id"]),
     indexes: &[("user", "(user_id)"), ("period", "USING gist (period)")],
 };
 
 pub(super) const ROLE_PERIODS: Table = Table {
     name: "role_periods",
-    columns: &[text("user_id"), text("role"), PERIOD, seq("start_seq"), seq("end_seq")],
+    columns: &[
+        text("user_id").needed(),
+        text("role").needed(),
+        PERIOD,
+        seq("start_seq").needed(),
+        seq("end_seq"),
+    ],
     key: Key::AndBeginning(&["user_id", "role"]),
     indexes: &[("role", "(role)"), ("period", "USING gist (period)")],
+};
+
+/// The record at which the tables are. Its comment ends with their version.
+pub(super) const POSITION: Table = Table {
+    name: "position",
+    columns: &[
+        Column::new("log_id", "uuid").needed(),
+        seq("seq").needed(),
+        Column::new("digest", "bytea").needed(),
+        Column::new("basis", "bytea"),
+    ],
+    key: Key::OneRow,
+    indexes: &[],
 };
 
 /// Every table but `position`.
@@ -176,36 +221,33 @@ pub(super) fn position_mark() -> String {
     format!("{MARK} Version {VERSION}")
 }
 
+/// Returns the comment on a schema in which the tables of another one are made again.
+pub(super) fn staging_mark(schema: &str) -> String {
+    format!("{MARK} For a rebuild of {schema}.")
+}
+
 /// Returns the version that a comment on `position` says; `None` if it is another's.
 pub(super) fn version_in(comment: &str) -> Option<u32> {
     comment.strip_prefix(MARK)?.strip_prefix(" Version ")?.parse().ok()
-}
-
-/// Returns the statements that make `position`.
-pub(super) fn create_position(schema: &str) -> String {
-    let schema = quoted(schema);
-    format!(
-        "CREATE TABLE {schema}.position (\n  log_id uuid NOT NULL,\n  seq bigint NOT NULL,\n  \
-         digest bytea NOT NULL,\n  basis bytea\n);\nCREATE UNIQUE INDEX position_one_row ON {schema}.position \
-         ((true));\nCOMMENT ON TABLE {schema}.position IS '{}';\n",
-        position_mark()
-    )
 }
 
 impl Key {
     fn columns(self) -> &'static [&'static str] {
         match self {
             Key::Columns(columns) | Key::AndBeginning(columns) => columns,
+            Key::OneRow => &[],
         }
     }
 
     /// Returns the expressions of a unique index.
-    fn expressions(self) -> String {
-        let columns = self.columns().join(", ");
+    pub(super) fn expressions(self) -> Vec<&'static str> {
+        let mut expressions = self.columns().to_vec();
         match self {
-            Key::Columns(_) => columns,
-            Key::AndBeginning(_) => format!("{columns}, lower(period)"),
+            Key::Columns(_) => {}
+            Key::AndBeginning(_) => expressions.push("lower(period)"),
+            Key::OneRow => expressions.push("(true)"),
         }
+        expressions
     }
 
     /// Returns the number of values that name a row.
@@ -213,11 +255,12 @@ impl Key {
         match self {
             Key::Columns(columns) => columns.len(),
             Key::AndBeginning(columns) => columns.len() + 1,
+            Key::OneRow => 0,
         }
     }
 
     /// Returns the condition that rows of `a` and `b`, which are tables, have the same key.
-    fn same(self, a: &str, b: &str) -> String {
+    pub(super) fn same(self, a: &str, b: &str) -> String {
         let mut same: Vec<String> =
             self.columns().iter().map(|name| format!("{a}.{name} = {b}.{name}")).collect();
         if let Key::AndBeginning(_) = self {
@@ -228,42 +271,46 @@ impl Key {
 }
 
 impl Table {
-    /// Returns the statements that make the table with its key. Without the other indexes rows
-    /// come in faster.
+    /// Returns the statements that make the table. Rows come in faster before it has a key.
     pub(super) fn create(&self, schema: &str) -> String {
-        let (schema, name) = (quoted(schema), self.name);
-        let needed = |column: &&Column| {
-            self.key.columns().contains(&column.name)
-                || ["period", "start_seq", "since"].contains(&column.name)
+        let (place, mark) = (self.place(schema), self.mark());
+        let column = |Column { name, kind, is_needed }: &Column| {
+            format!("  {name} {kind}{}", if *is_needed { " NOT NULL" } else { "" })
         };
-        let columns: Vec<String> = self
-            .columns
-            .iter()
-            .map(|column| {
-                let null = if needed(&column) { " NOT NULL" } else { "" };
-                format!("  {} {}{null}", column.name, column.kind)
-            })
-            .collect();
-        let keys = self.key.expressions();
-        let (primary, unique) = match self.key {
-            Key::Columns(_) => (format!(",\n  PRIMARY KEY ({keys})"), String::new()),
-            Key::AndBeginning(_) => (
-                String::new(),
-                format!("CREATE UNIQUE INDEX {name}_key ON {schema}.{name} ({keys});\n"),
-            ),
-        };
+        let columns: Vec<String> = self.columns.iter().map(column).collect();
         format!(
-            "CREATE TABLE {schema}.{name} (\n{}{primary}\n);\n{unique}COMMENT ON TABLE \
-             {schema}.{name} IS '{MARK}';\n",
+            "CREATE TABLE {place} (\n{}\n);\nCOMMENT ON TABLE {place} IS '{mark}';\n",
             columns.join(",\n")
         )
     }
 
+    /// Returns the statement that makes the key: a primary key where it can be one, unless the
+    /// table has another.
+    pub(super) fn create_key(&self, schema: &str, has_primary: bool) -> String {
+        let (place, keys) = (self.place(schema), self.key.expressions().join(", "));
+        match self.key {
+            Key::Columns(_) if !has_primary => {
+                format!("ALTER TABLE {place} ADD PRIMARY KEY ({keys});\n")
+            }
+            _ => format!("CREATE UNIQUE INDEX ON {place} ({keys});\n"),
+        }
+    }
+
+    /// Returns its name with the schema.
+    pub(super) fn place(&self, schema: &str) -> String {
+        format!("{}.{}", quoted(schema), self.name)
+    }
+
+    /// Returns the comment that says that the sink has made it.
+    fn mark(&self) -> String {
+        if self.key == Key::OneRow { position_mark() } else { MARK.to_owned() }
+    }
+
     /// Returns the statements that make the other indexes.
     pub(super) fn create_indexes(&self, schema: &str) -> String {
-        let (schema, name) = (quoted(schema), self.name);
+        let (place, name) = (self.place(schema), self.name);
         let index = |(end, on): &(&str, &str)| {
-            format!("CREATE INDEX IF NOT EXISTS {name}_{end} ON {schema}.{name} {on};\n")
+            format!("CREATE INDEX IF NOT EXISTS {name}_{end} ON {place} {on};\n")
         };
         self.indexes.iter().map(index).collect()
     }
@@ -274,7 +321,7 @@ impl Table {
 
     /// Returns the statement that takes rows as text.
     pub(super) fn copy(&self, schema: &str) -> String {
-        format!("COPY {}.{} ({}) FROM STDIN", quoted(schema), self.name, self.names())
+        format!("COPY {} ({}) FROM STDIN", self.place(schema), self.names())
     }
 
     /// Returns the columns that are not in the key. A period is one of them, because the key has
@@ -297,13 +344,12 @@ impl Table {
             false => format!("DO UPDATE SET {}", set.join(", ")),
         };
         format!(
-            "INSERT INTO {}.{} ({names}) SELECT {} FROM unnest({}) AS v ({names}) \
+            "INSERT INTO {} ({names}) SELECT {} FROM unnest({}) AS v ({names}) \
              ON CONFLICT ({}) {conflict}",
-            quoted(schema),
-            self.name,
+            self.place(schema),
             casts.join(", "),
             lists.collect::<Vec<_>>().join(", "),
-            self.key.expressions(),
+            self.key.expressions().join(", "),
             names = self.names(),
         )
     }
@@ -318,9 +364,8 @@ impl Table {
             same.push(format!("lower(t.period) = v.k{}::timestamptz", self.key.width()));
         }
         format!(
-            "DELETE FROM {}.{} AS t USING unnest({}) AS v ({}) WHERE {}",
-            quoted(schema),
-            self.name,
+            "DELETE FROM {} AS t USING unnest({}) AS v ({}) WHERE {}",
+            self.place(schema),
             lists.collect::<Vec<_>>().join(", "),
             names.collect::<Vec<_>>().join(", "),
             same.join(" AND ")
@@ -330,10 +375,7 @@ impl Table {
     /// Returns the statements that make the rows of a table those of the same table in another
     /// schema. A row that is the same is not touched.
     pub(super) fn exchange(&self, schema: &str, from: &str) -> [String; 3] {
-        let (table, other) = (
-            format!("{}.{}", quoted(schema), self.name),
-            format!("{}.{}", quoted(from), self.name),
-        );
+        let (table, other) = (self.place(schema), self.place(from));
         let (same, names) = (self.key.same("t", "n"), self.names());
         let others: Vec<&str> = self.others().collect();
         let listed = |alias: &str| -> String {
