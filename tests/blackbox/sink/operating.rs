@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use serde_json::{Value, json};
 
+use super::{AT, created, deleted, ids, names, sink, with_three};
 use crate::faults::snapshots::forge;
-use crate::kit::model::Ids;
 use crate::kit::postgres::{Session, TestDatabase, database, database_alone};
 use crate::kit::scale::scale;
 use crate::kit::server::{
@@ -16,44 +16,6 @@ use crate::kit::sink::{compare, server, server_at, status, wait_for_head, wait_u
 
 /// Rounds of kills in a run at scale 1.
 const ROUNDS: u64 = 5;
-
-const AT: &str = "2026-01-01T00:00:00.000Z";
-
-fn created(id: &str) -> String {
-    user(id, "d", id, AT, &format!("event_{id}"), "dsync.user.created")
-}
-
-fn deleted(id: &str) -> String {
-    let at = "2026-02-01T00:00:00.000Z";
-    user(id, "d", id, at, &format!("event_deleted_{id}"), "dsync.user.deleted")
-}
-
-fn ids(users: impl IntoIterator<Item = String>) -> Ids {
-    Ids { users: users.into_iter().collect(), directories: vec!["d".into()], ..Ids::default() }
-}
-
-/// Runs `rollcall sink`, and returns its exit code and what it said.
-fn sink(server: &Server, arguments: &[&str]) -> (i32, String, String) {
-    let mut command = bare_command(&["sink"]);
-    command.args(arguments).args(["--url", &server.url]).env("ROLLCALL_API_KEY", API_KEY);
-    let output = command.output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
-}
-
-/// Starts a server whose tables hold three users.
-fn with_three(folder: &Path, database: &TestDatabase) -> (Server, Session) {
-    let server = server(folder, database);
-    for id in ["u1", "u2", "u3"] {
-        server.deliver(&created(id));
-    }
-    wait_for_head(&server);
-    (server, database.session())
-}
-
-fn names(session: &Session) -> String {
-    session.texts("SELECT id FROM rollcall.directory_users ORDER BY id", &[]).join(" ")
-}
 
 #[test]
 fn the_position_goes_to_the_head_with_the_digest_of_the_log() {
