@@ -353,7 +353,8 @@ const NUMBER_MAX: usize = 4000;
 /// with thousands of digits, which becomes a text.
 fn storable(json: &str) -> Cow<'_, str> {
     let bytes = json.as_bytes();
-    let has_long = bytes.len() > NUMBER_MAX || bytes.iter().any(|byte| matches!(byte, b'e' | b'E'));
+    let is_exponent = |pair: &[u8]| matches!(pair, [b'0'..=b'9', b'e' | b'E']);
+    let has_long = bytes.len() > NUMBER_MAX || bytes.windows(2).any(is_exponent);
     if !has_long && !json.contains("\\u0000") {
         return Cow::Borrowed(json);
     }
