@@ -157,7 +157,7 @@ impl Database {
     /// # Errors
     /// If the server cannot be reached or refuses the connection.
     pub(super) async fn connect(url: &PostgresUrl) -> Result<Database, SinkFault> {
-        // A socket has no host name, of which TLS would ask for the certificate.
+        // The connector of TLS refuses a socket, which has no host name.
         let (client, connection) = if url.config.get_ssl_mode() == SslMode::Disable {
             let connecting = url.config.connect(NoTls);
             let (client, connection) = within(CONNECT_WITHIN, connecting).await?;
@@ -176,6 +176,11 @@ impl Database {
     /// Returns true once the connection has ended.
     pub(super) fn is_closed(&self) -> bool {
         self.client.is_closed()
+    }
+
+    /// Asks if the connection goes on after an error: its last message comes before its end.
+    pub(super) async fn is_alive(&self) -> bool {
+        self.run("SELECT 1").await.is_ok()
     }
 
     /// Runs statements without parameters.

@@ -8,7 +8,7 @@ use super::Sink;
 use super::database::{Database, SinkFault};
 use super::follow::{move_position, position_at, step, taken, uuid};
 use super::rebuild::{Rebuilding, Replaced, fill};
-use super::schema::{Found, Position, prepare, read_position};
+use super::schema::{Found, Position, drop_leftovers, prepare, read_position};
 use super::shape::{Altered, altered, refuse_dependents};
 use super::status::SinkState;
 use crate::engine::{Engine, ViewsOrigin};
@@ -101,6 +101,7 @@ impl Keeper {
     async fn open(&self) -> Result<(Database, Found), SinkFault> {
         let database = Database::connect(&self.sink.url).await?;
         let found = prepare(&database, &self.sink.schema).await?;
+        drop_leftovers(&database, &self.sink.schema).await?;
         Ok((database, found))
     }
 
@@ -251,7 +252,7 @@ impl Keeper {
                 Ok(())
             }
             // A connection that broke is made again, and the rebuild begins anew.
-            Err(fault) if database.is_closed() => Err(fault),
+            Err(fault) if !database.is_alive().await => Err(fault),
             Err(fault) => {
                 let message = fault.message();
                 self.sink.status.end_rebuild(Some(message.clone()));

@@ -146,6 +146,17 @@ pub(super) async fn lock_rebuilds(database: &Database, schema: &str) -> Result<(
     database.query(&rebuild_lock("pg_advisory_lock"), &[&schema]).await.map(drop)
 }
 
+/// Drops what is left of rebuilds that did not end, unless another server rebuilds now.
+pub(super) async fn drop_leftovers(database: &Database, schema: &str) -> Result<(), SinkFault> {
+    let rows = database.query(&rebuild_lock("pg_try_advisory_lock"), &[&schema]).await?;
+    let locked: Option<String> = rows.first().map(|row| row.try_get(0)).transpose()?;
+    if locked.as_deref() == Some("true") {
+        drop_unfinished(database, schema).await?;
+        unlock_rebuilds(database, schema).await?;
+    }
+    Ok(())
+}
+
 /// Lets other servers rebuild.
 pub(super) async fn unlock_rebuilds(database: &Database, schema: &str) -> Result<(), SinkFault> {
     database.query(&rebuild_lock("pg_advisory_unlock"), &[&schema]).await.map(drop)
