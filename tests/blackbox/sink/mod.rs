@@ -1,9 +1,11 @@
 //! The tables in PostgreSQL: what is in them, and how they come there.
 
+mod altered;
 mod equal_answers;
 mod figures;
 mod operating;
 mod queries;
+mod refused;
 
 use std::path::Path;
 

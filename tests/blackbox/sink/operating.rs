@@ -293,6 +293,7 @@ fn the_certificate_is_verified_as_sslmode_says() {
         let what = format!("{mode} of {host}");
         let told = wait_until(&server, &what, |status| status["state"] == wanted);
         assert_eq!(told["last_error"].is_null(), works, "{what}: {told}");
+        assert_eq!(sink(&server, &["rebuild"]).0, if works { 0 } else { 2 }, "{what}");
         let encrypted = "SELECT bool_and(s.ssl)::text FROM pg_stat_ssl s JOIN pg_stat_activity a \
             USING (pid) WHERE a.application_name = 'rollcall'";
         assert!(!works || session.text(encrypted) == "true", "{what}");
@@ -378,16 +379,34 @@ fn check_users(
         let question = "SELECT count(*)::text FROM rollcall.directory_users WHERE id = $1";
         let stored = session.texts(question, &[&user]).concat();
         assert_eq!(stored, u64::from(is_there).to_string(), "{what}: {user}");
-        let path = format!("/rollcall/v1/users/{user}/access?known_at={known_at}");
-        let answer = server.get(&path);
-        let periods =
-            if answer.status == 200 { answer.json()["data"].as_array().unwrap().len() } else { 0 };
-        let question = "SELECT count(*)::text FROM rollcall.access_periods WHERE user_id = $1";
-        let stored = session.texts(question, &[&user]).concat();
-        assert_eq!(stored, periods.to_string(), "{what}: periods of {user}");
+        check_periods(server, session, &user, known_at, what);
     }
     let twice = "SELECT count(*)::text FROM (SELECT 1 FROM rollcall.access_periods a \
         JOIN rollcall.access_periods b ON a.user_id = b.user_id AND a.ctid <> b.ctid \
         AND a.period && b.period) AS overlapping";
     assert_eq!(session.text(twice), "0", "{what}");
+}
+
+/// Compares the times of access of a user.
+fn check_periods(server: &Server, session: &Session, user: &str, known_at: u64, what: &str) {
+    let answer = server.get(&format!("/rollcall/v1/users/{user}/access?known_at={known_at}"));
+    let periods = match answer.status {
+        200 => answer.json()["data"].as_array().unwrap().clone(),
+        _ => Vec::new(),
+    };
+    let count = "SELECT count(*)::text FROM rollcall.access_periods WHERE user_id = $1";
+    let stored = session.texts(count, &[&user]).concat();
+    assert_eq!(stored, periods.len().to_string(), "{what}: periods of {user}");
+    let question = format!(
+        "{count} AND lower(period) = $2::text::timestamptz \
+         AND upper(period) IS NOT DISTINCT FROM $3::text::timestamptz \
+         AND start_seq::text = $4 AND end_seq::text IS NOT DISTINCT FROM $5::text"
+    );
+    for period in periods {
+        let (from, until) = (period["from"].as_str(), period["until"].as_str());
+        let [start, end] =
+            ["start", "end"].map(|cause| period[cause]["seq"].as_u64().map(|seq| seq.to_string()));
+        let stored = session.texts(&question, &[&user, &from, &until, &start, &end]).concat();
+        assert_eq!(stored, "1", "{what}: {user} {period}");
+    }
 }
