@@ -107,6 +107,11 @@ fn described(error: &tokio_postgres::Error) -> String {
         return format!("PostgreSQL: {error}{}", causes.collect::<String>());
     };
     let code = said.code().code();
+    if *said.code() == SqlState::UNTRANSLATABLE_CHARACTER {
+        return format!(
+            "PostgreSQL cannot store a character ({code}): use a database of the encoding UTF8"
+        );
+    }
     if code.starts_with("22") || code.starts_with("P0") {
         let table = said.table().unwrap_or("a table");
         return format!(
@@ -130,6 +135,10 @@ fn advice(code: &SqlState) -> &'static str {
         SqlState::READ_ONLY_SQL_TRANSACTION => "; name the server that takes writes in the URL",
         SqlState::DEPENDENT_OBJECTS_STILL_EXIST | SqlState::FEATURE_NOT_SUPPORTED => {
             "; drop what depends on the table, and make it again after the rebuild"
+        }
+        SqlState::NOT_NULL_VIOLATION => "; give columns of your own a default, or drop them",
+        SqlState::FOREIGN_KEY_VIOLATION => {
+            "; foreign keys to these tables need ON DELETE CASCADE or ON DELETE SET NULL"
         }
         SqlState::LOCK_NOT_AVAILABLE => {
             "; end the transaction that locks the tables, or wait for the rebuild of another server"

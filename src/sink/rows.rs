@@ -350,12 +350,13 @@ fn time_of(value: Option<&RawValue>) -> Value {
 const NUMBER_MAX: usize = 4000;
 
 /// Returns JSON that `jsonb` takes. It has no character U+0000, which becomes U+FFFD, and no number
-/// with thousands of digits, which becomes a text.
+/// with thousands of digits, which becomes a text. Characters are written out: the database of
+/// encoding SQL_ASCII, which `initdb` makes without a locale, refuses their escapes.
 fn storable(json: &str) -> Cow<'_, str> {
     let bytes = json.as_bytes();
     let is_exponent = |pair: &[u8]| matches!(pair, [b'0'..=b'9', b'e' | b'E']);
     let has_long = bytes.len() > NUMBER_MAX || bytes.windows(2).any(is_exponent);
-    if !has_long && !json.contains("\\u0000") {
+    if !has_long && !json.contains("\\u") {
         return Cow::Borrowed(json);
     }
     let mut out = String::with_capacity(json.len());
@@ -368,7 +369,7 @@ fn storable(json: &str) -> Cow<'_, str> {
         };
         let (token, behind) = rest.split_at_checked(length).unwrap_or((rest, ""));
         match first {
-            '"' => push_without_nul(&mut out, token),
+            '"' => push_written_out(&mut out, token),
             '-' | '0'..='9' if !is_storable(token) => {
                 out.push('"');
                 out.push_str(token);
@@ -408,18 +409,14 @@ fn is_storable(number: &str) -> bool {
     number.len() <= NUMBER_MAX && exponent.is_none_or(is_small)
 }
 
-/// Writes a string with another character in the place of each U+0000.
-fn push_without_nul(out: &mut String, string: &str) {
-    let mut rest = string;
-    while let Some(at) = rest.find('\\') {
-        let (before, escape) = rest.split_at(at);
-        out.push_str(before);
-        let length = if escape.starts_with("\\u") { 6 } else { 2 };
-        let (escape, behind) = escape.split_at_checked(length).unwrap_or((escape, ""));
-        out.push_str(if escape == "\\u0000" { "\\ufffd" } else { escape });
-        rest = behind;
+/// Writes a string without `\u` where it need not be, and U+FFFD in the place of each U+0000.
+fn push_written_out(out: &mut String, string: &str) {
+    let text = string.contains("\\u").then(|| serde_json::from_str::<String>(string).ok());
+    let written = text.flatten().map(|text| serde_json::to_string(&text.replace('\0', "\u{fffd}")));
+    match written {
+        Some(Ok(written)) => out.push_str(&written),
+        _ => out.push_str(string),
     }
-    out.push_str(rest);
 }
 
 #[cfg(test)]
@@ -434,9 +431,10 @@ mod tests {
             assert_eq!(storable(same), same);
         }
         for (given, stored) in [
-            (r#"{"a":"x\u0000y\\\u0000"}"#, r#"{"a":"x\ufffdy\\\ufffd"}"#),
+            (r#"{"a":"x\u0000y\\\u0000"}"#, "{\"a\":\"x\u{fffd}y\\\\\u{fffd}\"}"),
+            (r#"["\u00e9\ud83d\ude00\u0001\n"]"#, "[\"é\u{1f600}\\u0001\\n\"]"),
             (r#"{"a":[1e99999,-1E-99999,1e4000]}"#, r#"{"a":["1e99999","-1E-99999",1e4000]}"#),
-            (r#"{"\u0000":1e99999999999999999999}"#, r#"{"\ufffd":"1e99999999999999999999"}"#),
+            (r#"{"\u0000":1e99999999999999999999}"#, "{\"\u{fffd}\":\"1e99999999999999999999\"}"),
         ] {
             assert_eq!(storable(given), stored);
         }

@@ -43,7 +43,6 @@ fn add_basis(schema: &str) -> String {
 /// # Errors
 /// A lasting one, if something there is not the sink's, or is a newer version's.
 pub(super) async fn prepare(database: &Database, schema: &str) -> Result<Found, SinkFault> {
-    refuse_encoding(database).await?;
     let made = "SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname = $1";
     if database.query(made, &[&schema]).await?.is_empty() {
         database.run_together(&create_schema(schema, MARK)).await?;
@@ -79,19 +78,6 @@ pub(super) async fn prepare(database: &Database, schema: &str) -> Result<Found, 
     let is_readable = altered.iter().all(|other| other.table.name != POSITION.name);
     let position = if is_readable { read_position(database, schema).await? } else { None };
     Ok(Found { position, altered })
-}
-
-/// Refuses a database that cannot store every character.
-async fn refuse_encoding(database: &Database) -> Result<(), SinkFault> {
-    let rows = database.query("SELECT pg_catalog.getdatabaseencoding()::text", &[]).await?;
-    let encoding: String = rows.first().map(|row| row.try_get(0)).transpose()?.unwrap_or_default();
-    if encoding == "UTF8" {
-        return Ok(());
-    }
-    Err(SinkFault::Lasting(format!(
-        "the database has the encoding {encoding}, which lacks characters: name a database of the \
-         encoding UTF8 in the URL"
-    )))
 }
 
 /// Returns the statements that make a schema of the sink.

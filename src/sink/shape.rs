@@ -187,9 +187,9 @@ pub(super) async fn refuse_dependents(
     schema: &str,
     altered: &[Altered],
 ) -> Result<(), SinkFault> {
-    let question = "SELECT DISTINCT coalesce( \
-        'view ' || pg_catalog.format('%I.%I', vn.nspname, v.relname), \
-        pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid)) \
+    let question = "SELECT DISTINCT CASE WHEN v.oid IS NULL \
+        THEN pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid) \
+        ELSE pg_catalog.format('view %I.%I', vn.nspname, v.relname) END \
         FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_class c ON c.oid = d.refobjid \
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
         LEFT JOIN pg_catalog.pg_rewrite r \
