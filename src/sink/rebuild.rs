@@ -242,8 +242,8 @@ impl Rebuilding {
     }
 
     /// Returns the statements of the exchange. Only rows change in a table that is as the sink made
-    /// it: whatever depends on it goes on, and readers are not kept waiting. One that was altered is
-    /// mended in place, and one that is missing is made.
+    /// it: whatever depends on it goes on, and readers are not kept waiting. One that was altered
+    /// is mended in place, and one that is missing is made.
     fn exchange(&self, schema: &str, mends: &[Altered]) -> String {
         let mut statements = format!(
             "SET LOCAL enable_seqscan = on; SET LOCAL enable_hashjoin = on; \

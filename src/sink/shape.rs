@@ -5,8 +5,8 @@
 use super::database::{Database, SinkFault};
 use super::tables::{Column, Key, POSITION, TABLES, Table};
 
-/// A table that is missing, or has other columns or another key than the sink gives it. Columns that
-/// were added do not count.
+/// A table that is missing, or has other columns or another key than the sink gives it. Columns
+/// that were added do not count.
 pub(super) struct Altered {
     pub(super) table: &'static Table,
     pub(super) is_missing: bool,
@@ -176,7 +176,8 @@ fn retype(place: &str, Column { name, kind, .. }: &Column) -> String {
         return format!("{column} DROP DEFAULT;\n{column} TYPE text USING {name}::text;\n");
     }
     format!(
-        "{column} DROP DEFAULT;\n{column} DROP NOT NULL;\n{column} TYPE {kind} USING NULL::{kind};\n"
+        "{column} DROP DEFAULT;\n{column} DROP NOT NULL;\n\
+         {column} TYPE {kind} USING NULL::{kind};\n"
     )
 }
 
