@@ -209,6 +209,27 @@ fn values_that_the_database_cannot_store_do_not_stop_it() {
     assert_eq!(rows.len(), 2);
 }
 
+/// `initdb` without a locale makes such databases.
+#[test]
+fn a_database_without_an_encoding_takes_escapes_of_characters() {
+    let Some(database) = database() else { return };
+    let ascii = TestDatabase {
+        server: database.server.clone(),
+        name: format!("{}_without_encoding", database.name),
+    };
+    database.session().run(&format!(
+        "CREATE DATABASE {} TEMPLATE template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'",
+        ascii.name
+    ));
+    let folder = tempfile::tempdir().unwrap();
+    let server = server(folder.path(), &ascii);
+    let attributes = r#""raw_attributes":{"\u00e9":"\ud83d\ude00"}"#;
+    server.deliver(&created("u1").replace(r#""raw_attributes":{}"#, attributes));
+    wait_for_head(&server);
+    let rows = ascii.session().json("SELECT raw_attributes FROM rollcall.directory_users");
+    assert_eq!(rows, [json!({"raw_attributes": {"\u{e9}": "\u{1f600}"}})]);
+}
+
 #[test]
 fn ids_that_differ_in_a_character_that_is_not_stored_are_two_rows() {
     let Some(database) = database() else { return };

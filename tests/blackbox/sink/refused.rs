@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
 use super::{created, names, sink, with_three};
-use crate::kit::postgres::{Session, database, database_alone};
+use crate::kit::postgres::{TestDatabase, database, database_alone};
 use crate::kit::server::{API_KEY, Server, bare_command, binary};
 use crate::kit::sink::{server_at, wait_for_head, wait_until};
 
@@ -51,8 +51,8 @@ fn a_rebuild_ends_where_the_database_is_gone_and_a_new_one_is_filled() {
     let (server, session) = with_three(folder.path(), &database);
     drop(session);
     let name = &database.name;
-    let other = database.url().replace(&format!("/{name}?"), "/postgres?");
-    let other = Session::open(&other);
+    let other = TestDatabase { server: database.server.clone(), name: "postgres".into() };
+    let other = other.session();
     other.run(&format!("DROP DATABASE {name} WITH (FORCE)"));
     server.deliver(&created("u4"));
     rebuild_refused(&server, "3D000", "create the database");
