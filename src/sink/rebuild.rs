@@ -231,11 +231,10 @@ impl Rebuilding {
 
     /// Removes the schema of the new rows. What cannot be removed now is at the next rebuild.
     async fn abandon(&self, database: &Database, schema: &str) {
-        let removed = async {
-            drop_made(database, &self.staging).await?;
-            unlock_rebuilds(database, schema).await
-        };
-        if let Err(fault) = removed.await {
+        let removed = drop_made(database, &self.staging).await;
+        // A lock that stays ends with the connection.
+        let _ = unlock_rebuilds(database, schema).await;
+        if let Err(fault) = removed {
             let (schema, reason) = (&self.staging, fault.message());
             tracing::warn!(schema, reason, "the schema of a rebuild stays until the next one");
         }
