@@ -1,16 +1,17 @@
 //! The index of the events that are already in the log. Appending is idempotent by event id, and by
 //! content where there is no id or the id is taken.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hasher, RandomState};
 
 use hashbrown::HashTable;
 use rollcall_projections::{RecordStatus, Seq};
+use siphasher::sip::SipHasher13;
 
 use super::{Outcome, ReadError};
 use crate::verify::{self, Verified};
 
 /// The key under which a record is indexed.
-#[derive(Clone, Copy, Hash)]
+#[derive(Clone, Copy)]
 pub(super) enum DedupeKey<'a> {
     /// The id under which a content counts.
     Id(&'a str),
@@ -20,39 +21,114 @@ pub(super) enum DedupeKey<'a> {
     Body(&'a [u8]),
 }
 
-/// The index: a fingerprint and a seq for each record, 10 bytes and the table's slack. Records that
-/// a fingerprint finds are compared in full.
-#[derive(Default)]
-pub(super) struct Dedupe {
-    hasher: RandomState,
-    table: HashTable<Slot>,
-}
-
 /// The bits of a fingerprint. Among ten million records it is one chance in six that any two share
 /// one, which costs a comparison of the two.
 const FINGERPRINT_BITS: u32 = 48;
 
-/// A record in the index, without padding.
-#[derive(Clone, Copy)]
-struct Slot {
-    fingerprint: [u8; FINGERPRINT_BITS as usize / 8],
-    seq: [u8; 4],
+/// The length of a fingerprint as it is kept.
+pub(super) const FINGERPRINT_BYTES: usize = FINGERPRINT_BITS as usize / 8;
+
+/// The fingerprint of a record that is not indexed.
+const NONE: u64 = (1 << FINGERPRINT_BITS) - 1;
+
+/// The number of fingerprints in a chunk: a list that doubles would be copied while a batch waits.
+const CHUNK: usize = 1 << 16;
+
+/// The key of a log's fingerprints: random, so that no sender can choose events that share one.
+pub(super) type FingerprintKey = [u8; 16];
+
+/// The index: the fingerprint of each record, in order of seq, and a table of the seqs by their
+/// fingerprints: 10 bytes, and the table's slack. Records that a fingerprint finds are compared in
+/// full.
+pub(super) struct Dedupe {
+    key: FingerprintKey,
+    fingerprints: Fingerprints,
+    table: HashTable<u32>,
 }
 
-impl Slot {
-    fn new(fingerprint: u64, seq: Seq) -> Slot {
-        let [f0, f1, f2, f3, f4, f5, ..] = fingerprint.to_le_bytes();
-        Slot { fingerprint: [f0, f1, f2, f3, f4, f5], seq: (seq as u32).to_le_bytes() }
+impl Default for Dedupe {
+    fn default() -> Dedupe {
+        let random = RandomState::new();
+        let [low, high] = [0_u8, 1].map(|half| random.hash_one(half).to_le_bytes());
+        let mut key = FingerprintKey::default();
+        key.iter_mut().zip(low.into_iter().chain(high)).for_each(|(to, from)| *to = from);
+        Dedupe { key, fingerprints: Fingerprints::default(), table: HashTable::new() }
+    }
+}
+
+/// The fingerprints of the records up to the last that is indexed, in order.
+#[derive(Default)]
+struct Fingerprints {
+    /// Each is full but the last.
+    chunks: Vec<Vec<[u8; FINGERPRINT_BYTES]>>,
+}
+
+impl Fingerprints {
+    fn count(&self) -> usize {
+        let full = self.chunks.len().saturating_sub(1) * CHUNK;
+        full + self.chunks.last().map_or(0, Vec::len)
     }
 
-    fn fingerprint(self) -> u64 {
-        let [f0, f1, f2, f3, f4, f5] = self.fingerprint;
-        u64::from_le_bytes([f0, f1, f2, f3, f4, f5, 0, 0])
+    fn get(&self, seq: u32) -> u64 {
+        let at = (seq as usize).wrapping_sub(1);
+        let kept = self.chunks.get(at / CHUNK).and_then(|chunk| chunk.get(at % CHUNK));
+        kept.map_or(NONE, of_bytes)
     }
 
-    fn seq(self) -> Seq {
-        u32::from_le_bytes(self.seq).into()
+    fn set(&mut self, seq: u32, fingerprint: u64) {
+        let at = (seq as usize).wrapping_sub(1);
+        while self.count() <= at {
+            self.push(to_bytes(NONE));
+        }
+        let kept = self.chunks.get_mut(at / CHUNK).and_then(|chunk| chunk.get_mut(at % CHUNK));
+        if let Some(kept) = kept {
+            *kept = to_bytes(fingerprint);
+        }
     }
+
+    fn push(&mut self, fingerprint: [u8; FINGERPRINT_BYTES]) {
+        match self.chunks.last_mut() {
+            Some(chunk) if chunk.len() < CHUNK => chunk.push(fingerprint),
+            _ => {
+                let mut chunk = Vec::with_capacity(if self.chunks.is_empty() { 1 } else { CHUNK });
+                chunk.push(fingerprint);
+                self.chunks.push(chunk);
+            }
+        }
+    }
+
+    fn truncate(&mut self, count: usize) {
+        self.chunks.truncate(count.div_ceil(CHUNK));
+        let before = self.chunks.len().saturating_sub(1) * CHUNK;
+        if let Some(chunk) = self.chunks.last_mut() {
+            chunk.truncate(count - before);
+        }
+    }
+}
+
+fn of_bytes(bytes: &[u8; FINGERPRINT_BYTES]) -> u64 {
+    let [f0, f1, f2, f3, f4, f5] = *bytes;
+    u64::from_le_bytes([f0, f1, f2, f3, f4, f5, 0, 0])
+}
+
+fn to_bytes(fingerprint: u64) -> [u8; FINGERPRINT_BYTES] {
+    let [f0, f1, f2, f3, f4, f5, ..] = fingerprint.to_le_bytes();
+    [f0, f1, f2, f3, f4, f5]
+}
+
+/// Makes a fingerprint. The bytes that are hashed, and the hash, are part of the form of snapshots.
+fn fingerprint(key: &FingerprintKey, of: DedupeKey<'_>) -> u64 {
+    let mut hasher = SipHasher13::new_with_key(key);
+    let (kind, id, body): (u8, &str, &[u8]) = match of {
+        DedupeKey::Id(id) => (0, id, &[]),
+        DedupeKey::Conflict(id, body) => (1, id, body),
+        DedupeKey::Body(body) => (2, "", body),
+    };
+    hasher.write(&[kind]);
+    hasher.write(&(id.len() as u64).to_le_bytes());
+    hasher.write(id.as_bytes());
+    hasher.write(body);
+    (hasher.finish() >> (u64::BITS - FINGERPRINT_BITS)).min(NONE - 1)
 }
 
 /// Spreads a fingerprint over the bits of a hash: the table looks at the lowest and at the highest.
@@ -167,20 +243,23 @@ impl Dedupe {
 
     /// Returns the records with this fingerprint, which [`Dedupe::fingerprinter`] made.
     pub(super) fn with_fingerprint(&self, fingerprint: u64) -> Vec<Seq> {
-        let found = self.table.iter_hash(hash_of(fingerprint));
-        found.filter(|slot| slot.fingerprint() == fingerprint).map(|slot| slot.seq()).collect()
+        let found = self.table.iter_hash(hash_of(fingerprint)).copied();
+        let found = found.filter(|seq| self.fingerprints.get(*seq) == fingerprint);
+        found.map(Seq::from).collect()
     }
 
-    /// Inserts a fingerprint that [`Dedupe::fingerprinter`] made.
+    /// Inserts the fingerprint of a record, which [`Dedupe::fingerprinter`] made. A record has one.
     pub(super) fn insert_fingerprint(&mut self, fingerprint: u64, seq: Seq) {
-        let slot = Slot::new(fingerprint, seq);
-        self.table.insert_unique(hash_of(fingerprint), slot, |slot| hash_of(slot.fingerprint()));
+        let (fingerprints, seq) = (&mut self.fingerprints, seq as u32);
+        fingerprints.set(seq, fingerprint);
+        let hash = |seq: &u32| hash_of(fingerprints.get(*seq));
+        self.table.insert_unique(hash_of(fingerprint), seq, hash);
     }
 
     /// Returns a function that makes the fingerprints of this index on other threads.
     pub(super) fn fingerprinter(&self) -> impl Fn(DedupeKey<'_>) -> u64 + Sync + use<> {
-        let hasher = self.hasher.clone();
-        move |key| hasher.hash_one(key) >> (u64::BITS - FINGERPRINT_BITS)
+        let own = self.key;
+        move |key| fingerprint(&own, key)
     }
 
     /// Returns the record under `key` for which `fits` holds.
@@ -275,7 +354,8 @@ impl Dedupe {
 
     /// Forgets the records after `head`, which were not appended.
     fn forget_after(&mut self, head: Seq) {
-        self.table.retain(|slot| slot.seq() <= head);
+        self.table.retain(|seq| Seq::from(*seq) <= head);
+        self.fingerprints.truncate(self.fingerprints.count().min(head as usize));
     }
 
     fn append(&mut self, key: DedupeKey<'_>, next: Seq) -> Outcome {
@@ -409,4 +489,41 @@ fn judge(
         pending.extend(status.map(|status| PendingEvent { event, status }));
     }
     Ok(JudgedBatch { outcomes, pending })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fingerprint_is_siphash_1_3_of_the_kind_the_id_and_the_body() {
+        // By an implementation of its own, in Python, after https://www.aumasson.jp/siphash/siphash.pdf.
+        let key = std::array::from_fn(|at| at as u8);
+        for (of, expected) in [
+            (DedupeKey::Id("event_1"), 0xa67b_8a5c_9177),
+            (DedupeKey::Conflict("event_1", b"{}"), 0xdeb0_a734_569a),
+            (DedupeKey::Body(b"[1, 2]"), 0x8c5c_a648_775a),
+        ] {
+            assert_eq!(fingerprint(&key, of), expected);
+        }
+    }
+
+    #[test]
+    fn records_are_found_by_their_fingerprints_until_they_are_forgotten() {
+        let mut dedupe = Dedupe::default();
+        let id = |seq: Seq| format!("event_{seq}");
+        // Record 3 has no fingerprint, and more than a chunk follow.
+        let last = CHUNK as Seq + 5;
+        for seq in (1..=last).filter(|seq| *seq != 3) {
+            dedupe.insert(DedupeKey::Id(&id(seq)), seq);
+        }
+        let found = |dedupe: &Dedupe, seq: Seq| dedupe.candidates(&id(seq), last).contains(&seq);
+        assert!((1..=last).all(|seq| found(&dedupe, seq) == (seq != 3)));
+        dedupe.forget_after(CHUNK as Seq);
+        assert!(found(&dedupe, CHUNK as Seq) && !found(&dedupe, CHUNK as Seq + 1));
+        dedupe.insert(DedupeKey::Id("another"), CHUNK as Seq + 1);
+        assert!(dedupe.candidates("another", last).contains(&(CHUNK as Seq + 1)));
+        dedupe.forget_after(0);
+        assert!((1..=last).all(|seq| !found(&dedupe, seq)));
+    }
 }
