@@ -16,6 +16,9 @@ use super::tiles::{Rows, Tiles};
 use super::{ReadError, Record, add_range};
 use crate::verify::extract_from;
 
+/// What is wrong with a record whose stored facts are others.
+pub(super) const OTHER_FACTS: &str = "its facts are not what its body states";
+
 /// The number of bytes of blocks in one piece of work.
 const PIECE_BYTES: usize = 1 << 20;
 
@@ -322,26 +325,22 @@ fn check_facts(store: &RawStore, until: Seq) -> Result<(), Fault> {
 /// Unpacks a block, hashes its records, and extracts their facts again unless all of them are up to
 /// record `vouched`.
 fn check_block(
-    store: &RawStore,
+    store: &impl Blocks,
     (first, bytes): (Seq, Vec<u8>),
     vouched: Seq,
     fingerprint: &impl Fn(DedupeKey<'_>) -> u64,
 ) -> Result<CheckedBlock, Fault> {
     let block = store.parse(&bytes, first)?;
     let last = block.last_seq();
-    let records = block.records().map_err(|what| match block.damage().into_iter().next() {
-        Some(damage) => Fault::among(damage.first, damage.last, damage.what),
-        None => Fault::among(first, last, what),
-    })?;
+    let records = records_of(&block)?;
     let lost_leaves = block.lost_leaves().map_err(|what| Fault::among(first, last, what))?;
     let other_facts = match last > vouched {
-        true => {
-            first_other_facts(&block, &records).map_err(|what| Fault::among(first, last, what))?
-        }
-        false => None,
+        true => other_facts(&block, &records).map_err(|what| Fault::among(first, last, what))?,
+        false => Vec::new(),
     };
     let fault = other_facts
-        .map(|seq| Fault::at(seq, "its facts are not what its body states"))
+        .first()
+        .map(|seq| Fault::at(*seq, OTHER_FACTS))
         .or_else(|| records.iter().find_map(|record| check_status(store, record).err()));
     Ok(CheckedBlock {
         first,
@@ -353,6 +352,14 @@ fn check_block(
         key_changes: records.iter().filter(|record| is_key_change(record)).cloned().collect(),
         metadata: block.own_metadata(),
         fault,
+    })
+}
+
+/// Unpacks the records of a block.
+pub(super) fn records_of(block: &Block<'_>) -> Result<Vec<Record>, Fault> {
+    block.records().map_err(|what| match block.damage().into_iter().next() {
+        Some(damage) => Fault::among(damage.first, damage.last, damage.what),
+        None => Fault::among(block.first_seq(), block.last_seq(), what),
     })
 }
 
@@ -372,25 +379,22 @@ pub(super) fn dedupe_key(record: &Record) -> Option<DedupeKey<'_>> {
     }
 }
 
-/// Returns the first record whose stored facts are not those that its body states.
-pub(super) fn first_other_facts(
-    block: &Block<'_>,
-    records: &[Record],
-) -> Result<Option<Seq>, String> {
-    let mut other = None;
+/// Returns the records whose stored facts are not those that their bodies state.
+pub(super) fn other_facts(block: &Block<'_>, records: &[Record]) -> Result<Vec<Seq>, String> {
+    let mut other = Vec::new();
     let mut rest = records.iter();
     block.stored_facts(|seq, stored| {
         let differs = rest
             .next()
             .is_some_and(|record| extract_from(&record.proof, &record.body).facts != *stored);
-        other = other.or(differs.then_some(seq));
+        other.extend(differs.then_some(seq));
     })?;
     Ok(other)
 }
 
 /// Checks that a record that does not count has the id of an earlier one that does, and not its
 /// content; or that it is the same event as an earlier one.
-fn check_status(store: &RawStore, record: &Record) -> Result<(), Fault> {
+pub(super) fn check_status(store: &impl Blocks, record: &Record) -> Result<(), Fault> {
     let (earlier, name) = match record.status {
         RecordStatus::Counts => return Ok(()),
         RecordStatus::Conflict { first } => (first, "conflict with"),
@@ -406,7 +410,11 @@ fn check_status(store: &RawStore, record: &Record) -> Result<(), Fault> {
 }
 
 /// Checks that a record is not the same event as an earlier one with its fingerprint.
-fn check_unique(store: &RawStore, seq: Seq, with_fingerprint: &[Seq]) -> Result<(), Fault> {
+pub(super) fn check_unique(
+    store: &impl Blocks,
+    seq: Seq,
+    with_fingerprint: &[Seq],
+) -> Result<(), Fault> {
     if with_fingerprint.is_empty() {
         return Ok(());
     }

@@ -14,7 +14,7 @@ use super::dedupe::Dedupe;
 use super::merkle::{self, Hash};
 use super::raw::{RawStore, SalvagedBlock, SalvagedRecord, records};
 use super::receipt::lost_leaf;
-use super::recovery::{dedupe_key, first_other_facts};
+use super::recovery::{dedupe_key, other_facts};
 use super::salvage::Leaves;
 use super::stopped::StoppedFolder;
 use super::store::Blocks;
@@ -227,7 +227,8 @@ impl<'a> Gathering<'a> {
         let Ok(bytes) = self.store.block(first) else { return false };
         let Ok(block) = self.store.parse(&bytes, first) else { return false };
         let Ok(records) = block.records() else { return false };
-        records.len() == count && matches!(first_other_facts(&block, &records), Ok(None))
+        records.len() == count
+            && other_facts(&block, &records).is_ok_and(|others| others.is_empty())
     }
 
     fn note(&mut self, record: &Record) {

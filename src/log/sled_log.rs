@@ -31,7 +31,7 @@ use super::dedupe::{
 };
 use super::disk::DiskFault;
 use super::lost_leaves::LostLeaves;
-use super::merkle::{self, Edge};
+use super::merkle::{self, Edge, Hash};
 use super::recovery::Recovered;
 use super::store::{Blocks, Store};
 use super::tiles::{TileNodes, Tiles};
@@ -50,11 +50,20 @@ pub struct SledLog {
     dedupe: RwLock<Dedupe>,
     lost: Vec<(Seq, Seq)>,
     tiles: Tiles,
-    /// The right edge of the tree. It moves just before the head and is never behind it.
-    edge: Mutex<Edge>,
+    /// Moves just before the head and is never behind it.
+    tip: Mutex<Tip>,
     head: Arc<DurableHead>,
     #[cfg(test)]
     pub(super) step_fault: Mutex<Option<StepFault>>,
+}
+
+/// The state of the log after its newest durable record.
+#[derive(Clone)]
+struct Tip {
+    /// The right edge of the tree.
+    edge: Edge,
+    /// The digest of all metadata: see `Block::chained_metadata`.
+    metadata: Hash,
 }
 
 /// A step of a commit that writes or syncs.
@@ -82,8 +91,6 @@ pub(super) struct StepFault {
 struct Writer {
     /// The stamp of the newest record.
     recorded_at: Millis,
-    /// The digest of all metadata up to the head: see `Block::chained_metadata`.
-    metadata: [u8; 32],
     acknowledgements: AcknowledgementFile,
     /// Latched by the first step that fails after writing began.
     poisoned: Option<Poison>,
@@ -107,14 +114,14 @@ impl SledLog {
     ) -> SledLog {
         let Recovered { dedupe, recorded_at, lost, metadata, edge, .. } = recovered;
         head.set(edge.size());
-        let writer = Writer { recorded_at, metadata, acknowledgements, poisoned: None };
+        let writer = Writer { recorded_at, acknowledgements, poisoned: None };
         SledLog {
             store: Arc::new(store),
             writer: Mutex::new(writer),
             dedupe: RwLock::new(dedupe),
             lost,
             tiles,
-            edge: Mutex::new(edge),
+            tip: Mutex::new(Tip { edge, metadata }),
             head,
             #[cfg(test)]
             step_fault: Mutex::default(),
@@ -203,12 +210,11 @@ impl SledLog {
         self.take(Step::RefuseBlobs, || self.store.refuse_blobs())?; // 4
         let leaves = block::leaves(self.store.log_id, first_seq, recorded_at, drafts);
         let leaf = *leaves.last().ok_or_else(|| other("there is nothing to commit"))?;
-        let mut edge = self.edge.lock().clone();
+        let Tip { mut edge, mut metadata } = self.tip.lock().clone();
         self.take(Step::GrowTiles, || self.tiles.grow(&mut edge, leaves))?; // 5
         if writer.acknowledgements.sync_is_due() {
             self.take(Step::SyncTiles, || self.tiles.sync())?;
         }
-        let mut metadata = writer.metadata;
         for (_, bytes) in &blocks {
             metadata = Block::parse(bytes).map_err(other)?.chained_metadata(&metadata);
         }
@@ -217,8 +223,7 @@ impl SledLog {
         let acknowledgement =
             Acknowledgement { log_id, size, leaf, root, metadata: metadata_digest };
         self.take(Step::Acknowledge, || writer.acknowledgements.write(&acknowledgement))?; // 6
-        writer.metadata = metadata;
-        *self.edge.lock() = edge;
+        *self.tip.lock() = Tip { edge, metadata };
         self.head.set(size);
         Ok(())
     }
@@ -235,7 +240,7 @@ impl SledLog {
 
     /// Returns the nodes of the tree as it is now.
     pub(super) fn nodes(&self) -> TileNodes<'_> {
-        self.tiles.nodes(self.edge.lock().clone())
+        self.tiles.nodes(self.tip.lock().edge.clone())
     }
 }
 
@@ -261,11 +266,11 @@ impl History for SledLog {
 
     fn root(&self, size: Seq) -> Result<[u8; 32], ReadError> {
         check_in_tree(0, size, self.head.get())?;
-        let edge = self.edge.lock();
-        if edge.size() == size {
-            return Ok(edge.root());
+        let tip = self.tip.lock();
+        if tip.edge.size() == size {
+            return Ok(tip.edge.root());
         }
-        drop(edge);
+        drop(tip);
         merkle::root(&self.nodes(), size)
     }
 
