@@ -173,8 +173,8 @@ pub(super) fn key_findings(key: &InspectedKey) -> Vec<Finding> {
     key.faults.iter().map(finding).collect()
 }
 
-/// Compares the snapshot of the views with a fold of the log. Adds a finding if it is damaged, or is
-/// not what the log folds to. Returns `None` if the log is damaged, so that it cannot be folded.
+/// Compares the snapshot of the views with a fold of the log. Adds a finding if it is whole and not
+/// what the log folds to. Returns `None` if the log is damaged, so that it cannot be folded.
 fn inspect_snapshot(audit: &mut Audit, data: &Path) -> Result<Option<StoppedSnapshot>, Failure> {
     if audit.findings_count > 0 {
         return Ok(None);
@@ -188,24 +188,25 @@ fn inspect_snapshot(audit: &mut Audit, data: &Path) -> Result<Option<StoppedSnap
         }
     };
     match &snapshot {
-        StoppedSnapshot::Damaged(what) => {
-            let what = format!("`snapshot` is damaged: {what}");
-            audit.add(Finding { first: 0, last: 0, part: LogPart::Derived, what });
-        }
         StoppedSnapshot::Different(_) => {
             let what = "the views in `snapshot` are not those that the log folds to".to_owned();
             audit.add(Finding { first: 0, last: 0, part: LogPart::Snapshot, what });
         }
-        StoppedSnapshot::Missing | StoppedSnapshot::Unused(_) | StoppedSnapshot::Equal(_) => {}
+        // One that is damaged costs the next start its time, and nothing else.
+        StoppedSnapshot::Missing
+        | StoppedSnapshot::Unused(_)
+        | StoppedSnapshot::Damaged(_)
+        | StoppedSnapshot::Equal(_) => {}
     }
     Ok(Some(snapshot))
 }
 
 fn snapshot_line(snapshot: &StoppedSnapshot) -> Option<String> {
     match snapshot {
-        StoppedSnapshot::Missing | StoppedSnapshot::Damaged(_) | StoppedSnapshot::Different(_) => {
-            None
-        }
+        StoppedSnapshot::Missing | StoppedSnapshot::Different(_) => None,
+        StoppedSnapshot::Damaged(what) => Some(format!(
+            "the snapshot of the views is damaged, which only makes the next start slower: {what}"
+        )),
         StoppedSnapshot::Unused(why) => {
             Some(format!("a start does not use the snapshot of the views: {why}"))
         }
