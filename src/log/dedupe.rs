@@ -256,6 +256,53 @@ impl Dedupe {
         self.table.insert_unique(hash_of(fingerprint), seq, hash);
     }
 
+    /// Returns the index of records whose fingerprints were kept, in order, by an index with `key`.
+    pub(super) fn of_kept(key: FingerprintKey, kept: &[u8]) -> Dedupe {
+        let kept = kept.as_chunks::<FINGERPRINT_BYTES>().0;
+        let chunks: Vec<_> = kept.chunks(CHUNK).map(<[_]>::to_vec).collect();
+        let (fingerprints, mut table) = (Fingerprints { chunks }, HashTable::new());
+        let hash = |seq: &u32| hash_of(fingerprints.get(*seq));
+        table.reserve(kept.len(), hash);
+        for (seq, fingerprint) in (1_u32..).zip(kept.iter().map(of_bytes)) {
+            if fingerprint != NONE {
+                table.insert_unique(hash_of(fingerprint), seq, hash);
+            }
+        }
+        Dedupe { key, fingerprints, table }
+    }
+
+    pub(super) fn key(&self) -> FingerprintKey {
+        self.key
+    }
+
+    /// Adds to `kept` the fingerprints of the records from the one after those that are there up to
+    /// `last`, at most a chunk of them. Returns whether that were all.
+    pub(super) fn keep(&self, kept: &mut Vec<u8>, last: Seq) -> bool {
+        let first = kept.len() / FINGERPRINT_BYTES + 1;
+        let until = (last as usize).min(first + CHUNK - 1);
+        let fingerprints = (first..=until).map(|seq| self.fingerprints.get(seq as u32));
+        kept.extend(fingerprints.flat_map(to_bytes));
+        until == last as usize
+    }
+
+    /// Returns whether a record is indexed under a fingerprint, or not at all where that is none.
+    pub(super) fn is_indexed(&self, seq: Seq, fingerprint: Option<u64>) -> bool {
+        self.fingerprints.get(seq as u32) == fingerprint.unwrap_or(NONE)
+    }
+
+    /// Indexes a record under a fingerprint, or not at all if that is none, in place of what it was
+    /// indexed under.
+    pub(super) fn put_right(&mut self, seq: Seq, fingerprint: Option<u64>) {
+        let known = hash_of(self.fingerprints.get(seq as u32));
+        if let Ok(slot) = self.table.find_entry(known, |other| Seq::from(*other) == seq) {
+            slot.remove();
+        }
+        match fingerprint {
+            Some(fingerprint) => self.insert_fingerprint(fingerprint, seq),
+            None => self.fingerprints.set(seq as u32, NONE),
+        }
+    }
+
     /// Returns a function that makes the fingerprints of this index on other threads.
     pub(super) fn fingerprinter(&self) -> impl Fn(DedupeKey<'_>) -> u64 + Sync + use<> {
         let own = self.key;

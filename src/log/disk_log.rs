@@ -12,13 +12,17 @@ use parking_lot::{Mutex, RwLock};
 use rollcall_projections::{Entry, Millis, Seq};
 
 use super::answered::AnsweredFile;
+use super::deferred::{DeferredCheck, DeferredProgress, DeferredStep, DeferredVerdict};
 use super::disk::{Disk, DiskFault, DiskSpace};
+use super::kept::KeptBytes;
 use super::lost_leaves::LostLeaves;
 use super::open::{Checked, OpenError, Unrecovered};
+use super::ranges::Ranges;
 use super::raw::records;
 use super::scrub::{Looked, ReadThrough, ScrubFinding, ScrubState};
 use super::sled_log::SledLog;
 use super::{AppendError, DurableHead, History, Identity, Log, Outcome, ReadError, Record};
+use crate::time;
 use crate::verify::{Proof, Verified};
 
 /// The number of findings of the scrub that are logged.
@@ -37,8 +41,12 @@ pub struct DiskLog {
     answered_before: Millis,
     /// The head of every log that `current` holds in turn.
     head: Arc<DurableHead>,
-    /// `None` without a scrub.
+    /// `None` without a scrub, and without a deferred check.
     scrub: Mutex<Option<ScrubState>>,
+    /// The check of the records that the start took from a snapshot, until it ends.
+    deferred: Mutex<Option<DeferredCheck>>,
+    /// The records that it found damaged, which are refused when they are read.
+    refused: RwLock<Ranges>,
 }
 
 impl DiskLog {
@@ -47,19 +55,26 @@ impl DiskLog {
     ///
     /// # Errors
     /// Those of [`Checked::open`].
-    pub fn open(checked: Checked, reserve_bytes: u64) -> Result<DiskLog, OpenError> {
+    pub fn open(mut checked: Checked, reserve_bytes: u64) -> Result<DiskLog, OpenError> {
+        let deferred = checked.take_deferred();
         let (folder, store_cache_bytes) = checked.source();
         let io_error = |error| OpenError::io(folder.clone(), error);
         let log = checked.open()?;
         let disk = Disk::of(&folder, reserve_bytes).map_err(io_error)?;
         let answered = AnsweredFile::open(&folder.join("answered")).map_err(io_error)?;
+        let scrub = deferred.as_ref().map(|deferred| ScrubState {
+            deferred: Some(deferred.progress()),
+            ..ScrubState::default()
+        });
         Ok(DiskLog {
             identity: log.identity(),
             head: log.shared_head(),
             current: RwLock::new(Some(log)),
             answered_before: answered.kept(),
             answered: Mutex::new(answered),
-            scrub: Mutex::default(),
+            scrub: Mutex::new(scrub),
+            deferred: Mutex::new(deferred),
+            refused: RwLock::default(),
             disk,
             folder,
             store_cache_bytes,
@@ -140,6 +155,40 @@ impl DiskLog {
         }
     }
 
+    /// Returns the first record from `seq` on that is refused.
+    fn first_refused(&self, seq: Seq) -> Option<Seq> {
+        self.refused.read().first_from(seq)
+    }
+
+    /// Refuses to read any of some records if it is damaged.
+    fn refuse(&self, seqs: &[Seq]) -> Result<(), ReadError> {
+        let refused = self.refused.read();
+        let damaged = seqs.iter().find(|seq| refused.has(**seq, **seq));
+        damaged.map_or(Ok(()), |seq| Err(refusal(*seq)))
+    }
+
+    /// Notes how far the deferred check is, and what it found.
+    fn note_deferred(&self, check: &DeferredCheck, is_finished: bool) {
+        let now = time::now_ms();
+        if *check.damaged() != *self.refused.read() {
+            *self.refused.write() = check.damaged().clone();
+        }
+        let findings = check.findings();
+        self.keep_scrub_state(|state| {
+            let finished_at = is_finished.then_some(now);
+            state.deferred = Some(DeferredProgress { finished_at, ..check.progress() });
+            if !findings.is_empty() {
+                state.found_at = state.found_at.or(Some(now));
+                let damaged = check.damaged().iter().map(|(first, last)| last - first + 1).sum();
+                state.damaged = state.damaged.max(damaged);
+                state.findings = findings.to_vec();
+            }
+        });
+        if is_finished {
+            self.report(findings, 0, &[]);
+        }
+    }
+
     fn blocked(&self, fault: DiskFault) -> AppendError {
         AppendError::Blocked { cause: self.disk.message(fault), in_doubt: false }
     }
@@ -210,7 +259,18 @@ impl History for DiskLog {
         events_max: usize,
         bytes_max: usize,
     ) -> Result<Vec<Record>, ReadError> {
-        self.read_by(|log| log.read(after, events_max, bytes_max))
+        let next = after.saturating_add(1);
+        let refused = self.first_refused(next);
+        self.refuse(&[next])?;
+        let mut records = self.read_by(|log| log.read(after, events_max, bytes_max))?;
+        if let Some(refused) = refused {
+            // Lost records may be before it.
+            if records.first().is_some_and(|record| record.seq >= refused) {
+                return Err(refusal(refused));
+            }
+            records.retain(|record| record.seq < refused);
+        }
+        Ok(records)
     }
 
     fn head(&self) -> Seq {
@@ -273,14 +333,30 @@ impl Log for DiskLog {
         events_max: usize,
         each: &mut dyn FnMut(&Entry<'_>),
     ) -> Result<Seq, ReadError> {
-        self.read_by(|log| log.entries(after, events_max, each))
+        let Some(refused) = self.first_refused(after.saturating_add(1)) else {
+            return self.read_by(|log| log.entries(after, events_max, each));
+        };
+        let before = refused - 1 - after;
+        if before == 0 {
+            return Err(refusal(refused));
+        }
+        let mut each_before = |entry: &Entry<'_>| {
+            if entry.seq < refused {
+                each(entry);
+            }
+        };
+        let events_max = usize::try_from(before).unwrap_or(usize::MAX).min(events_max);
+        let last = self.read_by(|log| log.entries(after, events_max, &mut each_before))?;
+        Ok(last.min(refused - 1))
     }
 
     fn bodies(&self, seqs: &[Seq]) -> Result<Vec<Bytes>, ReadError> {
+        self.refuse(seqs)?;
         self.read_by(|log| log.bodies(seqs))
     }
 
     fn proofs(&self, seqs: &[Seq]) -> Result<Vec<Proof>, ReadError> {
+        self.refuse(seqs)?;
         self.read_by(|log| log.proofs(seqs))
     }
 
@@ -303,6 +379,24 @@ impl Log for DiskLog {
         self.current.read_recursive().as_ref().map(SledLog::lost).unwrap_or_default()
     }
 
+    fn keep(&self) -> Option<KeptBytes> {
+        self.current.read_recursive().as_ref().and_then(SledLog::keep)
+    }
+
+    fn check_deferred(&self) -> Result<DeferredStep, ReadError> {
+        let mut deferred = self.deferred.lock();
+        let Some(check) = deferred.as_mut() else {
+            return Ok(DeferredStep::Ended(DeferredVerdict::Sound));
+        };
+        let step = self.read_by(|log| log.check_deferred(check))?;
+        let is_finished = step != DeferredStep::GoesOn;
+        self.note_deferred(check, is_finished);
+        if is_finished {
+            *deferred = None;
+        }
+        Ok(step)
+    }
+
     fn scrub(&self) -> Option<ScrubState> {
         self.scrub.lock().clone()
     }
@@ -318,6 +412,12 @@ impl Log for DiskLog {
     fn consistency(&self, from: Seq, to: Seq) -> Result<Vec<[u8; 32]>, ReadError> {
         self.read_by(|log| log.consistency(from, to))
     }
+}
+
+/// Refuses a record that the deferred check found damaged.
+fn refusal(seq: Seq) -> ReadError {
+    let what = "it is not the record that was acknowledged, as the check behind the start found";
+    ReadError::Damaged { seq, what: what.into() }
 }
 
 #[cfg(test)]

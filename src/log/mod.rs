@@ -8,6 +8,7 @@ mod audit;
 mod begun_backup;
 mod block;
 mod dedupe;
+mod deferred;
 mod disk;
 mod disk_log;
 mod entries;
@@ -16,6 +17,7 @@ mod fork;
 mod frame;
 #[cfg(test)]
 mod fuzzing;
+mod kept;
 mod lanes;
 mod lost_leaves;
 mod manifest;
@@ -55,9 +57,11 @@ pub use audit::{Acknowledged, Audit, Finding, LogPart, Signatures, Unsigned};
 pub use begun_backup::BegunBackup;
 pub(crate) use block::FORMAT;
 use bytes::Bytes;
+pub use deferred::{DeferredProgress, DeferredStep, DeferredVerdict};
 pub use disk::{DISK_RESERVE_BYTES, DiskSpace};
 pub use disk_log::DiskLog;
 pub use fork::{ForkError, finish_fork, fork};
+pub use kept::{Kept, KeptBytes, Prefix};
 pub(crate) use lost_leaves::{
     LostLeaves, encode as encode_lost_leaves, is_of_leaves, read_among as lost_leaves_among,
     write as write_lost_leaves,
@@ -379,7 +383,23 @@ pub trait Log: History + Send + Sync {
         Vec::new()
     }
 
-    /// Returns the state of the standing scrub; `None` if there is none.
+    /// Returns what a snapshot that covers all records keeps, so that a start from it need not read
+    /// them; `None` if this log cannot tell. Costs 6 bytes a record.
+    fn keep(&self) -> Option<KeptBytes> {
+        None
+    }
+
+    /// Checks some more of the records that the start took from a snapshot. A record that is found to
+    /// be damaged is refused when it is read from then on.
+    ///
+    /// # Errors
+    /// If the tree cannot be read, or the log is not open.
+    fn check_deferred(&self) -> Result<DeferredStep, ReadError> {
+        Ok(DeferredStep::Ended(DeferredVerdict::Sound))
+    }
+
+    /// Returns the state of the standing scrub, and of the check of what the start took from a
+    /// snapshot; `None` if there is neither.
     fn scrub(&self) -> Option<ScrubState> {
         None
     }

@@ -10,8 +10,10 @@ use rollcall_projections::{Entry, Millis, Seq};
 
 use super::acknowledgement::{Acknowledgement, AcknowledgementFile, Slots};
 use super::block::FORMAT;
+use super::deferred::DeferredCheck;
 use super::disk::DiskFault;
 use super::entries::refuse_odd_entries;
+use super::kept::Prefix;
 use super::lost_leaves::{self, LostLeaves};
 use super::merkle;
 use super::private;
@@ -268,9 +270,23 @@ impl Unrecovered {
     /// acknowledged root decides, the first record that the tiles contradict or that only they
     /// know.
     pub fn check(self, progress: &dyn Fn(Seq)) -> Result<Checked, OpenError> {
+        self.check_after(None, progress)
+    }
+
+    /// Checks the folder as [`Unrecovered::check`] does, but for the records that a snapshot knows,
+    /// if an acknowledged root covers them: [`Log::check_deferred`](super::Log::check_deferred) checks those
+    /// while the log is in use. Where anything about them does not fit, all records are checked.
+    ///
+    /// # Errors
+    /// Those of [`Unrecovered::check`].
+    pub fn check_after(
+        self,
+        prefix: Option<Prefix>,
+        progress: &dyn Fn(Seq),
+    ) -> Result<Checked, OpenError> {
         let recovered = match &self.stopped {
             Some(stopped) => {
-                let recovered = stopped.check(progress)?;
+                let recovered = stopped.check_after(prefix, progress)?;
                 stopped.refuse_harm()?;
                 recovered
             }
@@ -374,6 +390,11 @@ impl Checked {
         repair_slots(&mut acknowledgements, &slots, store.log_id, &recovered)
             .map_err(|error| OpenError::io(folder.join("checkpoint"), error))?;
         Ok(OpenParts { store, tiles, acknowledgements, recovered })
+    }
+
+    /// Takes the check of the records that were not read.
+    pub(super) fn take_deferred(&mut self) -> Option<DeferredCheck> {
+        self.recovered.deferred.take()
     }
 
     /// Returns the records that are lost.

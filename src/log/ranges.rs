@@ -43,6 +43,14 @@ impl Ranges {
         self.up_to(first).is_some_and(|(_, to)| to >= last)
     }
 
+    /// Returns the first record from `seq` on that is in the set.
+    pub(super) fn first_from(&self, seq: Seq) -> Option<Seq> {
+        match self.has(seq, seq) {
+            true => Some(seq),
+            false => self.lasts.range(seq..).next().map(|(first, _)| *first),
+        }
+    }
+
     /// Returns the record up to which none is missing.
     pub(crate) fn through(&self) -> Seq {
         self.lasts.get(&1).copied().unwrap_or(0)

@@ -8,9 +8,12 @@ use rollcall_projections::{EventType, Millis, RecordStatus, Seq};
 use super::acknowledgement::{Acknowledgement, Slots};
 use super::block::{Block, chain_metadata};
 use super::dedupe::{Dedupe, DedupeKey};
+use super::deferred::DeferredCheck;
+use super::kept::{Kept, Prefix};
 use super::lanes::in_order;
+use super::lost_leaves;
 use super::merkle::{self, Edge, Hash};
-use super::raw::RawStore;
+use super::raw::{Harm, RawStore};
 use super::store::Blocks;
 use super::tiles::{Rows, Tiles};
 use super::{ReadError, Record, add_range};
@@ -36,6 +39,8 @@ pub(super) struct Recovered {
     /// The tree over all records.
     pub(super) rows: Rows,
     pub(super) edge: Edge,
+    /// The check of the records that were not read; `None` if all were.
+    pub(super) deferred: Option<DeferredCheck>,
 }
 
 impl Recovered {
@@ -49,6 +54,7 @@ impl Recovered {
             metadata: [0; 32],
             rows: Rows::of(Vec::new()),
             edge: Edge::default(),
+            deferred: None,
         }
     }
 }
@@ -165,7 +171,18 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Takes in every block, up to the first that is not sound.
+    fn head(&self) -> Seq {
+        self.leaves.len() as Seq
+    }
+
+    /// Notes the digest of the metadata of the records that are vouched for, once it is known.
+    fn note_vouched(&mut self) {
+        if self.head() == self.vouched {
+            self.vouched_metadata = Some(self.metadata);
+        }
+    }
+
+    /// Takes in every further block, up to the first that is not sound.
     fn run(&mut self, progress: &dyn Fn(Seq)) -> Result<(), Fault> {
         let (store, vouched, mut taken) = (self.store, self.vouched, Ok(()));
         let fingerprint = self.dedupe.fingerprinter();
@@ -175,9 +192,9 @@ impl<'a> Pass<'a> {
                 .map(|block| check_block(store, block?, vouched, &fingerprint))
                 .collect()
         };
-        in_order(pieces(store.blocks_from(1)), check_piece, |piece| {
+        in_order(pieces(store.blocks_from(self.head() + 1)), check_piece, |piece| {
             taken = piece.into_iter().try_for_each(|block| self.take(block?));
-            progress(self.leaves.len() as Seq);
+            progress(self.head());
             if taken.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
         taken
@@ -185,7 +202,7 @@ impl<'a> Pass<'a> {
 
     /// Takes in the next block.
     fn take(&mut self, block: CheckedBlock) -> Result<(), Fault> {
-        let next = self.leaves.len() as Seq + 1;
+        let next = self.head() + 1;
         check_order(&block, next, self.recorded_at)?;
         for (seq, fingerprint) in (next..).zip(block.fingerprints) {
             let Some(fingerprint) = fingerprint else { continue };
@@ -199,21 +216,29 @@ impl<'a> Pass<'a> {
         }
         self.recorded_at = block.recorded_at;
         self.metadata = chain_metadata(&self.metadata, &block.metadata);
-        if self.leaves.len() as Seq == self.vouched {
-            self.vouched_metadata = Some(self.metadata);
-        }
+        self.note_vouched();
         block.fault.map_or(Ok(()), Err)
     }
 }
 
-/// Checks the whole store against what was acknowledged, and against the tiles where no
-/// acknowledged root vouches for it.
+/// Checks the store against what was acknowledged, and against the tiles where no acknowledged root
+/// vouches for it. The records of a `prefix` that an acknowledged root covers are not read.
 pub(super) fn recover(
     store: &RawStore,
     slots: &Slots,
     tiles: Option<&Tiles>,
+    prefix: Option<Prefix>,
     progress: &dyn Fn(Seq),
 ) -> Result<Recovered, Fault> {
+    if let Some(prefix) = prefix {
+        match recover_after(prefix, store, slots, tiles, progress) {
+            Ok(recovered) => return Ok(recovered),
+            Err(Fault { what, .. }) => tracing::warn!(
+                why = what,
+                "the snapshot does not spare this start the check of its records: all are checked"
+            ),
+        }
+    }
     let newest = slots.newest;
     if newest.is_some_and(|newest| newest.log_id != store.log_id()) {
         return Err(Fault::at(1, "the file `checkpoint` is of another log"));
@@ -232,7 +257,83 @@ pub(super) fn recover(
     };
     Fault::earliest([acknowledged, undisputed])?;
     let edge = Edge::of(&rows, rows.leaves().len() as Seq)?;
-    Ok(Recovered { dedupe, recorded_at, key_changes, lost, metadata, rows, edge })
+    Ok(Recovered { dedupe, recorded_at, key_changes, lost, metadata, rows, edge, deferred: None })
+}
+
+/// Checks the store as [`recover`] does, but for the records of `prefix`, whose leaves it takes from
+/// the tiles. The root and the metadata that were acknowledged cover them too, so they prove what is
+/// taken. The records themselves are checked later.
+///
+/// # Errors
+/// What does not fit. Then all records must be checked.
+fn recover_after(
+    prefix: Prefix,
+    store: &RawStore,
+    slots: &Slots,
+    tiles: Option<&Tiles>,
+    progress: &dyn Fn(Seq),
+) -> Result<Recovered, Fault> {
+    let Prefix { log_id, root, recorded_at, key_changes, kept } = prefix;
+    let Kept { seq, metadata, lost, dedupe } = kept;
+    let does_not_fit = |what: &str| Fault::at(0, what);
+    let covers = |newest: &Acknowledgement| {
+        newest.size >= seq && newest.root.is_some() && newest.metadata.is_some()
+    };
+    let newest = slots.newest.filter(|newest| slots.damaged.is_empty() && covers(newest));
+    let newest = newest.ok_or_else(|| does_not_fit("no acknowledged root covers its records"))?;
+    if [log_id, newest.log_id] != [store.log_id(); 2] {
+        return Err(does_not_fit("it is of another log"));
+    }
+    if *store.harm() != Harm::default() {
+        return Err(does_not_fit("the store's file is damaged or lacks records"));
+    }
+    let leaves = tiles.map(|tiles| tiles.leaves(seq).ok().flatten()).unwrap_or_default();
+    let leaves = leaves.ok_or_else(|| does_not_fit("the tree's tiles lack its records"))?;
+    let key_changes = key_changes_of(store, &key_changes, &leaves)?;
+    check_lost(store, &lost, &leaves)?;
+    let vouched = newest.size;
+    let before = Pass::new(store, vouched);
+    let mut pass = Pass { dedupe, recorded_at, key_changes, lost, leaves, metadata, ..before };
+    pass.note_vouched();
+    pass.run(progress)?;
+    let Pass { dedupe, recorded_at, key_changes, lost, leaves, vouched_metadata, .. } = pass;
+    let (rows, deferred) = (Rows::of(leaves), DeferredCheck::of(seq, metadata));
+    let (head, metadata) = (rows.leaves().len() as Seq, pass.metadata);
+    if merkle::root(&rows, seq) != Ok(root) {
+        return Err(does_not_fit("the tree's tiles lead to another root"));
+    }
+    if vouched_metadata != newest.metadata {
+        return Err(does_not_fit("the facts are not those that were acknowledged"));
+    }
+    if head != store.last_seq() {
+        return Err(does_not_fit("a block does not begin where its records end"));
+    }
+    check_root(&rows, &newest, tiles, &store.cause_of_loss())?;
+    check_tiles(slots, store.was_closed(), &rows, tiles, Some(store.cause_of_loss()))?;
+    let edge = Edge::of(&rows, head)?;
+    let deferred = Some(deferred);
+    Ok(Recovered { dedupe, recorded_at, key_changes, lost, metadata, rows, edge, deferred })
+}
+
+/// Reads the records that are said to name another key, and compares them with their leaves.
+fn key_changes_of(store: &RawStore, seqs: &[Seq], leaves: &[Hash]) -> Result<Vec<Record>, Fault> {
+    let read = |seq: &Seq| {
+        let record = store.record(*seq)?;
+        let leaf = seq.checked_sub(1).and_then(|at| leaves.get(at as usize));
+        match is_key_change(&record) && leaf == Some(&record.leaf()) {
+            true => Ok(record),
+            false => Err(Fault::at(*seq, "it is not the record that was acknowledged")),
+        }
+    };
+    seqs.iter().map(read).collect()
+}
+
+/// Compares the records that are said to be lost with their leaves.
+fn check_lost(store: &RawStore, lost: &[(Seq, Seq)], leaves: &[Hash]) -> Result<(), Fault> {
+    match store.lost_leaves(lost)? == lost_leaves::among(lost, leaves) {
+        true => Ok(()),
+        false => Err(Fault::at(0, "other records are lost")),
+    }
 }
 
 /// Returns the earliest fault of a log of which something was acknowledged: one that the pass
@@ -487,4 +588,147 @@ fn first_changed(rows: &Rows, size: Seq, root: &Hash, tiles: Option<&Tiles>) -> 
         .zip(1..)
         .find_map(|((found, acknowledged), seq)| (found != acknowledged).then_some(seq));
     changed.map(|seq| Fault::at(seq, "it is not the record that was acknowledged"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use rand::rngs::SmallRng;
+    use rand::{RngExt, SeedableRng};
+
+    use super::super::archive::ArchivedRecord;
+    use super::super::dedupe::EventContent;
+    use super::super::filling::Filling;
+    use super::super::kept::KeptBytes;
+    use super::super::{History, Log, MemoryLog, StoppedFolder, Unrecovered};
+    use super::*;
+    use crate::keys::ApiKeys;
+    use crate::verify::{Act, Keyring, Verified};
+    use rollcall_generator::sign;
+
+    const NOW: Millis = 1_760_000_000_000;
+    const LOG_ID: [u8; 16] = [7; 16];
+    const IDS: u32 = 9;
+
+    fn body(id: u32, content: u32) -> String {
+        format!(
+            concat!(
+                r#"{{"id":"e{id}","event":"x.y","data":{{"content":{content}}},"#,
+                r#""created_at":"2025-01-01T00:00:00Z"}}"#,
+            ),
+            id = id,
+            content = content
+        )
+    }
+
+    /// Returns an event that may be new, a duplicate or a conflict, a body without an id, or a change
+    /// of the key.
+    fn event(numbers: &mut SmallRng) -> Verified {
+        let body = match numbers.random_range(0..10) {
+            0 | 2 => {
+                let operator = ApiKeys::unrestricted(["sk"]).identify("sk").unwrap();
+                let act = Act::CheckpointKeyChanged { from: "a".into(), to: "b".into() };
+                return Verified::operator(&operator, &act, None, NOW).unwrap();
+            }
+            1 => format!("not json {}", numbers.random_range(0..3)),
+            _ => body(numbers.random_range(0..IDS), numbers.random_range(0..2)),
+        };
+        let header = sign("s", NOW, body.as_bytes());
+        Verified::webhook(&Keyring::new(["s"], 0), Some(header.as_bytes()), body.into(), NOW)
+            .unwrap()
+    }
+
+    /// What a snapshot covers.
+    struct Covered {
+        root: Hash,
+        recorded_at: Millis,
+        kept: KeptBytes,
+    }
+
+    /// Fills a log of which some records are lost and some were repeated, and goes on with it. Returns
+    /// what snapshots cover that were made on the way.
+    fn fill(folder: &Path, numbers: &mut SmallRng) -> Vec<Covered> {
+        let source = MemoryLog::new(LOG_ID);
+        for at in 0..12 {
+            source.append(vec![event(numbers)], NOW + at).unwrap();
+        }
+        let mut filling = Filling::begin(folder, LOG_ID, NOW).unwrap();
+        for record in &source.read(0, 99, usize::MAX).unwrap() {
+            let put = |filling: &mut Filling| filling.put(ArchivedRecord::from(record)).is_ok();
+            let is_put = match numbers.random_range(0..4) {
+                0 => filling.put_lost(record.leaf()).is_ok(),
+                1 => put(&mut filling) && put(&mut filling),
+                _ => put(&mut filling),
+            };
+            assert!(is_put);
+        }
+        assert!(filling.write_lost().is_ok() && filling.write().is_ok());
+        filling.finish(folder).unwrap();
+        let log = Unrecovered::open(folder, 16 << 20).unwrap().recover(&|_| {}).unwrap();
+        let mut covered = Vec::new();
+        for at in 0..numbers.random_range(1..8) {
+            let events = (0..numbers.random_range(1..4)).map(|_| event(numbers)).collect();
+            let (before, recorded_at) = (log.head(), NOW + 100 + at);
+            log.append(events, recorded_at).unwrap();
+            // Where all were duplicates, the stamp is that of the batch before.
+            if log.head() > before {
+                let root = log.root(log.head()).unwrap();
+                covered.push(Covered { root, recorded_at, kept: log.keep().unwrap() });
+            }
+        }
+        covered
+    }
+
+    /// Returns the records that each event may repeat, or conflict with.
+    fn answers(recovered: &Recovered) -> Vec<Vec<Seq>> {
+        let head = recovered.edge.size();
+        let ids = (0..IDS).flat_map(|id| [0, 1].map(|content| (id, body(id, content))));
+        let with_id = ids.map(|(id, body)| (Some(format!("e{id}")), body));
+        let without = (0..3).map(|number| (None, format!("not json {number}")));
+        let answer = |(id, body): (Option<String>, String)| {
+            let (event_id, body) = (id.as_deref(), body.as_bytes());
+            let event = EventContent { event_id, copy: false, body };
+            let mut seqs = recovered.dedupe.may_repeat(&event, head);
+            seqs.sort_unstable();
+            seqs
+        };
+        with_id.chain(without).map(answer).collect()
+    }
+
+    #[test]
+    fn a_start_from_a_snapshot_recovers_what_a_check_of_every_record_does() {
+        let (mut compared, mut lost, mut key_changes) = (0, 0, 0);
+        for seed in 0..6 {
+            let mut numbers = SmallRng::seed_from_u64(seed);
+            let folder = tempfile::tempdir().unwrap();
+            let covered = fill(folder.path(), &mut numbers);
+            let stopped = || StoppedFolder::open(folder.path()).unwrap();
+            let whole = stopped().check(&|_| {}).ok().unwrap();
+            for Covered { root, recorded_at, kept } in &covered {
+                let case = format!("seed {seed}, {} of {}", kept.seq, whole.edge.size());
+                let changes = whole.key_changes.iter().map(|record| record.seq);
+                let prefix = Prefix {
+                    log_id: LOG_ID,
+                    root: *root,
+                    recorded_at: *recorded_at,
+                    key_changes: changes.filter(|seq| *seq <= kept.seq).collect(),
+                    kept: Kept::decode(kept.seq, &kept.bytes).unwrap(),
+                };
+                let spared = stopped().check_after(Some(prefix), &|_| {}).ok().unwrap();
+                assert!(spared.deferred.is_some() && whole.deferred.is_none(), "{case}");
+                assert_eq!(spared.recorded_at, whole.recorded_at, "{case}");
+                assert!(spared.key_changes == whole.key_changes, "{case}");
+                assert_eq!(spared.lost, whole.lost, "{case}");
+                assert_eq!(spared.metadata, whole.metadata, "{case}");
+                assert!(spared.rows.leaves() == whole.rows.leaves(), "{case}");
+                assert_eq!(spared.edge, whole.edge, "{case}");
+                assert_eq!(answers(&spared), answers(&whole), "{case}");
+                compared += 1;
+            }
+            lost += whole.lost.len();
+            key_changes += whole.key_changes.len();
+        }
+        assert!(compared > 6 && lost > 3 && key_changes > 3, "{compared} {lost} {key_changes}");
+    }
 }

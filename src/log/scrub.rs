@@ -20,6 +20,7 @@ use rollcall_projections::{Millis, Seq};
 use rustix::fs::Advice;
 
 use super::block::Block;
+use super::deferred::DeferredProgress;
 use super::disk_log::DiskLog;
 use super::merkle::Nodes;
 use super::ranges::Ranges;
@@ -116,6 +117,8 @@ pub struct ScrubState {
     pub findings: Vec<ScrubFinding>,
     /// The moment of these findings.
     pub found_at: Option<Millis>,
+    /// The check of the records that the start took from a snapshot; `None` if it checked all.
+    pub deferred: Option<DeferredProgress>,
 }
 
 /// Ends the waits of the thread.

@@ -30,6 +30,7 @@ use super::dedupe::{
     Dedupe, EventContent, JudgedBatch, PendingEvent, find_among, find_repeated, judge_batch,
 };
 use super::disk::DiskFault;
+use super::kept::KeptBytes;
 use super::lost_leaves::LostLeaves;
 use super::merkle::{self, Edge, Hash};
 use super::recovery::Recovered;
@@ -242,6 +243,17 @@ impl SledLog {
     pub(super) fn nodes(&self) -> TileNodes<'_> {
         self.tiles.nodes(self.tip.lock().edge.clone())
     }
+
+    /// Returns the index. It may know records past the head.
+    pub(super) fn dedupe(&self) -> &RwLock<Dedupe> {
+        &self.dedupe
+    }
+
+    /// Returns whether a record is among those that are lost.
+    pub(super) fn knows_as_lost(&self, seq: Seq) -> bool {
+        let at = self.lost.partition_point(|(_, last)| *last < seq);
+        self.lost.get(at).is_some_and(|(first, _)| *first <= seq)
+    }
 }
 
 impl History for SledLog {
@@ -361,6 +373,17 @@ impl Log for SledLog {
 
     fn lost(&self) -> Vec<(Seq, Seq)> {
         self.lost.clone()
+    }
+
+    fn keep(&self) -> Option<KeptBytes> {
+        let Tip { edge, metadata } = self.tip.lock().clone();
+        let (seq, key) = (edge.size(), self.dedupe.read().key());
+        let mut kept = KeptBytes::begin(seq, &metadata, &key, &self.lost);
+        let mut fingerprints = Vec::new();
+        // The lock is released again and again, so that no batch waits for long.
+        while !self.dedupe.read().keep(&mut fingerprints, seq) {}
+        kept.bytes.extend(fingerprints);
+        Some(kept)
     }
 
     fn wait(&self, after: Seq, timeout: Duration) -> Seq {

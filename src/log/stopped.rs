@@ -16,6 +16,7 @@ use super::audit::{self, Audit, Finding, LogPart};
 use super::block::FORMAT;
 use super::dedupe::{Dedupe, find_among};
 use super::entries::{OddEntry, Remedy, odd_entries};
+use super::kept::Prefix;
 use super::lost_leaves::{self, LostLeaves};
 use super::merkle;
 use super::open::OpenError;
@@ -79,7 +80,17 @@ impl StoppedFolder {
 
     /// Checks every record: see [`recovery::recover`].
     pub(super) fn check(&self, progress: &dyn Fn(Seq)) -> Result<Recovered, OpenError> {
-        let checked = recovery::recover(&self.store, &self.slots, self.tiles.as_ref(), progress);
+        self.check_after(None, progress)
+    }
+
+    /// Checks every record but those that a snapshot knows: see [`recovery::recover`].
+    pub(super) fn check_after(
+        &self,
+        prefix: Option<Prefix>,
+        progress: &dyn Fn(Seq),
+    ) -> Result<Recovered, OpenError> {
+        let (slots, tiles) = (&self.slots, self.tiles.as_ref());
+        let checked = recovery::recover(&self.store, slots, tiles, prefix, progress);
         checked.map_err(|fault| match self.store.harm().is_harmful {
             true => self.harmed(),
             false => fault.into(),

@@ -15,8 +15,9 @@ use super::acknowledgement::{Acknowledgement, AcknowledgementFile};
 use super::block::{Parts, RecordParts};
 use super::store::{part_key, rewrite};
 use super::{
-    Acknowledged, Audit, Finding, History, Log, LogPart, OpenError, StoppedFolder, Unrecovered,
-    Unsigned,
+    Acknowledged, Audit, DeferredStep, DeferredVerdict, DiskLog, Finding, History, Kept, KeptBytes,
+    Log, LogId, LogPart, OpenError, Outcome, Prefix, ReadError, ScrubFinding, StoppedFolder,
+    Unrecovered, Unsigned,
 };
 use crate::keys::ApiKeys;
 use crate::verify::{Act, FACTS_VERSION, Keyring, Observation, Observed, Origin, Proof, Verified};
@@ -103,8 +104,32 @@ fn audit(folder: &Path) -> Audit {
     StoppedFolder::open(folder).unwrap().audit(&keyring(), &|_| {})
 }
 
-fn filled(folder: &Path) {
+/// What a snapshot of the first records of a log knows of them.
+struct Covered {
+    log_id: LogId,
+    root: [u8; 32],
+    recorded_at: Millis,
+    kept: KeptBytes,
+}
+
+impl Covered {
+    fn of(log: &impl Log, recorded_at: Millis) -> Covered {
+        let kept = log.keep().unwrap();
+        let (log_id, root) = (log.identity().log_id, log.root(kept.seq).unwrap());
+        Covered { log_id, root, recorded_at, kept }
+    }
+
+    fn prefix(&self) -> Prefix {
+        let Covered { log_id, root, recorded_at, ref kept } = *self;
+        let kept = Kept::decode(kept.seq, &kept.bytes).unwrap();
+        Prefix { log_id, root, recorded_at, key_changes: Vec::new(), kept }
+    }
+}
+
+/// Fills a log. Returns what snapshots cover that were made before the last batch, and after it.
+fn filled(folder: &Path) -> [Covered; 2] {
     let log = open(folder).unwrap();
+    let mut covered = Vec::new();
     let batches = [
         vec![event("a", "x")],
         vec![event("b", "x"), webhook("not json".into())],
@@ -113,8 +138,11 @@ fn filled(folder: &Path) {
     ];
     for (batch, stamp) in batches.into_iter().zip(NOW..) {
         log.append(batch, stamp).unwrap();
+        covered.push(Covered::of(&log, stamp));
     }
     assert_eq!(log.head(), HEAD);
+    let [.., old, current]: [Covered; 4] = covered.try_into().ok().unwrap();
+    [old, current]
 }
 
 /// Returns whether `ROLLCALL_TEST_SCALE` asks for more than the usual: then every place is damaged,
@@ -123,8 +151,8 @@ fn asks_for_more() -> bool {
     std::env::var("ROLLCALL_TEST_SCALE").is_ok_and(|scale| scale != "1")
 }
 
-/// A folder to copy from.
-struct Folder(Vec<FolderFile>);
+/// A folder to copy from, with what an old snapshot of it covers and a current one.
+struct Folder(Vec<FolderFile>, [Covered; 2]);
 
 struct FolderFile {
     path: String,
@@ -134,7 +162,7 @@ struct FolderFile {
 }
 
 impl Folder {
-    fn of(folder: &Path) -> Folder {
+    fn of(folder: &Path, covered: [Covered; 2]) -> Folder {
         let mut found = Vec::new();
         for sub in ["", "store", "tree"] {
             for entry in fs::read_dir(folder.join(sub))
@@ -149,7 +177,7 @@ impl Folder {
                 found.push(FolderFile { path, bytes, length });
             }
         }
-        Folder(found)
+        Folder(found, covered)
     }
 
     fn copied(&self) -> TempDir {
@@ -173,8 +201,8 @@ fn put(path: &Path, bytes: &[u8], length: u64) {
 
 fn sound() -> Folder {
     let folder = tempfile::tempdir().unwrap();
-    filled(folder.path());
-    Folder::of(folder.path())
+    let covered = filled(folder.path());
+    Folder::of(folder.path(), covered)
 }
 
 fn block_of(seq: Seq) -> (Seq, Seq) {
@@ -192,13 +220,59 @@ fn edit(folder: &Path, seq: Seq, change: impl FnOnce(&mut Parts)) {
     });
 }
 
-/// Returns the records among which a start finds the first damage.
-fn refused(folder: &Path) -> Option<(Seq, Seq)> {
-    match open(folder) {
-        Ok(_) => None,
+/// Returns the records among which a start without a snapshot finds the first damage. Starts with a
+/// current snapshot, and with an old one, must find it as well, or the check behind them.
+fn refused(original: &Folder, folder: &Path) -> Option<(Seq, Seq)> {
+    let found = judged(open(folder).map(|_| None));
+    for covered in &original.1 {
+        let late = judged(found_deferred(folder, covered.prefix()));
+        let first = |found: Option<(Seq, Seq)>| found.map(|(first, _)| first);
+        assert_eq!(first(late), first(found), "a snapshot of {} records", covered.kept.seq);
+    }
+    found
+}
+
+fn judged(started: Result<Option<(Seq, Seq)>, OpenError>) -> Option<(Seq, Seq)> {
+    match started {
+        Ok(found) => found,
         Err(OpenError::Diverged { seq, last, .. }) => Some((seq, last)),
         Err(other) => panic!("{other}"),
     }
+}
+
+/// Opens a log from a snapshot, and takes every step of the deferred check.
+fn checked_deferred(
+    folder: &Path,
+    prefix: Prefix,
+) -> Result<(DiskLog, DeferredVerdict), OpenError> {
+    let unrecovered = Unrecovered::open(folder, CACHE_BYTES)?;
+    let log = DiskLog::open(unrecovered.check_after(Some(prefix), &|_| {})?, 0)?;
+    loop {
+        if let DeferredStep::Ended(verdict) = log.check_deferred().unwrap() {
+            return Ok((log, verdict));
+        }
+    }
+}
+
+/// Starts from a snapshot. Returns the first records that the check behind the start finds damaged,
+/// none of which can be read any more.
+fn found_deferred(folder: &Path, prefix: Prefix) -> Result<Option<(Seq, Seq)>, OpenError> {
+    let (log, verdict) = checked_deferred(folder, prefix)?;
+    if verdict != DeferredVerdict::Damaged {
+        return Ok(None);
+    }
+    let findings = log.scrub().unwrap().findings;
+    for ScrubFinding { first, last, .. } in &findings {
+        for seq in *first..=*last {
+            let is_refused =
+                |error: ReadError| matches!(error, ReadError::Damaged { seq: of, .. } if of == seq);
+            assert!(log.bodies(&[seq]).is_err_and(is_refused), "{seq}");
+            assert!(log.read(seq - 1, 1, usize::MAX).is_err_and(is_refused), "{seq}");
+            let folded = log.entries(seq - 1, 1, &mut |_| {});
+            assert!(folded.is_err_and(is_refused), "{seq}");
+        }
+    }
+    Ok(findings.first().map(|finding| (finding.first, finding.last)))
 }
 
 fn about(audit: &Audit) -> Vec<(Seq, Seq, LogPart)> {
@@ -233,6 +307,82 @@ fn a_sound_log_is_found_sound_and_all_of_it_is_checked() {
         (without.findings_count, without.signatures.verified, without.signatures.key_not_at_hand),
         (0, 0, HEAD - UNSIGNED)
     );
+}
+
+#[test]
+fn a_start_from_a_snapshot_of_a_sound_log_is_the_same_and_the_check_behind_it_finds_nothing() {
+    let original = sound();
+    let whole = original.copied();
+    let whole = open(whole.path()).unwrap();
+    for covered in &original.1 {
+        let folder = original.copied();
+        let (log, verdict) = checked_deferred(folder.path(), covered.prefix()).unwrap();
+        assert_eq!(verdict, DeferredVerdict::Sound);
+        let late = log.scrub().unwrap().deferred.unwrap();
+        assert_eq!((late.position, late.until), (covered.kept.seq, covered.kept.seq));
+        assert!(late.finished_at.is_some());
+        assert_eq!(log.root(HEAD).unwrap(), whole.root(HEAD).unwrap());
+        let read = |log: &dyn Log| log.read(0, 99, usize::MAX).unwrap();
+        assert!(read(&log) == read(&whole));
+        // What is there is known, in the prefix and behind it, with an id and without one.
+        let again = vec![event("a", "x"), webhook("not json".into()), event("e27", "x")];
+        let duplicate = |seq| Outcome::Duplicate { seq, differs: false };
+        let outcomes = log.append(again, NOW + 9).unwrap();
+        assert_eq!(outcomes, [duplicate(1), duplicate(3), duplicate(HEAD)]);
+        assert_eq!(log.append(vec![event("new", "x")], NOW + 9), Ok(vec![Outcome::New(HEAD + 1)]));
+        drop(log);
+        assert_eq!(about(&audit(folder.path())), []);
+    }
+}
+
+#[test]
+fn a_snapshot_that_lies_about_its_log_spares_no_check() {
+    let original = sound();
+    let [_, current] = &original.1;
+    let lies: [fn(&mut Prefix); 5] = [
+        |prefix| prefix.log_id[0] ^= 1,
+        |prefix| prefix.root[0] ^= 1,
+        |prefix| prefix.kept.metadata[0] ^= 1,
+        |prefix| prefix.kept.lost = vec![(2, 2)],
+        // Record 2 changes no key.
+        |prefix| prefix.key_changes = vec![2],
+    ];
+    for (at, lie) in lies.into_iter().enumerate() {
+        let folder = original.copied();
+        let mut prefix = current.prefix();
+        lie(&mut prefix);
+        let (log, verdict) = checked_deferred(folder.path(), prefix).unwrap();
+        // All was checked before.
+        assert_eq!(
+            (verdict, log.scrub(), log.head()),
+            (DeferredVerdict::Sound, None, HEAD),
+            "{at}"
+        );
+    }
+    // Nor does one without an acknowledgement, or without tiles.
+    for gone in ["checkpoint", "tree/0"] {
+        let folder = original.copied();
+        fs::remove_file(folder.path().join(gone)).unwrap();
+        let (log, _) = checked_deferred(folder.path(), current.prefix()).unwrap();
+        assert_eq!((log.scrub(), log.head()), (None, HEAD), "{gone}");
+    }
+}
+
+#[test]
+fn an_index_that_a_snapshot_had_wrong_is_put_right_behind_the_start() {
+    let original = sound();
+    let folder = original.copied();
+    let Covered { log_id, root, recorded_at, kept } = &original.1[1];
+    let mut bytes = kept.bytes.clone();
+    // The fingerprint of the last record is the last in the bytes.
+    *bytes.last_mut().unwrap() ^= 1;
+    let kept = Kept::decode(HEAD, &bytes).unwrap();
+    let (log_id, root, recorded_at) = (*log_id, *root, *recorded_at);
+    let prefix = Prefix { log_id, root, recorded_at, key_changes: Vec::new(), kept };
+    let (log, verdict) = checked_deferred(folder.path(), prefix).unwrap();
+    assert_eq!(verdict, DeferredVerdict::OtherIndex);
+    let duplicate = Outcome::Duplicate { seq: HEAD, differs: false };
+    assert_eq!(log.append(vec![event("e27", "x")], NOW + 9), Ok(vec![duplicate]));
 }
 
 type RecordEdit = fn(&mut RecordParts);
@@ -333,7 +483,7 @@ fn an_edit_of_any_record_with_valid_checksums_is_named() {
                 "{what} of {seq}: {:?}",
                 audit.findings
             );
-            assert_eq!(refused(folder.path()), Some((seq, seq)), "{what} of {seq}");
+            assert_eq!(refused(&original, folder.path()), Some((seq, seq)), "{what} of {seq}");
         }
     }
 }
@@ -351,14 +501,18 @@ fn dropped_and_swapped_records_are_named_from_the_first_on() {
             }
         }
         assert_eq!(audit(folder.path()).first_bad(), Some(seq), "{seq} dropped");
-        assert_eq!(refused(folder.path()).unwrap().0, seq, "{seq} dropped");
+        assert_eq!(refused(&original, folder.path()).unwrap().0, seq, "{seq} dropped");
         if seq > first {
             let folder = original.copied();
             edit(folder.path(), seq, |parts| {
                 parts.records.swap((seq - first) as usize - 1, (seq - first) as usize)
             });
             assert_eq!(audit(folder.path()).first_bad(), Some(seq - 1), "{seq} swapped");
-            assert_eq!(refused(folder.path()), Some((seq - 1, seq - 1)), "{seq} swapped");
+            assert_eq!(
+                refused(&original, folder.path()),
+                Some((seq - 1, seq - 1)),
+                "{seq} swapped"
+            );
         }
     }
 }
@@ -377,7 +531,7 @@ fn dropped_truncated_and_swapped_blocks_are_named_with_their_range() {
                 .next()
         };
         assert_eq!(audit_of(&folder), Some((first, last)), "dropped");
-        assert_eq!(refused(folder.path()).unwrap().0, first, "dropped");
+        assert_eq!(refused(&original, folder.path()).unwrap().0, first, "dropped");
         for cut in [1, 40] {
             let folder = original.copied();
             rewrite(folder.path(), |blocks| {
@@ -385,7 +539,7 @@ fn dropped_truncated_and_swapped_blocks_are_named_with_their_range() {
                 bytes.truncate(bytes.len() / cut - 1);
             });
             assert_eq!(audit_of(&folder), Some((first, last)), "cut off");
-            assert_eq!(refused(folder.path()).unwrap().0, first, "cut off");
+            assert_eq!(refused(&original, folder.path()).unwrap().0, first, "cut off");
         }
         let folder = original.copied();
         let (elsewhere, _) =
@@ -398,7 +552,7 @@ fn dropped_truncated_and_swapped_blocks_are_named_with_their_range() {
         });
         let first_of_both = first.min(elsewhere);
         assert_eq!(
-            (audit(folder.path()).first_bad(), refused(folder.path()).unwrap().0),
+            (audit(folder.path()).first_bad(), refused(&original, folder.path()).unwrap().0),
             (Some(first_of_both), first_of_both),
             "elsewhere"
         );
@@ -413,7 +567,7 @@ fn changed_stamps_are_named_from_the_first_record_that_has_one() {
             let folder = original.copied();
             edit(folder.path(), first, |parts| parts.recorded_at += by);
             assert_eq!(audit(folder.path()).first_bad(), Some(first), "{first} {by}");
-            assert_eq!(refused(folder.path()).unwrap().0, first, "{first} {by}");
+            assert_eq!(refused(&original, folder.path()).unwrap().0, first, "{first} {by}");
         }
     }
 }
@@ -439,7 +593,7 @@ fn a_flipped_byte_is_named_with_the_records_of_its_frame_or_block() {
                 "byte {at}: {:?}",
                 audit.findings
             );
-            assert_eq!(refused(folder.path()).unwrap().0, range.0, "byte {at}");
+            assert_eq!(refused(&original, folder.path()).unwrap().0, range.0, "byte {at}");
         }
         assert!(
             last < 27
@@ -514,7 +668,7 @@ fn a_start_names_the_first_of_several_damages_of_every_kind() {
             let folder = original.copied();
             first(folder.path(), early);
             second(folder.path(), late);
-            assert_eq!(refused(folder.path()).unwrap().0, early, "{one} {other}");
+            assert_eq!(refused(&original, folder.path()).unwrap().0, early, "{one} {other}");
             assert_eq!(audit(folder.path()).first_bad(), Some(early), "{one} {other}");
         }
     }
@@ -540,7 +694,8 @@ fn acknowledgement(folder: &Path) -> (AcknowledgementFile, Acknowledgement) {
 
 #[test]
 fn another_root_without_matching_tiles_is_reported_with_the_range_that_it_covers() {
-    let folder = sound().copied();
+    let original = sound();
+    let folder = original.copied();
     let (mut file, old) = acknowledgement(folder.path());
     file.write(&Acknowledgement { root: Some([7; 32]), ..old }).unwrap();
     let audit = audit(folder.path());
@@ -548,15 +703,16 @@ fn another_root_without_matching_tiles_is_reported_with_the_range_that_it_covers
         (about(&audit), audit.acknowledged),
         (vec![(1, HEAD, LogPart::Acknowledgement)], Acknowledged::Different)
     );
-    assert_eq!(refused(folder.path()), Some((1, HEAD)));
+    assert_eq!(refused(&original, folder.path()), Some((1, HEAD)));
 }
 
 #[test]
 fn records_missing_from_the_end_are_reported_although_nothing_else_is_wrong() {
-    let folder = sound().copied();
+    let original = sound();
+    let folder = original.copied();
     edit(folder.path(), HEAD, |parts| parts.records.truncate(18));
     assert_eq!(about(&audit(folder.path())), [(26, 27, LogPart::Acknowledgement)]);
-    assert_eq!(refused(folder.path()), Some((26, 26)));
+    assert_eq!(refused(&original, folder.path()), Some((26, 26)));
 }
 
 #[test]

@@ -94,8 +94,10 @@ impl LevelFile {
         {
             let found = found.get_mut(..expected.len()).unwrap_or_default();
             self.file()?.read_exact_at(found, common as u64)?;
-            if let Some(at) = found.iter().zip(expected).position(|(a, b)| a != b) {
-                return Ok((common + at, length));
+            // A whole comparison is many times as fast as one of each byte.
+            if found != expected {
+                let at = found.iter().zip(expected).position(|(a, b)| a != b);
+                return Ok((common + at.unwrap_or_default(), length));
             }
             common += expected.len();
         }
@@ -226,9 +228,9 @@ impl Tiles {
         if size == 0 {
             return Ok(Some(Vec::new()));
         }
-        let mut bytes = vec![0; (size * HASH_BYTES) as usize];
-        leaves.file()?.read_exact_at(&mut bytes, 0)?;
-        Ok(Some(bytes.as_chunks().0.to_vec()))
+        let mut found = vec![Hash::default(); size as usize];
+        leaves.file()?.read_exact_at(found.as_flattened_mut(), 0)?;
+        Ok(Some(found))
     }
 
     /// Returns the first record after `after` whose leaf in the files is not that of the record.

@@ -88,6 +88,7 @@ fn only_the_edges_know_the_engine_and_none_knows_the_store() {
     assert_eq!(
         naming(&["log::store", "SledLog"]),
         [
+            "src/log/deferred.rs",
             "src/log/disk_log.rs",
             "src/log/mod.rs",
             "src/log/open.rs",

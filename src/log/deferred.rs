@@ -1,0 +1,363 @@
+//! The deferred check: after a start from a snapshot, the records that the snapshot covers are read
+//! through the log and checked as a start without one checks them before it opens the store.
+//!
+//! 1. Each record is compared with its leaf, and each block is added to the chain of metadata. The
+//!    tree and the chain were compared with the acknowledged ones at the start, so this finds every
+//!    change of a record, and tells if facts or conflicts were changed.
+//! 2. Only if the chain differs: the facts are extracted again, and conflicts are compared.
+//! 3. Only if the index of the snapshot was wrong: it is put right.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use rollcall_projections::{Millis, Seq};
+
+use super::block::{Block, Damage};
+use super::merkle::{Hash, Nodes};
+use super::ranges::Ranges;
+use super::recovery::{
+    Fault, OTHER_FACTS, check_status, check_unique, dedupe_key, other_facts, records_of,
+};
+use super::scrub::ScrubFinding;
+use super::sled_log::SledLog;
+use super::store::Blocks;
+use super::{ReadError, Record};
+
+/// The number of records that a step checks: few, since a stop waits for it.
+const RECORDS_AT_ONCE: Seq = 256;
+
+/// The number of findings that are kept.
+const FINDINGS_MAX: usize = 20;
+
+/// How far the deferred check is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeferredProgress {
+    /// The last record that was compared with its leaf.
+    pub position: Seq,
+    /// The last record that is to be.
+    pub until: Seq,
+    /// The moment at which the check ended.
+    pub finished_at: Option<Millis>,
+}
+
+/// What a step of the deferred check led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeferredStep {
+    /// There is more to check.
+    GoesOn,
+    /// All is checked.
+    Ended(DeferredVerdict),
+}
+
+/// How the deferred check ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeferredVerdict {
+    /// Every record is as it was acknowledged, or there was none to check.
+    Sound,
+    /// Every record is, but the snapshot knew others: events that the log has may have been
+    /// appended again. The index is right from now on.
+    OtherIndex,
+    /// Some records are not as they were acknowledged.
+    Damaged,
+}
+
+/// A part of the deferred check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Leaves,
+    Facts,
+    Index,
+}
+
+/// The check of the first records of a log, which a start took from a snapshot.
+pub(super) struct DeferredCheck {
+    until: Seq,
+    /// The digest of the metadata of all of them, as it was acknowledged.
+    expected: Hash,
+    stage: Stage,
+    after: Seq,
+    /// The digest of the metadata so far.
+    metadata: Hash,
+    damaged: Ranges,
+    findings: Vec<ScrubFinding>,
+    index_differs: bool,
+}
+
+/// What is wrong with some records.
+struct Wrong {
+    first: Seq,
+    last: Seq,
+    what: String,
+}
+
+impl From<Fault> for Wrong {
+    fn from(Fault { first, last, what, .. }: Fault) -> Wrong {
+        Wrong { first, last, what }
+    }
+}
+
+impl From<Damage> for Wrong {
+    fn from(Damage { first, last, what }: Damage) -> Wrong {
+        Wrong { first, last, what }
+    }
+}
+
+/// What a stage found in a block.
+struct LookedAt {
+    last: Seq,
+    metadata: Hash,
+    wrong: Vec<Wrong>,
+    index_differs: bool,
+}
+
+/// What the tree and the index must have of the records of a block.
+struct Unpacked {
+    leaves: Vec<Hash>,
+    /// That of each record; none if it is lost, or repeats another.
+    fingerprints: Vec<Option<u64>>,
+}
+
+impl DeferredCheck {
+    /// Begins the check of the records up to `until`, whose metadata has this digest.
+    pub(super) fn of(until: Seq, expected: Hash) -> DeferredCheck {
+        DeferredCheck {
+            until,
+            expected,
+            stage: Stage::Leaves,
+            after: 0,
+            metadata: [0; 32],
+            damaged: Ranges::default(),
+            findings: Vec::new(),
+            index_differs: false,
+        }
+    }
+
+    /// Returns how far it is.
+    pub(super) fn progress(&self) -> DeferredProgress {
+        let position = if self.stage == Stage::Leaves { self.after } else { self.until };
+        DeferredProgress { position, until: self.until, finished_at: None }
+    }
+
+    /// Returns the records that are damaged.
+    pub(super) fn damaged(&self) -> &Ranges {
+        &self.damaged
+    }
+
+    /// Returns the first findings.
+    pub(super) fn findings(&self) -> &[ScrubFinding] {
+        &self.findings
+    }
+
+    fn take(&mut self, looked: LookedAt) {
+        self.after = looked.last;
+        self.metadata = looked.metadata;
+        self.index_differs |= looked.index_differs;
+        looked.wrong.into_iter().for_each(|wrong| self.note(wrong));
+    }
+
+    fn note(&mut self, Wrong { first, last, what }: Wrong) {
+        if self.damaged.has(first, last) {
+            return;
+        }
+        self.damaged.add(first, last);
+        let is_full = self.findings.len() == FINDINGS_MAX;
+        match self.findings.last_mut() {
+            Some(before) if before.last + 1 == first && before.what == what => before.last = last,
+            _ if is_full => {}
+            _ => {
+                self.findings.push(ScrubFinding { first, last, what, in_memory: false });
+                self.findings.sort_by_key(|finding| finding.first);
+            }
+        }
+    }
+
+    /// Notes what could not be read, and goes on behind it.
+    fn pass_over(&mut self, error: &ReadError) {
+        let first = self.after + 1;
+        let last = match error {
+            ReadError::Damaged { seq, .. } => (*seq).clamp(first, self.until),
+            _ => first,
+        };
+        self.note(Wrong { first, last, what: error.to_string() });
+        self.after = last;
+    }
+
+    /// Goes on to the next stage once this one is at its end.
+    fn next_stage(&mut self) -> DeferredStep {
+        if self.after < self.until {
+            return DeferredStep::GoesOn;
+        }
+        let chain_differs = self.metadata != self.expected;
+        let next = match self.stage {
+            Stage::Leaves if chain_differs => Some(Stage::Facts),
+            _ if !self.damaged.is_empty() => None,
+            Stage::Leaves | Stage::Facts if self.index_differs => Some(Stage::Index),
+            _ => None,
+        };
+        if self.stage == Stage::Facts && self.damaged.is_empty() {
+            tracing::warn!("stored facts were rewritten; they match the bodies");
+        }
+        if let Some(next) = next {
+            (self.stage, self.after) = (next, 0);
+            return DeferredStep::GoesOn;
+        }
+        DeferredStep::Ended(match (self.damaged.is_empty(), self.index_differs) {
+            (false, _) => DeferredVerdict::Damaged,
+            (true, true) => DeferredVerdict::OtherIndex,
+            (true, false) => DeferredVerdict::Sound,
+        })
+    }
+}
+
+impl SledLog {
+    /// Takes a step of the deferred check.
+    ///
+    /// # Errors
+    /// If the tree cannot be read.
+    pub(super) fn check_deferred(
+        &self,
+        check: &mut DeferredCheck,
+    ) -> Result<DeferredStep, ReadError> {
+        let nodes = self.nodes();
+        let until = check.until.min(check.after + RECORDS_AT_ONCE);
+        let mut blocks = self.store().blocks_from(check.after + 1);
+        while check.after < until {
+            // sled may panic when it reads a damaged store.
+            let next = catch_unwind(AssertUnwindSafe(|| blocks.next())).unwrap_or_else(|_| {
+                Some(Err(ReadError::Store("it panicked while it was read".into())))
+            });
+            let missing = ReadError::Absent { seq: check.after + 1 };
+            let looked = next.unwrap_or(Err(missing)).and_then(|(first, bytes)| {
+                let block = self.store().parse(&bytes, first)?;
+                Ok(self.look_at_block(&block, check, &nodes))
+            });
+            match looked {
+                Ok(looked) => looked.map(|looked| check.take(looked))?,
+                Err(error) => {
+                    check.pass_over(&error);
+                    blocks = self.store().blocks_from(check.after + 1);
+                }
+            }
+        }
+        Ok(check.next_stage())
+    }
+
+    /// Looks at a block as the stage of the check wants it.
+    ///
+    /// # Errors
+    /// If the tree cannot be read.
+    fn look_at_block(
+        &self,
+        block: &Block<'_>,
+        check: &DeferredCheck,
+        nodes: &impl Nodes,
+    ) -> Result<LookedAt, ReadError> {
+        let (first, last) = (block.first_seq(), block.last_seq().min(check.until));
+        let metadata = check.metadata;
+        let mut looked = LookedAt { last, metadata, wrong: Vec::new(), index_differs: false };
+        let next = check.after + 1;
+        if first < next {
+            let what = "a block begins within the one before".into();
+            looked.wrong.push(Wrong { first, last: first, what });
+            looked.last = last.max(check.after);
+            return Ok(looked);
+        }
+        if first > next {
+            let (last, what) = ((first - 1).min(check.until), "it is missing".into());
+            looked.wrong.push(Wrong { first: next, last, what });
+        }
+        match check.stage {
+            Stage::Leaves => self.look_at_leaves(block, nodes, &mut looked)?,
+            Stage::Facts => looked.wrong.extend(self.wrong_facts(block)),
+            Stage::Index => self.put_index_right(block),
+        }
+        Ok(looked)
+    }
+
+    /// Compares the records of a block with their leaves, with the index and with the list of those
+    /// that are lost.
+    ///
+    /// # Errors
+    /// If the tree cannot be read.
+    fn look_at_leaves(
+        &self,
+        block: &Block<'_>,
+        nodes: &impl Nodes,
+        looked: &mut LookedAt,
+    ) -> Result<(), ReadError> {
+        looked.metadata = block.chained_metadata(&looked.metadata);
+        let Unpacked { leaves, fingerprints } = match self.unpack(block) {
+            Ok(unpacked) => unpacked,
+            Err(wrong) => {
+                looked.wrong.extend(wrong);
+                return Ok(());
+            }
+        };
+        let within = (block.first_seq()..=looked.last).zip(leaves.iter().zip(fingerprints));
+        for (seq, (leaf, fingerprint)) in within {
+            if nodes.node(0, seq - 1)? != *leaf {
+                let what = "it is not the record whose leaf is in the tree".into();
+                looked.wrong.push(Wrong { first: seq, last: seq, what });
+            }
+            looked.index_differs |= !self.dedupe().read().is_indexed(seq, fingerprint)
+                || self.knows_as_lost(seq) != block.is_lost();
+        }
+        Ok(())
+    }
+
+    /// Unpacks the records of a block.
+    ///
+    /// # Errors
+    /// The damage, if one cannot be unpacked.
+    fn unpack(&self, block: &Block<'_>) -> Result<Unpacked, Vec<Wrong>> {
+        let whole = |what| vec![Wrong { first: block.first_seq(), last: block.last_seq(), what }];
+        if let Some(leaves) = block.lost_leaves().map_err(whole)? {
+            let fingerprints = vec![None; leaves.len()];
+            return Ok(Unpacked { leaves, fingerprints });
+        }
+        let records = records_of(block).map_err(|fault| match block.damage() {
+            damage if damage.is_empty() => vec![fault.into()],
+            damage => damage.into_iter().map(Wrong::from).collect(),
+        })?;
+        let fingerprint = self.dedupe().read().fingerprinter();
+        let keys = records.iter().map(dedupe_key);
+        let fingerprints = keys.map(|key| key.map(&fingerprint)).collect();
+        let leaves = records.iter().map(Record::leaf).collect();
+        Ok(Unpacked { leaves, fingerprints })
+    }
+
+    /// Extracts the facts of a block's records again, and compares conflicts and repeats. What cannot
+    /// be unpacked is found with the leaves.
+    fn wrong_facts(&self, block: &Block<'_>) -> Vec<Wrong> {
+        let Ok(records) = records_of(block) else { return Vec::new() };
+        let mut wrong: Vec<Wrong> = match other_facts(block, &records) {
+            Err(what) => vec![Wrong { first: block.first_seq(), last: block.last_seq(), what }],
+            Ok(others) => {
+                let other = |seq| Wrong { first: seq, last: seq, what: OTHER_FACTS.into() };
+                others.into_iter().map(other).collect()
+            }
+        };
+        let fingerprint = self.dedupe().read().fingerprinter();
+        for record in &records {
+            let alike = dedupe_key(record).map(&fingerprint);
+            let alike = alike.map(|own| self.dedupe().read().with_fingerprint(own));
+            let mut earlier = alike.unwrap_or_default();
+            earlier.retain(|seq| *seq < record.seq);
+            let checked = check_status(self.store(), record)
+                .and_then(|()| check_unique(self.store(), record.seq, &earlier));
+            wrong.extend(checked.err().map(Wrong::from));
+        }
+        wrong
+    }
+
+    /// Indexes the records of a block anew, where the index has something else.
+    fn put_index_right(&self, block: &Block<'_>) {
+        let Ok(records) = records_of(block) else { return };
+        let fingerprint = self.dedupe().read().fingerprinter();
+        for record in &records {
+            let own = dedupe_key(record).map(&fingerprint);
+            if !self.dedupe().read().is_indexed(record.seq, own) {
+                self.dedupe().write().put_right(record.seq, own);
+            }
+        }
+    }
+}
