@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::sync::{Arc, OnceLock};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rollcall_projections::{Millis, Seq};
@@ -24,13 +24,14 @@ use super::verify::{inspect_files, key_files, key_findings};
 use crate::archive::Archiving;
 use crate::delivery::Deliveries;
 use crate::engine::{
-    Beginning, Engine, KeyChange, MAPPING_BYTES_MAX, Snapshots, Tallying, fold_checked,
+    Beginning, Engine, KeyChange, MAPPING_BYTES_MAX, ReadSnapshot, Snapshots, Tallying,
+    fold_checked,
 };
 use crate::http::{self, ListenError, ListenOn, Settings};
 use crate::keys::Operator;
 use crate::log::{
-    Checked, DISK_RESERVE_BYTES, Damage, DiskLog, History, Log, OpenError, Scrub, ScrubPace,
-    StoppedFolder, Unrecovered, finish_fork, fork,
+    Checked, DISK_RESERVE_BYTES, Damage, DiskLog, History, Log, OpenError, Prefix, Scrub,
+    ScrubPace, StoppedFolder, Unrecovered, finish_fork, fork,
 };
 use crate::notary::{KeyError, KeyFiles, KeyHistory, Notary, Verifier, replace_key};
 use crate::sink::{Sink, Sinking};
@@ -445,7 +446,7 @@ impl Running {
         let folder = Folder::open(data, &signing, &copies, caches.store)?;
         let service_manager = Arc::new(match folder {
             Folder::ToRead(_) => ServiceManager::unheard(),
-            Folder::ToServe(_) => ServiceManager::starting(),
+            Folder::ToServe { .. } => ServiceManager::starting(),
         });
         let handle = server.handle.clone();
         let (failed, failures) = mpsc::channel();
@@ -643,7 +644,10 @@ fn wait_until_ready(client: &Client) -> Result<(), Failure> {
 
 /// A data folder that is open, and whose records are not yet checked.
 enum Folder {
-    ToServe(Unrecovered),
+    ToServe {
+        unrecovered: Unrecovered,
+        snapshot: JoinHandle<ReadSnapshot>,
+    },
     /// Nothing in it is changed.
     ToRead(StoppedFolder),
 }
@@ -659,9 +663,13 @@ impl Folder {
         if matches!(signing, Signing::Look) {
             return Ok(Folder::ToRead(StoppedFolder::open(data)?));
         }
-        let opened = finish_fork(data).and_then(|()| Unrecovered::open(data, cache_bytes));
-        let opened = opened.map_err(|error| StartError::Serve(copies.open_failure(error)))?;
-        Ok(Folder::ToServe(opened))
+        finish_fork(data).map_err(|error| StartError::Serve(copies.open_failure(error)))?;
+        // Both read a long file on one core. Whether the snapshot is of the log is known later.
+        let snapshot = ReadSnapshot::begin(data);
+        let snapshot = snapshot.map_err(|error| StartError::Serve(Failure::ours(error)))?;
+        let opened = Unrecovered::open(data, cache_bytes);
+        let unrecovered = opened.map_err(|error| StartError::Serve(copies.open_failure(error)))?;
+        Ok(Folder::ToServe { unrecovered, snapshot })
     }
 }
 
@@ -744,9 +752,11 @@ impl Opening<'_> {
         let clock = Clock::of_this_machine();
         let judge = Judge { data, copies, conditions, clock: &clock, signing };
         let Folded { log, beginning, to_scrub, condition } = match folder {
-            Folder::ToServe(unrecovered) => {
-                let checked = judge.judge(unrecovered, caches.store)?;
-                let beginning = Beginning::read(data, &checked);
+            Folder::ToServe { unrecovered, snapshot } => {
+                let joined = snapshot.join();
+                let mut snapshot = joined.unwrap_or_else(|_| ReadSnapshot::none());
+                let checked = judge.judge(unrecovered, snapshot.take_prefix(), caches.store)?;
+                let beginning = snapshot.beginning(&checked);
                 announce_fold(checked.head().saturating_sub(beginning.seq()));
                 let beginning = fold_checked(beginning, &checked).map_err(Failure::ours)?;
                 let opened = DiskLog::open(checked, conditions.disk_reserve_bytes);
@@ -783,10 +793,15 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    /// Checks every record, and whatever else may keep a server from starting. A log that lacks
+    /// Checks the records, and whatever else may keep a server from starting. A log that lacks
     /// records that a copy of it has becomes another one, if that is accepted.
-    fn judge(&self, unrecovered: Unrecovered, cache_bytes: u64) -> Result<Checked, Failure> {
-        let checked = self.check(unrecovered)?;
+    fn judge(
+        &self,
+        unrecovered: Unrecovered,
+        prefix: Option<Prefix>,
+        cache_bytes: u64,
+    ) -> Result<Checked, Failure> {
+        let checked = self.check(unrecovered, prefix)?;
         let is_new = checked.log_id().is_none();
         if is_new || !self.conditions.accept_fork || !contradicts(self.copies, &checked) {
             return Ok(checked);
@@ -795,17 +810,17 @@ impl Judge<'_> {
         drop(checked);
         self.signing.after_fork(&begin_anew(self.data)?)?;
         let opened = Unrecovered::open(self.data, cache_bytes);
-        self.check(opened.map_err(|error| self.copies.open_failure(error))?)
+        self.check(opened.map_err(|error| self.copies.open_failure(error))?, None)
     }
 
-    fn check(&self, unrecovered: Unrecovered) -> Result<Checked, Failure> {
+    fn check(&self, unrecovered: Unrecovered, prefix: Option<Prefix>) -> Result<Checked, Failure> {
         let Judge { data, copies, conditions, clock, signing } = *self;
         // A folder that is refused is not created.
         if unrecovered.is_new() && !conditions.accept_fork {
             judge_start(copies, None, data)?;
         }
         let refused = |error| copies.open_failure(error);
-        let checked = unrecovered.check(&|_| {}).map_err(refused)?;
+        let checked = unrecovered.check_after(prefix, &|_| {}).map_err(refused)?;
         refuse_clock(checked.recorded_at(), clock.now_ms(), conditions.accept_clock)?;
         let keys = signing.check(&checked, data)?;
         if checked.log_id().is_some() && !conditions.accept_fork {

@@ -74,7 +74,8 @@ pub(super) fn note_rest(
     if views.mapping_versions() != noted.mappings {
         return note_all(log, views, progress);
     }
-    let snapshots = match views.attributes().is_empty() {
+    // A walk over all users finds nothing new behind the head.
+    let snapshots = match views.attributes().is_empty() || noted.seq == views.head() {
         true => Vec::new(),
         false => all_snapshots(|| &*views, noted.seq, views.head()),
     };

@@ -333,7 +333,8 @@ fn lags(ArchiveReport { lag_records, lag_ms, .. }: ArchiveReport) -> [Family; 2]
 }
 
 /// Returns what the standing scrub has read and found.
-fn checks(state: &ScrubState) -> [Family; 3] {
+fn checks(state: &ScrubState) -> [Family; 4] {
+    let unchecked = state.deferred.map_or(0, |deferred| deferred.until - deferred.position);
     [
         counter(
             "rollcall_scrub_records_total",
@@ -349,6 +350,11 @@ fn checks(state: &ScrubState) -> [Family; 3] {
             "rollcall_scrub_damaged_places",
             "Places of the store's file that the last pass found damaged.",
             [whole(state.doubtful)],
+        ),
+        gauge(
+            "rollcall_deferred_check_records",
+            "Records that the start took from the snapshot and that are not yet checked.",
+            [whole(unchecked)],
         ),
     ]
 }

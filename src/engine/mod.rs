@@ -65,8 +65,8 @@ use scim::{ScimDirectories, ScimDocuments};
 pub use shown_change::show_change;
 use snapshots::Known;
 pub use snapshots::{
-    Beginning, SnapshotComparison, SnapshotState, Snapshots, StoppedSnapshot, ViewsOrigin,
-    compare_snapshot, unusable_snapshot,
+    Beginning, ReadSnapshot, SnapshotComparison, SnapshotState, Snapshots, StoppedSnapshot,
+    ViewsOrigin, compare_snapshot, unusable_snapshot,
 };
 use tally::Tally;
 pub use tally::Tallying;

@@ -17,14 +17,20 @@ use xxhash_rust::xxh3::xxh3_64;
 use zstd::bulk::{Compressor, Decompressor};
 
 use crate::files;
-use crate::log::{History, LogId, ReadError};
+use crate::log::{History, Kept, LogId, ReadError};
 
 /// The name of the file in the data folder, and its name while it is written.
 const FILE: &str = "snapshot";
 const NEW_FILE: &str = "snapshot.new";
 
-const MAGIC: &[u8; 8] = b"RCVIEWS1";
-const HEADER_BYTES: usize = 152;
+const MAGIC: &[u8; 8] = b"RCVIEWS2";
+/// The part of the magic that every version has.
+const MAGIC_OF_ALL: &[u8] = b"RCVIEWS";
+const HEADER_BYTES: usize = 192;
+
+/// The most bytes of what is kept of the log besides the views: a little more than 6 a record, and
+/// the ranges of those that are lost.
+const KEPT_BYTES_MAX: u64 = 32 << 30;
 
 /// The most bytes of a block before it is compressed.
 const BLOCK_BYTES: usize = 1 << 20;
@@ -43,11 +49,11 @@ pub(super) type Digest32 = [u8; 32];
 /// The records that a snapshot covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Binding {
-    log_id: LogId,
+    pub(super) log_id: LogId,
     /// The last of them.
     pub(super) seq: Seq,
     /// The tree hash over them.
-    root: Digest32,
+    pub(super) root: Digest32,
     /// A digest of the seqs of those that are lost.
     lost: Digest32,
 }
@@ -62,11 +68,13 @@ impl Binding {
 
 /// Returns a digest of the seqs up to one of the records that are lost.
 fn lost_digest(history: &dyn History, seq: Seq) -> Result<Digest32, ReadError> {
-    let mut lost = Sha256::new();
-    for (lost_seq, _) in history.lost_leaves()?.range(..=seq) {
-        lost.update(lost_seq.to_le_bytes());
-    }
-    Ok(lost.finalize().into())
+    Ok(digest_of_seqs(history.lost_leaves()?.range(..=seq).map(|(lost, _)| *lost)))
+}
+
+fn digest_of_seqs(seqs: impl Iterator<Item = Seq>) -> Digest32 {
+    let mut hasher = Sha256::new();
+    seqs.for_each(|seq| hasher.update(seq.to_le_bytes()));
+    hasher.finalize().into()
 }
 
 /// Returns a digest of what the views of the first `seq` records of a log depend on besides the
@@ -86,6 +94,10 @@ pub(super) struct Header {
     bytes: u64,
     /// The digest of the packed views.
     pub(super) digest: Digest32,
+    /// The number of bytes of what is kept of the log besides, behind the views; 0 if nothing is.
+    kept_bytes: u64,
+    /// The digest of those bytes.
+    kept_digest: Digest32,
 }
 
 /// The reason why a snapshot is not used.
@@ -112,15 +124,17 @@ impl From<io::Error> for Unusable {
     }
 }
 
+const OTHER_VERSION: &str = "another version of Rollcall wrote it";
+
 fn damaged(what: &str) -> Unusable {
     Unusable::Damaged(what.to_owned())
 }
 
 impl Header {
     fn encode(&self) -> [u8; HEADER_BYTES] {
-        let Header { layout, fold, binding, bytes, digest } = self;
+        let Header { layout, fold, binding, bytes, digest, kept_bytes, kept_digest } = self;
         let Binding { log_id, seq, root, lost } = binding;
-        let parts: [&[u8]; 9] = [
+        let parts: [&[u8]; 11] = [
             MAGIC,
             &layout.to_le_bytes(),
             &fold.to_le_bytes(),
@@ -130,6 +144,8 @@ impl Header {
             lost,
             &bytes.to_le_bytes(),
             digest,
+            &kept_bytes.to_le_bytes(),
+            kept_digest,
         ];
         let mut encoded = parts.concat();
         encoded.extend_from_slice(&xxh3_64(&encoded).to_le_bytes());
@@ -140,8 +156,12 @@ impl Header {
 
     fn decode(bytes: &[u8; HEADER_BYTES]) -> Result<Header, Unusable> {
         let mut rest = &bytes[..];
-        if take::<8>(&mut rest) != *MAGIC {
-            return Err(damaged("it does not begin like one"));
+        let magic = take::<8>(&mut rest);
+        if magic != *MAGIC {
+            return Err(match magic.starts_with(MAGIC_OF_ALL) {
+                true => Unusable::Other(OTHER_VERSION),
+                false => damaged("it does not begin like one"),
+            });
         }
         let layout = u32::from_le_bytes(take(&mut rest));
         let fold = u32::from_le_bytes(take(&mut rest));
@@ -157,12 +177,14 @@ impl Header {
             binding,
             bytes: u64::from_le_bytes(take(&mut rest)),
             digest: take(&mut rest),
+            kept_bytes: u64::from_le_bytes(take(&mut rest)),
+            kept_digest: take(&mut rest),
         };
         if header.encode() != *bytes {
             return Err(damaged("its header is not whole"));
         }
         if layout != VIEWS_LAYOUT || fold != FOLD_VERSION {
-            return Err(Unusable::Other("another version of Rollcall wrote it"));
+            return Err(Unusable::Other(OTHER_VERSION));
         }
         Ok(header)
     }
@@ -200,8 +222,8 @@ pub(super) fn digest_of(views: &Views, goes_on: &dyn Fn() -> bool) -> Digest32 {
     hasher.finalize().into()
 }
 
-/// Writes the views of the records of `binding` in place of the snapshot before. After a crash either
-/// of both is there. `goes_on` is asked from time to time; if it is false nothing is written. Returns
+/// Writes the views of the records of `binding`, and what is kept of the log besides, in place of the
+/// snapshot before. After a crash either of both is there. `goes_on` is asked from time to time; if it is false nothing is written. Returns
 /// the length of the file.
 ///
 /// # Errors
@@ -209,12 +231,13 @@ pub(super) fn digest_of(views: &Views, goes_on: &dyn Fn() -> bool) -> Digest32 {
 pub(super) fn write(
     folder: &Path,
     binding: Binding,
-    views: &Views,
+    (views, kept): (&Views, &[u8]),
     goes_on: &dyn Fn() -> bool,
 ) -> io::Result<u64> {
     let new = folder.join(NEW_FILE);
     remove(&new)?;
-    let written = write_new(&new, binding, views, goes_on).and_then(|written| {
+    remove_folder(&folder.join(FILE))?;
+    let written = write_new(&new, binding, (views, kept), goes_on).and_then(|written| {
         fs::rename(&new, folder.join(FILE))?;
         files::sync_parent(&new)?;
         Ok(written)
@@ -225,7 +248,19 @@ pub(super) fn write(
     written
 }
 
+/// Removes a folder that has taken the place of a file, if nothing is in it.
+fn remove_folder(path: &Path) -> io::Result<()> {
+    if !fs::symlink_metadata(path).is_ok_and(|found| found.is_dir()) {
+        return Ok(());
+    }
+    fs::remove_dir(path).map_err(|error| {
+        let what = format!("`{}` is a folder with something in it: remove it", path.display());
+        io::Error::new(error.kind(), what)
+    })
+}
+
 fn remove(path: &Path) -> io::Result<()> {
+    remove_folder(path)?;
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
@@ -244,7 +279,7 @@ pub(super) fn drop_snapshot(folder: &Path) -> io::Result<()> {
 fn write_new(
     path: &Path,
     binding: Binding,
-    views: &Views,
+    (views, kept): (&Views, &[u8]),
     goes_on: &dyn Fn() -> bool,
 ) -> io::Result<u64> {
     let mut blocks = Blocks {
@@ -265,9 +300,12 @@ fn write_new(
         }
     });
     written?;
-    let Blocks { file, hasher, bytes, .. } = blocks;
-    let digest = hasher.finalize().into();
-    let header = Header { layout: VIEWS_LAYOUT, fold: FOLD_VERSION, binding, bytes, digest };
+    let (bytes, digest) = blocks.end();
+    kept.chunks(BLOCK_BYTES).try_for_each(|block| blocks.add(block))?;
+    let (kept_bytes, kept_digest) = blocks.end();
+    let (layout, fold) = (VIEWS_LAYOUT, FOLD_VERSION);
+    let header = Header { layout, fold, binding, bytes, digest, kept_bytes, kept_digest };
+    let Blocks { file, .. } = blocks;
     let mut file = file.into_inner().map_err(|error| error.into_error())?;
     file.seek(SeekFrom::Start(0))?;
     file.write_all(&header.encode())?;
@@ -284,6 +322,12 @@ struct Blocks {
 }
 
 impl Blocks {
+    /// Ends a part of the file. Returns the number of its bytes before they were compressed, and
+    /// their digest.
+    fn end(&mut self) -> (u64, Digest32) {
+        (std::mem::take(&mut self.bytes), std::mem::take(&mut self.hasher).finalize().into())
+    }
+
     fn add(&mut self, block: &[u8]) -> io::Result<()> {
         self.hasher.update(block);
         self.bytes += block.len() as u64;
@@ -307,13 +351,20 @@ fn open(folder: &Path) -> Result<(Header, File), Unusable> {
     Ok((Header::decode(&bytes)?, file))
 }
 
-/// Reads the snapshot in a folder, if it covers the first records of a log.
-pub(super) fn read(folder: &Path, history: &dyn History) -> Result<(Header, Views), Unusable> {
+/// A snapshot that is whole. Whether it is of a log, the log decides.
+pub(super) struct Snapshot {
+    pub(super) header: Header,
+    pub(super) views: Views,
+    /// What it keeps of the log besides.
+    pub(super) kept: Option<Kept>,
+}
+
+/// Reads the snapshot in a folder.
+pub(super) fn read(folder: &Path) -> Result<Snapshot, Unusable> {
     let (header, file) = open(folder)?;
-    header.check(history)?;
-    let (views, digest) = thread::scope(|scope| {
+    let (views, kept) = thread::scope(|scope| {
         let (blocks, received) = sync_channel(BLOCKS_AHEAD);
-        let reader = scope.spawn(move || read_blocks(file, header.bytes, &blocks));
+        let reader = scope.spawn(move || read_parts(file, &header, &blocks));
         // Views that a checksum does not protect may be anything.
         let views = catch_unwind(AssertUnwindSafe(|| {
             Views::unpack(&mut |into| match received.recv() {
@@ -325,21 +376,63 @@ pub(super) fn read(folder: &Path, history: &dyn History) -> Result<(Header, View
             })
         }));
         drop(received);
-        let digest = reader.join().unwrap_or_else(|_| Err(damaged("it panicked while reading")));
-        (views.ok().flatten(), digest)
+        let kept = reader.join().unwrap_or_else(|_| Err(damaged("it panicked while reading")));
+        (views.ok().flatten(), kept)
     });
-    if digest? != header.digest {
-        return Err(damaged("it is not what its header says"));
-    }
+    let (kept, seq) = (kept?, header.binding.seq);
     match views {
-        Some(views) if views.head() == header.binding.seq => Ok((header, views)),
+        Some(views) if views.head() == seq => Ok(Snapshot { header, views, kept }),
         _ => Err(damaged("it holds no views")),
     }
 }
 
-/// Reads blocks up to a number of bytes and sends them. Returns the digest of what they hold.
-fn read_blocks(file: File, bytes: u64, blocks: &SyncSender<Vec<u8>>) -> Result<Digest32, Unusable> {
+/// Reads the views, sends their blocks, and returns what is kept besides.
+fn read_parts(
+    file: File,
+    header: &Header,
+    blocks: &SyncSender<Vec<u8>>,
+) -> Result<Option<Kept>, Unusable> {
+    let Header { bytes, digest, kept_bytes, kept_digest, .. } = *header;
     let mut file = BufReader::with_capacity(BLOCK_BYTES, file);
+    let more = "it holds more than views";
+    let sent = read_blocks(&mut file, bytes, |block| blocks.send(block).is_ok());
+    // `digest` is that of the views, so that what differs is known before the rest is read.
+    if sent?.ok_or_else(|| damaged(more))? != digest {
+        return Err(damaged(DIFFERS));
+    }
+    if kept_bytes > KEPT_BYTES_MAX {
+        return Err(damaged("it has another length"));
+    }
+    let mut kept = Vec::new();
+    let read = read_blocks(&mut file, kept_bytes, |block| {
+        kept.extend_from_slice(&block);
+        true
+    });
+    if read? != Some(kept_digest) {
+        return Err(damaged(DIFFERS));
+    }
+    if file.read(&mut [0])? != 0 {
+        return Err(damaged("it has another length"));
+    }
+    if kept.is_empty() {
+        return Ok(None);
+    }
+    let Binding { seq, lost, .. } = header.binding;
+    match Kept::decode(seq, &kept) {
+        Some(kept) if digest_of_seqs(kept.lost()) == lost => Ok(Some(kept)),
+        _ => Err(damaged("what it keeps of the log contradicts its header")),
+    }
+}
+
+const DIFFERS: &str = "it is not what its header says";
+
+/// Reads blocks up to a number of bytes. Returns the digest of what they hold; `None` if `take` has
+/// refused one.
+fn read_blocks(
+    file: &mut impl Read,
+    bytes: u64,
+    mut take_block: impl FnMut(Vec<u8>) -> bool,
+) -> Result<Option<Digest32>, Unusable> {
     let mut unpacker = Decompressor::new()?;
     let (mut hasher, mut read, mut packed) = (Sha256::new(), 0, Vec::new());
     while read < bytes {
@@ -362,12 +455,12 @@ fn read_blocks(file: File, bytes: u64, blocks: &SyncSender<Vec<u8>>) -> Result<D
         }
         hasher.update(&block);
         read += length as u64;
-        if blocks.send(block).is_err() {
-            return Err(damaged("it holds more than views"));
+        if !take_block(block) {
+            return Ok(None);
         }
     }
-    match file.read(&mut [0])? {
-        0 if read == bytes => Ok(hasher.finalize().into()),
-        _ => Err(damaged("it has another length")),
+    match read == bytes {
+        true => Ok(Some(hasher.finalize().into())),
+        false => Err(damaged("it has another length")),
     }
 }

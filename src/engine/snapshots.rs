@@ -17,13 +17,15 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
-use rollcall_projections::{Millis, Seq, Views};
+use rollcall_projections::{Cut, EventFilter, EventType, Millis, Seq, Sight, Start, Views};
 
 use super::Engine;
 use super::attributes::{Noted, ReadProgress, note_rest};
-use super::snapshot_file::{self, Binding, Digest32, Header, Unusable, digest_of, drop_snapshot};
+use super::snapshot_file::{
+    self, Binding, Digest32, Header, Snapshot, Unusable, digest_of, drop_snapshot,
+};
 use super::writer::{FOLD_EVENTS, Notes, fold};
-use crate::log::{History, ReadError};
+use crate::log::{DeferredStep, DeferredVerdict, History, Prefix, ReadError};
 
 /// A snapshot is written once the log has this many records more than the last one, or a quarter
 /// more if that is more: a start folds no more than that, and writing costs a few microseconds an
@@ -39,6 +41,9 @@ const FOLDED_AT_ONCE: Seq = 256;
 
 /// The time between two looks at whether a snapshot is due.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// The number of changes of the key that are looked up at once.
+const KEY_CHANGES: usize = 64;
 
 /// The priority of the thread, as `nice` counts it: everything else comes first.
 const NICENESS: i32 = 19;
@@ -58,12 +63,43 @@ pub(super) struct Known {
     digest: Digest32,
 }
 
-impl Beginning {
-    /// Reads the snapshot in a data folder. One that cannot be used is named in the log of this
-    /// process, and costs the time of folding what it covers.
-    pub fn read(folder: &Path, history: &dyn History) -> Beginning {
-        match snapshot_file::read(folder, history) {
-            Ok((header, views)) => {
+/// The snapshot in a data folder as it was read, whether or not it is of use.
+pub struct ReadSnapshot(Result<Snapshot, Unusable>);
+
+impl ReadSnapshot {
+    /// Reads the snapshot in a data folder.
+    pub fn of(folder: &Path) -> ReadSnapshot {
+        ReadSnapshot(snapshot_file::read(folder))
+    }
+
+    /// Returns none.
+    pub fn none() -> ReadSnapshot {
+        ReadSnapshot(Err(Unusable::Missing))
+    }
+
+    /// Reads it on a thread of its own.
+    ///
+    /// # Errors
+    /// If there can be no further thread.
+    pub fn begin(folder: &Path) -> io::Result<JoinHandle<ReadSnapshot>> {
+        let folder = folder.to_owned();
+        thread::Builder::new().name("read-snapshot".into()).spawn(move || ReadSnapshot::of(&folder))
+    }
+
+    /// Takes out what spares a start the check of the records that it covers.
+    pub fn take_prefix(&mut self) -> Option<Prefix> {
+        let Snapshot { header, views, kept } = self.0.as_mut().ok()?;
+        let (Binding { log_id, root, .. }, recorded_at) = (header.binding, views.recorded_at());
+        let (kept, key_changes) = (kept.take()?, key_changes(views));
+        Some(Prefix { log_id, root, recorded_at, key_changes, kept })
+    }
+
+    /// Returns its views, if it covers the first records of a log. One that cannot be used is named
+    /// in the log of this process, and costs the time of folding what it covers.
+    pub fn beginning(self, history: &dyn History) -> Beginning {
+        let fits = |read: Snapshot| read.header.check(history).map(|()| read);
+        match self.0.and_then(fits) {
+            Ok(Snapshot { header, views, .. }) => {
                 let (seq, digest) = (header.binding.seq, header.digest);
                 tracing::info!(seq, "the views up to this record are those of the snapshot");
                 let noted = Noted::of(&views);
@@ -77,7 +113,23 @@ impl Beginning {
             }
         }
     }
+}
 
+/// Returns the records that name another key for checkpoints, in order.
+fn key_changes(views: &Views) -> Vec<Seq> {
+    let (mut seqs, mut start) = (Vec::new(), Some(Start::After(0)));
+    let event_types = [EventType::CheckpointKeyChanged.name().to_owned()];
+    let filter =
+        EventFilter { event_types: &event_types, organization: None, from: None, until: None };
+    while let Some(place) = start {
+        let step = views.seen_by(&Sight::All).events_step(&filter, Cut::LATEST, place, KEY_CHANGES);
+        seqs.extend(step.items.iter().map(|row| row.seq));
+        start = step.next;
+    }
+    seqs
+}
+
+impl Beginning {
     /// Returns the last record that the views hold.
     pub fn seq(&self) -> Seq {
         self.views.head()
@@ -95,6 +147,9 @@ pub enum SnapshotComparison {
     Equal,
     /// It is not. It was dropped, and the views are rebuilt.
     Different,
+    /// Records that it covers are damaged, so that nothing can be compared. It was dropped, so that
+    /// the next start checks every record.
+    Impossible,
 }
 
 impl SnapshotComparison {
@@ -105,6 +160,7 @@ impl SnapshotComparison {
             SnapshotComparison::Pending => "pending",
             SnapshotComparison::Equal => "equal",
             SnapshotComparison::Different => "different",
+            SnapshotComparison::Impossible => "impossible",
         }
     }
 }
@@ -254,7 +310,9 @@ impl Engine {
         match state.comparison {
             SnapshotComparison::None | SnapshotComparison::Equal => ViewsOrigin::Log,
             SnapshotComparison::Different if !state.is_doubtful => ViewsOrigin::Rebuilt,
-            SnapshotComparison::Pending | SnapshotComparison::Different => ViewsOrigin::Unproven,
+            SnapshotComparison::Pending
+            | SnapshotComparison::Different
+            | SnapshotComparison::Impossible => ViewsOrigin::Unproven,
         }
     }
 
@@ -297,17 +355,23 @@ impl Snapshots {
             return;
         }
         match self.write_serving(&engine) {
-            Ok(bytes) => engine.note_written(seq, bytes),
+            Ok(Some(bytes)) => engine.note_written(seq, bytes),
+            Ok(None) => {}
             Err(Ended::Failed(error)) => warn_of_unwritten(&error),
             Err(Ended::Stopped) => {}
         }
     }
 
-    /// Writes the serving views. Returns the length of the file.
-    fn write_serving(&self, engine: &Engine) -> Result<u64, Ended> {
-        let views = engine.views();
+    /// Writes the serving views. Returns the length of the file; `None` if they are not those of all
+    /// records.
+    fn write_serving(&self, engine: &Engine) -> Result<Option<u64>, Ended> {
+        let (views, kept) = (engine.views(), engine.log.keep());
+        if kept.as_ref().is_some_and(|kept| kept.seq != views.head()) {
+            return Ok(None);
+        }
         let binding = Binding::of(&*engine.log, views.head())?;
-        Ok(snapshot_file::write(&self.folder, binding, &views, &|| true)?)
+        let kept = kept.map_or_else(Vec::new, |kept| kept.bytes);
+        Ok(Some(snapshot_file::write(&self.folder, binding, (&*views, kept.as_slice()), &|| true)?))
     }
 }
 
@@ -338,7 +402,8 @@ impl Keeper {
             let Some(state) = engine.snapshot() else { return };
             let head = engine.folded_head();
             // After a failure the log must grow as much before the next try.
-            if !is_due(head, state.seq.max(failed_at)) || engine.refuses_events() {
+            let is_due = !state.is_doubtful && is_due(head, state.seq.max(failed_at));
+            if !is_due || engine.refuses_events() {
                 folded = None;
                 continue;
             }
@@ -371,9 +436,23 @@ impl Keeper {
         Ok(views)
     }
 
-    /// Compares the snapshot of the start, if there was one, with a fold of the log. Returns the
-    /// views of that fold.
+    /// Checks the records that the start took from the snapshot.
+    fn check_deferred(&self) -> Result<DeferredVerdict, Ended> {
+        loop {
+            if let DeferredStep::Ended(verdict) = self.engine()?.log.check_deferred()? {
+                return Ok(verdict);
+            }
+        }
+    }
+
+    /// Checks the records that the start took from the snapshot, if there was one, and compares the
+    /// snapshot with a fold of the log. Returns the views of that fold.
     fn compare(&self) -> Result<Option<Beginning>, Ended> {
+        match self.check_deferred()? {
+            DeferredVerdict::Sound => {}
+            DeferredVerdict::OtherIndex => return self.drop_different(&self.engine()?),
+            DeferredVerdict::Damaged => return self.drop_of_damaged(&self.engine()?),
+        }
         let Some(known) = self.engine()?.begun_from else { return Ok(None) };
         let views = self.fold_up_to(Beginning::default(), known.seq)?;
         let digest = digest_of(&views, &|| !self.stop.is_set());
@@ -387,17 +466,41 @@ impl Keeper {
             let noted = Noted::of(&views);
             return Ok(Some(Beginning { views, noted, snapshot: None }));
         }
+        self.drop_different(&engine)
+    }
+
+    /// Drops the snapshot of the start, over records that are damaged: what is folded from them would
+    /// not be what was acknowledged.
+    fn drop_of_damaged(&self, engine: &Arc<Engine>) -> Result<Option<Beginning>, Ended> {
+        self.note_dropped(engine, SnapshotComparison::Impossible);
+        engine.documents.clear();
+        tracing::error!(
+            "records that the snapshot of the start covers are damaged, and are refused when they \
+             are read; the snapshot is dropped, so that the next start checks every record, and is \
+             refused"
+        );
+        drop_snapshot(&self.folder)?;
+        Ok(None)
+    }
+
+    fn note_dropped(&self, engine: &Engine, comparison: SnapshotComparison) {
+        let now = Some(engine.clock.now_ms());
         engine.note_snapshot(|state| {
-            (state.comparison, state.compared_at) = (SnapshotComparison::Different, now);
+            (state.comparison, state.compared_at) = (comparison, now);
             (state.seq, state.is_doubtful) = (0, true);
         });
+    }
+
+    /// Drops the snapshot of the start, which is not what the log says, and rebuilds the views.
+    fn drop_different(&self, engine: &Arc<Engine>) -> Result<Option<Beginning>, Ended> {
+        self.note_dropped(engine, SnapshotComparison::Different);
         tracing::error!(
-            seq = known.seq,
+            seq = engine.begun_from.map_or(0, |known| known.seq),
             "the snapshot of the start is not what the log folds to: answers since the start may \
              have been wrong; it is dropped, and the views are rebuilt from the log"
         );
         drop_snapshot(&self.folder)?;
-        self.rebuild(&engine)?;
+        self.rebuild(engine)?;
         Ok(None)
     }
 
@@ -419,16 +522,20 @@ impl Keeper {
     /// Writes a snapshot of all records. `folded` are views to begin with; without them it begins
     /// with the snapshot before.
     fn write(&self, engine: &Engine, folded: Option<Beginning>, last: Seq) -> Result<(), Ended> {
-        let seq = engine.folded_head();
+        // Taken first: it is of all records that are there now.
+        let kept = engine.log.keep();
+        let seq = kept.as_ref().map_or_else(|| engine.folded_head(), |kept| kept.seq);
         let from = match folded {
             Some(folded) => folded,
-            None if last > 0 => Beginning::read(&self.folder, &*engine.log),
+            None if last > 0 => ReadSnapshot::of(&self.folder).beginning(&*engine.log),
             None => Beginning::default(),
         };
         let views = self.fold_up_to(from, seq)?;
         let binding = Binding::of(&*engine.log, seq)?;
         let goes_on = || !self.stop.is_set();
-        let bytes = snapshot_file::write(&self.folder, binding, &views, &goes_on)?;
+        let kept = kept.map_or_else(Vec::new, |kept| kept.bytes);
+        let bytes =
+            snapshot_file::write(&self.folder, binding, (&views, kept.as_slice()), &goes_on)?;
         engine.note_written(seq, bytes);
         Ok(())
     }
@@ -476,11 +583,11 @@ pub fn compare_snapshot(
     folder: &Path,
     log: &dyn crate::log::Log,
 ) -> Result<StoppedSnapshot, ReadError> {
-    let (header, in_file) = match snapshot_file::read(folder, log) {
-        Ok(read) => read,
+    let read = snapshot_file::read(folder).map(|Snapshot { header, .. }| header);
+    let header = match read.and_then(|header| header.check(log).map(|()| header)) {
+        Ok(header) => header,
         Err(unusable) => return Ok(stopped(unusable)),
     };
-    drop(in_file);
     let Header { binding: Binding { seq, .. }, digest, .. } = header;
     let mut views = Views::new();
     while views.head() < seq {
@@ -537,7 +644,7 @@ mod tests {
             assert_eq!(before, 10 * round + 10);
             let equal = Ok(StoppedSnapshot::Equal(before));
             assert_eq!(compare_snapshot(folder.path(), &*log), equal);
-            let read = Beginning::read(folder.path(), &*log);
+            let read = ReadSnapshot::of(folder.path()).beginning(&*log);
             let digest = |views: &Views| digest_of(views, &|| true);
             assert_eq!(digest(&read.views), digest(&engine.views()));
             engine.close();
@@ -545,11 +652,11 @@ mod tests {
         // Another log of as many records.
         let other = MemoryLog::new([8; 16]);
         (0..30).for_each(|number| drop(other.append(vec![event(number)], NOW).unwrap()));
-        assert_eq!(Beginning::read(folder.path(), &other).seq(), 0);
+        assert_eq!(ReadSnapshot::of(folder.path()).beginning(&other).seq(), 0);
         // The same log under other records.
         let other = MemoryLog::new([7; 16]);
         (1..31).for_each(|number| drop(other.append(vec![event(number)], NOW).unwrap()));
-        assert_eq!(Beginning::read(folder.path(), &other).seq(), 0);
+        assert_eq!(ReadSnapshot::of(folder.path()).beginning(&other).seq(), 0);
     }
 
     #[test]

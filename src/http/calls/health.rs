@@ -127,7 +127,10 @@ fn of_archive(archive: &ArchiveReport) -> Value {
 fn of_scrub(engine: &Engine, scrub: &ScrubState) -> Value {
     match (scrub.found_at, scrub.last_pass) {
         (Some(found_at), _) => part("damaged", found_at),
-        (None, None) => part("waiting", engine.started_at()),
+        (None, None) => match scrub.deferred.and_then(|deferred| deferred.finished_at) {
+            Some(finished_at) => part("sound", finished_at),
+            None => part("waiting", engine.started_at()),
+        },
         (None, Some(pass)) if scrub.doubtful > 0 => part("doubtful", pass.finished_at),
         (None, Some(pass)) => part("sound", pass.finished_at),
     }

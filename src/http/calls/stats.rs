@@ -24,7 +24,7 @@ use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
 use crate::http::wire::turns::{Turn, in_turn};
 use crate::keys::Scope;
-use crate::log::{ReadError, ScrubFinding, ScrubPass, ScrubState};
+use crate::log::{DeferredProgress, ReadError, ScrubFinding, ScrubPass, ScrubState};
 use crate::{stderr, time};
 
 /// The windows of time. Directories show all but the first.
@@ -347,6 +347,7 @@ fn describe_scrub(state: &ScrubState) -> Value {
         damaged,
         findings,
         found_at,
+        deferred,
         ..
     } = state;
     let pass = |pass: &ScrubPass| {
@@ -355,6 +356,13 @@ fn describe_scrub(state: &ScrubState) -> Value {
             "finished_at": time::format(pass.finished_at),
             "bytes": pass.bytes,
             "blocks": pass.blocks,
+        })
+    };
+    let deferred_check = |deferred: &DeferredProgress| {
+        json!({
+            "position": deferred.position,
+            "until": deferred.until,
+            "finished_at": deferred.finished_at.map(time::format),
         })
     };
     let finding = |ScrubFinding { first, last, what, in_memory }: &ScrubFinding| json!({ "first": first, "last": last, "what": what, "in_memory": in_memory });
@@ -368,6 +376,7 @@ fn describe_scrub(state: &ScrubState) -> Value {
         "damaged": damaged,
         "findings": findings.iter().map(finding).collect::<Vec<Value>>(),
         "found_at": found_at.map(time::format),
+        "deferred_check": deferred.as_ref().map(deferred_check),
     })
 }
 

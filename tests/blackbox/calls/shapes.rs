@@ -1290,6 +1290,7 @@ fn samples() -> Vec<Sample> {
             "doubtful": 1, "doubtful_at": [4711], "damaged": 2,
             "findings": [{ "first": 1, "last": 2, "what": "it is damaged", "in_memory": true }],
             "found_at": MOMENT,
+            "deferred_check": { "position": 1, "until": 2, "finished_at": MOMENT },
         },
         "snapshot": {
             "seq": 1, "bytes": 2, "written_at": MOMENT, "started_from": 1, "comparison": "equal",
@@ -1552,6 +1553,8 @@ fn samples() -> Vec<Sample> {
                 "/scrub",
                 "/scrub/last_pass",
                 "/scrub/found_at",
+                "/scrub/deferred_check",
+                "/scrub/deferred_check/finished_at",
                 "/snapshot",
                 "/snapshot/bytes",
                 "/snapshot/written_at",
