@@ -135,6 +135,16 @@ fn fill_with(folder: &Path, options: &[&str]) -> Server {
     server
 }
 
+/// Stops a server, which leaves a snapshot, and fills its log with some more records by another one:
+/// a copy of the running server's folder has an old snapshot then, and the stopped folder a current
+/// one.
+fn after_snapshot(server: Server, folder: &Path, options: &[&str]) -> Server {
+    assert_eq!(server.stop(), 0);
+    let server = Server::start_with(folder, options);
+    deliver(&server, 1000..1005);
+    server
+}
+
 pub fn written_end(db: &Path) -> u64 {
     let bytes = fs::read(db).unwrap();
     bytes.iter().rposition(|byte| *byte != 0).map_or(1, |at| at as u64 + 1)
@@ -180,8 +190,8 @@ fn salvage(folder: &Path, from: &[&Path], acknowledged: u64) -> Value {
 fn nothing_that_opens_a_damaged_folder_changes_it_and_a_copy_brings_back_every_record() {
     let mut numbers = SmallRng::seed_from_u64(11);
     let folder = tempfile::tempdir().unwrap();
-    let server = fill(folder.path());
     let killed = tempfile::tempdir().unwrap();
+    let server = after_snapshot(fill(folder.path()), folder.path(), &[]);
     copy(folder.path(), killed.path());
     assert_eq!(server.stop(), 0);
     let whole = contents(folder.path());
@@ -194,6 +204,9 @@ fn nothing_that_opens_a_damaged_folder_changes_it_and_a_copy_brings_back_every_r
         let damaged = tempfile::tempdir().unwrap();
         let original = if round % 2 == 0 { folder.path() } else { killed.path() };
         copy(original, damaged.path());
+        if round % 3 == 2 {
+            fs::remove_file(damaged.path().join("snapshot")).unwrap();
+        }
         let db = damaged.path().join("store/db");
         let at = numbers.random_range(0..written_end(&db));
         damage(&db, round % 4, at, &mut numbers);
@@ -609,7 +622,9 @@ struct Originals {
 impl Originals {
     fn new() -> Originals {
         let [whole, killed, archive, around] = [(); 4].map(|()| tempfile::tempdir().unwrap());
-        let server = fill_with(whole.path(), &["--archive", archive.path().to_str().unwrap()]);
+        let options = ["--archive", archive.path().to_str().unwrap()];
+        let server = fill_with(whole.path(), &options);
+        let server = after_snapshot(server, whole.path(), &options);
         copy(whole.path(), killed.path());
         back_up(&server, &around.path().join("backup"));
         assert_eq!(server.stop(), 0);
@@ -635,6 +650,9 @@ impl Originals {
         let [data, new, restored] =
             ["data", "new", "restored"].map(|name| around.path().join(name));
         copy(if round.is_multiple_of(2) { self.whole.path() } else { self.killed.path() }, &data);
+        if round % 3 == 2 {
+            fs::remove_file(data.join("snapshot")).unwrap();
+        }
         let files = files(&data);
         let file = &files[round as usize / 8 % files.len()];
         let path = data.join(file);

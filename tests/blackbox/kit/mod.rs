@@ -21,3 +21,4 @@ pub mod sink;
 pub mod small_disk;
 pub mod source;
 pub mod stage;
+pub mod tamper;
