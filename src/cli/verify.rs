@@ -189,7 +189,8 @@ fn inspect_snapshot(audit: &mut Audit, data: &Path) -> Result<Option<StoppedSnap
     };
     match &snapshot {
         StoppedSnapshot::Different(_) => {
-            let what = "the views in `snapshot` are not those that the log folds to".to_owned();
+            let what = "`snapshot` is not what the log folds to, or does not know its events";
+            let what = what.to_owned();
             audit.add(Finding { first: 0, last: 0, part: LogPart::Snapshot, what });
         }
         // One that is damaged costs the next start its time, and nothing else.

@@ -583,9 +583,9 @@ pub fn compare_snapshot(
     folder: &Path,
     log: &dyn crate::log::Log,
 ) -> Result<StoppedSnapshot, ReadError> {
-    let read = snapshot_file::read(folder).map(|Snapshot { header, .. }| header);
-    let header = match read.and_then(|header| header.check(log).map(|()| header)) {
-        Ok(header) => header,
+    let read = snapshot_file::read(folder).map(|Snapshot { header, kept, .. }| (header, kept));
+    let (header, kept) = match read.and_then(|read| read.0.check(log).map(|()| read)) {
+        Ok(read) => read,
         Err(unusable) => return Ok(stopped(unusable)),
     };
     let Header { binding: Binding { seq, .. }, digest, .. } = header;
@@ -595,7 +595,9 @@ pub fn compare_snapshot(
         fold(log, &mut views, count as usize, Notes::Later)?;
     }
     note_rest(log, &mut views, Noted::default(), &ReadProgress::default())?;
-    match views.head() == seq && digest_of(&views, &|| true) == digest {
+    let is_same = views.head() == seq && digest_of(&views, &|| true) == digest;
+    let is_index = kept.map_or(Ok(true), |kept| kept.is_index_of(log))?;
+    match is_same && is_index {
         true => Ok(StoppedSnapshot::Equal(seq)),
         false => Ok(StoppedSnapshot::Different(seq)),
     }

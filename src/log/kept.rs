@@ -1,11 +1,14 @@
 //! What a snapshot of the views keeps of the log, so that a start need not read the records that it
 //! covers. docs/format.md describes it.
 
+use std::ops::Range;
+
 use rollcall_projections::{Millis, Seq};
 
-use super::LogId;
 use super::dedupe::{Dedupe, FINGERPRINT_BYTES, FingerprintKey};
 use super::merkle::Hash;
+use super::recovery::dedupe_key;
+use super::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, History, LogId, ReadError};
 
 /// What is kept of the first records of a log besides the views over them and their tree.
 pub struct Kept {
@@ -45,6 +48,33 @@ impl Kept {
         let length = usize::try_from(seq).ok()?.checked_mul(FINGERPRINT_BYTES)?;
         let dedupe = (bytes.len() == length).then(|| Dedupe::of_kept(key, bytes))?;
         Some(Kept { seq, metadata, lost, dedupe })
+    }
+
+    /// Returns whether its index is that of the first records of a log. Reads all of them.
+    ///
+    /// # Errors
+    /// The first bad record.
+    pub fn is_index_of(&self, history: &dyn History) -> Result<bool, ReadError> {
+        let fingerprint = self.dedupe.fingerprinter();
+        let is_left_out = |mut seqs: Range<Seq>| seqs.all(|seq| self.dedupe.is_indexed(seq, None));
+        let mut next = 1;
+        while next <= self.seq {
+            let before = next;
+            let records = history.read(next - 1, BATCH_EVENTS_MAX, BATCH_BYTES_MAX)?;
+            for record in records.iter().take_while(|record| record.seq <= self.seq) {
+                let own = dedupe_key(record).map(&fingerprint);
+                // Those in between are lost.
+                let fits = is_left_out(next..record.seq) && self.dedupe.is_indexed(record.seq, own);
+                if !fits {
+                    return Ok(false);
+                }
+                next = record.seq + 1;
+            }
+            if next == before {
+                return Ok(is_left_out(next..self.seq + 1));
+            }
+        }
+        Ok(true)
     }
 
     /// Returns the seqs of the records that are lost, in order.

@@ -708,6 +708,10 @@ mod tests {
             for Covered { root, recorded_at, kept } in &covered {
                 let case = format!("seed {seed}, {} of {}", kept.seq, whole.edge.size());
                 let changes = whole.key_changes.iter().map(|record| record.seq);
+                let kept_index = Kept::decode(kept.seq, &kept.bytes).unwrap();
+                let log = stopped().recover(&|_| {}).unwrap();
+                assert_eq!(kept_index.is_index_of(&log), Ok(true), "{case}");
+                drop(log);
                 let prefix = Prefix {
                     log_id: LOG_ID,
                     root: *root,

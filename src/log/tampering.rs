@@ -376,6 +376,11 @@ fn an_index_that_a_snapshot_had_wrong_is_put_right_behind_the_start() {
     let mut bytes = kept.bytes.clone();
     // The fingerprint of the last record is the last in the bytes.
     *bytes.last_mut().unwrap() ^= 1;
+    let is_index = |bytes: &[u8]| {
+        let log = StoppedFolder::open(folder.path()).unwrap().recover(&|_| {}).unwrap();
+        Kept::decode(HEAD, bytes).unwrap().is_index_of(&log)
+    };
+    assert_eq!((is_index(&kept.bytes), is_index(&bytes)), (Ok(true), Ok(false)));
     let kept = Kept::decode(HEAD, &bytes).unwrap();
     let (log_id, root, recorded_at) = (*log_id, *root, *recorded_at);
     let prefix = Prefix { log_id, root, recorded_at, key_changes: Vec::new(), kept };
