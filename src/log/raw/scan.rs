@@ -7,6 +7,8 @@ use std::io::{self, Read};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{channel, sync_channel};
+use std::thread;
 
 use rollcall_projections::Seq;
 
@@ -19,6 +21,9 @@ use super::segment::{
     take_integer, walk,
 };
 use crate::files;
+
+/// The number of segments that are read before they are taken in.
+const SEGMENTS_AHEAD: usize = 2;
 
 /// The number of values noted before those that later ones replace are dropped.
 const NOTED_AT_FIRST: usize = 1 << 20;
@@ -130,11 +135,8 @@ impl Scan {
     pub(super) fn of(file: &File, blobs: &Path) -> io::Result<Scan> {
         let segments = Segments::of(file)?;
         let mut pass = Pass::new(segments.unstable, blobs.to_owned());
-        let mut buffer = vec![0; SEGMENT_BYTES];
-        for placed in &segments.in_order {
-            let length = read_at_most(file, &mut buffer, placed.at)?;
-            pass.take_segment(placed, buffer.get(..length).unwrap_or_default(), &segments);
-        }
+        segments.each_walked(file, |walked| pass.take_segment(walked, &segments))?;
+        let mut buffer = vec![0; if segments.lost.is_empty() { 0 } else { SEGMENT_BYTES }];
         for at in &segments.lost {
             let length = read_at_most(file, &mut buffer, *at)?;
             let bytes = buffer.get(..length).unwrap_or_default();
@@ -158,7 +160,51 @@ fn read_at_most(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
     Ok(length)
 }
 
+/// A segment that was read, with the stretches of it in order.
+struct Walked {
+    placed: Placed,
+    buffer: Vec<u8>,
+    /// The number of bytes in the buffer.
+    length: usize,
+    stretches: Vec<Stretch>,
+}
+
 impl Segments {
+    /// Shows the segments in order. Reads them and checks their messages on a thread of its own, a few
+    /// ahead.
+    fn each_walked(&self, file: &File, mut each: impl FnMut(&mut Walked)) -> io::Result<()> {
+        thread::scope(|scope| {
+            let (walked, next) = sync_channel(SEGMENTS_AHEAD);
+            let (used, free) = channel();
+            scope.spawn(move || {
+                for placed in &self.in_order {
+                    // A new buffer costs as much as reading into it.
+                    let buffer = free.try_recv().unwrap_or_default();
+                    if walked.send(self.walked(file, placed, buffer)).is_err() {
+                        return;
+                    }
+                }
+            });
+            for walked in next {
+                let mut walked = walked?;
+                each(&mut walked);
+                let _ = used.send(walked.buffer);
+            }
+            Ok(())
+        })
+    }
+
+    fn walked(&self, file: &File, placed: &Placed, mut buffer: Vec<u8>) -> io::Result<Walked> {
+        buffer.resize(SEGMENT_BYTES, 0);
+        let length = read_at_most(file, &mut buffer, placed.at)?;
+        let (newest, number) = (self.newest(), placed.number);
+        let later = |other| other > number && other <= newest + 2;
+        let mut stretches = Vec::new();
+        let segment = buffer.get(..length).unwrap_or_default();
+        walk(segment, number, later, |stretch| stretches.push(stretch));
+        Ok(Walked { placed: *placed, buffer, length, stretches })
+    }
+
     fn of(file: &File) -> io::Result<Segments> {
         let (mut segments, headless) = Segments::heads(file)?;
         segments.place_headless(file, headless)?;
@@ -322,7 +368,9 @@ impl Pass {
         }
     }
 
-    fn take_segment(&mut self, placed: &Placed, segment: &[u8], segments: &Segments) {
+    fn take_segment(&mut self, walked: &mut Walked, segments: &Segments) {
+        let Walked { placed, buffer, length, stretches } = walked;
+        let segment = buffer.get(..*length).unwrap_or_default();
         let position = placed.number * SEGMENT_BYTES as u64;
         let place = Place { segment, at: placed.at, position };
         if placed.has_head {
@@ -330,12 +378,11 @@ impl Pass {
         } else if !placed.is_emptied {
             self.note_damage(&place, &(0..20));
         }
-        let (newest, number) = (segments.newest(), placed.number);
-        let later = |other| other > number && other <= newest + 2;
+        let number = placed.number;
         let follows_tail = placed.has_head && self.tail.is_in(number);
-        let is_newest = number == newest;
+        let is_newest = number == segments.newest();
         let mut is_unbroken = true;
-        walk(segment, number, later, |stretch| {
+        for stretch in stretches.drain(..) {
             if follows_tail {
                 is_unbroken &= !matches!(stretch, Stretch::Damaged { .. });
                 if is_unbroken {
@@ -345,7 +392,7 @@ impl Pass {
                 }
             }
             self.take(&place, stretch, placed.has_head, is_newest);
-        });
+        }
         if self.sightings.len() > self.noted_max {
             self.drop_replaced();
         }
