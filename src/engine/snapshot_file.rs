@@ -223,8 +223,8 @@ pub(super) fn digest_of(views: &Views, goes_on: &dyn Fn() -> bool) -> Digest32 {
 }
 
 /// Writes the views of the records of `binding`, and what is kept of the log besides, in place of the
-/// snapshot before. After a crash either of both is there. `goes_on` is asked from time to time; if it is false nothing is written. Returns
-/// the length of the file.
+/// snapshot before. After a crash either of both is there. `goes_on` is asked from time to time; if
+/// it is false nothing is written. Returns the length of the file.
 ///
 /// # Errors
 /// If the file cannot be written; or if it was to end, with [`io::ErrorKind::Interrupted`].

@@ -158,15 +158,24 @@ impl<'a> Unpacker<'a> {
         Unpacker { piece: Vec::new(), at: 0, read }
     }
 
+    /// Reads more until there are `count` bytes; `None` if there are fewer.
+    #[cold]
+    fn read_more(&mut self, count: usize) -> Option<()> {
+        self.piece.drain(..self.at);
+        self.at = 0;
+        while self.piece.len() < count {
+            if !(self.read)(&mut self.piece) {
+                return None;
+            }
+        }
+        Some(())
+    }
+
+    // Most values are a number of a few bytes, and a start reads hundreds of millions of bytes.
+    #[inline]
     fn take(&mut self, count: usize) -> Option<&[u8]> {
         if self.piece.len() - self.at < count {
-            self.piece.drain(..self.at);
-            self.at = 0;
-            while self.piece.len() < count {
-                if !(self.read)(&mut self.piece) {
-                    return None;
-                }
-            }
+            self.read_more(count)?;
         }
         let end = self.at + count;
         let taken = self.piece.get(self.at..end);
