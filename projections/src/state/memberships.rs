@@ -248,10 +248,11 @@ impl Pack for Memberships {
         let pairs: Table<Pair> = Pack::unpack(from)?;
         let by_group = Pack::unpack(from)?;
         let by_user: Table<SmallVec<[u32; 4]>> = Pack::unpack(from)?;
-        let mut numbers = HashTable::new();
+        let many = || by_user.iter().filter(|of_user| of_user.len() > FEW);
+        let mut numbers = HashTable::with_capacity(many().map(|of_user| of_user.len()).sum());
         let hash_of =
             |n: &u32| pairs.get(*n as usize).map_or(0, |pair| hash((pair.user, pair.group)));
-        for number in by_user.iter().filter(|of_user| of_user.len() > FEW).flatten() {
+        for number in many().flatten() {
             numbers.insert_unique(hash_of(number), *number, hash_of);
         }
         let (foreign, foreign_of) = Pack::unpack(from)?;
