@@ -2,8 +2,9 @@
 //! in the background and at a clean stop.
 //!
 //! A program that can write to the data folder can write a snapshot that says anything. So after each
-//! start from one the log is folded from its first record, on a thread of low priority, and a snapshot
-//! that is not what the fold gives is dropped, and the views are rebuilt.
+//! start from one, on a thread of low priority, the records that it covers are checked, and the log is
+//! folded from its first record. A snapshot that is not what the fold gives is dropped, and the views
+//! are rebuilt; one over damaged records is dropped too, and the next start checks them all.
 //!
 //! Views that are being written must not change, and writing them takes seconds. So the background
 //! does not write the serving views but others, which it folds from the snapshot before: no lock is
