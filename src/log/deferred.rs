@@ -231,7 +231,7 @@ impl SledLog {
                 Ok(self.look_at_block(&block, check, &nodes))
             });
             match looked {
-                Ok(looked) => looked.map(|looked| check.take(looked))?,
+                Ok(looked) => check.take(looked?),
                 Err(error) => {
                     check.pass_over(&error);
                     blocks = self.store().blocks_from(check.after + 1);
