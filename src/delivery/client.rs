@@ -11,7 +11,7 @@ use ureq::http::{HeaderName, HeaderValue, Uri};
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{
-    ConnectionDetails, Connector, NextTimeout, RustlsConnector, TcpConnector,
+    Buffers, ConnectionDetails, Connector, NextTimeout, RustlsConnector, TcpConnector, Transport,
 };
 
 use super::address::not_public;
@@ -113,19 +113,46 @@ fn fault(error: &ureq::Error) -> Fault {
     Fault::new(match error {
         ureq::Error::Timeout(_) => "timeout after 10 s".to_owned(),
         ureq::Error::HostNotFound => "no such host".into(),
-        ureq::Error::Io(error) => match error.kind() {
-            ErrorKind::ConnectionRefused => "connection refused".into(),
-            ErrorKind::ConnectionReset
-            | ErrorKind::ConnectionAborted
-            | ErrorKind::BrokenPipe
-            | ErrorKind::UnexpectedEof => "connection closed".into(),
-            _ => error.to_string(),
-        },
+        ureq::Error::Io(error) => said(error),
         ureq::Error::ConnectionFailed => "connection failed".into(),
         ureq::Error::Rustls(error) => error.to_string(),
         ureq::Error::Protocol(_) => "the answer is not HTTP".into(),
         _ => "the request failed".into(),
     })
+}
+
+/// Says what happened to a connection.
+pub(super) fn said(error: &io::Error) -> String {
+    match error.kind() {
+        ErrorKind::ConnectionRefused => "connection refused".into(),
+        ErrorKind::ConnectionReset
+        | ErrorKind::ConnectionAborted
+        | ErrorKind::BrokenPipe
+        | ErrorKind::UnexpectedEof => "connection closed".into(),
+        ErrorKind::TimedOut | ErrorKind::WouldBlock => "no answer in time".into(),
+        _ => error.to_string(),
+    }
+}
+
+/// Returns those of some addresses to which webhooks may go.
+///
+/// # Errors
+/// The first refused one and its kind, if no other is left.
+pub(super) fn allowed(
+    found: &[SocketAddr],
+    allow_private: bool,
+) -> Result<Vec<SocketAddr>, String> {
+    let (mut allowed, mut refused) = (Vec::new(), None);
+    for address in found {
+        match not_public(address.ip()).filter(|_| !allow_private) {
+            None => allowed.push(*address),
+            Some(what) => refused = refused.or(Some((address.ip(), what))),
+        }
+    }
+    match refused.filter(|_| allowed.is_empty()) {
+        None => Ok(allowed),
+        Some((ip, what)) => Err(format!("{ip} is {what}, which needs `allow_private`")),
+    }
 }
 
 /// A resolver that leaves names to the connector: only a new connection needs one.
@@ -153,26 +180,16 @@ struct Judging {
 
 impl Judging {
     fn allowed(&self, found: &[SocketAddr]) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        let mut allowed = Late.empty();
-        let mut refused = None;
-        for address in found {
-            match not_public(address.ip()).filter(|_| !self.allow_private) {
-                None => allowed.push(*address),
-                Some(what) => refused = refused.or(Some((address.ip(), what))),
-            }
-        }
-        match refused.filter(|_| allowed.is_empty()) {
-            None => Ok(allowed),
-            Some((ip, what)) => Err(ureq::Error::Io(io::Error::new(
-                ErrorKind::PermissionDenied,
-                format!("{ip} is {what}, which needs `allow_private`"),
-            ))),
-        }
+        let allowed = allowed(found, self.allow_private);
+        let allowed = allowed.map_err(|says| io::Error::new(ErrorKind::PermissionDenied, says))?;
+        let mut addresses = Late.empty();
+        allowed.into_iter().for_each(|address| addresses.push(address));
+        Ok(addresses)
     }
 }
 
 impl Connector<()> for Judging {
-    type Out = <TcpConnector as Connector<()>>::Out;
+    type Out = Gathered<<TcpConnector as Connector<()>>::Out>;
 
     fn connect(
         &self,
@@ -192,7 +209,64 @@ impl Connector<()> for Judging {
             run_connector: details.run_connector.clone(),
             register_shutdown: details.register_shutdown.clone(),
         };
-        self.tcp.connect(&judged, chained)
+        let connected = self.tcp.connect(&judged, chained)?;
+        Ok(connected.map(|inner| Gathered { inner, output: Vec::new() }))
+    }
+}
+
+/// The bytes of a request from which on they are written at once.
+const GATHERED_MAX: usize = 64 << 10;
+
+/// A connection that writes the head of a request together with its body. In two packets the
+/// receiver would wake twice.
+#[derive(Debug)]
+struct Gathered<T> {
+    inner: T,
+    output: Vec<u8>,
+}
+
+impl<T: Transport> Gathered<T> {
+    /// Writes what was gathered, in as few pieces as the connection takes.
+    fn flush(&mut self, timeout: NextTimeout) -> Result<(), ureq::Error> {
+        let mut rest = self.output.as_slice();
+        while !rest.is_empty() {
+            let buffer = self.inner.buffers().output();
+            let amount = rest.len().min(buffer.len());
+            let (now, later) = rest.split_at(amount);
+            match buffer.get_mut(..amount) {
+                Some(buffer) if amount > 0 => buffer.copy_from_slice(now),
+                _ => return Err(ureq::Error::ConnectionFailed),
+            }
+            self.inner.transmit_output(amount, timeout)?;
+            rest = later;
+        }
+        self.output.clear();
+        Ok(())
+    }
+}
+
+impl<T: Transport> Transport for Gathered<T> {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        self.inner.buffers()
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
+        let output = self.inner.buffers().output().get(..amount).unwrap_or_default();
+        self.output.extend_from_slice(output);
+        if self.output.len() < GATHERED_MAX { Ok(()) } else { self.flush(timeout) }
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
+        self.flush(timeout)?;
+        self.inner.await_input(timeout)
+    }
+
+    fn is_open(&mut self) -> bool {
+        self.inner.is_open()
+    }
+
+    fn is_tls(&self) -> bool {
+        self.inner.is_tls()
     }
 }
 
@@ -258,14 +332,8 @@ mod tests {
         let here = receiver();
         assert_eq!(client(&[&[&here]], true).post(Vec::new(), b"{}"), Ok(()));
         // Of several only those that are allowed count: none of these is tried.
-        let judging = Judging {
-            names: Arc::new(Turning { answers: Vec::new(), asked: AtomicUsize::new(0) }),
-            allow_private: false,
-            tcp: TcpConnector::default(),
-        };
         let found = ["127.0.0.1:9", "8.8.8.8:443", "192.168.0.1:1"].map(|one| one.parse().unwrap());
-        let allowed = judging.allowed(&found).unwrap();
-        assert_eq!(allowed.iter().collect::<Vec<_>>(), [&found[1]]);
+        assert_eq!(allowed(&found, false).unwrap(), [found[1]]);
     }
 
     #[test]
