@@ -1,6 +1,7 @@
 //! One endpoint: its threads, and the state that they share.
 
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,10 +15,11 @@ use ureq::tls::RootCerts;
 
 use super::client::{Client, Fault};
 use super::message::{Message, test_event};
-use super::position::{Anchor, Found, Kept, Line, PositionFile};
-use super::queue::Queue;
+use super::position::{Anchor, Found, Kept, Line, PositionFile, before};
+use super::queue::{LaneName, Limits, ORDER, Queue, Reading, Ready};
+use super::state::{EndpointState, PausedBy, State};
 use super::{Beginning, EndpointSettings};
-use crate::engine::{Engine, FeedPlace, Owed, OwedReader};
+use crate::engine::{Engine, FeedPlace, Owed, OwedItem, OwedReader};
 use crate::log::ReadError;
 use crate::time;
 
@@ -27,62 +29,11 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(3600);
 
-/// The time of failure after which an endpoint has stalled.
-const STALLED_AFTER_MS: Millis = 3 * 86_400_000;
-
-/// The longest that a delivery is not synced.
-const SYNC_EVERY: Duration = Duration::from_secs(1);
+/// The longest wait for what is in flight, which is at most the time of a request and a little.
+const RETIRE_WITHIN: Duration = Duration::from_secs(15);
 
 /// The pause after an error of the log or of the file of the position.
 const DISK_PAUSE: Duration = Duration::from_secs(1);
-
-/// The condition of an endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EndpointState {
-    /// Nothing fails.
-    Ok,
-    /// A webhook has failed and is sent again.
-    Retrying,
-    /// A webhook fails since three days.
-    Stalled,
-    /// Nothing is sent until an operator acts.
-    Paused,
-}
-
-impl EndpointState {
-    /// Every state.
-    pub const ALL: [EndpointState; 4] =
-        [EndpointState::Ok, EndpointState::Retrying, EndpointState::Stalled, EndpointState::Paused];
-
-    /// Returns its word.
-    pub fn word(self) -> &'static str {
-        match self {
-            EndpointState::Ok => "ok",
-            EndpointState::Retrying => "retrying",
-            EndpointState::Stalled => "stalled",
-            EndpointState::Paused => "paused",
-        }
-    }
-}
-
-/// What pauses an endpoint, which says how the pause ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PausedBy {
-    /// The receiver has answered with 410: a retry ends the pause.
-    Receiver,
-    /// The position does not fit the log: a skip or a replay ends the pause.
-    Position,
-}
-
-impl PausedBy {
-    /// Returns its word.
-    pub fn word(self) -> &'static str {
-        match self {
-            PausedBy::Receiver => "receiver",
-            PausedBy::Position => "position",
-        }
-    }
-}
 
 /// The state of an endpoint, for those who operate the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,33 +86,15 @@ pub(crate) struct Endpoint {
     state: Mutex<State>,
     /// Wakes a thread that has nothing to do.
     idle: Condvar,
-    /// Wakes the threads that wait to send something again.
-    resting: Condvar,
-}
-
-struct State {
-    is_stopped: bool,
-    /// Counts the replays: what was begun before one is not counted any more.
-    epoch: u64,
-    /// Counts the wishes for a retry.
-    rings: u64,
-    kept: Kept,
-    file: PositionFile,
-    queue: Queue,
-    /// Why the position cannot be used.
-    mismatch: Option<String>,
-    /// An error of the log or of the file.
-    disk_error: Option<String>,
-    last_error: Option<String>,
-    is_dirty: bool,
-    synced: Instant,
-    delivered: u64,
-    failures: u64,
+    /// Wakes a thread that waits for the disk.
+    disk: Condvar,
+    /// Wakes the one that waits for the end of what is in flight.
+    ended: Condvar,
 }
 
 /// What a thread does next.
 enum Task {
-    Read(OwedReader, u64),
+    Read(Reading, u64),
     Send(Sending),
     Sync,
 }
@@ -169,98 +102,9 @@ enum Task {
 /// A webhook in flight.
 struct Sending {
     place: FeedPlace,
-    message: Arc<Message>,
+    /// `None` if it must be read again.
+    message: Option<Arc<Message>>,
     epoch: u64,
-}
-
-impl State {
-    fn new(file: PositionFile) -> State {
-        let nowhere = FeedPlace::after(0);
-        State {
-            is_stopped: false,
-            epoch: 0,
-            rings: 0,
-            kept: Kept::at(String::new(), nowhere, None),
-            file,
-            queue: Queue::behind(nowhere),
-            mismatch: None,
-            disk_error: None,
-            last_error: None,
-            is_dirty: false,
-            synced: Instant::now(),
-            delivered: 0,
-            failures: 0,
-        }
-    }
-
-    fn is_paused(&self) -> bool {
-        self.paused_by().is_some()
-    }
-
-    fn paused_by(&self) -> Option<PausedBy> {
-        let by_receiver = self.kept.gone.as_ref().map(|_| PausedBy::Receiver);
-        self.mismatch.as_ref().map(|_| PausedBy::Position).or(by_receiver)
-    }
-
-    fn failing_since(&self) -> Option<Millis> {
-        self.kept.failing.values().copied().min()
-    }
-
-    fn condition(&self, now: Millis) -> EndpointState {
-        match self.failing_since() {
-            _ if self.is_paused() => EndpointState::Paused,
-            Some(since) if now - since >= STALLED_AFTER_MS => EndpointState::Stalled,
-            Some(_) => EndpointState::Retrying,
-            None if self.disk_error.is_some() => EndpointState::Retrying,
-            None => EndpointState::Ok,
-        }
-    }
-
-    /// Returns what to tell an operator about the condition.
-    fn error(&self) -> Option<&String> {
-        let gone = self.kept.gone.as_ref();
-        self.mismatch.as_ref().or(gone).or(self.disk_error.as_ref()).or(self.last_error.as_ref())
-    }
-
-    /// Moves the position behind all that is delivered. Returns the line that says so, if it moved.
-    fn settle(&mut self) -> Option<Line> {
-        let place = self.queue.delivered();
-        if place <= self.kept.place {
-            return None;
-        }
-        self.kept.move_to(place);
-        if let Some(anchor) = self.queue.anchor(place.seq) {
-            self.kept.reach(anchor);
-        }
-        self.queue.forget_leaves(self.kept.seq());
-        if self.kept.failing.is_empty() {
-            self.last_error = None;
-        }
-        Some(Line::Up { place: place.into(), anchor: self.kept.anchor.clone() })
-    }
-
-    /// Notes that something of a record was delivered or tried. Returns the line that says so, or
-    /// `None` if the anchor is already as far.
-    fn reach(&mut self, seq: Seq) -> Option<Line> {
-        let anchor = self.queue.anchor(seq)?;
-        self.kept.reach(anchor.clone()).then_some(Line::Reached(anchor))
-    }
-
-    fn append(&mut self, line: &Line) -> io::Result<()> {
-        self.is_dirty = true;
-        self.file.append(line, &self.kept)
-    }
-
-    /// Replaces the file, synced.
-    fn replace(&mut self) -> io::Result<()> {
-        self.is_dirty = false;
-        self.file.replace(&self.kept)
-    }
-
-    /// Tells if a webhook in flight still counts.
-    fn counts(&self, sending: &Sending) -> bool {
-        self.epoch == sending.epoch && self.queue.is_busy(sending.place)
-    }
 }
 
 impl Endpoint {
@@ -273,7 +117,8 @@ impl Endpoint {
             state: Mutex::new(State::new(PositionFile::of(data, name))),
             settings,
             idle: Condvar::new(),
-            resting: Condvar::new(),
+            disk: Condvar::new(),
+            ended: Condvar::new(),
         }
     }
 
@@ -296,7 +141,8 @@ impl Endpoint {
             }
         };
         let begun = found.and_then(|kept| {
-            state.queue = Queue::behind(kept.place);
+            let kept = self.without_parked_if_ordered(kept);
+            state.queue = self.queue_at(&kept);
             state.kept = kept;
             state.replace().map_err(|error| format!("its position cannot be written: {error}"))
         });
@@ -308,6 +154,21 @@ impl Endpoint {
                  `rollcall deliveries replay {name} --from SEQ`"
             ));
         }
+    }
+
+    fn queue_at(&self, kept: &Kept) -> Queue {
+        Queue::at(kept, self.settings.ordered, Limits::SERVER)
+    }
+
+    /// Moves the position of an endpoint that is ordered now, and was not, back to the first webhook
+    /// that is not delivered. What came before it was to be sent comes again.
+    fn without_parked_if_ordered(&self, kept: Kept) -> Kept {
+        if !self.settings.ordered || kept.parked.is_empty() {
+            return kept;
+        }
+        let place = kept.delivered();
+        let failing = kept.failing.into_iter().filter(|(failing, _)| *failing > place).collect();
+        Kept { place, failing, parked: BTreeMap::new(), ahead: BTreeSet::new(), ..kept }
     }
 
     /// Returns the position of an endpoint that has none yet.
@@ -328,22 +189,40 @@ impl Endpoint {
             let endpoint = self.clone();
             thread::Builder::new().name("delivery".into()).spawn(move || endpoint.work())
         };
-        (0..self.settings.max_in_flight).map(work).collect()
+        // One more reads ahead and syncs the position while a webhook is in flight.
+        let threads = if self.settings.ordered { 2 } else { self.settings.max_in_flight };
+        (0..threads).map(work).collect()
     }
 
-    /// Tells it the newest record. Returns false once it is stopped.
-    pub(super) fn wake(&self, head: Seq) -> bool {
-        self.head.store(head, Ordering::SeqCst);
-        let is_stopped = self.state.lock().is_stopped;
+    /// Tells if it has these settings.
+    pub(super) fn has(&self, settings: &EndpointSettings) -> bool {
+        self.settings == *settings
+    }
+
+    /// Tells it the newest record.
+    pub(super) fn wake(&self, head: Seq) {
+        self.head.fetch_max(head, Ordering::SeqCst);
+        // Between a look at the head and the wait for a wake no thread may miss it.
+        drop(self.state.lock());
         self.idle.notify_one();
-        !is_stopped
+    }
+
+    /// Stops, waits until nothing is in flight any more, and syncs the position: then another one
+    /// has it, and this one writes no more.
+    pub(super) fn retire(&self) {
+        self.stop();
+        let mut state = self.state.lock();
+        let latest = Instant::now() + RETIRE_WITHIN;
+        while state.in_flight > 0 && !self.ended.wait_until(&mut state, latest).timed_out() {}
+        state.is_retired = true;
+        drop(state);
+        self.sync();
     }
 
     /// Begins no further request.
     pub(super) fn stop(&self) {
         self.state.lock().is_stopped = true;
-        self.idle.notify_all();
-        self.resting.notify_all();
+        self.wake_all();
     }
 
     /// Syncs the position.
@@ -369,7 +248,7 @@ impl Endpoint {
             paused_by: state.paused_by(),
             position,
             lag: head.saturating_sub(position),
-            last_error: state.error().cloned(),
+            last_error: state.error(),
             failing_since: state.failing_since(),
             delivered: state.delivered,
             failures: state.failures,
@@ -379,8 +258,8 @@ impl Endpoint {
     fn work(&self) {
         while let Some(task) = self.next_task() {
             match task {
-                Task::Read(reader, epoch) => self.read(reader, epoch),
-                Task::Send(sending) => self.deliver(&sending),
+                Task::Read(reading, epoch) => self.read(reading, epoch),
+                Task::Send(sending) => self.deliver(sending),
                 Task::Sync => self.sync(),
             }
         }
@@ -393,35 +272,61 @@ impl Endpoint {
             if state.is_stopped {
                 return None;
             }
-            if state.is_dirty && state.synced.elapsed() >= SYNC_EVERY {
+            if state.take_sync(false) {
                 return Some(Task::Sync);
             }
-            if !state.is_paused() {
-                let State { queue, kept, epoch, .. } = &mut *state;
-                let (ordered, epoch) = (self.settings.ordered, *epoch);
-                if let Some((place, message)) = queue.take_ready(ordered) {
-                    return Some(Task::Send(Sending { place, message, epoch }));
-                }
-                let head = self.head.load(Ordering::SeqCst);
-                if let Some(reader) = queue.begin_read(head, kept, ordered) {
-                    return Some(Task::Read(reader, epoch));
-                }
+            if let Some(task) = self.take(&mut state) {
+                return Some(task);
             }
-            if state.is_dirty {
-                let due = state.synced + SYNC_EVERY;
-                self.idle.wait_until(&mut state, due);
-            } else {
-                self.idle.wait(&mut state);
+            if state.take_sync(true) {
+                return Some(Task::Sync);
             }
+            state.idle += 1;
+            match state.wakes_at() {
+                Some(at) if at > Instant::now() => drop(self.idle.wait_until(&mut state, at)),
+                Some(_) => {}
+                None => self.idle.wait(&mut state),
+            }
+            state.idle -= 1;
         }
     }
 
+    /// Takes a webhook that can be sent, or else a reader. Wakes another thread if there is more to
+    /// do.
+    fn take(&self, state: &mut MutexGuard<'_, State>) -> Option<Task> {
+        if state.is_paused() {
+            return None;
+        }
+        let (head, now) = (self.head.load(Ordering::SeqCst), Instant::now());
+        let lines = state.tidy(head, now);
+        self.write(state, &lines);
+        let may_send = state.may_send();
+        let State { queue, kept, epoch, in_flight, .. } = &mut **state;
+        let takes = may_send && !queue.is_low(head, kept);
+        let task = match takes.then(|| queue.take_ready(now)).flatten() {
+            Some(Ready { place, message }) => {
+                *in_flight += 1;
+                Task::Send(Sending { place, message, epoch: *epoch })
+            }
+            // If it is low there is something to read.
+            None => Task::Read(queue.begin_read(head, kept)?, *epoch),
+        };
+        let has_more = queue.has_ready(now) || queue.has_readable(head, kept);
+        if state.idle > 0 && (has_more || state.queue.wakes_at().is_some()) {
+            self.idle.notify_one();
+        }
+        Some(task)
+    }
+
     /// Reads some of what is owed.
-    fn read(&self, mut reader: OwedReader, epoch: u64) {
+    fn read(&self, mut reading: Reading, epoch: u64) {
         let Some(engine) = self.engine.get().and_then(Weak::upgrade) else {
             return self.stop();
         };
-        let owed = self.owed(&engine, &mut reader);
+        let owed = match reading.lane {
+            LaneName::Front => self.owed(&engine, &mut reading.reader),
+            LaneName::Sweep => engine.owed(&self.settings.wanted, &mut reading.reader),
+        };
         drop(engine);
         let messages = owed.as_ref().map_or(Vec::new(), |owed| self.messages(owed));
         let mut state = self.state.lock();
@@ -431,18 +336,12 @@ impl Endpoint {
         match owed {
             Ok(owed) => {
                 state.disk_error = None;
-                let State { queue, kept, .. } = &mut *state;
-                queue.fill(reader, owed, messages, kept);
-                let line = state.settle();
-                if state.queue.has_waiting() {
-                    self.idle.notify_all();
-                }
-                self.write(&mut state, line);
+                let lines = state.fill(reading, owed, messages);
+                self.write(&mut state, &lines);
             }
             Err(error) => {
-                state.queue.unread();
-                self.note_disk_error(&mut state, format!("the log cannot be read: {error}"));
-                self.resting.wait_for(&mut state, DISK_PAUSE);
+                state.queue.unread(reading.lane);
+                self.wait_for_disk(&mut state, format!("the log cannot be read: {error}"));
             }
         }
     }
@@ -467,35 +366,57 @@ impl Endpoint {
     }
 
     fn messages(&self, owed: &Owed) -> Vec<(FeedPlace, Message)> {
-        let message = |place, json: &[u8]| {
-            let message = Message::new(&self.settings.signer, Some(place), json);
-            if message.is_none() {
-                tracing::error!(endpoint = self.name(), %place, "a webhook cannot be written");
-            }
-            Some((place, message?))
-        };
-        owed.items.iter().filter_map(|item| message(item.place, &item.json)).collect()
+        owed.items.iter().filter_map(|item| Some((item.place, self.message(item)?))).collect()
     }
 
-    /// Sends a webhook until it is delivered, or is not to be sent now any more.
-    fn deliver(&self, sending: &Sending) {
-        let mut failures = 0;
-        loop {
-            let sent = self.post(&sending.message);
-            let mut state = self.state.lock();
-            if !state.counts(sending) {
-                return;
+    fn message(&self, item: &OwedItem) -> Option<Message> {
+        let place = item.place;
+        let Some(message) = Message::new(&self.settings.signer, Some(place), &item.json) else {
+            tracing::error!(endpoint = self.name(), %place, "a webhook cannot be written");
+            return None;
+        };
+        Some(if self.settings.ordered { message.about(vec![ORDER]) } else { message })
+    }
+
+    /// Reads one webhook again. Returns nothing if it is not owed any more: its record is lost, or
+    /// the endpoint wants it no more.
+    fn message_at(&self, engine: &Engine, place: FeedPlace) -> Result<Option<Message>, ReadError> {
+        let mut reader = OwedReader::behind(before(place));
+        while reader.through() < place && !engine.is_shutting_down() {
+            let owed = engine.owed(&self.settings.wanted, &mut reader)?;
+            if let Some(item) = owed.items.iter().find(|item| item.place == place) {
+                return Ok(self.message(item));
             }
+        }
+        Ok(None)
+    }
+
+    /// Sends a webhook once.
+    fn deliver(&self, sending: Sending) {
+        let message = match &sending.message {
+            Some(message) => Ok(Some(message.clone())),
+            None => {
+                let Some(engine) = self.engine.get().and_then(Weak::upgrade) else {
+                    return self.stop();
+                };
+                self.message_at(&engine, sending.place).map(|message| message.map(Arc::new))
+            }
+        };
+        let sent = match message {
+            Ok(Some(message)) => self.post(&message),
+            Ok(None) => Ok(()),
+            Err(error) => Err(Fault::new(format!("the log cannot be read: {error}"))),
+        };
+        let mut state = self.state.lock();
+        if state.counts(sending.place, sending.epoch) {
             match sent {
-                Ok(()) => return self.end(state, sending),
-                Err(fault) => {
-                    failures += 1;
-                    self.note_failure(&mut state, sending.place, &fault);
-                    if !self.rest(&mut state, sending, &mut failures) {
-                        return;
-                    }
-                }
+                Ok(()) => self.end(&mut state, sending.place),
+                Err(fault) => self.note_failure(&mut state, sending.place, &fault),
             }
+        }
+        state.in_flight = state.in_flight.saturating_sub(1);
+        if state.is_stopped {
+            self.ended.notify_all();
         }
     }
 
@@ -505,43 +426,34 @@ impl Endpoint {
     }
 
     /// Notes that a webhook is delivered.
-    fn end(&self, mut state: MutexGuard<'_, State>, sending: &Sending) {
-        let place = sending.place;
-        state.delivered += 1;
-        state.queue.end(place);
-        if state.kept.failing.remove(&place).is_some() && state.kept.failing.is_empty() {
+    fn end(&self, state: &mut MutexGuard<'_, State>, place: FeedPlace) {
+        let has_failed = !state.kept.failing.is_empty();
+        let lines = state.succeed(place);
+        if has_failed && state.kept.failing.is_empty() {
             tracing::info!(endpoint = self.name(), "an endpoint answers again");
-            state.last_error = None;
         }
-        let line = state.settle();
-        let line = if state.kept.place < place {
-            state.kept.ahead.insert(place);
-            // It covers what the other line says only if that comes first.
-            self.write(&mut state, line);
-            let reached = state.reach(place.seq);
-            self.write(&mut state, reached);
-            Some(Line::Done(place.into()))
-        } else {
-            line
-        };
-        if state.queue.has_waiting() {
-            self.idle.notify_one();
-        }
-        self.write(&mut state, line);
+        self.write(state, &lines);
     }
 
-    /// Appends a line to the file. Waits until that succeeds: without it, more than was in flight
+    /// Appends lines to the file. Waits until that succeeds: without it, more than was in flight
     /// would be sent again.
-    fn write(&self, state: &mut MutexGuard<'_, State>, line: Option<Line>) {
-        let Some(line) = line else { return };
-        while let Err(error) = state.append(&line) {
-            self.note_disk_error(state, format!("the position cannot be written: {error}"));
-            self.resting.wait_for(state, DISK_PAUSE);
+    fn write(&self, state: &mut MutexGuard<'_, State>, lines: &[Line]) {
+        if lines.is_empty() || state.is_retired {
+            return;
+        }
+        while let Err(error) = state.append(lines) {
+            self.wait_for_disk(state, format!("the position cannot be written: {error}"));
             if state.is_stopped {
                 return;
             }
         }
         state.disk_error = None;
+    }
+
+    /// Notes an error of the disk, and waits before another try.
+    fn wait_for_disk(&self, state: &mut MutexGuard<'_, State>, says: String) {
+        self.note_disk_error(state, says);
+        self.disk.wait_for(state, DISK_PAUSE);
     }
 
     fn note_disk_error(&self, state: &mut MutexGuard<'_, State>, says: String) {
@@ -557,12 +469,9 @@ impl Endpoint {
         let before = state.condition(now);
         state.failures += 1;
         state.last_error = Some(fault.says.clone());
-        if let Entry::Vacant(since) = state.kept.failing.entry(place) {
-            since.insert(now);
-            let reached = state.reach(place.seq);
-            self.write(state, reached);
-            self.write(state, Some(Line::Failing(place.into(), now)));
-        }
+        let until = Instant::now() + pause(state.queue.failures(place) + 1, random());
+        let lines = state.fail(place, until, now);
+        self.write(state, &lines);
         if before == EndpointState::Ok {
             tracing::warn!(
                 endpoint = name,
@@ -579,34 +488,6 @@ impl Endpoint {
             if let Err(error) = state.replace() {
                 self.note_disk_error(state, format!("the position cannot be written: {error}"));
             }
-            self.resting.notify_all();
-        }
-    }
-
-    /// Waits before a retry. Returns false if the webhook is not to be sent now.
-    fn rest(
-        &self,
-        state: &mut MutexGuard<'_, State>,
-        sending: &Sending,
-        failures: &mut u32,
-    ) -> bool {
-        let end = Instant::now() + pause(*failures, random());
-        let rings = state.rings;
-        loop {
-            if !state.counts(sending) || state.is_stopped {
-                return false;
-            }
-            if state.is_paused() {
-                state.queue.release(sending.place);
-                return false;
-            }
-            if state.rings != rings {
-                *failures = 0;
-                return true;
-            }
-            if self.resting.wait_until(state, end).timed_out() {
-                return true;
-            }
         }
     }
 
@@ -621,7 +502,7 @@ impl Endpoint {
         }
         state.kept.gone = None;
         state.replace()?;
-        state.rings += 1;
+        state.queue.ring(Instant::now());
         self.wake_all();
         Ok(())
     }
@@ -636,12 +517,15 @@ impl Endpoint {
         let place = fresh.place;
         if state.mismatch.take().is_some() {
             self.begin_anew(&mut state, fresh);
-        } else if place > state.kept.place {
-            state.queue.skip(place);
+        } else if place > state.kept.delivered() {
             if let Some(anchor) = fresh.anchor {
                 state.kept.reach(anchor);
             }
-            state.kept.move_to(place);
+            let further = place.max(state.kept.place);
+            let State { queue, kept, .. } = &mut *state;
+            kept.forget_failing(place);
+            queue.skip(place, kept);
+            kept.move_to(further);
             state.settle();
         }
         if state.kept.failing.is_empty() {
@@ -695,14 +579,14 @@ impl Endpoint {
     /// Forgets all that is read, and begins at a position.
     fn begin_anew(&self, state: &mut MutexGuard<'_, State>, position: Kept) {
         state.epoch += 1;
-        state.queue = Queue::behind(position.place);
+        state.queue = self.queue_at(&position);
         state.kept = Kept { gone: state.kept.gone.take(), ..position };
         state.last_error = None;
     }
 
     fn wake_all(&self) {
         self.idle.notify_all();
-        self.resting.notify_all();
+        self.disk.notify_all();
     }
 }
 
@@ -748,73 +632,7 @@ fn pause(failures: u32, random: u32) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
-    use crate::delivery::{Format, Signer};
-    use crate::hashes::Hash;
-
-    /// What is owed for records 5 and 6: the event of 5 with two consequences, and that of 6.
-    fn queue_of_two_records() -> Queue {
-        let signer = Signer::new(Format::Workos, "secret").unwrap();
-        let message = |seq: Seq, item: u64| {
-            let place = FeedPlace { seq, item };
-            let event = test_event(&format!("{seq}-{item}"), 0);
-            (place, Message::new(&signer, Some(place), &event).unwrap())
-        };
-        let messages = vec![message(5, 0), message(5, 1), message(5, 2), message(6, 0)];
-        let leaves: BTreeMap<Seq, Hash> = (4..=6).map(|seq| (seq, [seq as u8; 32])).collect();
-        let through = FeedPlace::after(6);
-        let kept = Kept::at("ab".into(), FeedPlace::after(2), None);
-        let mut queue = Queue::behind(kept.place);
-        let reader = queue.begin_read(6, &kept, true).unwrap();
-        queue.fill(reader, Owed { items: Vec::new(), through, leaves }, messages, &kept);
-        queue
-    }
-
-    fn state(folder: &Path) -> State {
-        let mut state = State::new(PositionFile::of(folder, "app"));
-        state.kept = Kept::at("ab".into(), FeedPlace::after(2), Some(Anchor::new(2, &[2; 32])));
-        state.queue = queue_of_two_records();
-        state
-    }
-
-    fn anchor_after(state: &mut State) -> Option<Anchor> {
-        state.settle();
-        state.kept.anchor.clone()
-    }
-
-    #[test]
-    fn the_anchor_is_the_last_record_of_which_anything_is_delivered_or_passed_over() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut state = state(folder.path());
-        // Records 3 and 4 are not owed.
-        assert_eq!(anchor_after(&mut state), Some(Anchor::new(4, &[4; 32])));
-        for (seq, item, anchor) in [(5, 0, 5), (5, 1, 5), (5, 2, 5), (6, 0, 6)] {
-            let place = FeedPlace { seq, item };
-            assert_eq!(state.queue.take_ready(true).map(|(place, _)| place), Some(place));
-            state.queue.end(place);
-            let expected = Anchor::new(anchor, &[anchor as u8; 32]);
-            assert_eq!(anchor_after(&mut state), Some(expected), "after {place}");
-        }
-        assert_eq!(state.kept.place, FeedPlace::after(6));
-    }
-
-    #[test]
-    fn the_anchor_goes_ahead_of_the_position_and_never_back() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut state = state(folder.path());
-        state.settle();
-        let reached = state.reach(6);
-        let six = Anchor::new(6, &[6; 32]);
-        assert!(matches!(reached, Some(Line::Reached(anchor)) if anchor == six));
-        assert!(state.reach(6).is_none() && state.reach(5).is_none());
-        let first = FeedPlace { seq: 5, item: 0 };
-        assert_eq!(state.queue.take_ready(true).map(|(place, _)| place), Some(first));
-        state.queue.end(first);
-        assert_eq!(anchor_after(&mut state), Some(six));
-        assert_eq!(state.kept.place, first);
-    }
 
     #[test]
     fn pauses_double_from_about_100_ms_up_to_an_hour() {

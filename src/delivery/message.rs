@@ -112,7 +112,7 @@ pub(super) struct Message {
     /// `seq`, or `seq.n` for a consequence; empty for a webhook that is not of the log.
     place: String,
     body: Vec<u8>,
-    /// The things that it is about, as fingerprints.
+    /// The things that it is about, as fingerprints: at least one.
     pub(super) subjects: Vec<u64>,
 }
 
@@ -140,7 +140,17 @@ impl Message {
             Some(FeedPlace { seq, item: 0 }) => seq.to_string(),
             Some(place) => place.to_string(),
         };
-        Some(Message { subjects: subjects(&event, data), id: header_text(&id), place, body })
+        let mut subjects = subjects(&event, data);
+        if subjects.is_empty() {
+            // It is about nothing that is known, so it waits for no other.
+            subjects.push(fingerprint("event", &id));
+        }
+        Some(Message { subjects, id: header_text(&id), place, body })
+    }
+
+    /// Makes it about other subjects.
+    pub(super) fn about(self, subjects: Vec<u64>) -> Message {
+        Message { subjects, ..self }
     }
 
     /// Returns its body.
@@ -203,10 +213,11 @@ fn subjects(event: &str, data: Option<&RawValue>) -> Vec<u64> {
             vec![("directory", directory)]
         }
     };
-    let fingerprint = |(kind, id): (&str, Option<String>)| {
-        id.map(|id| xxhash_rust::xxh3::xxh3_64(format!("{kind}\0{id}").as_bytes()))
-    };
-    about.into_iter().filter_map(fingerprint).collect()
+    about.into_iter().filter_map(|(kind, id)| Some(fingerprint(kind, &id?))).collect()
+}
+
+fn fingerprint(kind: &str, id: &str) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(format!("{kind}\0{id}").as_bytes())
 }
 
 /// Returns the event of a test, which is in no log.

@@ -7,13 +7,16 @@ mod address;
 mod canonical;
 mod client;
 mod endpoint;
+mod lane;
 mod message;
 mod position;
 mod queue;
+mod reach;
+mod state;
 
 use std::fmt;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -25,8 +28,10 @@ use ureq::tls::RootCerts;
 
 pub use address::not_public;
 pub(crate) use endpoint::Endpoint;
-pub use endpoint::{CommandError, EndpointReport, EndpointState, PausedBy};
+pub use endpoint::{CommandError, EndpointReport};
 pub use message::{Format, Signer};
+pub use reach::reach;
+pub use state::{EndpointState, PausedBy};
 
 use crate::engine::{CONSEQUENCES, Engine, Selection};
 use crate::trust::{TrustError, authorities};
@@ -125,8 +130,26 @@ impl EndpointSettings {
 /// All endpoints, and the threads that send.
 #[derive(Default)]
 pub struct Deliveries {
+    data: PathBuf,
+    all: Mutex<All>,
+    /// Held while endpoints are replaced.
+    replacing: Mutex<()>,
+}
+
+/// The endpoints, in the order of the configuration, and what runs for them.
+#[derive(Default)]
+struct All {
     endpoints: Vec<Arc<Endpoint>>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    threads: Vec<JoinHandle<()>>,
+    /// Set once it has begun to send.
+    engine: Weak<Engine>,
+    is_stopped: bool,
+}
+
+/// Returns the certificate authorities that some endpoints need.
+fn roots(settings: &[EndpointSettings]) -> Result<RootCerts, TrustError> {
+    let is_https = settings.iter().any(|one| one.url.scheme_str() == Some("https"));
+    if is_https { authorities(None) } else { Ok(RootCerts::WebPki) }
 }
 
 impl Deliveries {
@@ -135,11 +158,11 @@ impl Deliveries {
     /// # Errors
     /// If there is no certificate where one must be.
     pub fn new(settings: Vec<EndpointSettings>, data: &Path) -> Result<Deliveries, TrustError> {
-        let is_https = settings.iter().any(|one| one.url.scheme_str() == Some("https"));
-        let roots = if is_https { authorities(None)? } else { RootCerts::WebPki };
+        let roots = roots(&settings)?;
         let endpoint = |one| Arc::new(Endpoint::new(one, data, roots.clone()));
         let endpoints = settings.into_iter().map(endpoint).collect();
-        Ok(Deliveries { endpoints, threads: Mutex::default() })
+        let all = Mutex::new(All { endpoints, ..All::default() });
+        Ok(Deliveries { data: data.to_owned(), all, replacing: Mutex::default() })
     }
 
     /// Begins to send, on threads that do not keep the engine from being closed.
@@ -147,13 +170,11 @@ impl Deliveries {
     /// # Errors
     /// If the system gives no thread.
     pub fn start(self: &Arc<Deliveries>, engine: &Arc<Engine>) -> std::io::Result<()> {
-        if self.endpoints.is_empty() {
-            return Ok(());
-        }
-        let mut threads = self.threads.lock();
-        for endpoint in &self.endpoints {
-            endpoint.begin(engine);
-            threads.extend(endpoint.start()?);
+        let _alone = self.replacing.lock();
+        let mut all = self.all.lock();
+        all.engine = Arc::downgrade(engine);
+        for endpoint in all.endpoints.clone() {
+            all.threads.extend(begin(&endpoint, engine)?);
         }
         let (deliveries, mut heads) = (self.clone(), engine.folded_heads());
         // It needs no timers: it only waits for records.
@@ -162,44 +183,120 @@ impl Deliveries {
             runtime.block_on(async {
                 loop {
                     let head = *heads.borrow_and_update();
-                    let endpoints = deliveries.endpoints.iter();
-                    let is_over = endpoints.filter(|endpoint| endpoint.wake(head)).count() == 0;
-                    if is_over || heads.changed().await.is_err() {
+                    if !deliveries.wake(head) || heads.changed().await.is_err() {
                         return;
                     }
                 }
             });
         };
-        threads.push(thread::Builder::new().name("outbox".into()).spawn(wake)?);
+        all.threads.push(thread::Builder::new().name("outbox".into()).spawn(wake)?);
+        Ok(())
+    }
+
+    /// Tells all endpoints the newest record. Returns false once they are stopped.
+    fn wake(&self, head: Seq) -> bool {
+        let all = self.all.lock();
+        all.endpoints.iter().for_each(|endpoint| endpoint.wake(head));
+        !all.is_stopped
+    }
+
+    /// Puts other endpoints in the place of these. One whose settings are the same goes on; the
+    /// others end, and begin anew at their positions once what was in flight is answered: that may
+    /// take 10 seconds.
+    ///
+    /// # Errors
+    /// If there is no certificate where one must be, or the system gives no thread: all stays then
+    /// as it was, or some endpoints do not send.
+    pub fn replace(&self, settings: Vec<EndpointSettings>) -> Result<(), ReplaceError> {
+        let _alone = self.replacing.lock();
+        let roots = roots(&settings)?;
+        let (former, engine) = {
+            let all = self.all.lock();
+            if all.is_stopped {
+                return Ok(());
+            }
+            (all.endpoints.clone(), all.engine.upgrade())
+        };
+        let kept = |one: &EndpointSettings| former.iter().find(|other| other.has(one)).cloned();
+        let endpoints: Vec<(Arc<Endpoint>, bool)> = settings
+            .into_iter()
+            .map(|one| match kept(&one) {
+                Some(endpoint) => (endpoint, false),
+                None => (Arc::new(Endpoint::new(one, &self.data, roots.clone())), true),
+            })
+            .collect();
+        let ended = former
+            .iter()
+            .filter(|other| !endpoints.iter().any(|(endpoint, _)| Arc::ptr_eq(endpoint, other)));
+        for endpoint in ended {
+            endpoint.retire();
+        }
+        let Some(engine) = engine else {
+            self.all.lock().endpoints = endpoints.into_iter().map(|(one, _)| one).collect();
+            return Ok(());
+        };
+        for (endpoint, _) in endpoints.iter().filter(|(_, is_new)| *is_new) {
+            let threads = begin(endpoint, &engine)?;
+            self.all.lock().threads.extend(threads);
+        }
+        let mut all = self.all.lock();
+        all.endpoints = endpoints.into_iter().map(|(endpoint, _)| endpoint).collect();
+        all.threads.retain(|thread| !thread.is_finished());
+        let head = engine.folded_head();
+        all.endpoints.iter().for_each(|endpoint| endpoint.wake(head));
+        if all.is_stopped {
+            all.endpoints.iter().for_each(|endpoint| endpoint.stop());
+        }
         Ok(())
     }
 
     /// Begins no further request.
     pub fn stop(&self) {
-        self.endpoints.iter().for_each(|endpoint| endpoint.stop());
+        let mut all = self.all.lock();
+        all.is_stopped = true;
+        all.endpoints.iter().for_each(|endpoint| endpoint.stop());
     }
 
     /// Waits a moment for the requests in flight, and syncs the positions. Must be called after
     /// [`Deliveries::stop`].
     pub fn finish(&self) {
         let begun = Instant::now();
-        for thread in self.threads.lock().drain(..) {
+        let threads = std::mem::take(&mut self.all.lock().threads);
+        for thread in threads {
             while !thread.is_finished() && begun.elapsed() < FINISH_WITHIN {
                 thread::sleep(FINISH_PAUSE);
             }
         }
-        self.endpoints.iter().for_each(|endpoint| endpoint.sync());
+        self.all.lock().endpoints.iter().for_each(|endpoint| endpoint.sync());
     }
 
     /// Returns the state of every endpoint, in the order of the configuration.
     pub fn reports(&self, head: Seq) -> Vec<EndpointReport> {
-        self.endpoints.iter().map(|endpoint| endpoint.report(head)).collect()
+        let endpoints = self.all.lock().endpoints.clone();
+        endpoints.iter().map(|endpoint| endpoint.report(head)).collect()
     }
 
     /// Returns an endpoint by its name.
     pub(crate) fn named(&self, name: &str) -> Option<Arc<Endpoint>> {
-        self.endpoints.iter().find(|endpoint| endpoint.name() == name).cloned()
+        self.all.lock().endpoints.iter().find(|endpoint| endpoint.name() == name).cloned()
     }
+}
+
+/// Finds the position of an endpoint, and starts its threads.
+fn begin(endpoint: &Arc<Endpoint>, engine: &Arc<Engine>) -> std::io::Result<Vec<JoinHandle<()>>> {
+    endpoint.begin(engine);
+    endpoint.start()
+}
+
+/// Why endpoints could not be replaced.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplaceError {
+    /// There is no certificate where one must be.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// The system gives no thread.
+    #[error("no thread can be started: {0}")]
+    Thread(#[from] std::io::Error),
 }
 
 #[cfg(test)]

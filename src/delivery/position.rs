@@ -22,11 +22,12 @@ use crate::hashes::Hash;
 /// The folder of these files in the data folder.
 const FOLDER: &str = "deliveries";
 
-/// The length from which on the file is written anew.
-const BYTES_MAX: u64 = 1 << 20;
+/// The bytes by which the file may grow before it is written anew; that of what is kept is added
+/// twice.
+const GROWTH: u64 = 1 << 20;
 
-/// The most bytes that are read: a file is written anew at [`BYTES_MAX`], with all that it holds.
-const READ_MAX: u64 = 16 << 20;
+/// The most bytes that are read: what is kept takes about 5 MiB at most.
+const READ_MAX: u64 = 24 << 20;
 
 /// The last record of which anything was delivered, tried or passed over, by which the log is known
 /// again. It may be behind the position: then webhooks were delivered before earlier ones.
@@ -48,12 +49,15 @@ impl Anchor {
 pub(super) struct Kept {
     /// The id of the log.
     pub(super) log: String,
-    /// The place up to which everything is delivered.
+    /// The place up to which everything is delivered, but for what parked subjects wait for.
     pub(super) place: FeedPlace,
     /// `None` before the first record.
     pub(super) anchor: Option<Anchor>,
     /// What is delivered behind that place.
     pub(super) ahead: BTreeSet<FeedPlace>,
+    /// For each parked subject, by its fingerprint, the place up to which its webhooks are
+    /// delivered. Those behind it are not.
+    pub(super) parked: BTreeMap<u64, FeedPlace>,
     /// The webhooks that fail, and since when.
     pub(super) failing: BTreeMap<FeedPlace, Millis>,
     /// The reason why the receiver wants no more.
@@ -64,15 +68,20 @@ pub(super) struct Kept {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Line {
-    /// Everything up to here is delivered. Lines before count no more if it is of another log.
+    /// Everything up to here is delivered or parked. Lines before count no more if it is of another log.
     At { log: String, place: LinePlace, anchor: Option<Anchor> },
-    /// Everything up to here is delivered, in the log of the line before. Its anchor counts.
+    /// Everything up to here is delivered or parked, in the log of the line before. Its anchor
+    /// counts.
     Up { place: LinePlace, anchor: Option<Anchor> },
     /// Something of this record, behind the position, is delivered or was tried. The lines that
     /// say what come after it.
     Reached(Anchor),
-    /// One webhook is delivered before others.
+    /// One webhook is delivered before others, or after it has failed.
     Done(LinePlace),
+    /// The webhooks of these subjects are delivered up to here, and none behind it.
+    Past(Vec<u64>, LinePlace),
+    /// These subjects are parked no more.
+    Free(Vec<u64>),
     /// A webhook fails since a moment.
     Failing(LinePlace, Millis),
     /// The receiver wants no more, or again.
@@ -98,17 +107,32 @@ impl From<LinePlace> for FeedPlace {
 impl Kept {
     /// Begins in a log at a place.
     pub(super) fn at(log: String, place: FeedPlace, anchor: Option<Anchor>) -> Kept {
-        let (ahead, failing) = Default::default();
-        Kept { log, place, anchor, ahead, failing, gone: None }
+        let (ahead, parked, failing) = Default::default();
+        Kept { log, place, anchor, ahead, parked, failing, gone: None }
+    }
+
+    /// Returns the place up to which everything is delivered.
+    pub(super) fn delivered(&self) -> FeedPlace {
+        self.parked.values().copied().min().map_or(self.place, |parked| parked.min(self.place))
     }
 
     /// Returns the record up to which everything is delivered.
     pub(super) fn seq(&self) -> Seq {
-        let is_whole = self.place.item == u64::MAX;
-        if is_whole { self.place.seq } else { self.place.seq.saturating_sub(1) }
+        whole_seq(self.delivered())
     }
 
-    fn take(&mut self, line: Line) {
+    /// Returns the record up to which everything is delivered or parked.
+    pub(super) fn settled_seq(&self) -> Seq {
+        whole_seq(self.place)
+    }
+
+    /// Returns true if a webhook at a place waits for an earlier one of a parked subject, or is the
+    /// first for which one waits.
+    pub(super) fn is_parked_before(&self, place: FeedPlace, subjects: &[u64]) -> bool {
+        subjects.iter().any(|one| self.parked.get(one).is_some_and(|parked| *parked < place))
+    }
+
+    pub(super) fn take(&mut self, line: Line) {
         match line {
             Line::At { log, place, anchor } => {
                 *self = Kept { gone: self.gone.take(), ..Kept::at(log, place.into(), anchor) };
@@ -120,7 +144,17 @@ impl Kept {
             Line::Reached(anchor) => self.anchor = Some(anchor),
             Line::Done(place) => {
                 self.failing.remove(&place.into());
-                self.ahead.insert(place.into());
+                if FeedPlace::from(place) > self.place {
+                    self.ahead.insert(place.into());
+                }
+            }
+            Line::Past(subjects, place) => {
+                self.parked.extend(subjects.into_iter().map(|one| (one, place.into())));
+            }
+            Line::Free(subjects) => {
+                for subject in subjects {
+                    self.parked.remove(&subject);
+                }
             }
             Line::Failing(place, since) => drop(self.failing.insert(place.into(), since)),
             Line::Gone(reason) => self.gone = reason,
@@ -138,16 +172,25 @@ impl Kept {
 
     /// Returns the last record of which anything was delivered, tried or passed over.
     pub(super) fn last_seq(&self) -> Seq {
-        let known = [self.ahead.last(), self.failing.last_key_value().map(|(place, _)| place)];
+        let failing = self.failing.last_key_value().map(|(place, _)| place);
+        let known = [self.ahead.last(), failing, self.parked.values().max()];
         let known = known.into_iter().flatten().map(|place| place.seq);
         known.chain(self.anchor.as_ref().map(|anchor| anchor.seq)).max().unwrap_or_default()
     }
 
-    /// Moves to a place, and forgets what is known of those before.
+    /// Moves to a place, and forgets what is delivered before it. A webhook that fails there is of
+    /// parked subjects.
     pub(super) fn move_to(&mut self, place: FeedPlace) {
         self.place = place;
         self.ahead = self.ahead.split_off(&place);
         self.ahead.remove(&place);
+        if self.parked.is_empty() {
+            self.forget_failing(place);
+        }
+    }
+
+    /// Forgets what fails up to a place.
+    pub(super) fn forget_failing(&mut self, place: FeedPlace) {
         self.failing = self.failing.split_off(&place);
         self.failing.remove(&place);
     }
@@ -156,11 +199,26 @@ impl Kept {
         let (log, anchor) = (self.log.clone(), self.anchor.clone());
         let mut lines = vec![Line::At { log, place: self.place.into(), anchor }];
         lines.extend(self.ahead.iter().map(|place| Line::Done((*place).into())));
+        let parked = self.parked.iter();
+        lines.extend(parked.map(|(one, place)| Line::Past(vec![*one], (*place).into())));
         let failing = self.failing.iter();
         lines.extend(failing.map(|(place, since)| Line::Failing((*place).into(), *since)));
         lines.extend(self.gone.is_some().then(|| Line::Gone(self.gone.clone())));
         lines
     }
+}
+
+/// Returns the place before that of a webhook.
+pub(super) fn before(place: FeedPlace) -> FeedPlace {
+    match place.item {
+        0 => FeedPlace::after(place.seq.saturating_sub(1)),
+        item => FeedPlace { item: item - 1, ..place },
+    }
+}
+
+/// Returns the last record all of which is up to a place.
+fn whole_seq(place: FeedPlace) -> Seq {
+    if place.item == u64::MAX { place.seq } else { place.seq.saturating_sub(1) }
 }
 
 /// The file of an endpoint.
@@ -169,6 +227,8 @@ pub(super) struct PositionFile {
     /// `None` until something is written.
     file: Option<Arc<File>>,
     bytes: u64,
+    /// The length from which on the file is written anew.
+    bytes_max: u64,
 }
 
 /// What was found in the place of the file.
@@ -185,7 +245,7 @@ pub(super) enum Found {
 impl PositionFile {
     /// Names the file of an endpoint in a data folder.
     pub(super) fn of(data: &Path, name: &str) -> PositionFile {
-        PositionFile { path: data.join(FOLDER).join(name), file: None, bytes: 0 }
+        PositionFile { path: data.join(FOLDER).join(name), file: None, bytes: 0, bytes_max: 0 }
     }
 
     /// Reads the file.
@@ -233,18 +293,19 @@ impl PositionFile {
         let file = file.persist(&self.path).map_err(|error| error.error)?;
         files::sync_parent(&self.path)?;
         (self.file, self.bytes) = (Some(Arc::new(file)), text.len() as u64);
+        self.bytes_max = 3 * self.bytes + GROWTH;
         Ok(())
     }
 
-    /// Appends a line that `kept` has taken already. Writes the file anew once it is long.
+    /// Appends lines that `kept` has taken already. Writes the file anew once it is long.
     ///
     /// # Errors
     /// Those of the disk.
-    pub(super) fn append(&mut self, line: &Line, kept: &Kept) -> io::Result<()> {
-        let Some(file) = self.file.as_deref().filter(|_| self.bytes < BYTES_MAX) else {
+    pub(super) fn append(&mut self, lines: &[Line], kept: &Kept) -> io::Result<()> {
+        let Some(file) = self.file.as_deref().filter(|_| self.bytes < self.bytes_max) else {
             return self.replace(kept);
         };
-        let text = written(line);
+        let text: Vec<u8> = lines.iter().flat_map(written).collect();
         let mut file = file;
         if let Err(error) = file.write_all(&text) {
             // A part of the line may be there: nothing must be appended behind it.
@@ -298,16 +359,16 @@ mod tests {
         assert_eq!(PositionFile::of(folder.path(), "app").read(), Found::Position(kept.clone()));
         kept.move_to(FeedPlace::after(8));
         let line = Line::Up { place: kept.place.into(), anchor: kept.anchor.clone() };
-        file.append(&line, &kept).unwrap();
+        file.append(&[line], &kept).unwrap();
         assert_eq!(file.read(), Found::Position(kept.clone()));
         assert!(!kept.reach(Anchor::new(6, &[8; 32])) && kept.reach(Anchor::new(9, &[9; 32])));
-        file.append(&Line::Reached(Anchor::new(9, &[9; 32])), &kept).unwrap();
+        file.append(&[Line::Reached(Anchor::new(9, &[9; 32]))], &kept).unwrap();
         assert_eq!(file.read(), Found::Position(kept.clone()));
         assert_eq!(kept.last_seq(), 9);
         assert!(kept.failing.is_empty() && kept.ahead.len() == 1 && kept.seq() == 8);
         let path = folder.path().join(FOLDER).join("app");
         let whole = std::fs::read(&path).unwrap();
-        file.append(&Line::Done(place(10, 1).into()), &kept).unwrap();
+        file.append(&[Line::Done(place(10, 1).into())], &kept).unwrap();
         let longer = std::fs::read(&path).unwrap();
         // Wherever the last line is cut, the lines before it count.
         for end in whole.len()..longer.len() {
@@ -326,10 +387,10 @@ mod tests {
         for seq in 20..40_000 {
             kept.move_to(FeedPlace::after(seq));
             let line = Line::Up { place: kept.place.into(), anchor: kept.anchor.clone() };
-            file.append(&line, &kept).unwrap();
+            file.append(&[line], &kept).unwrap();
         }
         assert_eq!(file.read(), Found::Position(kept));
         let length = std::fs::metadata(folder.path().join(FOLDER).join("app")).unwrap().len();
-        assert!(length < BYTES_MAX + 1000, "{length}");
+        assert!(length < GROWTH + 3000, "{length}");
     }
 }
