@@ -50,14 +50,15 @@ enum ConfigCommand {
 #[command(after_help = "\
 --probe records nothing and makes no file. Its webhook has a true signature and a time of 1970: a
 server that knows the secret refuses it with `timestamp_outside_tolerance`, and only if its bytes
-came through unchanged. The refusal is counted in `rollcall status`.
+came through unchanged. The refusal is counted in `rollcall status`. To an endpoint it connects,
+and sends nothing.
 
 Example:
   rollcall config check --config /etc/rollcall.toml --probe")]
 struct CheckArgs {
     /// Also try addresses, folders, the source of --pull, the PostgreSQL
-    /// database, places of checkpoints, the archive, and a
-    /// webhook through --public-url
+    /// database, places of checkpoints, the archive, the addresses of
+    /// [[endpoints]], and a webhook through --public-url
     #[arg(long)]
     probe: bool,
     /// Print one JSON object

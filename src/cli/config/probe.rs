@@ -15,6 +15,7 @@ use super::judge::Config;
 use super::settings::key_file;
 use super::show::secret_name;
 use crate::cli::client::{agent, text_field, without_secrets};
+use crate::delivery::{EndpointSettings, reach};
 use crate::http::ListenOn;
 use crate::log::ArchivePlace;
 use crate::notary::PublishTarget;
@@ -107,6 +108,7 @@ pub(super) fn all(config: &Config) -> Vec<Item> {
     items.extend(config.archive.iter().map(|archive| archived(archive.place())));
     items.extend(config.source.iter().map(|source| pulling(source)));
     items.extend(config.sink.iter().map(|sink| tables(sink)));
+    items.extend(config.endpoints.iter().map(receiver));
     items.extend(webhooks(config, serves));
     items
 }
@@ -154,6 +156,27 @@ fn pulling(source: &Source) -> Item {
             let remedy = "check the URL, and that this machine may reach it";
             Item::wrong(&subject, error.to_string(), remedy)
         }
+    }
+}
+
+/// Connects to the receiver of webhooks that go out, and sends none.
+fn receiver(endpoint: &EndpointSettings) -> Item {
+    let subject = format!("endpoint {} {}", endpoint.name, endpoint.plain_url());
+    match reach(endpoint, WITHIN) {
+        Ok(address) => {
+            let is_https = endpoint.url.scheme_str() == Some("https");
+            let verified = if is_https { " and its certificate is trusted" } else { "" };
+            let found = format!(
+                "{address} can be connected to{verified}; that it takes webhooks was not tried"
+            );
+            Item::ok(&subject, found)
+        }
+        Err(says) => Item::wrong(
+            &subject,
+            says,
+            "check the URL, its certificate (SSL_CERT_FILE names other authorities), and that this \
+             machine may reach it; a receiver in your own network needs `allow_private = true`",
+        ),
     }
 }
 

@@ -13,6 +13,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
+use crate::kit::receiver::Receiver;
 use crate::kit::scale::scale;
 use crate::kit::server::{agent, bare_command, get, now_ms, post, signal, signature, user};
 
@@ -823,6 +824,40 @@ fn a_probe_tries_addresses_folders_and_a_webhook_and_records_nothing() {
     assert_eq!(code, Some(1));
     assert!(result(&checks, "data")[1].contains("mode 755"), "{checks:#?}");
     assert_eq!(result(&checks, "webhook")[0], "not_tried", "no server is there");
+}
+
+#[test]
+fn a_probe_connects_to_endpoints_and_sends_them_nothing() {
+    let folder = Folder::new();
+    let secret = folder.text("out-secret");
+    fs::write(&secret, "out").unwrap();
+    let app = Receiver::start();
+    let endpoint = |name: &str, url: &str, more: &str| {
+        format!(
+            "[[endpoints]]\nname = \"{name}\"\nurl = \"{url}\"\nsecret_file = \"{secret}\"\n{more}"
+        )
+    };
+    let private = "allow_private = true\n";
+    let here = &app.address;
+    let closed = Receiver::start().address.clone();
+    let hasty = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let hasty_address = hasty.local_addr().unwrap();
+    std::thread::spawn(move || hasty.incoming().for_each(drop));
+    let text = [
+        endpoint("good", &format!("http://{here}/x?t=hidden"), private),
+        endpoint("closed", &format!("http://{closed}/x"), private),
+        // This one speaks no TLS.
+        endpoint("plain", &format!("https://{hasty_address}/x"), private),
+    ];
+    folder.configure(&format!("listen = \"127.0.0.1:0\"\n{}", text.concat()));
+    let (code, checks) = probe(&folder, &[]);
+    assert_eq!(code, Some(1), "{checks:#?}");
+    let [verdict, found] = result(&checks, "endpoint good");
+    assert!(verdict == "ok" && found.contains(&format!("{here} can be connected to")), "{found}");
+    assert_eq!(result(&checks, "endpoint closed"), ["wrong", "connection refused"]);
+    assert_eq!(result(&checks, "endpoint plain")[0], "wrong");
+    assert!(checks.iter().flatten().all(|text| !text.contains("hidden")), "{checks:#?}");
+    assert!(app.got().is_empty(), "nothing was sent");
 }
 
 #[test]
