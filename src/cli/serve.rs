@@ -86,9 +86,10 @@ impl ServeArgs {
         };
         let deliveries = Deliveries::new(config.endpoints, &data);
         let deliveries = deliveries.map_err(|error| Failure::Caller(error.to_string()))?;
+        let deliveries = Arc::new(deliveries);
         let settings = Settings {
             public_url: config.public_url,
-            deliveries: Arc::new(deliveries),
+            deliveries: deliveries.clone(),
             sink: config.sink,
             ..settings(&config.reloadable, config.webhook_paths, config.source)
         };
@@ -99,6 +100,7 @@ impl ServeArgs {
             flags: self.flags,
             started: given,
             keys: running.keys(),
+            deliveries,
             logging,
             service_manager: running.service_manager(),
         };
@@ -181,6 +183,7 @@ struct Reload {
     /// The configuration of the start.
     started: Given,
     keys: Keys,
+    deliveries: Arc<Deliveries>,
     logging: Logging,
     service_manager: Arc<ServiceManager>,
 }
@@ -221,6 +224,12 @@ impl Reload {
             tracing::warn!("SIGHUP: `{name}` has changed, which needs a restart");
         }
         log_key_names(reloadable);
+        // Last: it waits for webhooks in flight to endpoints that have changed.
+        if config.given.has_good_endpoints()
+            && let Err(error) = self.deliveries.replace(config.endpoints.clone())
+        {
+            tracing::error!(%error, "SIGHUP: the endpoints could not be replaced");
+        }
     }
 }
 

@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::full_disk::wait_until;
 use crate::kit::receiver::{
-    Reaction, Received, Receiver, command, endpoint, start_sending, state_of, wait_for_state,
-    wait_until_delivered,
+    Reaction, Received, Receiver, command, config_with, endpoint, start_sending, state_of,
+    wait_for_state, wait_until_delivered,
 };
 use crate::kit::scale::scale;
-use crate::kit::server::{Server, signal, user};
+use crate::kit::server::{Server, mac, signal, user};
 
 /// Kills in a run at scale 1.
 const KILLS: u64 = 5;
@@ -210,6 +211,48 @@ fn a_receiver_that_is_gone_gets_nothing_until_it_is_wanted_again() {
     );
     wait_until_delivered(&server, "app");
     assert_eq!(app.places(), ["1", "1", "2", "3", "4"]);
+}
+
+#[test]
+fn a_reload_takes_endpoints_and_their_secrets() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("secret");
+    std::fs::write(&secret, "before").unwrap();
+    let receivers = [Receiver::start(), Receiver::start(), Receiver::start()];
+    let [app, gone, fresh] = &receivers;
+    let more = "events = [\"dsync.*\"]";
+    let of_file = format!("secret_file = \"{}\"", secret.display());
+    let changed = |receiver: &Receiver, more: &str| {
+        let text = endpoint("app", &receiver.address, more);
+        text.replace("secret_env = \"TEST_OUT_SECRET\"", &of_file)
+    };
+    let endpoints = [changed(app, more), endpoint("gone", &gone.address, more)];
+    let server = start_sending(folder.path(), &endpoints);
+    deliver(&server, 1..3);
+    for name in ["app", "gone"] {
+        wait_until_delivered(&server, name);
+    }
+    std::fs::write(&secret, "after").unwrap();
+    let endpoints = [changed(app, more), endpoint("fresh", &fresh.address, "from = \"start\"")];
+    config_with(folder.path(), &endpoints);
+    signal(server.pid(), "HUP");
+    let names = || -> Vec<String> {
+        let all = server.get("/rollcall/v1/endpoints").json();
+        let all = all["data"].as_array().unwrap().iter();
+        all.map(|one| one["name"].as_str().unwrap().to_owned()).collect()
+    };
+    wait_until("the endpoints are read again", || names() == ["app", "fresh"]);
+    deliver(&server, 3..4);
+    for name in ["app", "fresh"] {
+        wait_until_delivered(&server, name);
+    }
+    assert_eq!(gone.places(), ["1", "2"]);
+    assert_eq!(app.places(), ["1", "2", "3"], "the position stays");
+    assert_eq!(fresh.places(), ["1", "1.1", "2", "2.1", "3", "3.1"]);
+    for (one, secret) in app.got().iter().zip(["before", "before", "after"]) {
+        let (t, v1) = one.header("workos-signature").split_once(", v1=").unwrap();
+        assert_eq!(v1, mac(secret, t.strip_prefix("t=").unwrap(), &one.body));
+    }
 }
 
 #[test]
