@@ -1281,7 +1281,12 @@ fn samples() -> Vec<Sample> {
         },
         "refused_questions": 0, "dropped_log_lines": 0,
         "connections": { "open": 1, "places": 2, "closed": 0 },
-        "sources": [source], "endpoints": [], "archive": null,
+        "sources": [source], "archive": null,
+        "endpoints": [{
+            "object": "endpoint", "name": "app", "url": "https://app.example.com/webhooks",
+            "state": "paused", "paused_by": "receiver", "position": 29, "lag": 1,
+            "last_error": "status 410", "failing_since": MOMENT, "delivered": 12, "failures": 3,
+        }],
         "scrub": {
             "position": 1, "bytes": 2, "passes": 3,
             "last_pass": {
@@ -1547,6 +1552,9 @@ fn samples() -> Vec<Sample> {
                 "/sources/0/reconciliation",
                 "/sources/0/reconciliation/finished_at",
                 "/sources/0/reconciliation/directory",
+                "/endpoints/0/paused_by",
+                "/endpoints/0/last_error",
+                "/endpoints/0/failing_since",
                 "/condition",
                 "/condition/disk",
                 "/condition/last_refused_at/signature_missing",

@@ -5,9 +5,11 @@ use std::process::Output;
 
 use serde_json::{Value, json};
 
+use crate::calls::shapes::check as check_shape;
+use crate::kit::machine::TestMachine;
 use crate::kit::receiver::{
-    Reaction, Receiver, STANDARD_SECRET, endpoint, start_sending, wait_for_state,
-    wait_until_delivered,
+    OUT_SECRET, Reaction, Receiver, STANDARD_SECRET, config_with, endpoint, start_sending,
+    state_of, wait_for_state, wait_until_delivered,
 };
 use crate::kit::server::{API_KEY, SECRET, Server, bare_command, user};
 
@@ -170,5 +172,45 @@ fn deliveries_are_shown_and_acted_on() {
     ] {
         assert!(metrics.lines().any(|found| found == line), "{line}\n{metrics}");
     }
-    assert_eq!(server.get("/rollcall/v1/stats").json()["endpoints"][1]["name"], "other");
+    let stats = server.get("/rollcall/v1/stats").json();
+    check_shape("rollcall.json#/$defs/stats", &stats, "with endpoints");
+    assert_eq!(stats["endpoints"][1]["name"], "other");
+}
+
+#[test]
+fn an_endpoint_that_fails_for_three_days_is_stalled_still_tried_and_recovers() {
+    let Some(machine) = TestMachine::new() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let app = Receiver::reacting(|_| Reaction::Answer(500));
+    let endpoints = [endpoint("app", &app.address, "events = [\"dsync.*\"]")];
+    let config = config_with(folder.path(), &endpoints);
+    let mut command = machine.command();
+    command.env("TEST_OUT_SECRET", OUT_SECRET);
+    let arguments = ["--config", config.to_str().unwrap()];
+    let server = Server::start_command(command, &folder.path().join("data"), &arguments);
+    let body = user("a", "d", "a", "2026-01-01T00:00:00.000Z", "event_a", "dsync.user.created");
+    assert_eq!(machine.post(&server, &body).status, 200);
+    wait_for_state(&server, "app", |state| state["state"] == "retrying");
+    let days_ms = 3 * 86_400_000;
+    machine.set_clock_ahead_by(days_ms - 600_000);
+    assert_eq!(state_of(&server, "app")["state"], "retrying");
+    machine.set_clock_ahead_by(days_ms);
+    let failed = state_of(&server, "app")["failures"].as_u64().unwrap();
+    let stats = server.get("/rollcall/v1/stats").json();
+    assert_eq!(stats["endpoints"][0]["state"], "stalled", "{stats}");
+    let metrics = String::from_utf8(server.get("/metrics").body).unwrap();
+    for line in [
+        "rollcall_delivery_state{endpoint=\"app\",state=\"stalled\"} 1",
+        "rollcall_delivery_state{endpoint=\"app\",state=\"retrying\"} 0",
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "{line}\n{metrics}");
+    }
+    let (code, json, _) = deliveries(&server, &["--json"]);
+    let shown: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((code, &shown["state"]), (Some(0), &json!("stalled")));
+    // It is tried without anything that an operator does, and takes what comes then.
+    wait_for_state(&server, "app", |state| state["failures"].as_u64() > Some(failed));
+    app.react_by(|_| Reaction::Answer(200));
+    let state = wait_until_delivered(&server, "app");
+    assert_eq!((&state["state"], &state["failing_since"]), (&json!("ok"), &Value::Null));
 }
