@@ -111,7 +111,7 @@ fn sends() {
             r#"{{"id":"{id}","event":"{event}","created_at":"2026-01-15T12:00:00.000Z","data":{{"id":"user_odd","directory_id":"directory_odd","organization_id":"org_odd","state":"active","first_name":"Zo\u00eb \/ \ud83d\ude00","custom_attributes":{attributes}}}}}"#
         )
     };
-    let odd = r#"{"b":1.0,"10":1e2,"9":-0,"big":12345678901234567890,"huge":1e400,"s":"\u2028\u007f","a":{"2":[],"1":{}},"a":{"2":[0.1e-6, 5E-324],"01":null}}"#;
+    let odd = r#"{"b":1.0,"10":1e2,"9":-0,"big":12345678901234567890,"huge":1e400,"s":"\u2028\u007f\ud800x","4294967295":0,"4294967294":1,"__proto__":{"\u0061":1},"a":{"2":[],"1":{}},"a":{"2":[0.1e-6, 5E-324],"01":null}}"#;
     server.send_lines([
         &*user("event_odd_1", "dsync.user.created", odd),
         &user("event_odd_2", "dsync.user.deleted", "{}"),
