@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use crate::ask::causes::{Cause, Trigger, last_moment};
-use crate::ask::runs::{MergedMoments, PeriodsWindow, Run, RunsWindow, runs};
+use crate::ask::runs::{Concern, MergedMoments, PeriodsWindow, Run, RunsWindow, runs};
 use crate::ground::fact::{DirectoryChange, Fingerprint};
 use crate::ground::order::{Cut, Millis, Place, Seq, around};
 use crate::ground::symbols::Sym;
@@ -308,7 +308,7 @@ impl Views {
         let Some(entity) = self.users.get(user) else {
             return MergedMoments::of([], descending);
         };
-        let own = self.turn_walks(entity, from, descending, cut);
+        let own = self.turn_walks(entity, Concern::Access, from, descending, cut);
         let directories = entity.listed_in().iter().copied();
         let events = self.directory_walks(directories, from, descending, cut);
         MergedMoments::of(own.into_iter().chain(events), descending)
@@ -391,6 +391,10 @@ impl Seen<'_> {
             return false;
         }
         let shows = |version: &EntityVersion| self.shows(version, email, cut);
+        // Most still show it.
+        if entity.version(cut).is_some_and(shows) {
+            return true;
+        }
         let mut versions =
             entity.versions().filter(|version| shows(version) && cut.sees(version.place));
         versions.any(|version| {

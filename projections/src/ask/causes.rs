@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use smallvec::SmallVec;
 
-use crate::ask::runs::{MergedMoments, PeriodsWindow};
+use crate::ask::runs::{Concern, MergedMoments, PeriodsWindow, changes, changes_back};
 use crate::ground::event_type::EventType;
 use crate::ground::order::{Cut, IdBuffer, Millis, Place, Seq, Seq32};
 use crate::ground::symbols::{NO_SYM, Sym};
@@ -109,41 +109,38 @@ impl HeldSince {
     }
 }
 
-/// Walks over the moments of those of some versions, in order, that have other keys than the one
-/// before them.
-fn turns<'a>(
-    versions: impl Iterator<Item = &'a EntityVersion> + 'a,
-    keys: impl Fn(&EntityVersion) -> &'a [u32] + 'a,
-) -> MomentWalk<'a> {
-    let mut before = None;
-    let is_turn = move |version: &&EntityVersion| {
-        let keys = keys(version);
-        before.replace(keys) != Some(keys)
-    };
-    Box::new(versions.filter(is_turn).map(|version| version.place.occurred_at))
+/// The part of a user's history to which a walk over the moments of its roles is narrowed.
+#[derive(Clone, Copy)]
+pub(crate) struct RolesConcern<'a> {
+    /// True if the roles that the source gives matter.
+    pub(crate) of_source: bool,
+    /// The only groups that matter, in order of symbol; `None` if all do.
+    pub(crate) groups: Option<&'a [Sym]>,
 }
 
-/// Does the same for versions in the opposite order.
-fn turns_back<'a>(
-    versions: impl Iterator<Item = &'a EntityVersion> + 'a,
-    keys: impl Fn(&EntityVersion) -> &'a [u32] + 'a,
-) -> MomentWalk<'a> {
-    let mut versions = versions.peekable();
-    Box::new(core::iter::from_fn(move || {
-        loop {
-            let version = versions.next()?;
-            if versions.peek().is_none_or(|before| keys(before) != keys(version)) {
-                return Some(version.place.occurred_at);
-            }
-        }
-    }))
+impl RolesConcern<'_> {
+    /// Everything.
+    pub(crate) const ALL: RolesConcern<'static> = RolesConcern { of_source: true, groups: None };
+    /// The roles that mappings give.
+    const MAPPED: RolesConcern<'static> = RolesConcern { of_source: false, groups: None };
+
+    /// Tells if a group matters.
+    fn has(&self, group: Sym) -> bool {
+        self.groups.is_none_or(|groups| groups.binary_search(&group).is_ok())
+    }
 }
+
+/// The moments that are looked at for all roles of a user at once, before each role is followed
+/// by itself; few in debug builds, so that the short histories of tests reach the latter.
+const MOMENTS_TOGETHER: usize = if cfg!(debug_assertions) { 2 } else { 16 };
 
 impl Views {
     /// Returns since when the grounds and roles that a user has at the cut hold without a break.
-    /// Costs an evaluation of the user's roles for each moment back to the first of these.
+    ///
+    /// Costs an evaluation of the user's roles for a few moments, and for each ground that goes on
+    /// before them one for each moment that concerns this ground alone, back to its beginning.
     pub(crate) fn held_since(&self, user: Sym, cut: Cut) -> HeldSince {
-        let moments = self.role_moments(user, cut.as_of, true, cut);
+        let moments = self.role_moments(user, RolesConcern::MAPPED, cut.as_of, true, cut);
         let mut earlier = moments.map_while(|moment| self.roles_at(user, moment, cut));
         let Some(now) = earlier.next() else { return HeldSince::default() };
         let mut later = now.moment;
@@ -151,16 +148,102 @@ impl Views {
             grounds: now.grounds.iter().map(|ground| (*ground, later)).collect(),
             roles: now.roles().into_iter().map(|role| (role, later)).collect(),
         };
-        for earlier in earlier {
+        for (looked_at, earlier) in earlier.enumerate() {
             if !held.go_back(&earlier, later) {
                 break;
             }
             later = earlier.moment;
+            if looked_at == MOMENTS_TOGETHER {
+                self.follow_back(user, &mut held, later, cut);
+                break;
+            }
         }
         held
     }
 
-    fn roles_at(&self, user: Sym, moment: Millis, cut: Cut) -> Option<RolesAt> {
+    /// Follows each ground and role that holds since `later` back to its beginning.
+    fn follow_back(&self, user: Sym, held: &mut HeldSince, later: Millis, cut: Cut) {
+        let mappings = self.roles.in_force_since(Millis::MIN, cut.known_at);
+        let HeldSince { grounds, roles } = held;
+        for (ground, since) in grounds.iter_mut().filter(|(_, since)| **since == later) {
+            let groups = self.groups_concerning_ground(*ground, &mappings);
+            let holds = |then: &RolesAt| then.grounds.contains(ground);
+            *since = self.beginning(user, groups.as_deref(), later, cut, holds);
+        }
+        for (role, since) in roles.iter_mut().filter(|(_, since)| **since == later) {
+            let of_role = grounds.iter().filter(|(ground, _)| ground.role == *role);
+            let known = of_role.map(|(_, since)| *since).min().unwrap_or(later);
+            let groups = self.groups_giving(user, *role, &mappings);
+            *since = self.beginning(user, groups.as_deref(), known, cut, |then| then.has(*role));
+        }
+    }
+
+    /// Returns the first moment of the unbroken time in which something holds that holds at
+    /// `later`, and that depends on no other groups than those given.
+    fn beginning(
+        &self,
+        user: Sym,
+        groups: Option<&[Sym]>,
+        later: Millis,
+        cut: Cut,
+        holds: impl Fn(&RolesAt) -> bool,
+    ) -> Millis {
+        let Some(before) = later.checked_sub(1) else { return later };
+        let concern = RolesConcern { groups, ..RolesConcern::MAPPED };
+        let moments = self.role_moments(user, concern, before, true, cut);
+        let states = moments.map_while(|moment| self.roles_at(user, moment, cut));
+        states.take_while(holds).last().map_or(later, |first| first.moment)
+    }
+
+    /// Returns the first moment after another at which a user does not have a role that it has
+    /// there, and its roles right before; `None` if it has the role to the end.
+    fn end_of_role(
+        &self,
+        user: Sym,
+        role: Sym,
+        moment: Millis,
+        cut: Cut,
+    ) -> Option<(Millis, RolesAt)> {
+        let after = moment.checked_add(1).filter(|after| *after <= cut.as_of)?;
+        let mappings = self.roles.in_force_since(Millis::MIN, cut.known_at);
+        let groups = self.groups_giving(user, role, &mappings);
+        let concern = RolesConcern { groups: groups.as_deref(), ..RolesConcern::MAPPED };
+        let mut moments = self.role_moments(user, concern, after, false, cut);
+        let end = moments.find(|moment| !self.roles_or_none(user, *moment, cut).has(role))?;
+        Some((end, self.roles_or_none(user, end.saturating_sub(1), cut)))
+    }
+
+    /// Returns the groups on which a ground depends: its own; `None` if it may depend on every
+    /// group of the user, because it is a default, or because only the highest role counts.
+    fn groups_concerning_ground(
+        &self,
+        ground: GroundKey,
+        mappings: &[&Compiled],
+    ) -> Option<Vec<Sym>> {
+        let is_default = ground.meaning == NO_SYM;
+        let is_own = !is_default && mappings.iter().all(|mapping| mapping.gives_all());
+        is_own.then(|| Some(ground.group).filter(|group| *group != NO_SYM).into_iter().collect())
+    }
+
+    /// Returns the groups through which some mappings may give a user a role, in order of symbol;
+    /// `None` if the role may depend on every group of the user.
+    fn groups_giving(&self, user: Sym, role: Sym, mappings: &[&Compiled]) -> Option<Vec<Sym>> {
+        let depends_on_own =
+            |mapping: &&Compiled| mapping.gives_all() && !mapping.has_default(role);
+        if !mappings.iter().all(depends_on_own) {
+            return None;
+        }
+        let gives = |group: Sym| {
+            let fits = |mapping: &Compiled, rule| mapping.gives_symbol(rule, role);
+            self.fits_rules(group, mappings, fits)
+        };
+        let mut groups: Vec<Sym> =
+            self.pairs_of(user).map(|pair| pair.group).filter(|group| gives(*group)).collect();
+        groups.sort_unstable();
+        Some(groups)
+    }
+
+    pub(crate) fn roles_at(&self, user: Sym, moment: Millis, cut: Cut) -> Option<RolesAt> {
         let then = Cut { as_of: moment, ..cut };
         let mapping = self.roles.in_force(then)?;
         let grounds = match self.alive(EntityKind::User, user, then) {
@@ -180,14 +263,15 @@ impl Views {
         cut: Cut,
     ) -> Vec<Millis> {
         let cut = Cut { as_of: cut.as_of.min(*stretch.end()), ..cut };
-        self.role_moments(user, *stretch.start(), false, cut).collect()
+        self.role_moments(user, RolesConcern::ALL, *stretch.start(), false, cut).collect()
     }
 
-    /// Walks over the moments that a user's access and roles depend on, known and up to the cut:
-    /// from one on, or back from one.
+    /// Walks over the moments that a user's access and roles depend on, as far as they concern the
+    /// caller, known and up to the cut: from one on, or back from one.
     fn role_moments(
         &self,
         user: Sym,
+        concern: RolesConcern<'_>,
         from: Millis,
         descending: bool,
         cut: Cut,
@@ -196,18 +280,25 @@ impl Views {
         let first = if descending { Millis::MIN } else { from };
         let mappings = self.roles.in_force_since(first, cut.known_at);
         let mut walks: Vec<MomentWalk<'_>> = Vec::new();
-        let turns = |entity| self.turn_walks(entity, from, descending, cut);
+        let turns = |entity, of: Concern| self.turn_walks(entity, of, from, descending, cut);
         if let Some(entity) = self.users.get(user) {
-            walks.extend(turns(entity));
+            walks.extend(turns(
+                entity,
+                if concern.of_source { Concern::Label } else { Concern::Access },
+            ));
             if mappings.iter().any(|mapping| mapping.keys().next().is_some()) {
                 walks.extend(self.attribute_walks(entity, from, descending, cut));
             }
         }
-        for pair in self.giving_pairs(user, &mappings) {
+        let pairs = self.pairs_of(user).filter(|pair| concern.has(pair.group));
+        let giving = pairs.filter(|pair| self.gives_roles(pair.group, &mappings));
+        let pairs: SmallVec<[&Pair; 8]> = giving.collect();
+        for pair in &pairs {
             walks.push(pair.grants().moments(from, descending, cut));
-            walks.extend(self.groups.get(pair.group).into_iter().flat_map(turns));
+            let group = self.groups.get(pair.group).into_iter();
+            walks.extend(group.flat_map(|group| turns(group, Concern::Label)));
         }
-        let directories = self.directories_concerning(user, &mappings);
+        let directories = self.directories_concerning(user, pairs.iter().copied());
         let named: Vec<Millis> = directories
             .iter()
             .filter_map(|sym| self.directories.get(*sym)?.first_named_with(cut))
@@ -228,17 +319,20 @@ impl Views {
         descending: bool,
         cut: Cut,
     ) -> [MomentWalk<'a>; 2] {
+        let attributes = self.roles.attributes();
         let keys = |version: &EntityVersion| -> &'a [u32] {
-            self.roles.attributes().of_snapshot(version.place.seq, version.part)
+            attributes.of_snapshot(version.place.seq, version.part)
         };
+        let repeats =
+            move |before: &EntityVersion, version: &EntityVersion| keys(before) == keys(version);
         if descending {
             let explicit = entity.explicit().latest_first(cut);
             let stand_ins = entity.stand_ins().latest_first(cut);
-            return [turns_back(explicit, keys), turns_back(stand_ins, keys)];
+            return [changes_back(explicit, repeats), changes_back(stand_ins, repeats)];
         }
         let explicit = entity.explicit().seen_since(from, cut);
         let stand_ins = entity.stand_ins().seen_since(from, cut);
-        [turns(explicit, keys), turns(stand_ins, keys)]
+        [changes(explicit, repeats), changes(stand_ins, repeats)]
     }
 
     /// Tells if a user's access or roles may depend on anything at `from` or later that is known at
@@ -261,7 +355,10 @@ impl Views {
         self.giving_pairs(user, &mappings).any(|pair| {
             pair.grants().latest(cut).map(Placed::place).is_some_and(is_late)
                 || self.latest_places(EntityKind::Group, pair.group, cut).any(is_late)
-        }) || self.directories_concerning(user, &mappings).iter().any(directory_turns)
+        }) || self
+            .directories_concerning(user, self.giving_pairs(user, &mappings))
+            .iter()
+            .any(directory_turns)
     }
 
     /// Tells if a version of a group may bring it back although it says the same as the one before.
@@ -282,12 +379,25 @@ impl Views {
 
     /// Tells if a rule of any of some mappings ever fitted a group.
     pub(crate) fn gives_roles(&self, group: Sym, mappings: &[&Compiled]) -> bool {
+        self.fits_rules(group, mappings, |_, _| true)
+    }
+
+    /// Tells if a wanted rule of any of some mappings ever fitted a group.
+    fn fits_rules(
+        &self,
+        group: Sym,
+        mappings: &[&Compiled],
+        is_wanted: impl Fn(&Compiled, u16) -> bool,
+    ) -> bool {
         let Some(entity) = self.groups.get(group) else { return false };
         let id = self.groups.id(group);
         mappings.iter().any(|mapping| {
-            let mut turns = entity.turns().iter();
-            turns.any(|version| {
-                !mapping.rules_of_group(id, version.label, self.roles.patterns()).is_empty()
+            let mut before = None;
+            let turns = entity.turns().iter().map(|version| version.label);
+            let mut names = turns.filter(|name| before.replace(*name) != Some(*name));
+            names.any(|name| {
+                let rules = mapping.rules_of_group(id, name, self.roles.patterns());
+                rules.into_iter().any(|rule| is_wanted(mapping, rule))
             })
         })
     }
@@ -312,9 +422,13 @@ impl Views {
             .map(|(_, from)| from)
     }
 
-    /// Returns the directories in which a user, or one of the groups from which some mappings give
-    /// it a role, ever was, and those of the events about these memberships.
-    fn directories_concerning(&self, user: Sym, mappings: &[&Compiled]) -> SmallVec<[Sym; 4]> {
+    /// Returns the directories in which a user, or one of the groups of its pairs, ever was, and
+    /// those of the events about these memberships.
+    fn directories_concerning<'a>(
+        &self,
+        user: Sym,
+        pairs: impl Iterator<Item = &'a Pair>,
+    ) -> SmallVec<[Sym; 4]> {
         let mut directories = SmallVec::<[Sym; 4]>::new();
         let mut add = |sym: Sym| {
             if !directories.contains(&sym) {
@@ -325,7 +439,7 @@ impl Views {
             entity.into_iter().flat_map(Entity::listed_in).for_each(|sym| add(*sym));
         };
         add_listed(self.users.get(user), &mut add);
-        for pair in self.giving_pairs(user, mappings) {
+        for pair in pairs {
             add_listed(self.groups.get(pair.group), &mut add);
             self.memberships.foreign_directories(pair).for_each(&mut add);
         }
@@ -513,8 +627,8 @@ impl Seen<'_> {
     }
 
     /// Returns the same for a part of the list, in which a period has the name of its role. Costs
-    /// only what lies between the beginning of the first of them and the end of the last, for a
-    /// caller who sees everything.
+    /// only what lies between the beginnings of the first and the last of them, and for each that
+    /// goes on the moments that concern its role, up to its end.
     pub fn role_periods_in(
         &self,
         user: &str,
@@ -522,22 +636,34 @@ impl Seen<'_> {
         window: PeriodsWindow<'_>,
     ) -> Option<Vec<RolePeriod>> {
         let user = self.known_sym(EntityKind::User, user, cut)?;
-        // What is not seen does not count, and that is known when a period is whole.
-        let limit = if self.own().is_some() { usize::MAX } else { window.limit };
-        let wanted = PeriodsWindow { limit, ..window };
-        let mut periods = if window.descending {
-            self.role_periods_back(user, cut, wanted)
-        } else {
-            self.role_periods_on(user, cut, wanted)
-        };
-        periods
-            .retain(|period| self.saw(EntityKind::User, user, last_moment(period.until, cut), cut));
-        periods.truncate(window.limit);
-        for period in &mut periods {
+        let mut seen: Vec<RolePeriod> = Vec::new();
+        let mut start = window.start.map(|(from, role)| (from, role.to_owned()));
+        while seen.len() < window.limit {
+            let wanted = PeriodsWindow {
+                start: start.as_ref().map(|(from, role)| (*from, role.as_str())),
+                limit: window.limit - seen.len(),
+                ..window
+            };
+            let periods = if window.descending {
+                self.role_periods_back(user, cut, wanted)
+            } else {
+                self.role_periods_on(user, cut, wanted)
+            };
+            let is_last = periods.len() < wanted.limit;
+            start = periods.last().map(|last| (last.from, last.role.clone()));
+            // What is not seen does not count, and that is known when a period is whole.
+            seen.extend(periods.into_iter().filter(|period| {
+                self.saw(EntityKind::User, user, last_moment(period.until, cut), cut)
+            }));
+            if is_last {
+                break;
+            }
+        }
+        for period in &mut seen {
             self.conceal(&mut period.start);
             period.end.iter_mut().for_each(|end| self.conceal(end));
         }
-        Some(periods)
+        Some(seen)
     }
 }
 
@@ -562,9 +688,9 @@ impl Views {
         // The number of the period of each role that is held, if it is wanted.
         let mut open: BTreeMap<Sym, Option<usize>> =
             before.roles().into_iter().map(|role| (role, None)).collect();
-        for moment in self.role_moments(user, first, false, cut) {
-            let is_whole = |period: &RolePeriod| period.until.is_some();
-            if periods.len() >= window.limit && periods.iter().all(is_whole) {
+        for moment in self.role_moments(user, RolesConcern::MAPPED, first, false, cut) {
+            if periods.len() >= window.limit {
+                self.end_periods(user, &mut periods, open, before.moment, cut);
                 break;
             }
             let Some(now) = self.roles_at(user, moment, cut) else { continue };
@@ -595,11 +721,29 @@ impl Views {
         periods
     }
 
+    /// Ends the periods of the roles that are held at a moment, where they end later. `open` has
+    /// the number of each role's period, if that is wanted.
+    fn end_periods(
+        &self,
+        user: Sym,
+        periods: &mut [RolePeriod],
+        open: BTreeMap<Sym, Option<usize>>,
+        moment: Millis,
+        cut: Cut,
+    ) {
+        for (role, at) in open {
+            let Some(period) = at.and_then(|at| periods.get_mut(at)) else { continue };
+            let Some((until, before)) = self.end_of_role(user, role, moment, cut) else { continue };
+            period.until = Some(until);
+            period.end = self.cause_of_role(user, role, &before, until, cut);
+        }
+    }
+
     fn role_periods_back(&self, user: Sym, cut: Cut, window: PeriodsWindow<'_>) -> Vec<RolePeriod> {
         let last = window.start.map_or(cut.as_of, |(moment, _)| moment).min(cut.as_of);
-        let mut ends = self.ends_of_roles(user, last, cut);
+        let mut ends: BTreeMap<Sym, (Millis, Option<Cause>)> = BTreeMap::new();
         let mut periods = Vec::new();
-        let mut moments = self.role_moments(user, last, true, cut);
+        let mut moments = self.role_moments(user, RolesConcern::MAPPED, last, true, cut);
         let mut now = moments.next().map(|moment| self.roles_or_none(user, moment, cut));
         while let Some(held) = now {
             let before = moments.next().map(|moment| self.roles_or_none(user, moment, cut));
@@ -609,8 +753,16 @@ impl Views {
             for role in begun {
                 let name = self.roles.role(role);
                 let start = self.cause_of_role(user, role, &held, held.moment, cut);
-                let (until, end) = ends.remove(&role).unzip();
+                let known = ends.remove(&role);
                 let Some(start) = start.filter(|_| window.has(held.moment, name)) else { continue };
+                // One whose end was not passed is held at the last moment of the walk.
+                let later = || self.end_of_role(user, role, last, cut);
+                let (until, end) = known
+                    .or_else(|| {
+                        let (until, before) = later()?;
+                        Some((until, self.cause_of_role(user, role, &before, until, cut)))
+                    })
+                    .unzip();
                 let begun = RolePeriod::begun(name, held.moment, start);
                 periods.push(RolePeriod { until, end: end.flatten(), ..begun });
             }
@@ -627,32 +779,5 @@ impl Views {
         }
         periods.truncate(window.limit);
         periods
-    }
-
-    /// Returns the end of each role that is held at a moment and ends later, up to the cut.
-    fn ends_of_roles(
-        &self,
-        user: Sym,
-        moment: Millis,
-        cut: Cut,
-    ) -> BTreeMap<Sym, (Millis, Option<Cause>)> {
-        let mut ends = BTreeMap::new();
-        let Some(after) = moment.checked_add(1).filter(|after| *after <= cut.as_of) else {
-            return ends;
-        };
-        let mut before = self.roles_or_none(user, moment, cut);
-        let mut open = before.roles();
-        for moment in self.role_moments(user, after, false, cut) {
-            if open.is_empty() {
-                break;
-            }
-            let now = self.roles_or_none(user, moment, cut);
-            for role in open.iter().copied().filter(|role| !now.has(*role)) {
-                ends.insert(role, (moment, self.cause_of_role(user, role, &before, moment, cut)));
-            }
-            open.retain(|role| now.has(*role));
-            before = now;
-        }
-        ends
     }
 }

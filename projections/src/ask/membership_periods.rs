@@ -5,12 +5,12 @@
 //! one that changed at a moment names the cause.
 
 use core::cmp::Ordering;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, BinaryHeap};
 
 use crate::ask::causes::{Cause, Trigger, last_moment};
-use crate::ask::runs::{MergedMoments, PeriodsWindow, Run, RunsWindow, runs};
+use crate::ask::runs::{Concern, MergedMoments, PeriodsWindow, Run, RunsWindow, runs};
 use crate::ground::fact::DirectoryChange;
-use crate::ground::order::{Cut, Millis, Place, Seq32, around};
+use crate::ground::order::{Cut, Millis, Place, around};
 use crate::ground::symbols::{NO_SYM, Sym};
 use crate::ground::timeline::Placed;
 use crate::sight::Seen;
@@ -39,6 +39,38 @@ pub struct MembershipPeriod {
 
 /// Some periods, and the user and beginning after which to continue, if there may be more.
 pub type MembershipPeriods = (Vec<MembershipPeriod>, Option<(String, Millis)>);
+
+/// The periods of one membership, in the order of a list.
+type PeriodWalk<'a> = Box<dyn Iterator<Item = MembershipPeriod> + 'a>;
+
+/// The next period of one of several memberships. The greatest is the one that comes first.
+struct NextPeriod {
+    period: MembershipPeriod,
+    walk: usize,
+    descending: bool,
+}
+
+impl Ord for NextPeriod {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let (a, b) = (&self.period, &other.period);
+        let order = (a.from, &a.group).cmp(&(b.from, &b.group));
+        if self.descending { order } else { order.reverse() }
+    }
+}
+
+impl PartialOrd for NextPeriod {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for NextPeriod {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for NextPeriod {}
 
 /// One call looks at no more than this many members of a group.
 const MEMBERS_MAX: usize = 256;
@@ -75,19 +107,29 @@ impl Views {
         descending: bool,
         cut: Cut,
     ) -> MergedMoments<'a> {
-        let ends = [self.users.get(pair.user), self.groups.get(pair.group)];
-        let listed = ends.into_iter().flatten().flat_map(|end| end.listed_in().iter().copied());
+        let ends = [
+            (self.users.get(pair.user), self.presence_of_users()),
+            (self.groups.get(pair.group), Concern::Presence),
+        ];
+        let ends = ends.into_iter().filter_map(|(end, concern)| Some((end?, concern)));
+        let listed = ends.clone().flat_map(|(end, _)| end.listed_in().iter().copied());
         let directories: BTreeSet<Sym> =
             listed.chain(self.memberships.foreign_directories(pair)).collect();
         let mut walks = self.directory_walks(directories, from, descending, cut);
-        for entity in ends.into_iter().flatten() {
-            walks.extend(self.turn_walks(entity, from, descending, cut));
+        for (entity, concern) in ends {
+            walks.extend(self.turn_walks(entity, concern, from, descending, cut));
         }
         walks.push(pair.grants().moments(from, descending, cut));
         let mut moments = MergedMoments::of(walks, descending);
         let known = self.policies.iter().filter(|policy| policy.seq <= cut.known_at);
         moments.add(known.map(|policy| policy.effective_from), from, cut);
         moments
+    }
+
+    /// Returns the parts of a user's versions that say if it exists: its state as well, where a
+    /// policy may hide those who are not active.
+    pub(crate) fn presence_of_users(&self) -> Concern {
+        if self.policies.iter().next().is_none() { Concern::Presence } else { Concern::Access }
     }
 
     /// Iterates over the periods of a pair that begin in a window.
@@ -229,21 +271,17 @@ impl Views {
     ) -> Box<dyn Iterator<Item = u32> + '_> {
         let id = move |number: u32| self.memberships.user_id(self.users.ids(), number);
         let start = after.map(|(user, _)| user);
-        let roster = self.memberships.of_group(group).into_iter();
-        if !descending {
-            let order = |number: u32| match start {
-                // The place's own member is one of them.
-                Some(start) => id(number).cmp(start).then(Ordering::Greater),
-                None => Ordering::Greater,
-            };
-            let walks: Vec<_> =
-                roster.map(|roster| roster.since(Millis::MIN, Seq32::MAX, &order)).collect();
-            return Box::new(walks.into_iter().flatten());
+        let Some(roster) = self.memberships.of_group(group) else {
+            return Box::new(core::iter::empty());
+        };
+        // The place's own member is one of them.
+        let first = if descending { Ordering::Less } else { Ordering::Greater };
+        let order = |number: u32| start.map_or(first, |start| id(number).cmp(start).then(first));
+        if descending {
+            Box::new(roster.all_descending(&order))
+        } else {
+            Box::new(roster.all_ascending(&order))
         }
-        let mut members: Vec<u32> = roster.flat_map(|roster| roster.items()).collect();
-        members.reverse();
-        members.retain(|number| start.is_none_or(|start| id(*number) <= start));
-        Box::new(members.into_iter())
     }
 }
 
@@ -280,7 +318,8 @@ impl Seen<'_> {
     }
 
     /// Returns the same for a part of the list, in which a period has the name of its group's id.
-    /// Costs, of each membership, the changes between its first and its last period there.
+    /// Costs the changes of the periods that it returns, and of one more of each group that the
+    /// user was ever in.
     pub fn membership_periods_in(
         &self,
         user: &str,
@@ -288,16 +327,24 @@ impl Seen<'_> {
         window: PeriodsWindow<'_>,
     ) -> Option<Vec<MembershipPeriod>> {
         let user = self.known_sym(EntityKind::User, user, cut)?;
-        let mut periods: Vec<MembershipPeriod> = Vec::new();
+        let descending = window.descending;
+        let mut walks: Vec<PeriodWalk<'_>> = Vec::new();
         for pair in self.pairs_of(user) {
             let beginnings = window.beginnings(self.groups.id(pair.group));
-            periods.extend(self.seen_periods(pair, cut, beginnings).take(window.limit));
+            walks.push(Box::new(self.seen_periods(pair, cut, beginnings)));
         }
-        periods.sort_by(|a, b| (a.from, &a.group).cmp(&(b.from, &b.group)));
-        if window.descending {
-            periods.reverse();
+        let mut heads: BinaryHeap<NextPeriod> = BinaryHeap::with_capacity(walks.len());
+        for (walk, periods) in walks.iter_mut().enumerate() {
+            heads.extend(periods.next().map(|period| NextPeriod { period, walk, descending }));
         }
-        periods.truncate(window.limit);
+        let mut periods = Vec::new();
+        while periods.len() < window.limit
+            && let Some(NextPeriod { period, walk, .. }) = heads.pop()
+        {
+            periods.push(period);
+            let next = walks.get_mut(walk).and_then(Iterator::next);
+            heads.extend(next.map(|period| NextPeriod { period, walk, descending }));
+        }
         Some(periods)
     }
 

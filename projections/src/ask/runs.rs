@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use crate::ground::order::{Cut, Millis, Place};
 use crate::ground::symbols::Sym;
 use crate::ground::timeline::{MomentWalk, Placed};
-use crate::state::entities::Entity;
+use crate::state::entities::{Entity, EntityVersion};
 use crate::views::Views;
 
 /// A part of a list of periods, which are in order of their beginnings.
@@ -162,13 +162,70 @@ fn runs_back<'a>(
     }))
 }
 
+/// The parts of a user's or a group's versions on which something depends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Concern {
+    /// Whether it exists.
+    Presence,
+    /// Whether it exists, and if it is active.
+    Access,
+    /// The same, and its label: the name of a group, or the roles that the source gives a user.
+    Label,
+}
+
+impl Concern {
+    /// Tells if a version says the same as the one before it.
+    fn repeats(self, before: &EntityVersion, version: &EntityVersion) -> bool {
+        before.part.is_explicit() == version.part.is_explicit()
+            && before.directory == version.directory
+            && before.deleted == version.deleted
+            && (self == Concern::Presence || before.active == version.active)
+            && (self != Concern::Label || before.label == version.label)
+    }
+}
+
+/// Walks over the moments of some versions, in order, without those that repeat the one before
+/// them.
+pub(crate) fn changes<'a>(
+    versions: impl Iterator<Item = &'a EntityVersion> + 'a,
+    repeats: impl Fn(&EntityVersion, &EntityVersion) -> bool + 'a,
+) -> MomentWalk<'a> {
+    let mut before = None;
+    let is_change = move |version: &&'a EntityVersion| {
+        let before = before.replace(*version);
+        before.is_none_or(|before| !repeats(before, version))
+    };
+    Box::new(versions.filter(is_change).map(|version| version.place.occurred_at))
+}
+
+/// Does the same for versions in the opposite order.
+pub(crate) fn changes_back<'a>(
+    versions: impl Iterator<Item = &'a EntityVersion> + 'a,
+    repeats: impl Fn(&EntityVersion, &EntityVersion) -> bool + 'a,
+) -> MomentWalk<'a> {
+    let mut versions = versions.peekable();
+    Box::new(core::iter::from_fn(move || {
+        loop {
+            let version = versions.next()?;
+            if versions.peek().is_none_or(|before| !repeats(before, version)) {
+                return Some(version.place.occurred_at);
+            }
+        }
+    }))
+}
+
 impl Views {
     /// Returns walks over the moments, from one on or back from it, at which an entity may begin
-    /// to mean something else: its turns, and the versions that may bring it back after its
-    /// directory was deleted.
+    /// to mean something else for a concern: its turns, and the versions that may bring it back
+    /// after its directory was deleted.
+    ///
+    /// A turn that repeats the seen one before it is passed over: seen versions that differ are
+    /// turns, so nothing came between the two, and the snapshots that stand in never come back
+    /// once a version of its own is seen.
     pub(crate) fn turn_walks<'a>(
         &'a self,
         entity: &'a Entity,
+        concern: Concern,
         from: Millis,
         descending: bool,
         cut: Cut,
@@ -186,7 +243,15 @@ impl Views {
         } else {
             revivals.retain(|moment| *moment >= from);
         }
-        [entity.turns().moments(from, descending, cut), Box::new(revivals.into_iter())]
+        let repeats =
+            move |before: &EntityVersion, version: &EntityVersion| concern.repeats(before, version);
+        let turns = if descending {
+            let then = Cut { as_of: from.min(cut.as_of), ..cut };
+            changes_back(entity.turns().latest_first(then), repeats)
+        } else {
+            changes(entity.turns().seen_since(from, cut), repeats)
+        };
+        [turns, Box::new(revivals.into_iter())]
     }
 
     /// Returns, in order, the moments of the first versions after each deletion of an entity's
@@ -230,11 +295,12 @@ mod tests {
     use crate::ask::touched::TouchedUsers;
     use crate::ground::event_type::EventType;
     use crate::ground::fact::{
-        Change, DirectoryChange, Entry, Fact, GroupData, MembershipData, Provenance, RecordStatus,
-        UserData,
+        Change, DirectoryChange, Entry, Fact, GroupData, InactiveUsers, MembershipData, Provenance,
+        RecordStatus, UserData,
     };
-    use crate::ground::mapping::{GroupPattern, Mapping, Matches, NameText, Rule};
+    use crate::ground::mapping::{GroupPattern, Mapping, Matches, Mode, NameText, Rule};
     use crate::sight::{Seen, Sight};
+    use crate::state::compiled_mapping::GroundKey;
     use crate::state::entities::EntityKind;
 
     /// The moments of a history are below this.
@@ -269,16 +335,40 @@ mod tests {
         Fact::Directory { change, id: "D", organization: None, name: "", domain: None }
     }
 
-    /// Makes the members of group `G` admins, and all other users members.
-    fn mapping() -> Fact<'static> {
-        let matches = Matches::Group {
-            group: GroupPattern::Name(NameText::new("G", "G")),
-            roles: vec!["admin".to_owned()],
+    /// The roles that the mappings of the histories give.
+    const ROLES: [&str; 3] = ["admin", "editor", "member"];
+
+    /// Returns one of some mappings: those of most histories make the members of group `G` admins
+    /// and all other users members; others give each group roles of its own, with a default or
+    /// without one, or only the highest.
+    fn mapping(dice: &mut Dice) -> Fact<'static> {
+        let names =
+            |roles: &[&str]| roles.iter().map(|role| (*role).to_owned()).collect::<Vec<_>>();
+        let rule = |group: GroupPattern, roles: &[&str]| {
+            let matches = Matches::Group { group, roles: names(roles) };
+            Arc::new(Rule { matches, directory: None, organization: None })
         };
-        let rules = vec![Arc::new(Rule { matches, directory: None, organization: None })];
-        let defaults: Vec<String> = vec!["member".to_owned()];
-        let mapping = Mapping { rules, default_roles: defaults.into(), ..Mapping::default() };
-        Fact::Mapping { mapping, effective_from: 3 }
+        let name = |name| GroupPattern::Name(NameText::new(name, name));
+        let admins = || rule(name("G"), &["admin"]);
+        let (mode, rules, defaults): (Mode, Vec<Arc<Rule>>, &[&str]) = match dice.below(5) {
+            0 => (Mode::All, vec![admins(), rule(name("H"), &["editor"])], &[]),
+            1 => (Mode::All, vec![admins(), rule(GroupPattern::Id("H".into()), &["admin"])], &[]),
+            2 => (Mode::HighestPriority, vec![admins(), rule(name("H"), &["editor"])], &["member"]),
+            _ => (Mode::All, vec![admins()], &["member"]),
+        };
+        let mapping = Mapping {
+            mode,
+            rules,
+            default_roles: names(defaults).into(),
+            priority: names(&ROLES).into(),
+        };
+        Fact::Mapping { mapping, effective_from: dice.below(12) as Millis }
+    }
+
+    fn policy(dice: &mut Dice) -> Fact<'static> {
+        let inactive_users =
+            if dice.below(2) == 0 { InactiveUsers::Delete } else { InactiveUsers::Retain };
+        Fact::Policy { inactive_users, effective_from: dice.below(MOMENTS as u64) as Millis }
     }
 
     fn fact(dice: &mut Dice) -> (EventType, Fact<'static>) {
@@ -294,7 +384,9 @@ mod tests {
                 group,
             })
         };
-        match dice.below(24) {
+        let renamed = GroupData { name: if dice.below(2) == 0 { "G" } else { "X" }, ..group(id) };
+        let sourced = UserData { roles: "admin", ..user(true) };
+        match dice.below(30) {
             0 => (EventType::DirectoryDeleted, directory(DirectoryChange::Deleted)),
             1 => (EventType::DirectoryDeactivated, directory(DirectoryChange::Deactivated)),
             2 | 3 => (EventType::DirectoryActivated, directory(DirectoryChange::Activated)),
@@ -304,7 +396,12 @@ mod tests {
             8 | 9 => (EventType::GroupUpdated, Fact::Group(Change::Set, group(id))),
             10..=13 => (EventType::MemberAdded, member(true)),
             14 | 15 => (EventType::MemberRemoved, member(false)),
-            16 => (EventType::MappingSet, mapping()),
+            16 | 17 => (EventType::MappingSet, mapping(dice)),
+            18 => (EventType::PolicySet, policy(dice)),
+            19 => (EventType::GroupUpdated, Fact::Group(Change::Set, renamed)),
+            20 => (EventType::UserUpdated, Fact::User(Change::Set, sourced)),
+            21 | 22 => (EventType::MemberAdded, member(true)),
+            23 => (EventType::MemberRemoved, member(false)),
             _ => (EventType::UserUpdated, Fact::User(Change::Set, user(true))),
         }
     }
@@ -385,8 +482,13 @@ mod tests {
         }
     }
 
-    fn cuts() -> [Cut; 3] {
-        [Cut::LATEST, Cut { as_of: 25, ..Cut::LATEST }, Cut { as_of: Millis::MAX, known_at: 25 }]
+    fn cuts() -> [Cut; 4] {
+        [
+            Cut::LATEST,
+            Cut { as_of: 25, ..Cut::LATEST },
+            Cut { as_of: Millis::MAX, known_at: 25 },
+            Cut { as_of: 30, known_at: 33 },
+        ]
     }
 
     fn spans<T>(
@@ -412,7 +514,7 @@ mod tests {
             |period| (period.from, String::new()),
         );
         let roles = seen.role_periods("U", cut).unwrap();
-        for role in ["admin", "member"] {
+        for role in ROLES {
             let of_role: Vec<_> = roles.iter().filter(|period| period.role == role).collect();
             let has = |as_of: Millis| {
                 let is_mapped = seen.roles.in_force(then(as_of)).is_some();
@@ -428,7 +530,11 @@ mod tests {
         let memberships = seen.membership_periods_of_user("U", cut).unwrap();
         for id in ["G", "H"] {
             let of_group: Vec<_> = memberships.iter().filter(|period| period.group == id).collect();
-            let has = |as_of: Millis| seen.holds_membership("U", id, then(as_of));
+            let group = seen.find(EntityKind::Group, id);
+            let pair = group.and_then(|group| seen.memberships.find(user, group));
+            let has = |as_of: Millis| {
+                pair.is_some_and(|pair| seen.membership_basis(pair, then(as_of)).holds())
+            };
             let found = spans(&of_group, |period| (period.from, period.until));
             assert_eq!(found, plain_runs(cut, has), "{id}");
         }
@@ -467,6 +573,60 @@ mod tests {
                 assert_eq!(found, wanted, "{seed} {cut:?}");
             }
         }
+    }
+
+    #[test]
+    fn grounds_are_held_since_the_first_moment_of_an_unbroken_time() {
+        for seed in 0..300 {
+            let views = history(seed);
+            let Some(user) = views.find(EntityKind::User, "U") else { continue };
+            for cut in cuts() {
+                let last = cut.as_of.min(MOMENTS);
+                let has = |ground: &GroundKey, moment: Millis| {
+                    let then = views.roles_at(user, moment, cut);
+                    then.is_some_and(|then| then.grounds.contains(ground))
+                };
+                let now = views.roles_at(user, last, cut).map(|now| now.grounds);
+                let wanted: Vec<(GroundKey, Millis)> = now
+                    .into_iter()
+                    .flatten()
+                    .map(|ground| {
+                        let past = (0..=last).rev().take_while(|moment| has(&ground, *moment));
+                        (ground, past.last().unwrap())
+                    })
+                    .collect();
+                let held = views.held_since(user, cut).grounds;
+                assert_eq!(held.into_iter().collect::<Vec<_>>(), wanted, "{seed} {cut:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_user_ended_at_the_first_moment_of_the_unbroken_time_without_it() {
+        let (mut ended, mut there) = (0, 0);
+        for seed in 0..300 {
+            let views = history(seed);
+            let Some(user) = views.find(EntityKind::User, "U") else { continue };
+            for cut in cuts() {
+                let last = cut.as_of.min(MOMENTS);
+                let named = |moment: Millis| {
+                    let entity = views.entity(EntityKind::User, user);
+                    entity.is_some_and(|it| it.version(Cut { as_of: moment, ..cut }).is_some())
+                };
+                let lacks = |moment: Millis| {
+                    let then = Cut { as_of: moment, ..cut };
+                    named(moment) && views.alive(EntityKind::User, user, then).is_none()
+                };
+                let wanted = (0..=last).rev().take_while(|moment| lacks(*moment)).last();
+                assert_eq!(
+                    views.end_of_user(user, cut).map(|end| end.at),
+                    wanted,
+                    "{seed} {cut:?}"
+                );
+                *(if wanted.is_some() { &mut ended } else { &mut there }) += 1;
+            }
+        }
+        assert!(ended > 100 && there > 100, "{ended} and {there}");
     }
 
     #[test]

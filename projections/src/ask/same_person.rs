@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::ask::runs::MergedMoments;
 use crate::ground::fact::DirectoryChange;
 use crate::ground::order::{Cut, Millis, Place, Seq};
 use crate::ground::symbols::{NO_SYM, Sym};
@@ -50,25 +51,19 @@ impl Person {
 
 /// The end of a user.
 #[derive(Clone, Copy)]
-struct UserEnd {
+pub(crate) struct UserEnd {
     /// The moment from which on the user has not been alive.
-    at: Millis,
+    pub(crate) at: Millis,
     /// The moment after which it may have ended: `at`, or an earlier one if only a comparison with
     /// the source found the end.
     after: Millis,
 }
 
-/// A version of one of the users of a person.
-struct Appearance {
-    place: Place,
-    user: Sym,
-}
-
 impl Seen<'_> {
     /// Returns the users who are the same person as a user at the cut, as far as they are seen.
     ///
-    /// Costs a pass over the versions of all users who ever had the same id at the identity
-    /// provider.
+    /// Costs a few look-ups for each user who ever had the same id at the identity provider, and a
+    /// pass over the turns of the user itself if there is another.
     pub fn same_person(&self, user: &str, cut: Cut) -> SamePerson {
         let user = self.entity_sym(EntityKind::User, user, cut);
         user.map_or_else(SamePerson::default, |user| self.same_person_as(user, cut))
@@ -107,7 +102,7 @@ impl Views {
             return None;
         }
         let end = self.end_of_user(user, cut)?;
-        first_after(&self.appearances(person, cut), user, end.after)
+        self.first_after(person, user, end.after, cut)
     }
 
     /// Returns the user whose successor a user is, and the end of that one.
@@ -117,23 +112,25 @@ impl Views {
             return None;
         }
         // Versions that are alike are one person.
-        let turns = lived_of(entity, entity.turning(), cut);
-        let persons: BTreeSet<Person> = turns.filter_map(Person::of).collect();
+        let persons: BTreeSet<Person> = lived_turns(entity, cut).filter_map(Person::of).collect();
         let persons = persons.into_iter().filter(|person| self.has_namesakes(user, person.idp_id));
         let found = persons.filter_map(|person| self.predecessor_as(person, user, cut));
         found.max_by(|a, b| self.compare_ends(*a, *b))
     }
 
     fn predecessor_as(&self, person: Person, user: Sym, cut: Cut) -> Option<(Sym, Millis)> {
-        let appearances = self.appearances(person, cut);
         let others = self.idp_ids.holders(person.idp_id).filter(|other| *other != user);
-        let ended = others.filter_map(|other| {
-            let is_same = self.person_of(other, cut) == Some(person);
-            let end = self.end_of_user(other, cut).filter(|_| is_same)?;
-            let (next, _) = first_after(&appearances, other, end.after)?;
-            (next == user).then_some((other, end.at))
-        });
-        ended.max_by(|a, b| self.compare_ends(*a, *b))
+        let mut ended: Vec<(Sym, UserEnd)> = others
+            .filter(|other| self.person_of(*other, cut) == Some(person))
+            .filter_map(|other| Some((other, self.end_of_user(other, cut)?)))
+            .collect();
+        // Those that ended last come first: each costs a look at all others.
+        ended.sort_by(|(a, end), (b, other)| self.compare_ends((*b, other.at), (*a, end.at)));
+        let is_successor = |(other, end): &(Sym, UserEnd)| {
+            let next = self.first_after(person, *other, end.after, cut);
+            next.is_some_and(|(next, _)| next == user)
+        };
+        ended.into_iter().find(is_successor).map(|(other, end)| (other, end.at))
     }
 
     /// Orders users by their ends. The later end is greater, and of two at one moment the lower id.
@@ -158,22 +155,23 @@ impl Views {
 
     /// Returns the last end of a user, which has not been alive since, up to the cut; `None` if it
     /// is alive, or if nothing is known of it.
-    fn end_of_user(&self, user: Sym, cut: Cut) -> Option<UserEnd> {
+    pub(crate) fn end_of_user(&self, user: Sym, cut: Cut) -> Option<UserEnd> {
         let entity = self.users.get(user)?;
-        let turns = self.turn_walks(entity, Millis::MIN, false, cut).into_iter().flatten();
-        let mut moments: BTreeSet<Millis> = turns.collect();
-        let first = moments.first().copied()?;
+        let turns = |from, descending| {
+            self.turn_walks(entity, self.presence_of_users(), from, descending, cut)
+        };
+        let first = MergedMoments::of(turns(Millis::MIN, false), false).next()?;
         let directories = entity.listed_in().iter().copied();
-        let events = self.directory_walks(directories, first, false, cut).into_iter().flatten();
-        moments.extend(events);
+        let events = self.directory_walks(directories, cut.as_of, true, cut);
+        let walks = turns(cut.as_of, true).into_iter().chain(events);
+        let mut past = MergedMoments::of(walks, true);
         let policies = self.policies.iter().filter(|policy| policy.seq <= cut.known_at);
-        moments.extend(policies.map(|policy| policy.effective_from));
-        let past = moments.range(first..).rev().filter(|moment| **moment <= cut.as_of);
+        past.add(policies.map(|policy| policy.effective_from), cut.as_of, cut);
         let ended = past.take_while(|moment| {
-            let then = Cut { as_of: **moment, ..cut };
-            self.alive(EntityKind::User, user, then).is_none()
+            let then = Cut { as_of: *moment, ..cut };
+            *moment >= first && self.alive(EntityKind::User, user, then).is_none()
         });
-        let at = *ended.last()?;
+        let at = ended.last()?;
         Some(UserEnd { at, after: self.may_have_ended_after(user, at, cut) })
     }
 
@@ -184,10 +182,7 @@ impl Views {
         if !self.is_end_observed(user, end, cut) {
             return end;
         }
-        let last_version = || {
-            let lived = self.users.get(user).into_iter().flat_map(|entity| lived(entity, cut));
-            lived.map(|version| version.place.occurred_at).filter(|at| *at < end).max()
-        };
+        let last_version = || last_lived_before(self.users.get(user)?, end, cut);
         self.last_shown(user, end, cut).or_else(last_version).unwrap_or(end)
     }
 
@@ -203,45 +198,60 @@ impl Views {
         self.last_of(here).is_some_and(|place| self.is_observation(Seq::from(place.seq)))
     }
 
-    /// Returns the versions that show a person, up to the cut, in the order of events.
-    fn appearances(&self, person: Person, cut: Cut) -> Vec<Appearance> {
-        let mut found = Vec::new();
-        for user in self.idp_ids.holders(person.idp_id) {
-            let versions = self.users.get(user).into_iter().flat_map(|entity| lived(entity, cut));
-            let showing = versions.filter(|version| Person::of(version) == Some(person));
-            found.extend(showing.map(|version| Appearance { place: version.place, user }));
-        }
-        found.sort_by(|a, b| self.ids.compare(a.place, b.place));
-        found
+    /// Returns the first user other than `user` that shows a person after a moment, up to the cut,
+    /// and when.
+    fn first_after(
+        &self,
+        person: Person,
+        user: Sym,
+        moment: Millis,
+        cut: Cut,
+    ) -> Option<(Sym, Millis)> {
+        let others = self.idp_ids.holders(person.idp_id).filter(|other| *other != user);
+        let first = |other| Some((self.first_showing(person, other, moment, cut)?, other));
+        let firsts = others.filter_map(first);
+        let (place, other) = firsts.min_by(|(a, _), (b, _)| self.ids.compare(*a, *b))?;
+        Some((other, place.occurred_at))
+    }
+
+    /// Returns the place of the first version of a user, after a moment and up to the cut, that
+    /// shows a person.
+    fn first_showing(&self, person: Person, user: Sym, moment: Millis, cut: Cut) -> Option<Place> {
+        let (entity, since) = (self.users.get(user)?, moment.checked_add(1)?);
+        let shows =
+            |version: &&EntityVersion| !version.deleted && Person::of(version) == Some(person);
+        let explicit = entity.explicit().seen_since(since, cut).find(shows);
+        let stand_in =
+            entity.stand_ins().seen_since(since, before_explicit(entity, cut)).find(shows);
+        let firsts = [explicit, stand_in].into_iter().flatten().map(|version| version.place);
+        firsts.min_by(|a, b| self.ids.compare(*a, *b))
     }
 }
 
-/// Iterates over the versions of a user, up to the cut, that are no deletions. A snapshot counts if
-/// it is older than everything that the source says of the user itself.
-fn lived(entity: &Entity, cut: Cut) -> impl Iterator<Item = &EntityVersion> {
-    lived_of(entity, entity.versions(), cut)
+/// Returns the cut up to which a snapshot of a user counts: while it is older than everything that
+/// the source says of the user itself.
+fn before_explicit(entity: &Entity, cut: Cut) -> Cut {
+    let first = entity.explicit().seen_since(Millis::MIN, cut).next();
+    let before = first.map(|version| version.place.occurred_at.saturating_sub(1));
+    Cut { as_of: before.map_or(cut.as_of, |before| before.min(cut.as_of)), ..cut }
 }
 
-/// Does the same for some of its versions.
-fn lived_of<'v>(
-    entity: &Entity,
-    versions: impl Iterator<Item = &'v EntityVersion>,
-    cut: Cut,
-) -> impl Iterator<Item = &'v EntityVersion> {
-    let first = entity.explicit().iter().find(|version| cut.sees(version.place));
-    let first = first.map(|version| version.place.occurred_at);
+/// Iterates over the turns of a user, up to the cut, that are no deletions. A snapshot counts as
+/// [`before_explicit`] says.
+fn lived_turns(entity: &Entity, cut: Cut) -> impl Iterator<Item = &EntityVersion> {
+    let before = before_explicit(entity, cut);
     let counts = move |version: &&EntityVersion| {
-        version.part.is_explicit() || first.is_none_or(|first| version.place.occurred_at < first)
+        let cut = if version.part.is_explicit() { cut } else { before };
+        !version.deleted && cut.sees(version.place)
     };
-    versions
-        .filter(move |version| cut.sees(version.place))
-        .filter(counts)
-        .filter(|version| !version.deleted)
+    entity.turning().filter(counts)
 }
 
-/// Returns the first user other than `user` that appears after a moment, and when.
-fn first_after(appearances: &[Appearance], user: Sym, end: Millis) -> Option<(Sym, Millis)> {
-    let start = appearances.partition_point(|one| one.place.occurred_at <= end);
-    let later = appearances.iter().skip(start).find(|one| one.user != user)?;
-    Some((later.user, later.place.occurred_at))
+/// Returns when the last version of a user before a moment occurred that is no deletion.
+fn last_lived_before(entity: &Entity, moment: Millis, cut: Cut) -> Option<Millis> {
+    let until = |cut: Cut| Cut { as_of: cut.as_of.min(moment.saturating_sub(1)), ..cut };
+    let mut explicit = entity.explicit().latest_first(until(cut));
+    let stand_in = entity.stand_ins().latest(until(before_explicit(entity, cut)));
+    let last = [explicit.find(|version| !version.deleted), stand_in].into_iter().flatten();
+    last.map(|version| version.place.occurred_at).max()
 }

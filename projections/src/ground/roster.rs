@@ -254,6 +254,22 @@ impl Roster {
         head.iter().chain(tail).filter(move |(_, span)| may(span)).map(|(item, _)| *item)
     }
 
+    /// Iterates over all items in ascending order of id: those for which `start` is `Greater`.
+    pub(crate) fn all_ascending<'a>(
+        &'a self,
+        start: &dyn Fn(u32) -> Ordering,
+    ) -> impl Iterator<Item = u32> + use<'a> {
+        self.ascending_where(start, |_| true)
+    }
+
+    /// Iterates over all items in descending order of id: those for which `start` is `Less`.
+    pub(crate) fn all_descending<'a>(
+        &'a self,
+        start: &dyn Fn(u32) -> Ordering,
+    ) -> impl Iterator<Item = u32> + use<'a> {
+        self.descending_where(start, |_| true)
+    }
+
     /// Iterates over the items that may be there at `cut`, in descending order of id: those for
     /// which `start` is `Less`.
     pub(crate) fn descending<'a>(
@@ -261,6 +277,16 @@ impl Roster {
         cut: Cut,
         start: &dyn Fn(u32) -> Ordering,
     ) -> impl Iterator<Item = u32> + use<'a> {
+        self.descending_where(start, move |span| span.may_hold(cut))
+    }
+
+    /// Iterates over the items whose spans `may` accepts, as [`Roster::ascending_where`] does, in
+    /// descending order.
+    fn descending_where<'a, M: Fn(&Span) -> bool + Copy>(
+        &'a self,
+        start: &dyn Fn(u32) -> Ordering,
+        may: M,
+    ) -> impl Iterator<Item = u32> + use<'a, M> {
         let end = self.chunks.partition_point(|chunk| {
             chunk.entries.first().is_some_and(|(first, _)| start(*first).is_lt())
         });
@@ -274,13 +300,9 @@ impl Roster {
         let tail = tail
             .iter()
             .rev()
-            .filter(move |chunk| chunk.cover.may_hold(cut))
+            .filter(move |chunk| may(&chunk.cover))
             .flat_map(|chunk| chunk.entries.iter().rev());
-        head.iter()
-            .rev()
-            .chain(tail)
-            .filter(move |(_, span)| span.may_hold(cut))
-            .map(|(item, _)| *item)
+        head.iter().rev().chain(tail).filter(move |(_, span)| may(span)).map(|(item, _)| *item)
     }
 
     /// Returns about the bytes of memory that it takes outside of itself.
@@ -319,6 +341,13 @@ mod tests {
             }
         }
         assert!(roster.items().eq(plain.keys().copied()));
+        for start in [0, 1, 77, 500, 1001] {
+            let order = |other: u32| other.cmp(&start);
+            let up = plain.keys().copied().filter(|item| *item > start);
+            assert!(roster.all_ascending(&order).eq(up), "above {start}");
+            let down = plain.keys().rev().copied().filter(|item| *item < start);
+            assert!(roster.all_descending(&order).eq(down), "below {start}");
+        }
         for as_of in [0, 1, 40, 300, i64::MAX] {
             for start in [0, 1, 77, 500, 1001] {
                 let cut = Cut { as_of, ..Cut::LATEST };

@@ -349,6 +349,25 @@ impl Compiled {
         self.group_roles(number).iter().any(|given| given.role == role)
     }
 
+    /// Tells if a rule gives a role, by its symbol, to a group's members.
+    pub(crate) fn gives_symbol(&self, number: u16, role: Sym) -> bool {
+        self.group_roles(number).iter().any(|given| self.role_symbol(given.role) == role)
+    }
+
+    /// Tells if a role, by its symbol, is among the defaults.
+    pub(crate) fn has_default(&self, role: Sym) -> bool {
+        self.defaults.iter().any(|rank| self.role_symbol(*rank) == role)
+    }
+
+    /// Tells if a user has all roles that the rules give, so that none hides another.
+    pub(crate) fn gives_all(&self) -> bool {
+        self.mapping.mode == Mode::All
+    }
+
+    fn role_symbol(&self, rank: Rank) -> Sym {
+        self.role_symbols.get(usize::from(rank)).copied().unwrap_or(NO_SYM)
+    }
+
     /// Tells if a role is among the defaults.
     pub(crate) fn is_default(&self, role: Rank) -> bool {
         self.defaults.contains(&role)
@@ -369,10 +388,10 @@ impl Compiled {
 
     /// Returns the identity of a ground over time. The mapping must be set.
     pub(crate) fn key(&self, ground: RoleGround) -> GroundKey {
-        let symbol = |of: &[Sym], at: u16| of.get(usize::from(at)).copied().unwrap_or(NO_SYM);
+        let meaning = self.meaning_symbols.get(usize::from(ground.rule)).copied();
         GroundKey {
-            role: symbol(&self.role_symbols, ground.role),
-            meaning: symbol(&self.meaning_symbols, ground.rule),
+            role: self.role_symbol(ground.role),
+            meaning: meaning.unwrap_or(NO_SYM),
             group: ground.group,
         }
     }
