@@ -195,13 +195,8 @@ impl Views {
     ) -> Option<&EntityVersion> {
         let entity = self.entity(kind, sym)?;
         entity.explicit().latest_first(then).find(|version| wanted(version)).or_else(|| {
-            let seen = entity
-                .explicit()
-                .iter()
-                .map(|version| version.place)
-                .filter(|place| then.sees(*place));
-            let until =
-                seen.map(|place| place.occurred_at.saturating_sub(1)).min().unwrap_or(then.as_of);
+            let first = entity.explicit().seen_since(Millis::MIN, then).next();
+            let until = first.map_or(then.as_of, |first| first.place.occurred_at.saturating_sub(1));
             entity.stand_ins().latest(Cut { as_of: until, ..then })
         })
     }

@@ -1,7 +1,5 @@
 //! Histories: every version of one user or group that the cut sees, in order.
 
-use core::ops::Range;
-
 use crate::ask::causes::{Cause, Trigger};
 use crate::ground::order::{Cut, IdBuffer, Millis, Place, Seq, Seq32};
 use crate::sight::Seen;
@@ -73,7 +71,7 @@ struct KnownVersions<'v> {
 
 impl<'v> KnownVersions<'v> {
     fn of(entity: &'v Entity, cut: Cut) -> KnownVersions<'v> {
-        let first = entity.explicit().iter().find(|version| cut.sees(version.place));
+        let first = entity.explicit().seen_since(Millis::MIN, cut).next();
         let until = first.map_or(cut.as_of, |version| version.place.occurred_at.saturating_sub(1));
         KnownVersions {
             entity,
@@ -87,18 +85,33 @@ impl<'v> KnownVersions<'v> {
         self.stand_ins + self.explicit
     }
 
-    /// Returns the version at a position, if it is known.
+    /// Returns the version at a position.
     fn get(&self, at: usize) -> Option<&'v EntityVersion> {
-        let version = match at.checked_sub(self.stand_ins) {
+        match at.checked_sub(self.stand_ins) {
             None => self.entity.stand_ins().get(at),
             Some(at) => self.entity.explicit().get(at),
-        };
-        version.filter(|version| self.cut.sees(version.place))
+        }
     }
 
-    /// Returns the last known version before a position.
-    fn before(&self, at: usize) -> Option<&'v EntityVersion> {
-        (0..at).rev().find_map(|before| self.get(before))
+    /// Returns the first position from one on that has a known version.
+    fn next(&self, at: usize) -> Option<usize> {
+        let (known_at, stand_ins) = (self.cut.known_at32(), self.stand_ins);
+        let of_stand_ins = self.entity.stand_ins().next_known(at, known_at);
+        let explicit = at.saturating_sub(stand_ins);
+        let next = of_stand_ins
+            .filter(|at| *at < stand_ins)
+            .or_else(|| Some(self.entity.explicit().next_known(explicit, known_at)? + stand_ins));
+        next.filter(|at| *at < self.len())
+    }
+
+    /// Returns the last position before one that has a known version.
+    fn last(&self, before: usize) -> Option<usize> {
+        let (known_at, stand_ins) = (self.cut.known_at32(), self.stand_ins);
+        let explicit = before.min(self.len()).saturating_sub(stand_ins);
+        let of_explicit = self.entity.explicit().last_known(explicit, known_at);
+        of_explicit
+            .map(|at| at + stand_ins)
+            .or_else(|| self.entity.stand_ins().last_known(before.min(stand_ins), known_at))
     }
 
     fn partition_point(&self, is_before: impl Fn(&EntityVersion) -> bool) -> usize {
@@ -119,20 +132,12 @@ impl<'v> KnownVersions<'v> {
     }
 }
 
-/// A version that the caller sees.
-struct SeenVersion<'v> {
-    version: &'v EntityVersion,
-    /// True if the caller sees the one before it, too.
-    follows: bool,
-}
-
 impl<'v> Seen<'v> {
     /// Returns at most `limit` versions of a user after a place in their order, or before it if
     /// `descending`; true if there are more. Empty for a user that no event names: see
     /// [`Seen::knows_user`].
     ///
-    /// Costs a look-up for each version that it returns, for a caller who sees everything; another
-    /// looks at every version of the user.
+    /// Costs a look-up for each version that it returns, and for each that is not seen before those.
     pub fn user_history(
         &self,
         id: &str,
@@ -165,35 +170,22 @@ impl<'v> Seen<'v> {
         descending: bool,
         limit: usize,
     ) -> Versions {
-        if self.own().is_none() {
-            let entity = self.find(kind, id).and_then(|sym| self.views.entity(kind, sym));
-            let known = entity.map(|entity| KnownVersions::of(entity, cut));
-            return known.map_or((Vec::new(), false), |known| {
-                self.page_of_history(&known, start, descending, limit)
-            });
-        }
-        let versions = self.versions(kind, id, cut);
-        let range = self.range_from(&versions, start, descending);
-        let more = range.len() > limit;
-        let shown = if descending {
-            range.end.saturating_sub(limit).max(range.start)..range.end
-        } else {
-            range.start..range.end.min(range.start + limit)
+        let found = self.entity_sym(kind, id, cut);
+        let entity = found.and_then(|sym| Some((sym, self.views.entity(kind, sym)?)));
+        let Some((sym, entity)) = entity else { return (Vec::new(), false) };
+        let shows = |version: &EntityVersion| {
+            self.own().is_none()
+                || self.sees(self.directory_of_event(kind, sym, *version), cut)
+                    && self.may_name(Seq::from(version.place.seq))
         };
-        let late = lateness(&versions);
-        let row = |at: usize| self.version_row(&versions, &late, at);
-        let rows = if descending {
-            shown.rev().filter_map(row).collect()
-        } else {
-            shown.filter_map(row).collect()
-        };
-        (rows, more)
+        self.page_of_history(&KnownVersions::of(entity, cut), shows, start, descending, limit)
     }
 
-    /// Returns a page of a history of which everything is seen.
+    /// Returns a page of a history; `shows` tells if a version is seen.
     fn page_of_history(
         &self,
         known: &KnownVersions<'v>,
+        shows: impl Fn(&EntityVersion) -> bool,
         start: Option<&EventPlace>,
         descending: bool,
         limit: usize,
@@ -208,86 +200,47 @@ impl<'v> Seen<'v> {
             None if descending => known.len(),
             _ => known.partition_point(is_before),
         };
-        let positions: Box<dyn Iterator<Item = usize>> = if descending {
-            Box::new((0..begin.min(known.len())).rev())
-        } else {
-            Box::new(begin..known.len())
-        };
+        let beside = |at: usize| if descending { known.last(at) } else { known.next(at + 1) };
+        let first = if descending { known.last(begin) } else { known.next(begin) };
         let mut rows = Vec::new();
-        for at in positions {
-            let Some(version) = known.get(at) else { continue };
+        for at in core::iter::successors(first, |at| beside(*at)) {
+            let Some(version) = known.get(at).filter(|version| shows(version)) else { continue };
             if rows.len() == limit {
                 return (rows, true);
             }
+            let before = known.last(at).and_then(|before| known.get(before));
+            let mut cause = self.cause_of(Trigger::Event(version.place));
+            self.conceal(&mut cause);
             rows.push(VersionRow {
                 version: version_ref(version),
-                previous: known.before(at).map(version_ref),
-                late: known.lowest_seq_after(at) < version.place.seq,
+                previous: before.filter(|before| shows(before)).map(version_ref),
+                late: self.is_late(known, at, &shows),
                 place: self.event_place(version.place),
-                cause: self.cause_of(Trigger::Event(version.place)),
+                cause,
             });
         }
         (rows, false)
     }
 
-    /// Returns the range of versions after a place in their order, or before it if descending. The
-    /// place itself need not be there.
-    fn range_from(
+    /// Tells if a later version of a history, which is seen, was recorded earlier than the one at a
+    /// position.
+    fn is_late(
         &self,
-        versions: &[SeenVersion<'_>],
-        start: Option<&EventPlace>,
-        descending: bool,
-    ) -> Range<usize> {
-        let Some(start) = start else { return 0..versions.len() };
-        let compare = |version: &SeenVersion<'_>| self.compare_to(version.version.place, start);
-        if descending {
-            0..versions.partition_point(|version| compare(version).is_lt())
-        } else {
-            versions.partition_point(|version| compare(version).is_le())..versions.len()
-        }
-    }
-
-    fn version_row(
-        &self,
-        versions: &[SeenVersion<'_>],
-        late: &[bool],
+        known: &KnownVersions<'v>,
         at: usize,
-    ) -> Option<VersionRow> {
-        let SeenVersion { version, follows } = versions.get(at)?;
-        let previous = at.checked_sub(1).filter(|_| *follows);
-        let previous = previous.and_then(|before| versions.get(before));
-        let mut cause = self.cause_of(Trigger::Event(version.place));
-        self.conceal(&mut cause);
-        Some(VersionRow {
-            version: version_ref(version),
-            previous: previous.map(|previous| version_ref(previous.version)),
-            late: late.get(at).copied().unwrap_or(false),
-            place: self.event_place(version.place),
-            cause,
-        })
-    }
-
-    /// Returns every version that the cut sees and the caller too, in order: those of its own
-    /// events, and before the first of them the snapshots that stand in.
-    fn versions(&self, kind: EntityKind, id: &str, cut: Cut) -> Vec<SeenVersion<'v>> {
-        let sym = self.entity_sym(kind, id, cut);
-        let Some((sym, entity)) = sym.and_then(|sym| Some((sym, self.views.entity(kind, sym)?)))
-        else {
-            return Vec::new();
-        };
-        let seen = |version: &&EntityVersion| cut.sees(version.place);
-        let first = entity.explicit().iter().find(seen).map(|version| version.place.occurred_at);
-        let stands_in =
-            |version: &&EntityVersion| first.is_none_or(|first| version.place.occurred_at < first);
-        let stand_ins = entity.stand_ins().iter().filter(seen).filter(stands_in);
-        let mut follows = false;
-        let shown = |version: &'v EntityVersion| {
-            let shown = self.sees(self.directory_of_event(kind, sym, *version), cut)
-                && self.may_name(Seq::from(version.place.seq));
-            let follows = core::mem::replace(&mut follows, shown);
-            shown.then_some(SeenVersion { version, follows })
-        };
-        stand_ins.chain(entity.explicit().iter().filter(seen)).filter_map(shown).collect()
+        shows: impl Fn(&EntityVersion) -> bool,
+    ) -> bool {
+        let Some(version) = known.get(at) else { return false };
+        let seq = version.place.seq;
+        if known.lowest_seq_after(at) >= seq {
+            return false;
+        }
+        if self.own().is_none() {
+            return true;
+        }
+        let later = core::iter::successors(known.next(at + 1), |at| known.next(at + 1));
+        let mut later = later.filter_map(|at| known.get(at));
+        later.any(|later| later.place.seq < seq && shows(later))
     }
 
     fn compare_to(&self, place: Place, other: &EventPlace) -> core::cmp::Ordering {
@@ -310,18 +263,6 @@ impl<'v> Seen<'v> {
             event_id,
         }
     }
-}
-
-/// Tells for each version if one after it was recorded earlier.
-fn lateness(versions: &[SeenVersion<'_>]) -> Vec<bool> {
-    let mut lowest = Seq32::MAX;
-    let mut late = Vec::with_capacity(versions.len());
-    for SeenVersion { version, .. } in versions.iter().rev() {
-        late.push(lowest < version.place.seq);
-        lowest = lowest.min(version.place.seq);
-    }
-    late.reverse();
-    late
 }
 
 fn version_ref(version: &EntityVersion) -> VersionRef {

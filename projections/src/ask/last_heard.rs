@@ -35,8 +35,10 @@ impl Seen<'_> {
     /// Returns the newest records about a user and its directory, by seq. `None` if no known record
     /// names the user, whenever it happened.
     ///
-    /// Costs a pass over the user's events, and one back over the records of other directories. The
-    /// latter is done in steps: each goes on `before` the record that the one before it returned.
+    /// Costs a look-up for the user and for each group that it was ever in, and one for each
+    /// thousand records back to the newest of the directory. The latter is done in steps: each goes
+    /// on `before` the record that the one before it returned. For a caller who sees some
+    /// organizations only it may cost a pass over the user's events.
     pub fn last_heard(&self, id: &str, cut: Cut, before: Option<Seq>) -> Option<LastHeardStep> {
         let user = self.known_sym(EntityKind::User, id, cut)?;
         let placed = self.placed_version(EntityKind::User, user, cut);
@@ -58,6 +60,14 @@ impl Seen<'_> {
     }
 
     fn last_place_of_user(&self, user: Sym, cut: Cut) -> Option<Place> {
+        if self.own().is_none() {
+            let entity = self.users.get(user);
+            let of_versions = entity.into_iter().flat_map(|entity| {
+                [entity.explicit().newest_record(cut), entity.stand_ins().newest_record(cut)]
+            });
+            let of_pairs = self.pairs_of(user).map(|pair| pair.grants().newest_record(cut));
+            return newest_record(of_versions.chain(of_pairs).flatten());
+        }
         let is_seen = |place: &Place| cut.sees(*place) && self.sees_event(Seq::from(place.seq));
         let of_versions = self.users.get(user).and_then(|entity| {
             let last = entity.last_added().map(Placed::place).filter(is_seen);

@@ -350,7 +350,8 @@ impl Seen<'_> {
         let known = |version: &&EntityVersion| {
             question.known().sees(version.place) && self.sees(version.directory, question.cut)
         };
-        if !self.groups.get(sym)?.versions().filter(known).any(has_name) {
+        // Every name that it ever had is that of a turn.
+        if !self.groups.get(sym)?.turning().filter(known).any(has_name) {
             return None;
         }
         let now = self.alive(EntityKind::Group, sym, question.cut);

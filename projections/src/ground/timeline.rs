@@ -50,8 +50,9 @@ const BLOCK: usize = 64;
 struct Index {
     /// When each block's first version occurred.
     starts: Vec<Millis>,
-    /// The lowest seq in each block.
+    /// The lowest and the highest seq in each block.
     lowest: Vec<Seq32>,
+    highest: Vec<Seq32>,
     /// The lowest seq in each group of [`BLOCK`] blocks.
     group_lowest: Vec<Seq32>,
 }
@@ -227,6 +228,63 @@ impl<V: Placed> Timeline<V> {
         }
     }
 
+    /// Returns the first position from one on whose version was recorded up to a record. What was
+    /// recorded later is passed over in blocks.
+    pub(crate) fn next_known(&self, mut at: usize, known_at: Seq32) -> Option<usize> {
+        let older = self.older().len();
+        loop {
+            if let (Some(index), true) = (self.index(), at < older) {
+                // The last block may be a part of one, and the newest version is in none.
+                at = index.skip(at, known_at).min(older);
+            }
+            if self.get(at)?.place().seq <= known_at {
+                return Some(at);
+            }
+            at += 1;
+        }
+    }
+
+    /// Returns the last position before one whose version was recorded up to a record. What was
+    /// recorded later is passed over in blocks.
+    pub(crate) fn last_known(&self, before: usize, known_at: Seq32) -> Option<usize> {
+        let mut end = before.min(self.len());
+        loop {
+            let is_whole = end.is_multiple_of(BLOCK) && end <= self.older().len();
+            if let (Some(index), true) = (self.index(), is_whole) {
+                end = index.skip_back(end / BLOCK, known_at) * BLOCK;
+            }
+            end = end.checked_sub(1)?;
+            if self.get(end)?.place().seq <= known_at {
+                return Some(end);
+            }
+        }
+    }
+
+    /// Returns the place of the newest record among the versions that a cut sees. O(log n), plus
+    /// a look at each block of versions up to the cut's moment, and at the versions of those
+    /// blocks that hold a newer record than the ones behind them.
+    pub(crate) fn newest_record(&self, cut: Cut) -> Option<Place> {
+        let mut newest =
+            self.newest.map(|version| version.place()).filter(|place| cut.sees(*place));
+        let (older, known_at) = (self.older(), cut.known_at32());
+        let mut end = self.older_until(cut.as_of);
+        while end > 0 {
+            let first = (end - 1) / BLOCK * BLOCK;
+            let has_newer = self.index().is_none_or(|index| {
+                let found = newest.map_or(0, |place| place.seq);
+                index.may_have_between(first / BLOCK, found, known_at)
+            });
+            if has_newer {
+                let block = older.get(first..end).unwrap_or_default();
+                let places = block.iter().map(Placed::place);
+                let known = places.filter(|place| place.seq <= known_at);
+                newest = known.chain(newest).max_by_key(|place| place.seq);
+            }
+            end = first;
+        }
+        newest
+    }
+
     /// Returns the lowest seq among the versions from one position up to another.
     pub(crate) fn lowest_seq(&self, first: usize, end: usize) -> Seq32 {
         let (mut at, mut lowest) = (first, Seq32::MAX);
@@ -313,6 +371,7 @@ impl<V: Placed> Older<V> {
             memory::of_box::<Index>()
                 + memory::of_vec(&index.starts)
                 + memory::of_vec(&index.lowest)
+                + memory::of_vec(&index.highest)
                 + memory::of_vec(&index.group_lowest)
         });
         memory::of_box::<Older<V>>() + memory::of_small_vec(&self.versions) + index
@@ -347,14 +406,22 @@ impl Index {
         of(&self.group_lowest, BLOCK * BLOCK).or_else(|| of(&self.lowest, BLOCK))
     }
 
+    /// Tells if a block may have a record after one and up to another.
+    fn may_have_between(&self, block: usize, after: Seq32, up_to: Seq32) -> bool {
+        let lowest = self.lowest.get(block).is_none_or(|lowest| *lowest <= up_to);
+        lowest && self.highest.get(block).is_none_or(|highest| *highest > after)
+    }
+
     /// Recomputes every block from the one that holds version `at`.
     fn refresh<V: Placed>(&mut self, versions: &[V], at: usize) {
         let block = (at / BLOCK).min(self.starts.len());
         self.starts.truncate(block);
         self.lowest.truncate(block);
+        self.highest.truncate(block);
         for versions in versions.chunks(BLOCK).skip(block) {
             self.starts.push(versions.first().map_or(Millis::MAX, |v| v.place().occurred_at));
             self.lowest.push(versions.iter().map(|v| v.place().seq).min().unwrap_or(Seq32::MAX));
+            self.highest.push(versions.iter().map(|v| v.place().seq).max().unwrap_or(0));
         }
         let group = (block / BLOCK).min(self.group_lowest.len());
         self.group_lowest.truncate(group);
@@ -466,6 +533,22 @@ impl<V: Placed> Rare<V> {
     /// Returns the number of versions of which `is_before` is true, as for a timeline.
     pub(crate) fn partition_point(&self, is_before: impl Fn(&V) -> bool) -> usize {
         self.0.as_ref().map_or(0, |timeline| timeline.partition_point(is_before))
+    }
+
+    /// Returns the first position from one on that is known, as for a timeline.
+    pub(crate) fn next_known(&self, at: usize, known_at: Seq32) -> Option<usize> {
+        self.0.as_ref()?.next_known(at, known_at)
+    }
+
+    /// Returns the last position before one that is known, as for a timeline.
+    pub(crate) fn last_known(&self, before: usize, known_at: Seq32) -> Option<usize> {
+        self.0.as_ref()?.last_known(before, known_at)
+    }
+
+    /// Returns the place of the newest record among the versions that a cut sees, as for a
+    /// timeline.
+    pub(crate) fn newest_record(&self, cut: Cut) -> Option<Place> {
+        self.0.as_ref()?.newest_record(cut)
     }
 
     /// Returns the lowest seq among the versions from one position up to another.
@@ -607,6 +690,7 @@ mod tests {
                 plain.push(place);
             }
             plain.sort_by(|a, b| ids.compare(*a, *b));
+            let ordered: Vec<Place> = timeline.iter().copied().collect();
             for _ in 0..2000 {
                 let cut =
                     Cut { as_of: dice.below(length + 2) as i64, known_at: dice.below(length + 2) };
@@ -623,6 +707,14 @@ mod tests {
                 );
                 assert_eq!(occurred(earliest.at(cut)), occurred(seen().next()), "{length} {cut:?}");
                 assert_eq!(timeline.latest_first(cut).count(), seen().count());
+                let newest = timeline.newest_record(cut).map(|place| place.seq);
+                assert_eq!(newest, seen().map(|v| v.seq).max(), "{length} {cut:?}");
+                let at = dice.below(length + 2) as usize;
+                let is_known = |at: &usize| u64::from(ordered[*at].seq) <= cut.known_at;
+                let known_at = cut.known_at32();
+                assert_eq!(timeline.next_known(at, known_at), (at..ordered.len()).find(is_known));
+                let before = 0..at.min(ordered.len());
+                assert_eq!(timeline.last_known(at, known_at), before.rev().find(is_known));
             }
         }
     }
