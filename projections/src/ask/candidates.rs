@@ -1,5 +1,7 @@
 //! Walks over the users and groups that a list may show, in order of id.
 
+use core::cmp::Ordering;
+
 use crate::ground::order::Cut;
 use crate::ground::roster::Roster;
 use crate::ground::symbols::Sym;
@@ -9,6 +11,9 @@ use crate::state::compiled_mapping::{Compiled, Rank};
 use crate::state::entities::{EntityKind, EntityVersion};
 use crate::state::memberships::Pair;
 use crate::views::Views;
+
+/// The most users who ever had an attribute that are looked at for one step of a walk.
+const HOLDERS_MAX: usize = 1 << 14;
 
 impl Views {
     /// Walks over the users who may be in a directory, in an organization's directories, or in any,
@@ -99,12 +104,30 @@ impl Views {
                 .into_iter()
                 .any(|rule| mapping.gives(rule, rank))
         };
-        let groups: Vec<Sym> = (0..self.groups.len() as Sym).filter(gives).collect();
+        let attributes = self.roles.attributes();
+        let holders = mapping.keys_giving(rank).flat_map(|key| attributes.holders(key));
+        // Where those who ever had an attribute are more than those who are there, the others are
+        // looked at.
+        let most = self.living_users(directory).min(HOLDERS_MAX);
+        let holders: Vec<Sym> = holders.take(most + 1).collect();
+        if holders.len() > most {
+            return self.users_walk(directory, organization, cut, start, descending);
+        }
+        let rosters = self.groups.rosters();
+        let there = rosters.flat_map(|roster| roster.ascending(cut, &|_| Ordering::Greater));
+        let mut groups: Vec<Sym> = there.filter(gives).collect();
+        groups.sort_unstable();
+        groups.dedup();
         let members = self.members_walk(groups, cut, start, descending);
         let holders =
-            mapping.keys_giving(rank).flat_map(|key| self.roles.attributes().holders(key));
-        let holders = first_beyond(holders, start, descending, |user| self.users.id(user));
+            first_beyond(holders.into_iter(), start, descending, |user| self.users.id(user));
         self.merged(vec![members, Box::new(holders.into_iter())], descending)
+    }
+
+    /// Returns the number of users who are in a directory now, or in any.
+    fn living_users(&self, directory: Option<Sym>) -> usize {
+        let counts = directory.map_or_else(|| self.living.total(), |one| self.living.of(one));
+        usize::try_from(counts.active_users + counts.inactive_users).unwrap_or(usize::MAX)
     }
 
     /// Calls `each` for every user with access at the cut whose id follows `after`, in order of id,

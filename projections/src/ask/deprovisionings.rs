@@ -1,14 +1,14 @@
 //! Deprovisionings: the users who lost access, found through an index of the moments that may end
 //! it.
 
-use std::collections::BTreeSet;
-
 use crate::ask::access::AccessEnd;
+use crate::ask::runs::MergedMoments;
 use crate::ask::same_person::SamePerson;
 use crate::ground::fact::Fingerprint;
 use crate::ground::order::{Cut, Millis, Seq, around};
 use crate::ground::page::resolve;
 use crate::ground::symbols::{NO_SYM, Sym};
+use crate::ground::timeline::MomentWalk;
 use crate::ground::walks::{IdWalk, is_beyond};
 use crate::sight::Seen;
 use crate::state::entities::{EntityKind, EntityVersion, SnapshotRef};
@@ -199,14 +199,12 @@ impl Seen<'_> {
         let Some(users) = &query.users else {
             return self.loss_index.moments(query.scope(), first, last, descending);
         };
-        if let [user] = users[..] {
-            let begin = if descending { last } else { first };
-            let moments = self.access_walk(user, begin, descending, cut);
-            return Box::new(moments.take_while(move |moment| (first..=last).contains(moment)));
-        }
-        let since = users.iter().flat_map(|user| self.access_walk(*user, first, false, cut));
-        let within: BTreeSet<Millis> = since.filter(|moment| *moment <= last).collect();
-        if descending { Box::new(within.into_iter().rev()) } else { Box::new(within.into_iter()) }
+        let begin = if descending { last } else { first };
+        let walk = |user: &Sym| -> MomentWalk<'a> {
+            Box::new(self.access_walk(*user, begin, descending, cut))
+        };
+        let moments = MergedMoments::of(users.iter().map(walk), descending);
+        Box::new(moments.take_while(move |moment| (first..=last).contains(moment)))
     }
 
     /// Walks over the users whose access may end at a moment, in order of id.

@@ -102,6 +102,23 @@ impl Moments {
         block.is_some_and(|block| block.earliest <= until && block.latest >= from)
     }
 
+    /// Returns the nearest block from one on, or back from it if `backward`, that holds any moment
+    /// from `from` to `until`.
+    pub(crate) fn nearest_overlapping(
+        &self,
+        block: usize,
+        backward: bool,
+        from: Millis,
+        until: Millis,
+    ) -> Option<usize> {
+        let overlaps = |block: &usize| self.overlaps(*block, from, until);
+        if backward {
+            (0..(block + 1).min(self.blocks.len())).rev().find(overlaps)
+        } else {
+            (block..self.blocks.len()).find(overlaps)
+        }
+    }
+
     /// Returns about the bytes of memory that they take.
     pub(crate) fn heap_bytes(&self) -> usize {
         let of_blocks = self.blocks.iter().map(|block| match &block.moments {
@@ -144,6 +161,15 @@ mod tests {
             assert!(!moments.overlaps(block, low - 1, low - 1));
         }
         assert!(!moments.overlaps(3, Millis::MIN, Millis::MAX));
+        let any = |block, backward| {
+            moments.nearest_overlapping(block, backward, Millis::MIN, Millis::MAX)
+        };
+        assert_eq!([0, 2, 3].map(|block| any(block, false)), [Some(0), Some(2), None]);
+        assert_eq!([0, 2, 3].map(|block| any(block, true)), [Some(0), Some(2), Some(2)]);
+        // Only the second block has moments this far away.
+        let far = |block, backward| moments.nearest_overlapping(block, backward, 0, 0);
+        assert_eq!([0, 1, 2].map(|block| far(block, false)), [Some(1), Some(1), None]);
+        assert_eq!([0, 1, 2].map(|block| far(block, true)), [None, Some(1), Some(1)]);
     }
 
     #[test]

@@ -18,6 +18,9 @@ use crate::state::intake::Intake;
 /// take several steps.
 const LOOKED_AT_MAX: usize = if cfg!(test) { 50 } else { 8192 };
 
+/// The blocks that are skipped for the cost of a look at one event.
+const BLOCKS_A_LOOK: usize = 16;
+
 /// The most records that one step of a search for a directory's newest record looks at.
 const SEARCHED_MAX: usize = if cfg!(test) { 50 } else { 1 << 16 };
 
@@ -51,6 +54,8 @@ pub(crate) struct Events {
     directories: HashMap<Sym, Intake, FxBuildHasher>,
     /// The newest record of each directory.
     newest: HashMap<Sym, Seq32, FxBuildHasher>,
+    /// By directory: the blocks of [`BLOCK`] records that have a record of it, in order.
+    blocks: HashMap<Sym, Vec<u32>, FxBuildHasher>,
     /// By directory and organization, from the events that tell of this organization alone.
     directories_of_one: HashMap<(Sym, Sym), Intake, FxBuildHasher>,
     /// The further organizations of the events that tell of things of several.
@@ -147,6 +152,18 @@ pub struct EventRow {
     pub seq: Seq,
     /// When it happened at the source.
     pub occurred_at: Millis,
+}
+
+/// Notes that the record at a position, from 0, is of a directory.
+fn note_block(blocks: &mut HashMap<Sym, Vec<u32>, FxBuildHasher>, directory: Sym, at: usize) {
+    if directory == NO_SYM {
+        return;
+    }
+    let of_directory = blocks.entry(directory).or_default();
+    let block = (at / BLOCK) as u32;
+    if of_directory.last() != Some(&block) {
+        of_directory.push(block);
+    }
 }
 
 impl<'a> EventSight<'a> {
@@ -246,6 +263,7 @@ impl Events {
         if number == next {
             self.lines.push(line);
         }
+        note_block(&mut self.blocks, line.directory, self.line_of.len());
         self.line_of.push(number);
         self.occurred.push(occurred_at);
     }
@@ -265,6 +283,8 @@ impl Events {
             self.occurred.heap_bytes(),
             lists.map(Seqs::heap_bytes).sum(),
             self.others.allocation_size()
+                + self.blocks.allocation_size()
+                + self.blocks.values().map(memory::of_vec).sum::<usize>()
                 + self.directories.allocation_size()
                 + self.newest.allocation_size()
                 + self.directories_of_one.allocation_size(),
@@ -301,11 +321,25 @@ impl Events {
                 && self.occurred.get(at).is_some_and(|occurred| occurred <= cut.as_of)
                 && wanted(at as Seq + 1)
         };
-        let first = end.saturating_sub(SEARCHED_MAX);
-        match (first..end).rev().find(|at| is_seen(*at)) {
-            None if first > 0 => LastOfDirectory::Before(first as Seq + 1),
-            found => LastOfDirectory::Found(found.map(|at| at as Seq + 1)),
+        let blocks = self.blocks.get(&directory).map_or(&[][..], |blocks| blocks);
+        let until = blocks.partition_point(|block| (*block as usize) * BLOCK < end);
+        let mut searched = 0;
+        for block in blocks.iter().take(until).rev().map(|block| *block as usize) {
+            let first = block * BLOCK;
+            if searched >= SEARCHED_MAX {
+                // All from the block behind this one on were searched.
+                return LastOfDirectory::Before((first + BLOCK) as Seq + 1);
+            }
+            searched += 1;
+            if self.occurred.overlaps(block, Millis::MIN, cut.as_of) {
+                searched += BLOCK;
+                let found = (first..end.min(first + BLOCK)).rev().find(|at| is_seen(*at));
+                if let Some(at) = found {
+                    return LastOfDirectory::Found(Some(at as Seq + 1));
+                }
+            }
         }
+        LastOfDirectory::Found(None)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -413,9 +447,10 @@ impl EventQuery<'_> {
         fits.then_some(EventRow { seq: Seq::from(seq), occurred_at })
     }
 
-    /// Tells if a block holds anything within the filter's times.
-    fn overlaps(&self, block: usize) -> bool {
-        self.events.occurred.overlaps(block, self.from, self.until)
+    /// Returns the nearest block from one on, or back from it, that holds anything within the
+    /// filter's times.
+    fn nearest_block(&self, block: usize, backward: bool) -> Option<usize> {
+        self.events.occurred.nearest_overlapping(block, backward, self.from, self.until)
     }
 }
 
@@ -462,10 +497,16 @@ impl<'a> EventWalk<'a> {
         if self.backward { Start::Before(last) } else { Start::After(last) }
     }
 
-    /// Skips a whole block and all that was walked before it.
-    fn leave_block(&mut self, block: usize) {
-        let (first, end) = (block * BLOCK, (block + 1) * BLOCK);
-        self.looked_at += self.lists.len();
+    /// Skips a block and all others up to the nearest that is wanted, or to the end of the walk.
+    fn leave_blocks(&mut self, block: usize, nearest: Option<usize>) {
+        let last = match (self.backward, nearest) {
+            (false, Some(nearest)) => nearest.saturating_sub(1),
+            (true, Some(nearest)) => nearest + 1,
+            (false, None) => block_of(self.query.known_at),
+            (true, None) => 0,
+        };
+        let (first, end) = (last * BLOCK, (last + 1) * BLOCK);
+        self.looked_at += self.lists.len() + last.abs_diff(block) / BLOCKS_A_LOOK;
         self.last = seq32(if self.backward { first + 1 } else { end } as Seq);
         for list in &mut self.lists {
             match self.backward {
@@ -487,8 +528,9 @@ impl Iterator for EventWalk<'_> {
                 self.lists.iter().filter_map(SeqsPart::first).min()?
             };
             let block = block_of(next);
-            if !self.query.overlaps(block) {
-                self.leave_block(block);
+            let nearest = self.query.nearest_block(block, self.backward);
+            if nearest != Some(block) {
+                self.leave_blocks(block, nearest);
                 continue;
             }
             for list in &mut self.lists {
@@ -519,6 +561,8 @@ impl Pack for Events {
             newest,
             directories_of_one,
             others,
+            // Made anew from the lines.
+            blocks: _,
         } = self;
         event_types.pack(to);
         lines.pack(to);
@@ -535,11 +579,26 @@ impl Pack for Events {
     fn unpack(from: &mut Unpacker<'_>) -> Option<Self> {
         let event_types = Pack::unpack(from)?;
         let lines: Vec<EventLine> = Pack::unpack(from)?;
+        let line_of: Table<u32> = Pack::unpack(from)?;
+        let mut blocks = HashMap::default();
+        // Lines repeat: the last block of each spares most look-ups.
+        let mut last_blocks = vec![usize::MAX; lines.len()];
+        for (at, number) in line_of.iter().enumerate() {
+            let (Some(line), Some(last)) =
+                (lines.get(*number as usize), last_blocks.get_mut(*number as usize))
+            else {
+                return None;
+            };
+            if core::mem::replace(last, at / BLOCK) != at / BLOCK {
+                note_block(&mut blocks, line.directory, at);
+            }
+        }
         Some(Events {
             event_types,
             line_numbers: lines.iter().copied().zip(0..).collect(),
             lines,
-            line_of: Pack::unpack(from)?,
+            line_of,
+            blocks,
             occurred: Pack::unpack(from)?,
             by_event_type: Pack::unpack(from)?,
             by_organization: Pack::unpack(from)?,
@@ -674,7 +733,7 @@ mod tests {
         let cut = |as_of, known_at| Cut { as_of, known_at };
         // The newest of all is at hand, and nothing is behind it. An older one is looked for.
         assert_eq!(search(3, cut(Millis::MAX, 1001), 2000), (Some(501), 1));
-        assert_eq!(search(4, cut(6009, 1001), 2000), (Some(511), 10));
+        assert_eq!(search(4, cut(6009, 1001), 2000), (Some(511), 1));
         assert_eq!(search(3, cut(41, 1001), 2000).0, None);
         assert_eq!(search(3, cut(42, 501), 2000), (Some(501), 1));
         assert_eq!(search(3, cut(42, 500), 2000).0, None);
@@ -682,5 +741,14 @@ mod tests {
         assert_eq!(search(4, cut(6009, 1001), 2000).0, Some(511));
         assert_eq!(search(5, cut(Millis::MAX, 1001), 2000).0, None);
         assert_eq!(search(NO_SYM, cut(Millis::MAX, 1001), 2000), (None, 1));
+        // Five more blocks of one directory: each is a step, unless all of it is too late, or the
+        // other directory is looked for, which none of them has.
+        for at in 0..5000 {
+            events.list("a", 7, 4, 9000 + at);
+        }
+        assert_eq!(search(4, cut(Millis::MAX, 6001), 700), (Some(700), 6));
+        assert_eq!(search(4, cut(6009, 6001), 9999), (Some(511), 1));
+        assert_eq!(search(3, cut(Millis::MAX, 6001), 9999), (Some(501), 1));
+        assert_eq!(search(4, cut(Millis::MAX, 3000), 9999), (Some(3000), 1));
     }
 }

@@ -64,6 +64,16 @@ impl Living {
         }
     }
 
+    /// Returns the sums over all directories.
+    pub(crate) fn total(&self) -> LivingCounts {
+        let add = |a: LivingCounts, b: &LivingCounts| LivingCounts {
+            active_users: a.active_users + b.active_users,
+            inactive_users: a.inactive_users + b.inactive_users,
+            groups: a.groups + b.groups,
+        };
+        self.0.values().fold(LivingCounts::default(), add)
+    }
+
     pub(crate) fn of(&self, directory: Sym) -> LivingCounts {
         self.0.get(&directory).copied().unwrap_or_default()
     }

@@ -15,11 +15,16 @@ use crate::state::compiled_mapping::{Compiled, Meanings};
 use crate::state::entities::{Entities, Part};
 use crate::state::name_matches::{GroupName, GroupNames, NameMatches, NamePatterns};
 
+/// The number of mappings of a block.
+const BLOCK: usize = 64;
+
 /// Every mapping set so far, and the attributes that they ask for.
 #[derive(Default)]
 pub(crate) struct Roles {
     /// In order of seq.
     mappings: Vec<Compiled>,
+    /// The earliest moment at which a mapping takes effect, of each [`BLOCK`] mappings.
+    earliest: Vec<Millis>,
     group_names: GroupNames,
     patterns: NamePatterns,
     /// A mapping that is about to be set, and the rules that names of groups fit.
@@ -58,6 +63,12 @@ impl Roles {
         compiled.intern(&mut self.symbols, &mut self.meanings);
         if let Some(before) = self.mappings.last() {
             compiled.share(before);
+        }
+        match self.earliest.last_mut() {
+            Some(earliest) if !self.mappings.len().is_multiple_of(BLOCK) => {
+                *earliest = effective_from.min(*earliest);
+            }
+            _ => self.earliest.push(effective_from),
         }
         self.mappings.push(compiled);
     }
@@ -122,9 +133,22 @@ impl Roles {
         self.group_names.behind(seen)
     }
 
-    /// Returns the one in force: of those that are effective and known the newest.
+    /// Returns the one in force: of those that are effective and known the newest. Those that take
+    /// effect later are passed over in blocks.
     pub(crate) fn in_force(&self, cut: Cut) -> Option<&Compiled> {
-        self.mappings.iter().rev().find(|mapping| mapping.is_seen(cut))
+        let mut end = self.mappings.partition_point(|mapping| mapping.seq <= cut.known_at);
+        while let Some(last) = end.checked_sub(1) {
+            let first = last / BLOCK * BLOCK;
+            if self.earliest.get(last / BLOCK).is_some_and(|earliest| *earliest <= cut.as_of) {
+                let block = self.mappings.get(first..end).unwrap_or_default();
+                let found = block.iter().rev().find(|mapping| mapping.is_seen(cut));
+                if found.is_some() {
+                    return found;
+                }
+            }
+            end = first;
+        }
+        None
     }
 
     /// Returns the mappings that are known and in force at any moment from `from` on, the newest
@@ -207,6 +231,7 @@ impl Roles {
     pub(crate) fn pack(&self, users: &Entities, to: &mut Packer<'_>) {
         let Roles {
             mappings,
+            earliest: _,
             group_names,
             patterns,
             expected: _,
@@ -293,6 +318,24 @@ mod tests {
             roles.set(Mapping { rules, ..Mapping::default() }, seq, 0, 0);
         }
         roles
+    }
+
+    #[test]
+    fn the_mapping_in_force_is_the_newest_known_and_effective_one() {
+        let mut roles = Roles::default();
+        // Each takes effect at a moment that has nothing to do with its place.
+        let moment = |seq: Seq| (seq * 7919 % 1000) as Millis;
+        for seq in 1..=300 {
+            roles.set(Mapping::default(), seq, 0, moment(seq));
+        }
+        for as_of in [-1, 0, 3, 40, 500, 999, 1000] {
+            for known_at in [0, 1, 63, 64, 65, 130, 299, 300, 9999] {
+                let cut = Cut { as_of, known_at };
+                let found = roles.in_force(cut).map(|mapping| mapping.seq);
+                let wanted = (1..=known_at.min(300)).rev().find(|seq| moment(*seq) <= as_of);
+                assert_eq!(found, wanted, "{cut:?}");
+            }
+        }
     }
 
     #[test]
