@@ -4,7 +4,7 @@ use core::cmp::Ordering;
 
 use crate::ground::memory;
 use crate::ground::order::{Cut, Millis, Seq32};
-use crate::ground::pack::pack_fields;
+use crate::ground::pack::{Pack, Packer, Unpacker, pack_fields};
 use crate::ground::room;
 
 /// A moment in six bytes. One that lies more than 4459 years from 1970 counts as the nearest that
@@ -115,14 +115,55 @@ pub(crate) struct Roster {
 
 struct Chunk {
     cover: Span,
+    /// A bit for each entry, from the lowest: true while its thing is there.
+    lasting: u64,
     entries: Vec<(u32, Span)>,
 }
 
-const CHUNK: usize = 64;
+/// The most entries of a chunk: a bit of a word for each.
+const CHUNK: usize = u64::BITS as usize;
+
+/// The things that a walk looks for.
+#[derive(Clone, Copy)]
+enum Wanted {
+    /// All.
+    All,
+    /// Those that may be there at a cut.
+    At(Cut),
+    /// Those that may be there at a cut with an `as_of` of this moment or later and a `known_at` of
+    /// this record or the one before.
+    Since(Millis, Seq32),
+}
+
+impl Wanted {
+    /// Tells if a span may have what is looked for. True for the cover of every span for which it
+    /// is true.
+    fn may_be_in(self, span: &Span) -> bool {
+        match self {
+            Wanted::All => true,
+            Wanted::At(cut) => span.may_hold(cut),
+            Wanted::Since(from, seq) => span.may_hold_since(from, seq),
+        }
+    }
+
+    /// Tells if of all things under a cover only those can be meant that are there to the end.
+    fn is_of_lasting(self, cover: &Span) -> bool {
+        match self {
+            Wanted::At(cut) => cut.as_of == Millis::MAX && cover.gone_seq <= cut.known_at32(),
+            Wanted::All | Wanted::Since(..) => false,
+        }
+    }
+}
+
+/// Returns a word whose lowest bits are set.
+fn lowest_bits(count: usize) -> u64 {
+    !u64::MAX.checked_shl(count as u32).unwrap_or(0)
+}
 
 impl Chunk {
     fn new(entries: Vec<(u32, Span)>) -> Chunk {
-        let mut chunk = Chunk { cover: Span::from(Millis::MAX, Seq32::MAX), entries };
+        let cover = Span::from(Millis::MAX, Seq32::MAX);
+        let mut chunk = Chunk { cover, lasting: 0, entries };
         chunk.refresh();
         chunk
     }
@@ -146,6 +187,32 @@ impl Chunk {
         if let Some(cover) = self.entries.iter().map(|(_, span)| *span).reduce(Span::cover) {
             self.cover = cover;
         }
+        self.note_lasting();
+    }
+
+    fn note_lasting(&mut self) {
+        let bit =
+            |(at, (_, span)): (usize, &(u32, Span))| u64::from(span.last_occurred == LASTING) << at;
+        self.lasting =
+            self.entries.iter().take(CHUNK).enumerate().map(bit).fold(0, |all, bit| all | bit);
+    }
+
+    /// Iterates over the wanted items among those at some positions, given as bits.
+    fn items(&self, positions: u64, wanted: Wanted, descending: bool) -> impl Iterator<Item = u32> {
+        let all = lowest_bits(self.entries.len());
+        let may_be = if wanted.is_of_lasting(&self.cover) { self.lasting } else { all };
+        let mut left = positions & may_be & all;
+        core::iter::from_fn(move || {
+            while left != 0 {
+                let at = if descending { left.ilog2() } else { left.trailing_zeros() };
+                left &= !(1 << at);
+                let (item, span) = self.entries.get(at as usize)?;
+                if wanted.may_be_in(span) {
+                    return Some(*item);
+                }
+            }
+            None
+        })
     }
 }
 
@@ -184,6 +251,7 @@ impl Roster {
                 room::make(&mut chunk.entries);
                 chunk.entries.insert(at, (item, span));
                 chunk.cover = chunk.cover.cover(span);
+                chunk.note_lasting();
             }
             Err(at) => {
                 let upper = chunk.split(at, (item, span));
@@ -216,7 +284,7 @@ impl Roster {
         cut: Cut,
         start: &dyn Fn(u32) -> Ordering,
     ) -> impl Iterator<Item = u32> + use<'a> {
-        self.ascending_where(start, move |span| span.may_hold(cut))
+        self.ascending_where(start, Wanted::At(cut))
     }
 
     /// Iterates over the items that may be there at a cut with an `as_of` of `from` or later and a
@@ -228,30 +296,27 @@ impl Roster {
         seq: Seq32,
         start: &dyn Fn(u32) -> Ordering,
     ) -> impl Iterator<Item = u32> + use<'a> {
-        self.ascending_where(start, move |span| span.may_hold_since(from, seq))
+        self.ascending_where(start, Wanted::Since(from, seq))
     }
 
-    /// Iterates over the items whose spans `may` accepts. It must accept the cover of every span
-    /// that it accepts.
-    fn ascending_where<'a, M: Fn(&Span) -> bool + Copy>(
+    fn ascending_where<'a>(
         &'a self,
         start: &dyn Fn(u32) -> Ordering,
-        may: M,
-    ) -> impl Iterator<Item = u32> + use<'a, M> {
+        wanted: Wanted,
+    ) -> impl Iterator<Item = u32> + use<'a> {
         let first = self.chunks.partition_point(|chunk| {
             chunk.entries.last().is_some_and(|(last, _)| start(*last).is_le())
         });
-        let within = self
+        let before = self
             .chunks
             .get(first)
             .map_or(0, |chunk| chunk.entries.partition_point(|(item, _)| start(*item).is_le()));
-        let (head, tail) = match self.chunks.get(first..) {
-            Some([head, tail @ ..]) => (head.entries.get(within..).unwrap_or_default(), tail),
-            _ => (&[][..], &[][..]),
-        };
-        let tail =
-            tail.iter().filter(move |chunk| may(&chunk.cover)).flat_map(|chunk| &chunk.entries);
-        head.iter().chain(tail).filter(move |(_, span)| may(span)).map(|(item, _)| *item)
+        let mut positions = !lowest_bits(before);
+        let chunks = self.chunks.get(first..).unwrap_or_default().iter();
+        let chunks = chunks.map(move |chunk| (chunk, core::mem::replace(&mut positions, u64::MAX)));
+        chunks
+            .filter(move |(chunk, _)| wanted.may_be_in(&chunk.cover))
+            .flat_map(move |(chunk, positions)| chunk.items(positions, wanted, false))
     }
 
     /// Iterates over all items in ascending order of id: those for which `start` is `Greater`.
@@ -259,7 +324,7 @@ impl Roster {
         &'a self,
         start: &dyn Fn(u32) -> Ordering,
     ) -> impl Iterator<Item = u32> + use<'a> {
-        self.ascending_where(start, |_| true)
+        self.ascending_where(start, Wanted::All)
     }
 
     /// Iterates over all items in descending order of id: those for which `start` is `Less`.
@@ -267,7 +332,7 @@ impl Roster {
         &'a self,
         start: &dyn Fn(u32) -> Ordering,
     ) -> impl Iterator<Item = u32> + use<'a> {
-        self.descending_where(start, |_| true)
+        self.descending_where(start, Wanted::All)
     }
 
     /// Iterates over the items that may be there at `cut`, in descending order of id: those for
@@ -277,32 +342,27 @@ impl Roster {
         cut: Cut,
         start: &dyn Fn(u32) -> Ordering,
     ) -> impl Iterator<Item = u32> + use<'a> {
-        self.descending_where(start, move |span| span.may_hold(cut))
+        self.descending_where(start, Wanted::At(cut))
     }
 
-    /// Iterates over the items whose spans `may` accepts, as [`Roster::ascending_where`] does, in
-    /// descending order.
-    fn descending_where<'a, M: Fn(&Span) -> bool + Copy>(
+    fn descending_where<'a>(
         &'a self,
         start: &dyn Fn(u32) -> Ordering,
-        may: M,
-    ) -> impl Iterator<Item = u32> + use<'a, M> {
+        wanted: Wanted,
+    ) -> impl Iterator<Item = u32> + use<'a> {
         let end = self.chunks.partition_point(|chunk| {
             chunk.entries.first().is_some_and(|(first, _)| start(*first).is_lt())
         });
-        let (tail, head) = match self.chunks.get(..end) {
-            Some([tail @ .., head]) => {
-                let within = head.entries.partition_point(|(item, _)| start(*item).is_lt());
-                (tail, head.entries.get(..within).unwrap_or_default())
-            }
-            _ => (&[][..], &[][..]),
-        };
-        let tail = tail
-            .iter()
-            .rev()
-            .filter(move |chunk| may(&chunk.cover))
-            .flat_map(|chunk| chunk.entries.iter().rev());
-        head.iter().rev().chain(tail).filter(move |(_, span)| may(span)).map(|(item, _)| *item)
+        let chunks = self.chunks.get(..end).unwrap_or_default();
+        let before = chunks
+            .last()
+            .map_or(0, |chunk| chunk.entries.partition_point(|(item, _)| start(*item).is_lt()));
+        let mut positions = lowest_bits(before);
+        let chunks = chunks.iter().rev();
+        let chunks = chunks.map(move |chunk| (chunk, core::mem::replace(&mut positions, u64::MAX)));
+        chunks
+            .filter(move |(chunk, _)| wanted.may_be_in(&chunk.cover))
+            .flat_map(move |(chunk, positions)| chunk.items(positions, wanted, true))
     }
 
     /// Returns about the bytes of memory that it takes outside of itself.
@@ -318,7 +378,23 @@ impl Roster {
 }
 
 pack_fields!(Roster { chunks });
-pack_fields!(Chunk { cover, entries });
+
+impl Pack for Chunk {
+    fn pack(&self, to: &mut Packer<'_>) {
+        // The bits are made anew from the entries.
+        let Chunk { cover, lasting: _, entries } = self;
+        cover.pack(to);
+        entries.pack(to);
+    }
+
+    fn unpack(from: &mut Unpacker<'_>) -> Option<Self> {
+        let mut chunk =
+            Chunk { cover: Pack::unpack(from)?, lasting: 0, entries: Pack::unpack(from)? };
+        chunk.note_lasting();
+        Some(chunk)
+    }
+}
+
 pack_fields!(Span { first_occurred, last_occurred, first_seq, gone_seq });
 pack_fields!(Short { high, middle, low });
 
@@ -378,6 +454,31 @@ mod tests {
         check((1..1000).rev());
         check((1..1000).map(|n| n * 617 % 1000));
         check([5, 5, 5, 6, 5].into_iter());
+    }
+
+    #[test]
+    fn a_question_about_now_is_proposed_those_who_are_there_and_no_other() {
+        for count in [1, 63, 64, 65, 1000] {
+            let mut roster = Roster::default();
+            for item in 0..count {
+                let order = |other: u32| other.cmp(&item);
+                roster.see(item, i64::from(item), item + 1, order);
+                if item % 5 != 0 {
+                    roster.set_gone(Some(Gone { occurred_at: 5000, seq: count + item }), order);
+                }
+            }
+            let there = |known_at: u32| {
+                let is_gone = move |item: u32| item % 5 != 0 && count + item <= known_at;
+                (0..count).filter(move |item| !is_gone(*item))
+            };
+            for known_at in [count, count + 70, 2 * count, 9999] {
+                let cut = Cut { as_of: Millis::MAX, known_at: u64::from(known_at) };
+                let up = roster.ascending(cut, &|_| Ordering::Greater);
+                assert!(up.eq(there(known_at)), "{count} {known_at}");
+                let down: Vec<u32> = roster.descending(cut, &|_| Ordering::Less).collect();
+                assert!(there(known_at).eq(down.into_iter().rev()), "{count} {known_at}");
+            }
+        }
     }
 
     #[test]
