@@ -34,6 +34,8 @@ pub(crate) struct Plan {
 pub(crate) enum Work {
     /// Paths that are asked in turns.
     Get(Vec<String>),
+    /// The same with another bearer token than the operator's key.
+    GetAs(String, Vec<String>),
     /// Signed webhooks, each sent once.
     Events(Events),
     /// Requests, each sent once, or in turns.
@@ -112,7 +114,8 @@ impl Plan {
 pub(crate) fn work() {
     let plan: Plan = serde_json::from_reader(std::io::stdin()).unwrap();
     let requests = match &plan.work {
-        Work::Get(paths) => paths.iter().map(|path| get(path)).collect(),
+        Work::Get(paths) => paths.iter().map(|path| get(path, API_KEY)).collect(),
+        Work::GetAs(token, paths) => paths.iter().map(|path| get(path, token)).collect(),
         Work::Events(events) => webhooks(events),
         Work::Send { requests, .. } => requests.iter().map(Request::bytes).collect(),
     };
@@ -122,8 +125,8 @@ pub(crate) fn work() {
     serde_json::to_writer(std::io::stdout(), &outcome).unwrap();
 }
 
-fn get(path: &str) -> Vec<u8> {
-    Request::new("GET", path, API_KEY, None).bytes()
+fn get(path: &str, token: &str) -> Vec<u8> {
+    Request::new("GET", path, token, None).bytes()
 }
 
 /// Writes and signs the webhooks: users of 1.8 KB that change.

@@ -13,11 +13,13 @@
 )]
 
 mod calls;
+mod chart;
 mod history;
 #[path = "../kit/mod.rs"]
 mod kit;
 mod limits;
 mod load;
+mod pushed;
 mod report;
 mod scim;
 mod server;
@@ -48,6 +50,9 @@ struct Options {
     /// Measure these servers with `--calls` in turns, instead of the one of this build.
     #[arg(long)]
     binary: Vec<PathBuf>,
+    /// Draw the growth of each call into this file, as SVG.
+    #[arg(long)]
+    svg: Option<PathBuf>,
     /// Measure only calls whose name has this in it; without `--calls`, only the parts of the table
     /// whose name has it: `webhooks and reads`, `long log`, `scim`.
     #[arg(long, default_value = "")]

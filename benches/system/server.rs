@@ -82,12 +82,22 @@ impl Server {
         answer.unwrap_or_else(|error| panic!("{path}: {error}")).unwrap()
     }
 
+    /// Sends a body with a bearer token, and returns the answer.
+    pub(crate) fn send(&self, method: &str, path: &str, token: &str, body: &Value) -> Value {
+        let request = ureq::http::Request::builder()
+            .method(method)
+            .uri(self.url(path))
+            .header("Authorization", format!("Bearer {token}"))
+            .header("Content-Type", "application/json")
+            .body(body.to_string());
+        let answer = ureq::run(request.unwrap()).map(|mut answer| answer.body_mut().read_json());
+        answer.unwrap_or_else(|error| panic!("{method} {path}: {error}")).unwrap()
+    }
+
     /// Sets a role mapping from a moment on.
     pub(crate) fn map(&self, mapping: &Value, effective_from: &str) {
-        let request = ureq::put(self.url("/rollcall/v1/role_mapping"));
-        let request = request.header("Authorization", authorization());
         let body = json!({ "mapping": mapping, "effective_from": effective_from });
-        request.send_json(body).unwrap();
+        self.send("PUT", "/rollcall/v1/role_mapping", API_KEY, &body);
     }
 
     /// Returns the resident memory in bytes.
