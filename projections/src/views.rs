@@ -125,7 +125,7 @@ pub const FOLD_VERSION: u32 = 1;
 /// The version of the packed form of views. It is raised whenever the same views give other bytes;
 /// the same test asks for it. Builds with debug assertions, which note the turns of users earlier,
 /// have one of their own.
-pub const VIEWS_LAYOUT: u32 = 1 | (cfg!(debug_assertions) as u32) << 31;
+pub const VIEWS_LAYOUT: u32 = 2 | (cfg!(debug_assertions) as u32) << 31;
 
 impl Views {
     /// Writes the views: `write` gets their bytes, about a mebibyte at a time. Views of the same

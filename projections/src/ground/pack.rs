@@ -474,11 +474,11 @@ impl<K: Pack + Ord, V: Pack> Pack for BTreeMap<K, V> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// Packs a value.
-    fn packed(value: &impl Pack) -> Vec<u8> {
+    pub(crate) fn packed(value: &impl Pack) -> Vec<u8> {
         let mut bytes = Vec::new();
         let mut write = |piece: &[u8]| bytes.extend_from_slice(piece);
         let mut packer = Packer::new(&mut write);
@@ -488,7 +488,7 @@ mod tests {
     }
 
     /// Unpacks a value from bytes that come a few at a time.
-    fn unpacked<T: Pack>(bytes: &[u8]) -> Option<T> {
+    pub(crate) fn unpacked<T: Pack>(bytes: &[u8]) -> Option<T> {
         let mut pieces = bytes.chunks(3);
         let mut read =
             |piece: &mut Vec<u8>| pieces.next().map(|next| piece.extend_from_slice(next)).is_some();

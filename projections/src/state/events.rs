@@ -720,7 +720,7 @@ mod tests {
         for at in 0..500 {
             events.list("a", 7, 4, 6000 + at);
         }
-        let search = |directory, cut: Cut, wanted: Seq| {
+        let search = |events: &Events, directory, cut: Cut, wanted: Seq| {
             let mut before = None;
             for steps in 1.. {
                 match events.last_of_directory(directory, cut, before, |seq| seq <= wanted) {
@@ -732,23 +732,23 @@ mod tests {
         };
         let cut = |as_of, known_at| Cut { as_of, known_at };
         // The newest of all is at hand, and nothing is behind it. An older one is looked for.
-        assert_eq!(search(3, cut(Millis::MAX, 1001), 2000), (Some(501), 1));
-        assert_eq!(search(4, cut(6009, 1001), 2000), (Some(511), 1));
-        assert_eq!(search(3, cut(41, 1001), 2000).0, None);
-        assert_eq!(search(3, cut(42, 501), 2000), (Some(501), 1));
-        assert_eq!(search(3, cut(42, 500), 2000).0, None);
-        assert_eq!(search(4, cut(Millis::MAX, 1001), 700).0, Some(700));
-        assert_eq!(search(4, cut(6009, 1001), 2000).0, Some(511));
-        assert_eq!(search(5, cut(Millis::MAX, 1001), 2000).0, None);
-        assert_eq!(search(NO_SYM, cut(Millis::MAX, 1001), 2000), (None, 1));
+        assert_eq!(search(&events, 3, cut(Millis::MAX, 1001), 2000), (Some(501), 1));
+        assert_eq!(search(&events, 4, cut(6009, 1001), 2000), (Some(511), 1));
+        assert_eq!(search(&events, 3, cut(41, 1001), 2000).0, None);
+        assert_eq!(search(&events, 3, cut(42, 501), 2000), (Some(501), 1));
+        assert_eq!(search(&events, 3, cut(42, 500), 2000).0, None);
+        assert_eq!(search(&events, 4, cut(Millis::MAX, 1001), 700).0, Some(700));
+        assert_eq!(search(&events, 4, cut(6009, 1001), 2000).0, Some(511));
+        assert_eq!(search(&events, 5, cut(Millis::MAX, 1001), 2000).0, None);
+        assert_eq!(search(&events, NO_SYM, cut(Millis::MAX, 1001), 2000), (None, 1));
         // Five more blocks of one directory: each is a step, unless all of it is too late, or the
         // other directory is looked for, which none of them has.
         for at in 0..5000 {
             events.list("a", 7, 4, 9000 + at);
         }
-        assert_eq!(search(4, cut(Millis::MAX, 6001), 700), (Some(700), 6));
-        assert_eq!(search(4, cut(6009, 6001), 9999), (Some(511), 1));
-        assert_eq!(search(3, cut(Millis::MAX, 6001), 9999), (Some(501), 1));
-        assert_eq!(search(4, cut(Millis::MAX, 3000), 9999), (Some(3000), 1));
+        assert_eq!(search(&events, 4, cut(Millis::MAX, 6001), 700), (Some(700), 6));
+        assert_eq!(search(&events, 4, cut(6009, 6001), 9999), (Some(511), 1));
+        assert_eq!(search(&events, 3, cut(Millis::MAX, 6001), 9999), (Some(501), 1));
+        assert_eq!(search(&events, 4, cut(Millis::MAX, 3000), 9999), (Some(3000), 1));
     }
 }

@@ -41,6 +41,8 @@ pub struct Scim {
     groups: BTreeSet<(u32, u32)>,
     /// In order of seq.
     requests: Vec<ScimRequest>,
+    /// By resource: the numbers of its requests.
+    requests_of: Vec<SmallVec<[u32; 2]>>,
     /// Every record of SCIM, in order of seq, with a hash of what it states.
     records: Vec<ScimRecord>,
 }
@@ -136,8 +138,6 @@ pub struct ScimResource {
     object: Sym,
     /// The number of members of a group.
     member_count: u32,
-    /// The number of its newest request.
-    last_request: u32,
 }
 
 /// An index over the resources of a directory.
@@ -177,8 +177,6 @@ pub struct ScimRequest {
     object_before: Sym,
     /// The directory user or group that the resource is after the request.
     object: Sym,
-    /// The number of the request of the same resource before it.
-    previous: u32,
     /// The number of events of the directory before the request.
     events_before: u32,
 }
@@ -383,8 +381,8 @@ impl Scim {
     }
 
     /// Returns requests in order of seq, or in the reverse order: those of a resource, else those
-    /// of a directory, else all. Takes the first `count_max` of those among the records `seqs`. For
-    /// a resource it costs a step for each of the resource's requests.
+    /// of a directory, else all. Takes the first `count_max` of those among the records `seqs`. Costs
+    /// O(log n), plus the requests returned.
     pub fn requests(
         &self,
         directory: Option<&str>,
@@ -395,11 +393,9 @@ impl Scim {
     ) -> Vec<ScimRequest> {
         let get = |number: &u32| self.requests.get(*number as usize).copied();
         if let Some(resource) = resource {
-            let last = get(&resource.last_request);
-            let newest_first = core::iter::successors(last, |request| get(&request.previous));
-            let mut found: Vec<ScimRequest> = newest_first.collect();
-            found.reverse();
-            return part_of_requests(&found, |one| Some(*one), seqs, descending, count_max);
+            let numbers = self.requests_of.get(resource.number as usize);
+            let numbers = numbers.map_or(&[][..], |numbers| numbers);
+            return part_of_requests(numbers, get, seqs, descending, count_max);
         }
         let Some(directory) = directory else {
             let all = &self.requests;
@@ -474,6 +470,8 @@ impl Scim {
             + memory::of_vec(&self.resource_of_object)
             + memory::of_vec(&self.resources)
             + memory::of_vec(&self.requests)
+            + memory::of_vec(&self.requests_of)
+            + self.requests_of.iter().map(memory::of_small_vec).sum::<usize>()
             + memory::of_vec(&self.records)
             + memory::of_allocation(self.numbers.capacity() * (size_of::<(ScimId, u32)>() + 1))
             + memory::of_allocation(
@@ -638,9 +636,11 @@ impl Scim {
             resource: number,
             object_before: resource.object,
             object,
-            previous: core::mem::replace(&mut resource.last_request, request),
             events_before,
         });
+        if let Some(requests) = self.requests_of.get_mut(number as usize) {
+            requests.push(request);
+        }
         let is_back = object != NO_SYM && resource.object == NO_SYM;
         if object != NO_SYM && object != resource.object {
             resource.object_since = place.occurred_at;
@@ -696,8 +696,8 @@ impl Scim {
             directory,
             object: NO_SYM,
             member_count: 0,
-            last_request: NONE,
         });
+        self.requests_of.push(SmallVec::new());
         let directory = self.directories.get_mut(directory as usize);
         let listed = directory.and_then(|one| one.listed.get_mut(position(data.kind)));
         if let Some(listed) = listed {
@@ -859,30 +859,62 @@ impl Scim {
     }
 }
 
-pack_fields!(Scim {
-    directory_ids,
-    directories,
-    object_ids,
-    resource_of_object,
-    resources,
-    numbers,
-    found_by,
-    members,
-    groups,
-    requests,
-    records,
-});
+impl Pack for Scim {
+    fn pack(&self, to: &mut Packer<'_>) {
+        let Scim {
+            directory_ids,
+            directories,
+            object_ids,
+            resource_of_object,
+            resources,
+            numbers,
+            found_by,
+            members,
+            groups,
+            requests,
+            // Made anew from the requests.
+            requests_of: _,
+            records,
+        } = self;
+        directory_ids.pack(to);
+        directories.pack(to);
+        object_ids.pack(to);
+        resource_of_object.pack(to);
+        resources.pack(to);
+        numbers.pack(to);
+        found_by.pack(to);
+        members.pack(to);
+        groups.pack(to);
+        requests.pack(to);
+        records.pack(to);
+    }
+
+    fn unpack(from: &mut Unpacker<'_>) -> Option<Self> {
+        let mut scim = Scim {
+            directory_ids: Pack::unpack(from)?,
+            directories: Pack::unpack(from)?,
+            object_ids: Pack::unpack(from)?,
+            resource_of_object: Pack::unpack(from)?,
+            resources: Pack::unpack(from)?,
+            numbers: Pack::unpack(from)?,
+            found_by: Pack::unpack(from)?,
+            members: Pack::unpack(from)?,
+            groups: Pack::unpack(from)?,
+            requests: Pack::unpack(from)?,
+            requests_of: Vec::new(),
+            records: Pack::unpack(from)?,
+        };
+        scim.requests_of = vec![SmallVec::new(); scim.resources.len()];
+        for (number, request) in (0..).zip(&scim.requests) {
+            scim.requests_of.get_mut(request.resource as usize)?.push(number);
+        }
+        Some(scim)
+    }
+}
+
 pack_fields!(ScimRecord { seq, hash });
 pack_fields!(ScimToken { id, suffix, sha256, created_at, created_seq, expires_at, revoked_at });
-pack_fields!(ScimRequest {
-    seq,
-    directory,
-    resource,
-    object_before,
-    object,
-    previous,
-    events_before,
-});
+pack_fields!(ScimRequest { seq, directory, resource, object_before, object, events_before });
 pack_variants!(ScimIndex {
     UserName = 0,
     UserDisplayName = 1,
@@ -910,7 +942,6 @@ pack_fields!(ScimResource {
     directory,
     object,
     member_count,
-    last_request,
 });
 
 impl Pack for ScimDirectory {
@@ -953,5 +984,64 @@ impl Pack for ScimDirectory {
             after_last: Pack::unpack(from)?,
             owed: Pack::unpack(from)?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ground::pack::tests::{packed, unpacked};
+
+    /// Requests of three users in turns that have nothing to do with each other.
+    fn resource_of(seq: Seq) -> u128 {
+        u128::from(seq * 7919 % 11 % 3)
+    }
+
+    fn scim(requests: Seq) -> Scim {
+        let mut scim = Scim::default();
+        let place = |seq: Seq| ScimPlace { seq, occurred_at: seq as Millis };
+        scim.create_directory(place(1), "D", Deactivation::default());
+        for seq in 2..2 + requests {
+            let data = ScimRequestData {
+                directory: "D",
+                organization: None,
+                kind: ScimKind::User,
+                id: ScimId(resource_of(seq)),
+                object: None,
+                active: true,
+                keys: Some(ScimKeys {
+                    user_name: None,
+                    display_name: None,
+                    external_id: None,
+                    emails: &[],
+                }),
+            };
+            assert!(scim.apply_request(place(seq), &data));
+        }
+        scim
+    }
+
+    #[test]
+    fn the_requests_of_a_resource_equal_a_scan_also_when_read_from_bytes() {
+        let folded = scim(200);
+        let read: Scim = unpacked(&packed(&folded)).unwrap();
+        for scim in [&folded, &read] {
+            for id in 0..3 {
+                let resource = scim.resource_by_id(ScimId(id));
+                for seqs in [0..=Seq::MAX, 1..=9, 50..=150, 199..=201, 120..=119] {
+                    for (limit, descending) in [(1, false), (1, true), (7, true), (999, false)] {
+                        let found = scim.requests(None, resource, seqs.clone(), descending, limit);
+                        let found: Vec<Seq> = found.iter().map(|request| request.seq).collect();
+                        let of_user = |seq: &Seq| seqs.contains(seq) && resource_of(*seq) == id;
+                        let mut wanted: Vec<Seq> = (2..=201).filter(of_user).collect();
+                        if descending {
+                            wanted.reverse();
+                        }
+                        wanted.truncate(limit);
+                        assert_eq!(found, wanted, "{id} {seqs:?} {descending}");
+                    }
+                }
+            }
+        }
     }
 }
