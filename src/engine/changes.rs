@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -15,6 +16,11 @@ const RECORDS: usize = 256;
 
 /// The most records that are read to see which users and groups differ between two cuts.
 const RECORDS_BETWEEN: Seq = 1024;
+
+/// The records between two that are read with them at once, and the most stretches of records that
+/// are read so.
+const GAP_MAX: Seq = 64;
+const STRETCHES_MAX: usize = 32;
 
 /// The cost of a record that changes nothing, in work of [`rollcall_projections::AccessChanges`].
 const RECORD_WORK: usize = 4;
@@ -411,7 +417,7 @@ impl Engine {
     }
 
     /// Returns the users and groups that may differ between two cuts, if the cuts are of one moment
-    /// and few records lie between them. Blocks while it reads these.
+    /// or of one state of knowledge, and few records lie between them. Blocks while it reads these.
     ///
     /// # Errors
     /// The first record that cannot be read.
@@ -420,20 +426,44 @@ impl Engine {
         sight: &Sight,
         cuts: [Cut; 2],
     ) -> Result<Option<DiffCandidates>, ReadError> {
-        let [first, last] = cuts.map(|cut| cut.known_at);
-        let (first, last) = (first.min(last), first.max(last));
-        if last - first > RECORDS_BETWEEN {
+        if *sight != Sight::All {
             return Ok(None);
         }
-        let (mut touched, mut read): (Vec<TouchedUsers>, Seq) = (Vec::new(), first);
-        while read < last {
-            read = self.log.entries(read, (last - read) as usize, &mut |entry| {
-                if entry.seq <= last {
-                    touched.push(TouchedUsers::by(entry));
-                }
-            })?;
+        let Some(stretches) = self.stretches_between(cuts) else { return Ok(None) };
+        let mut touched: Vec<TouchedUsers> = Vec::new();
+        for stretch in stretches {
+            let (mut read, last) = (stretch.start().saturating_sub(1), *stretch.end());
+            while read < last {
+                read = self.log.entries(read, (last - read) as usize, &mut |entry| {
+                    if entry.seq <= last {
+                        touched.push(TouchedUsers::by_effect(entry));
+                    }
+                })?;
+            }
         }
         Ok(self.views().seen_by(sight).diff_candidates(cuts, &touched))
+    }
+
+    /// Returns stretches of the log that have every record which only one of two cuts sees, and
+    /// perhaps a few others. `None` if that is much to read.
+    fn stretches_between(&self, cuts: [Cut; 2]) -> Option<Vec<RangeInclusive<Seq>>> {
+        let [from, to] = cuts;
+        let (first, last) = (from.known_at.min(to.known_at), from.known_at.max(to.known_at));
+        if from.as_of == to.as_of {
+            let is_short = last - first <= RECORDS_BETWEEN;
+            return is_short.then(|| vec![first + 1..=last]);
+        }
+        if first != last {
+            return None;
+        }
+        let (after, until) = (from.as_of.min(to.as_of), from.as_of.max(to.as_of));
+        let limit = RECORDS_BETWEEN as usize;
+        let records = self.views().records_between(after, until, first, limit)?;
+        let stretches: Vec<RangeInclusive<Seq>> = records
+            .chunk_by(|one, next| next - one <= GAP_MAX)
+            .filter_map(|stretch| Some(*stretch.first()?..=*stretch.last()?))
+            .collect();
+        (stretches.len() <= STRETCHES_MAX).then_some(stretches)
     }
 
     /// Waits until a record after `seq` is folded, the timeout is over, or shutdown begins.

@@ -4,7 +4,7 @@ use core::ops::ControlFlow;
 use std::collections::BTreeSet;
 
 use crate::ask::touched::{TouchedSubject, TouchedUsers};
-use crate::ground::order::{Cut, Seq};
+use crate::ground::order::{Cut, Millis, Seq};
 use crate::ground::page::resolve;
 use crate::ground::roster::Roster;
 use crate::ground::symbols::Sym;
@@ -70,8 +70,8 @@ pub struct DifferencePlace {
 /// Some differences, and the place after which to continue, if there may be more.
 pub type Differences = (Vec<Difference>, Option<DifferencePlace>);
 
-/// The users and groups that may differ between two cuts of one moment, by the records that only
-/// one of them knows.
+/// The users and groups that may differ between two cuts of one moment, or of one state of
+/// knowledge, by the records that only one of them sees.
 #[derive(Clone, Debug, Default)]
 pub struct DiffCandidates {
     /// In order of id.
@@ -131,16 +131,18 @@ impl Seen<'_> {
         (walker.found, None)
     }
 
-    /// Returns the users and groups that may differ between two cuts of one moment, if `touched`
-    /// tells of all the records that only one of the cuts knows. `None` if any may: a directory, a
-    /// mapping or the policy is among the records, or the caller does not see everything.
+    /// Returns the users and groups that may differ between two cuts of one moment, or of one state
+    /// of knowledge, if `touched` tells of all the records that only one of the cuts sees. `None` if
+    /// any may: a directory is among the records, a mapping or the policy counts at one of the cuts
+    /// alone, or the caller does not see everything.
     pub fn diff_candidates(
         &self,
         cuts: [Cut; 2],
         touched: &[TouchedUsers],
     ) -> Option<DiffCandidates> {
         let [from, to] = cuts;
-        if self.own().is_some() || from.as_of != to.as_of {
+        let of_one_moment = from.as_of == to.as_of;
+        if self.own().is_some() || !of_one_moment && !self.has_same_settings(cuts) {
             return None;
         }
         let (mut users, mut groups) = (BTreeSet::new(), BTreeSet::new());
@@ -158,9 +160,15 @@ impl Seen<'_> {
                 }
             }
             // Those whose roles it may change.
-            users.extend(self.concerned(record, None).walk);
+            if of_one_moment {
+                users.extend(self.concerned(record, None).walk);
+            }
         }
-        for group in groups.iter().filter(|group| self.ends_differently(**group, cuts)) {
+        let means_otherwise = |group: &&Sym| {
+            self.ends_differently(**group, cuts)
+                || !of_one_moment && self.is_named_differently(**group, cuts)
+        };
+        for group in groups.iter().filter(means_otherwise) {
             let roster = self.memberships.of_group(*group).into_iter();
             let pairs = roster.flat_map(|roster| roster.items());
             let pairs = pairs.filter_map(|number| self.memberships.get(number));
@@ -181,6 +189,33 @@ impl Seen<'_> {
             (is_alive, tombstone.map(|tombstone| tombstone.seq))
         });
         from != to
+    }
+
+    /// Tells if a group that is there at two cuts has another name at each.
+    fn is_named_differently(&self, group: Sym, cuts: [Cut; 2]) -> bool {
+        let [from, to] = cuts.map(|cut| {
+            let version = self.alive(EntityKind::Group, group, cut);
+            version.map(|version| version.label)
+        });
+        from != to
+    }
+
+    /// Tells if two cuts of one state of knowledge have the same policy and the same mappings, none
+    /// of which asks for organizations: that of a directory may be named by any record.
+    fn has_same_settings(&self, cuts: [Cut; 2]) -> bool {
+        let [from, to] = cuts;
+        let (first, last) = (from.as_of.min(to.as_of), from.as_of.max(to.as_of));
+        let counts_between = |seq: Seq, effective_from: Millis| {
+            seq <= from.known_at && effective_from > first && effective_from <= last
+        };
+        let mut policies = self.policies.iter();
+        let mut mappings = self.roles.known(from.known_at);
+        from.known_at == to.known_at
+            && !policies.any(|policy| counts_between(policy.seq, policy.effective_from))
+            && !mappings.any(|mapping| {
+                counts_between(mapping.seq, mapping.effective_from)
+                    || mapping.asks_for_organizations()
+            })
     }
 
     fn candidates(

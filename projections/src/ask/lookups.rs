@@ -150,6 +150,18 @@ impl Seen<'_> {
 }
 
 impl Views {
+    /// Returns the records up to one that happened after a moment and up to another, in order of
+    /// seq. `None` if they are more than `limit`, or far apart in the log.
+    pub fn records_between(
+        &self,
+        after: Millis,
+        until: Millis,
+        known_at: Seq,
+        limit: usize,
+    ) -> Option<Vec<Seq>> {
+        self.events.happened_between(after, until, known_at, limit)
+    }
+
     /// Returns a directory's organization; empty while unknown.
     pub fn organization(&self, directory: &str, cut: Cut) -> &str {
         self.directories

@@ -299,6 +299,7 @@ mod tests {
         RecordStatus, UserData,
     };
     use crate::ground::mapping::{GroupPattern, Mapping, Matches, Mode, NameText, Rule};
+    use crate::ground::order::Seq;
     use crate::sight::{Seen, Sight};
     use crate::state::compiled_mapping::GroundKey;
     use crate::state::entities::EntityKind;
@@ -408,11 +409,11 @@ mod tests {
 
     /// Folds a random history of one user, in any order of time.
     fn history(seed: u64) -> Views {
-        history_with(seed, |_, _| {})
+        history_with(seed, |_, _, _| {})
     }
 
-    /// Does the same, and calls `each` with each record after it was folded.
-    fn history_with(seed: u64, mut each: impl FnMut(&Views, &TouchedUsers)) -> Views {
+    /// Does the same, and calls `each` with each record after it was folded, and its moment.
+    fn history_with(seed: u64, mut each: impl FnMut(&Views, &TouchedUsers, Millis)) -> Views {
         let (mut views, mut dice) = (Views::new(), Dice(seed));
         for seq in 1..=40 {
             let occurred_at = dice.below(MOMENTS as u64) as Millis;
@@ -434,7 +435,7 @@ mod tests {
                 fact,
             };
             views.apply(&entry);
-            each(&views, &TouchedUsers::by(&entry));
+            each(&views, &TouchedUsers::by(&entry), occurred_at);
         }
         views
     }
@@ -630,10 +631,47 @@ mod tests {
     }
 
     #[test]
+    fn what_may_differ_between_two_moments_has_all_that_differs() {
+        let (mut narrowed, mut different) = (0, 0);
+        for seed in 0..300 {
+            let mut touched: Vec<(TouchedUsers, Millis)> = Vec::new();
+            let views = history_with(seed, |_, record, at| touched.push((record.clone(), at)));
+            let seen = views.seen_by(&Sight::All);
+            for (first, length) in [(2, 1), (5, 3), (11, 2), (20, 1), (21, 6), (37, 60)] {
+                for known_at in [25, Seq::MAX] {
+                    let mut cuts = [first, first + length].map(|as_of| Cut { as_of, known_at });
+                    let between: Vec<TouchedUsers> = touched
+                        .iter()
+                        .filter(|(record, moment)| {
+                            let happened = first < *moment && *moment <= first + length;
+                            happened && record.seq <= known_at
+                        })
+                        .map(|(record, _)| record.clone())
+                        .collect();
+                    let seqs: Vec<Seq> = between.iter().map(|record| record.seq).collect();
+                    let records = views.records_between(first, first + length, known_at, 40);
+                    assert_eq!(records, Some(seqs), "{seed} {cuts:?}");
+                    for _ in 0..2 {
+                        cuts.reverse();
+                        let among = seen.diff_candidates(cuts, &between);
+                        let Some(among) = among else { continue };
+                        let found = seen.differences(None, Some(&among), cuts, None, usize::MAX);
+                        let whole = seen.differences(None, None, cuts, None, usize::MAX);
+                        assert_eq!(found, whole, "{seed} {cuts:?}");
+                        narrowed += 1;
+                        different += usize::from(!whole.0.is_empty());
+                    }
+                }
+            }
+        }
+        assert!(narrowed > 500 && different > 200, "{narrowed} and {different}");
+    }
+
+    #[test]
     fn a_record_that_may_not_turn_anything_changes_nothing() {
         let (mut turning, mut steady) = (0, 0);
         for seed in 0..300 {
-            history_with(seed, |views, touched| {
+            history_with(seed, |views, touched, _| {
                 let turns = views.turning_between(touched.seq - 1, touched.seq).next().is_some();
                 let changes = views.seen_by(&Sight::All).access_changes(touched, None, usize::MAX);
                 assert!(turns || changes.found.is_empty(), "{seed}: {:?}", changes.found);

@@ -43,6 +43,16 @@ impl TouchedUsers {
     /// Reads the users that a record may concern off its entry. One that could not be used when it
     /// was recorded concerns none: those who follow the changes have passed it.
     pub fn by(entry: &Entry<'_>) -> TouchedUsers {
+        let touched = TouchedUsers::by_effect(entry);
+        match entry.unusable_at_first {
+            Some(_) => TouchedUsers { subject: TouchedSubject::Nothing, ..touched },
+            None => touched,
+        }
+    }
+
+    /// Reads the users that a record may concern off its entry, also if it could not be used when
+    /// it was recorded: it has its effect all the same.
+    pub fn by_effect(entry: &Entry<'_>) -> TouchedUsers {
         let from = match entry.fact {
             Fact::Policy { effective_from, .. } | Fact::Mapping { effective_from, .. }
                 if entry.status == RecordStatus::Counts =>
@@ -72,7 +82,7 @@ impl TouchedUsers {
 
 impl TouchedSubject {
     fn of(entry: &Entry<'_>) -> TouchedSubject {
-        if entry.status != RecordStatus::Counts || entry.unusable_at_first.is_some() {
+        if entry.status != RecordStatus::Counts {
             return TouchedSubject::Nothing;
         }
         match &entry.fact {

@@ -21,6 +21,9 @@ const LOOKED_AT_MAX: usize = if cfg!(test) { 50 } else { 8192 };
 /// The blocks that are skipped for the cost of a look at one event.
 const BLOCKS_A_LOOK: usize = 16;
 
+/// The most blocks that are looked through for the records between two moments.
+const BLOCKS_BETWEEN: usize = 64;
+
 /// The most records that one step of a search for a directory's newest record looks at.
 const SEARCHED_MAX: usize = if cfg!(test) { 50 } else { 1 << 16 };
 
@@ -340,6 +343,35 @@ impl Events {
             }
         }
         LastOfDirectory::Found(None)
+    }
+
+    /// Returns the records up to one that happened after a moment and up to another, in order of
+    /// seq. `None` if they are more than `limit`, or if they are in so many blocks that finding them
+    /// takes long.
+    pub(crate) fn happened_between(
+        &self,
+        after: Millis,
+        until: Millis,
+        known_at: Seq,
+        limit: usize,
+    ) -> Option<Vec<Seq>> {
+        let first = after.checked_add(1)?;
+        let end = self.len().min(usize::try_from(known_at).unwrap_or(usize::MAX));
+        let (mut found, mut next) = (Vec::new(), 0);
+        for _ in 0..BLOCKS_BETWEEN {
+            let block = self.occurred.nearest_overlapping(next, false, first, until);
+            let Some(block) = block.filter(|block| block * BLOCK < end) else { return Some(found) };
+            let happened = |at: &usize| {
+                self.occurred.get(*at).is_some_and(|moment| (first..=until).contains(&moment))
+            };
+            let of_block = (block * BLOCK..end.min((block + 1) * BLOCK)).filter(happened);
+            found.extend(of_block.map(|at| at as Seq + 1));
+            if found.len() > limit {
+                return None;
+            }
+            next = block + 1;
+        }
+        None
     }
 
     pub(crate) fn len(&self) -> usize {
