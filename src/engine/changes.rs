@@ -14,6 +14,10 @@ use crate::log::ReadError;
 /// The number of records that are read from the log at once.
 const RECORDS: usize = 256;
 
+/// The reads of the log that are done at any rate. Where few records change anything, the reads
+/// take most of the time.
+const READS_MIN: usize = 16;
+
 /// The most records that are read to see which users and groups differ between two cuts.
 const RECORDS_BETWEEN: Seq = 1024;
 
@@ -237,6 +241,8 @@ struct Page<'b> {
     /// The cursor behind which the answer begins.
     came_from: &'b FeedCursor,
     feed: Feed,
+    /// The number of reads of the log.
+    reads: usize,
 }
 
 impl Page<'_> {
@@ -245,8 +251,8 @@ impl Page<'_> {
     }
 
     fn is_over(&self) -> bool {
-        let feed = &self.feed;
-        self.is_full() || feed.work >= self.bounds.work_min && Instant::now() >= self.deadline
+        let is_enough = self.feed.work >= self.bounds.work_min || self.reads >= READS_MIN;
+        self.is_full() || is_enough && Instant::now() >= self.deadline
     }
 
     /// Gives the changes of one record behind `place` up to the limit. Moves `place` to the last of
@@ -304,7 +310,7 @@ impl Engine {
         let head = self.views().head();
         let feed = Feed { items: Vec::new(), next: after.clone(), at_head: false, work: 0 };
         let deadline = Instant::now() + bounds.time;
-        let mut page = Page { limit, bounds, deadline, came_from: after, feed };
+        let mut page = Page { limit, bounds, deadline, came_from: after, feed, reads: 0 };
         loop {
             let place = page.feed.next.place;
             // A record whose changes are not all given yet is read again.
@@ -318,6 +324,7 @@ impl Engine {
                 page.feed.next = FeedPlace::after(head).into();
                 continue;
             };
+            page.reads += 1;
             for touched in touched {
                 page.feed.work += RECORD_WORK;
                 self.add_changes(sight, &touched, &mut page);
