@@ -132,9 +132,9 @@ impl Seen<'_> {
     }
 
     /// Returns the users and groups that may differ between two cuts of one moment, or of one state
-    /// of knowledge, if `touched` tells of all the records that only one of the cuts sees. `None` if
-    /// any may: a directory is among the records, a mapping or the policy counts at one of the cuts
-    /// alone, or the caller does not see everything.
+    /// of knowledge, if `touched` tells of all the records that only one of the cuts sees. `None`
+    /// if any may: a directory is among the records, a mapping or the policy counts at one of the
+    /// cuts alone, or the caller does not see everything.
     pub fn diff_candidates(
         &self,
         cuts: [Cut; 2],
@@ -200,8 +200,8 @@ impl Seen<'_> {
         from != to
     }
 
-    /// Tells if two cuts of one state of knowledge have the same policy and the same mappings, none
-    /// of which asks for organizations: that of a directory may be named by any record.
+    /// Tells if two cuts of one state of knowledge have the same policy and the same mappings, and
+    /// if no rule asks for an organization: any record may name that of a directory.
     fn has_same_settings(&self, cuts: [Cut; 2]) -> bool {
         let [from, to] = cuts;
         let (first, last) = (from.as_of.min(to.as_of), from.as_of.max(to.as_of));

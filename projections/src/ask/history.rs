@@ -137,7 +137,8 @@ impl<'v> Seen<'v> {
     /// `descending`; true if there are more. Empty for a user that no event names: see
     /// [`Seen::knows_user`].
     ///
-    /// Costs a look-up for each version that it returns, and for each that is not seen before those.
+    /// Costs a look-up for each version that it returns, and for each before those that is not
+    /// seen.
     pub fn user_history(
         &self,
         id: &str,
@@ -200,10 +201,10 @@ impl<'v> Seen<'v> {
             None if descending => known.len(),
             _ => known.partition_point(is_before),
         };
-        let beside = |at: usize| if descending { known.last(at) } else { known.next(at + 1) };
+        let next = |at: usize| if descending { known.last(at) } else { known.next(at + 1) };
         let first = if descending { known.last(begin) } else { known.next(begin) };
         let mut rows = Vec::new();
-        for at in core::iter::successors(first, |at| beside(*at)) {
+        for at in core::iter::successors(first, |at| next(*at)) {
             let Some(version) = known.get(at).filter(|version| shows(version)) else { continue };
             if rows.len() == limit {
                 return (rows, true);
