@@ -100,6 +100,16 @@ struct Sweep {
     blocked: HashSet<u64>,
 }
 
+/// Why a sweep passes over a webhook.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Passed {
+    /// It was read and must wait.
+    Read,
+    /// It was in the lane, behind one that has failed, or has failed itself. It is the first of
+    /// each subject that was dropped.
+    Dropped,
+}
+
 /// The webhooks that wait, are in flight or have failed.
 pub(super) struct Queue {
     limits: Limits,
@@ -341,7 +351,7 @@ impl Queue {
                 continue;
             }
             if self.is_blocked(place, subjects, kept) {
-                self.block(place, subjects, kept);
+                self.block(place, subjects, Passed::Read, kept);
             } else if let Some(sweep) = &mut self.sweep {
                 sweep.lane.insert(place, Arc::new(message));
             }
@@ -360,17 +370,23 @@ impl Queue {
             })
     }
 
-    /// Passes over a webhook in the sweep: all behind it must wait for another sweep.
-    fn block(&mut self, place: FeedPlace, subjects: &[u64], kept: &mut Kept) {
+    /// Passes over a webhook in the sweep: all behind it must wait for another sweep. A subject that
+    /// is not released must have the place before the first that is not delivered: a sweep that
+    /// begins later does not look at it.
+    fn block(&mut self, place: FeedPlace, subjects: &[u64], passed: Passed, kept: &mut Kept) {
         let Some(sweep) = &mut self.sweep else { return };
         for subject in subjects {
             let Some(delivered) = kept.parked.get_mut(subject) else { continue };
-            // One that was released since it was blocked needs another sweep, as does one whose
-            // webhooks began before this one.
-            if !sweep.blocked.insert(*subject) || *delivered < sweep.start {
+            let is_new = sweep.blocked.insert(*subject);
+            if *delivered < sweep.start {
                 continue;
             }
-            self.released.remove(subject);
+            // One that was released since it was blocked needs another sweep.
+            if is_new {
+                self.released.remove(subject);
+            } else if passed == Passed::Read {
+                continue;
+            }
             let is_first = sweep.lane.first_of(*subject).is_none()
                 && self.front.first_of(*subject).is_none_or(|first| first >= place);
             if is_first {
@@ -457,8 +473,11 @@ impl Queue {
             passed.into_iter().map(|one| (one, lane.subjects(one))).collect();
         let places: Vec<FeedPlace> = passed.iter().map(|(one, _)| *one).collect();
         lane.remove_all(&places);
+        let mut seen: HashSet<u64> = HashSet::new();
         for (one, subjects) in &passed {
-            self.block(*one, subjects, kept);
+            let first: Vec<u64> =
+                subjects.iter().copied().filter(|subject| seen.insert(*subject)).collect();
+            self.block(*one, &first, Passed::Dropped, kept);
         }
         passed.into_iter().next().map(|(_, subjects)| subjects).unwrap_or_default()
     }

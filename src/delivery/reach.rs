@@ -52,14 +52,19 @@ fn shake_hands(host: &str, mut stream: TcpStream, within: Duration) -> Result<()
     let name = ServerName::try_from(host.to_owned()).map_err(|error| error.to_string())?;
     let mut connection =
         ClientConnection::new(Arc::new(config), name).map_err(|error| error.to_string())?;
-    let shaken = (|| -> io::Result<()> {
-        stream.set_read_timeout(Some(within))?;
-        stream.set_write_timeout(Some(within))?;
-        while connection.is_handshaking() {
-            connection.complete_io(&mut stream)?;
-        }
-        connection.send_close_notify();
-        connection.complete_io(&mut stream).map(|_| ())
-    })();
-    shaken.map_err(|error| said(&error))
+    exchange(&mut connection, &mut stream, within).map_err(|error| said(&error))
+}
+
+fn exchange(
+    connection: &mut ClientConnection,
+    stream: &mut TcpStream,
+    within: Duration,
+) -> io::Result<()> {
+    stream.set_read_timeout(Some(within))?;
+    stream.set_write_timeout(Some(within))?;
+    while connection.is_handshaking() {
+        connection.complete_io(stream)?;
+    }
+    connection.send_close_notify();
+    connection.write_tls(stream).map(|_| ())
 }

@@ -309,9 +309,15 @@ impl Play {
         let mut takeable = BTreeSet::new();
         for (place, about) in self.log.iter().filter(|(place, _)| place.seq <= self.head) {
             let waits = about.iter().any(|one| waiting.contains(one));
-            if self.taken.contains(place) || !waits && !self.refused.contains(place) {
+            let is_refused = self.refused.contains(place);
+            let is_free = !waits && !is_refused;
+            let is_taken = self.taken.contains(place);
+            if is_taken || is_free {
                 takeable.insert(*place);
-            } else {
+            }
+            // One that was taken at a kill comes again, and may be refused then.
+            let is_over = is_taken && !(is_refused && self.uncertain.contains(place));
+            if !is_over && !is_free {
                 waiting.extend(about);
             }
         }
