@@ -386,3 +386,129 @@ impl Seen<'_> {
         Some((found, None))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ground::event_type::EventType;
+    use crate::ground::fact::{
+        Entry, Fact, GroupData, MembershipData, Provenance, RecordStatus, UserData,
+    };
+    use crate::sight::Sight;
+
+    /// More than one step looks at.
+    const MEMBERS: u64 = MEMBERS_MAX as u64 + 40;
+
+    fn id(number: u64) -> String {
+        // Ids do not follow the order in which members come.
+        format!("U{:04}", number * 7919 % 10_000)
+    }
+
+    /// Folds the comings and goings of members of one group: each comes and goes up to three times,
+    /// some more stay away, and the moments have nothing to do with the order of records.
+    fn views() -> Views {
+        let mut views = Views::new();
+        for turn in 0..6 {
+            for number in (0..MEMBERS).filter(|number| turn < number % 7) {
+                let seq = views.head() + 1;
+                let user = id(number);
+                let user = UserData {
+                    id: &user,
+                    directory: Some("D"),
+                    organization: None,
+                    active: true,
+                    roles: "",
+                    email: None,
+                    idp_id: None,
+                };
+                let group = GroupData {
+                    id: "G",
+                    name: "G",
+                    compared_name: None,
+                    directory: Some("D"),
+                    organization: None,
+                };
+                let added = turn.is_multiple_of(2);
+                let data =
+                    MembershipData { added, directory: "D", organization: None, user, group };
+                let kind = if added { EventType::MemberAdded } else { EventType::MemberRemoved };
+                views.apply(&Entry {
+                    unusable_at_first: None,
+                    seq,
+                    recorded_at: 1_000_000 + seq as Millis,
+                    occurred_at: (100 * turn + number * 37 % 90) as Millis,
+                    claimed_at: None,
+                    updated_at: None,
+                    observed_at: None,
+                    event_id: &format!("event_{seq:05}"),
+                    event_type: kind.name(),
+                    status: RecordStatus::Counts,
+                    former_directories: &[],
+                    former_organizations: &[],
+                    provenance: Provenance::Source,
+                    fact: Fact::Membership(data),
+                });
+            }
+        }
+        views
+    }
+
+    /// Reads a part of a group's list to its end, a page of `limit` periods at a time.
+    fn pages(
+        seen: &Seen<'_>,
+        cut: Cut,
+        after: Option<(String, Millis)>,
+        descending: bool,
+        limit: usize,
+    ) -> Vec<MembershipPeriod> {
+        let (mut all, mut after) = (Vec::new(), after);
+        loop {
+            let start = after.as_ref().map(|(user, from)| (user.as_str(), *from));
+            let page = seen.membership_periods_of_group("G", cut, start, descending, limit);
+            let (found, next) = page.unwrap();
+            assert!(found.len() <= limit);
+            all.extend(found);
+            after = next;
+            if after.is_none() {
+                return all;
+            }
+        }
+    }
+
+    #[test]
+    fn pages_of_a_group_are_the_periods_of_its_members_in_either_direction() {
+        let views = views();
+        let seen = views.seen_by(&Sight::All);
+        for cut in [Cut::LATEST, Cut { as_of: 250, known_at: 600 }] {
+            let mut users: Vec<String> = (0..MEMBERS).map(id).collect();
+            users.sort();
+            let of_user = |user: &String| seen.membership_periods_of_user(user, cut);
+            let whole: Vec<MembershipPeriod> = users.iter().filter_map(of_user).flatten().collect();
+            assert!(whole.len() > 300, "{}", whole.len());
+            let place = |period: &MembershipPeriod| (period.user.clone(), period.from);
+            let mut starts: Vec<Option<(String, Millis)>> = vec![None];
+            starts.extend([0, 1, 150, 299].map(|at| Some(place(&whole[at]))));
+            starts.push(Some(("U5".to_owned(), 250)));
+            for (start, limit) in
+                starts.into_iter().flat_map(|start| [3, 50].map(|limit| (start.clone(), limit)))
+            {
+                for descending in [false, true] {
+                    let is_behind = |period: &&MembershipPeriod| {
+                        start.as_ref().is_none_or(|start| {
+                            let place = place(period);
+                            if descending { place < *start } else { place > *start }
+                        })
+                    };
+                    let mut wanted: Vec<&MembershipPeriod> =
+                        whole.iter().filter(is_behind).collect();
+                    if descending {
+                        wanted.reverse();
+                    }
+                    let found = pages(&seen, cut, start.clone(), descending, limit);
+                    let found: Vec<&MembershipPeriod> = found.iter().collect();
+                    assert_eq!(found, wanted, "{start:?} {descending}");
+                }
+            }
+        }
+    }
+}

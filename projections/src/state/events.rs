@@ -346,8 +346,8 @@ impl Events {
     }
 
     /// Returns the records up to one that happened after a moment and up to another, in order of
-    /// seq. `None` if they are more than `limit`, or in more than some dozens of blocks, which would
-    /// take long to look through.
+    /// seq. `None` if they are more than `limit`, or in more than some dozens of blocks, which
+    /// would take long to look through.
     pub(crate) fn happened_between(
         &self,
         after: Millis,
