@@ -105,6 +105,8 @@ pub struct NameSearch {
     is_near: bool,
     /// The next candidate.
     next: Sym,
+    /// The names of groups that are compared as the text is; `None` before the first step.
+    names: Option<Vec<Sym>>,
     /// The candidates that have the name at the cut.
     now: Lowest,
     /// The candidates that had the name at some other time.
@@ -201,7 +203,10 @@ impl Seen<'_> {
         let likeness = match question.kind {
             NamedKind::User => self.email_likeness(question, sym),
             NamedKind::Directory => self.directory_likeness(question, sym),
-            NamedKind::Group => self.group_likeness(question, sym),
+            NamedKind::Group => {
+                let names = search.names.get_or_insert_with(|| self.names_alike(question));
+                self.group_likeness(question, names, sym)
+            }
             NamedKind::Organization | NamedKind::Role | NamedKind::EventType => None,
         };
         let found = match likeness.filter(|_| self.is_wanted(question, sym)) {
@@ -343,10 +348,21 @@ impl Seen<'_> {
         name_distance(asked, name).into_iter().chain(by_id).min()
     }
 
-    fn group_likeness(&self, question: &NameQuestion<'_>, sym: Sym) -> Option<Likeness> {
-        let has_name = |version: &EntityVersion| {
-            version.label != NO_SYM && self.roles.compared_name(version.label) == question.compared
-        };
+    /// Returns the names of groups that are compared as the text of a question is.
+    fn names_alike(&self, question: &NameQuestion<'_>) -> Vec<Sym> {
+        let names = self.roles.group_names(0).iter();
+        let alike = names.filter(|name| *name.compared == *question.compared);
+        alike.map(|name| name.name).filter(|name| *name != NO_SYM).collect()
+    }
+
+    /// Judges a group by its names; `names` are those that are compared as the text is.
+    fn group_likeness(
+        &self,
+        question: &NameQuestion<'_>,
+        names: &[Sym],
+        sym: Sym,
+    ) -> Option<Likeness> {
+        let has_name = |version: &EntityVersion| names.contains(&version.label);
         let known = |version: &&EntityVersion| {
             question.known().sees(version.place) && self.sees(version.directory, question.cut)
         };
