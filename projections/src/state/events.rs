@@ -534,7 +534,10 @@ impl<'a> EventWalk<'a> {
         let last = match (self.backward, nearest) {
             (false, Some(nearest)) => nearest.saturating_sub(1),
             (true, Some(nearest)) => nearest + 1,
-            (false, None) => block_of(self.query.known_at),
+            (false, None) => {
+                let head = seq32(self.query.events.len() as Seq);
+                block_of(self.query.known_at.min(head)).max(block)
+            }
             (true, None) => 0,
         };
         let (first, end) = (last * BLOCK, (last + 1) * BLOCK);
