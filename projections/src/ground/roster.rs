@@ -463,12 +463,12 @@ mod tests {
             for item in 0..count {
                 let order = |other: u32| other.cmp(&item);
                 roster.see(item, i64::from(item), item + 1, order);
-                if item % 5 != 0 {
+                if !item.is_multiple_of(5) {
                     roster.set_gone(Some(Gone { occurred_at: 5000, seq: count + item }), order);
                 }
             }
             let there = |known_at: u32| {
-                let is_gone = move |item: u32| item % 5 != 0 && count + item <= known_at;
+                let is_gone = move |item: u32| !item.is_multiple_of(5) && count + item <= known_at;
                 (0..count).filter(move |item| !is_gone(*item))
             };
             for known_at in [count, count + 70, 2 * count, 9999] {
