@@ -215,7 +215,7 @@ impl Deliveries {
             if all.is_stopped {
                 return Ok(());
             }
-            (all.endpoints.clone(), all.engine.upgrade())
+            (all.endpoints.clone(), all.engine.clone())
         };
         let kept = |one: &EndpointSettings| former.iter().find(|other| other.has(one)).cloned();
         let endpoints: Vec<(Arc<Endpoint>, bool)> = settings
@@ -231,7 +231,8 @@ impl Deliveries {
         for endpoint in ended {
             endpoint.retire();
         }
-        let Some(engine) = engine else {
+        // Not before: a stop waits until the engine is released.
+        let Some(engine) = engine.upgrade() else {
             self.all.lock().endpoints = endpoints.into_iter().map(|(one, _)| one).collect();
             return Ok(());
         };

@@ -12,7 +12,7 @@ use crate::kit::receiver::{
     wait_for_state, wait_until_delivered,
 };
 use crate::kit::scale::scale;
-use crate::kit::server::{Server, mac, signal, user};
+use crate::kit::server::{API_KEY, Server, mac, signal, user};
 
 /// Kills in a run at scale 1.
 const KILLS: u64 = 5;
@@ -471,6 +471,46 @@ fn an_unordered_endpoint_keeps_the_order_of_each_user() {
     let delivered: Vec<Received> =
         got[..before].iter().filter(|one| one.seq() % 8 != 1).cloned().collect();
     check_order_of_users(&[&delivered[..], &got[before..]].concat());
+}
+
+#[test]
+fn a_failing_user_with_many_webhooks_holds_up_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let is_of_first = |one: &Received| one.json()["data"]["id"] == "u0";
+    let app = Receiver::reacting(move |one| match is_of_first(one) {
+        true => Reaction::Answer(500),
+        false => Reaction::Answer(200),
+    });
+    let more = "events = [\"dsync.*\"]\nordered = false\nmax_in_flight = 4";
+    let endpoints = [endpoint("app", &app.address, more)];
+    let server = start_sending(folder.path(), &endpoints);
+    // More of the first user than are ever read ahead, and then one of each other.
+    let (of_first, all) = (700, 740);
+    let lines: Vec<String> = (0..all)
+        .map(|number| match number {
+            0 => event("u0", 0, "dsync.user.created"),
+            1..700 => event("u0", number, "dsync.user.updated"),
+            _ => created(number),
+        })
+        .collect();
+    for some in lines.chunks(370) {
+        let url = format!("{}/rollcall/v1/import", server.url);
+        assert_eq!(server.send("post", &url, API_KEY, &some.join("\n")).status, 200);
+    }
+    let others = |got: &[Received]| got.iter().filter(|one| !is_of_first(one)).count() as u64;
+    app.wait_until("those of others", |got| others(got) == all - of_first);
+    let state = wait_for_state(&server, "app", |state| state["delivered"] == all - of_first);
+    assert_eq!((&state["position"], &state["state"]), (&json!(0), &json!("retrying")));
+    signal(server.pid(), "KILL");
+    drop(server);
+    let before = app.got().len();
+    app.react_by(|_| Reaction::Answer(200));
+    let server = start_sending(folder.path(), &endpoints);
+    wait_until_delivered(&server, "app");
+    let mut again: Vec<u64> = app.got()[before..].iter().map(Received::seq).collect();
+    // The last request before the kill may have come a moment later.
+    again.dedup();
+    assert_eq!(again, (1..=of_first).collect::<Vec<u64>>());
 }
 
 #[test]
