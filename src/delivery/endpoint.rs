@@ -160,8 +160,8 @@ impl Endpoint {
         Queue::at(kept, self.settings.ordered, Limits::SERVER)
     }
 
-    /// Moves the position of an endpoint that is ordered now, and was not, back to the first webhook
-    /// that is not delivered. What came before it was to be sent comes again.
+    /// Moves the position of an endpoint that is ordered now, and was not, back to the first
+    /// webhook that is not delivered. What was delivered behind that one comes again.
     fn without_parked_if_ordered(&self, kept: Kept) -> Kept {
         if !self.settings.ordered || kept.parked.is_empty() {
             return kept;
@@ -302,13 +302,14 @@ impl Endpoint {
         self.write(state, &lines);
         let may_send = state.may_send();
         let State { queue, kept, epoch, in_flight, .. } = &mut **state;
-        let takes = may_send && !queue.is_low(head, kept);
+        // Others send meanwhile.
+        let reads_first = self.settings.max_in_flight > 1 && queue.is_low(head, kept);
+        let takes = may_send && !reads_first;
         let task = match takes.then(|| queue.take_ready(now)).flatten() {
             Some(Ready { place, message }) => {
                 *in_flight += 1;
                 Task::Send(Sending { place, message, epoch: *epoch })
             }
-            // If it is low there is something to read.
             None => Task::Read(queue.begin_read(head, kept)?, *epoch),
         };
         let has_more = queue.has_ready(now) || queue.has_readable(head, kept);

@@ -1,4 +1,4 @@
-//! Webhooks that are read and not delivered yet, each behind the earlier ones about the same things.
+//! Webhooks that are read and not delivered yet, each behind the earlier ones about the same.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;

@@ -228,9 +228,8 @@ impl Deliveries {
         let ended = former
             .iter()
             .filter(|other| !endpoints.iter().any(|(endpoint, _)| Arc::ptr_eq(endpoint, other)));
-        for endpoint in ended {
-            endpoint.retire();
-        }
+        ended.clone().for_each(|endpoint| endpoint.stop());
+        ended.for_each(|endpoint| endpoint.retire());
         // Not before: a stop waits until the engine is released.
         let Some(engine) = engine.upgrade() else {
             self.all.lock().endpoints = endpoints.into_iter().map(|(one, _)| one).collect();

@@ -24,7 +24,7 @@ const FOLDER: &str = "deliveries";
 
 /// The bytes by which the file may grow before it is written anew; that of what is kept is added
 /// twice.
-const GROWTH: u64 = 1 << 20;
+const GROWTH: u64 = 4 << 20;
 
 /// The most bytes that are read: what is kept takes about 5 MiB at most.
 const READ_MAX: u64 = 24 << 20;
@@ -68,7 +68,8 @@ pub(super) struct Kept {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Line {
-    /// Everything up to here is delivered or parked. Lines before count no more if it is of another log.
+    /// Everything up to here is delivered or parked. Lines before count no more if it is of another
+    /// log.
     At { log: String, place: LinePlace, anchor: Option<Anchor> },
     /// Everything up to here is delivered or parked, in the log of the line before. Its anchor
     /// counts.
@@ -377,6 +378,32 @@ mod tests {
         }
         std::fs::write(&path, &whole[1..]).unwrap();
         assert!(matches!(file.read(), Found::Damaged(_)));
+    }
+
+    #[test]
+    fn a_parked_subject_holds_the_position_until_it_is_free() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = PositionFile::of(folder.path(), "app");
+        let mut kept = Kept::at("ab".into(), FeedPlace::after(9), None);
+        file.replace(&kept).unwrap();
+        for (line, seq) in [
+            (Line::Past(vec![1, 2], place(4, 0).into()), 3),
+            (Line::Past(vec![2], place(7, 1).into()), 3),
+            (Line::Free(vec![1]), 6),
+            (Line::Past(vec![2], FeedPlace::after(8).into()), 8),
+        ] {
+            let text = vec![line];
+            file.append(&text, &kept).unwrap();
+            text.into_iter().for_each(|line| kept.take(line));
+            assert_eq!((kept.seq(), kept.settled_seq()), (seq, 9));
+            assert_eq!(file.read(), Found::Position(kept.clone()));
+        }
+        assert!(kept.is_parked_before(place(9, 0), &[1, 2]));
+        assert!(!kept.is_parked_before(place(9, 0), &[1]));
+        assert!(!kept.is_parked_before(place(8, 7), &[2]));
+        // What is written anew holds the same.
+        file.replace(&kept).unwrap();
+        assert_eq!(file.read(), Found::Position(kept));
     }
 
     #[test]

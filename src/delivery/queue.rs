@@ -370,9 +370,9 @@ impl Queue {
             })
     }
 
-    /// Passes over a webhook in the sweep: all behind it must wait for another sweep. A subject that
-    /// is not released must have the place before the first that is not delivered: a sweep that
-    /// begins later does not look at it.
+    /// Passes over a webhook in the sweep: all behind it must wait for another sweep. A subject
+    /// that is not released must have the place before its first webhook that is not delivered: a
+    /// sweep that begins behind its place does not look at it.
     fn block(&mut self, place: FeedPlace, subjects: &[u64], passed: Passed, kept: &mut Kept) {
         let Some(sweep) = &mut self.sweep else { return };
         for subject in subjects {
@@ -465,7 +465,8 @@ impl Queue {
         self.timers.insert((until, place));
     }
 
-    /// Takes a webhook that has failed out of the sweep, with those behind it. Returns its subjects.
+    /// Takes a webhook that has failed out of the sweep, with those behind it. Returns its
+    /// subjects.
     fn fail_in_sweep(&mut self, place: FeedPlace, kept: &mut Kept) -> Vec<u64> {
         let Some(lane) = self.lane(LaneName::Sweep) else { return Vec::new() };
         let passed = lane.behind_one(place);

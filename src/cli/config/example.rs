@@ -28,11 +28,11 @@ const KEYS: &str = "
 ";
 
 const ENDPOINTS: &str = "
-# Receivers of webhooks, one table each (reload). `name` and `url` are needed, and the secret that signs, in
-# a file or a variable. The other keys may be left out: `format` is workos or standard, `events`
-# are globs, `organizations` bounds what is sent, `from` is now, start or the number of a record and
-# counts once, `ordered = false` sends up to `max_in_flight` at once, in order for each user, and
-# `allow_private` lets the receiver be in your own network, also over http.
+# Receivers of webhooks, one table each (reload). `name` and `url` are needed, and the secret that
+# signs, in a file or a variable. The other keys may be left out: `format` is workos or standard,
+# `events` are globs, `organizations` bounds what is sent, `from` is now, start or the number of a
+# record and counts once, `ordered = false` sends up to `max_in_flight` at once, in order for each
+# user, and `allow_private` lets the receiver be in your own network, also over http.
 # [[endpoints]]
 # name = \"app\"
 # url = \"https://app.example.com/webhooks\"
