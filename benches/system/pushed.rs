@@ -56,7 +56,10 @@ pub(crate) fn push(server: &Server, changes: u64) -> Pushed {
 
 /// Links some users.
 pub(crate) fn link(server: &Server) {
-    let link = |number: u64| json!({ "app_user_id": format!("app_{number}"), "directory_user_id": user_id(number) });
+    let link = |number: u64| {
+        let app_user = format!("app_{number}");
+        json!({ "app_user_id": app_user, "directory_user_id": user_id(number) })
+    };
     let links: Vec<Value> = (0..LINKED).map(link).collect();
     let set = server.send("PUT", "/rollcall/v1/links", API_KEY, &json!({ "links": links }));
     assert_eq!(set["set"], LINKED, "{set}");

@@ -381,7 +381,7 @@ impl Scim {
     }
 
     /// Returns requests in order of seq, or in the reverse order: those of a resource, else those
-    /// of a directory, else all. Takes the first `count_max` of those among the records `seqs`. Costs
+    /// of a directory, else all. Takes the first `count_max` of those among the records `seqs`.
     /// O(log n), plus the requests returned.
     pub fn requests(
         &self,
