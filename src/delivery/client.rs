@@ -22,6 +22,10 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// The bytes of an answer that are read, so that its connection can be used again.
 const ANSWER_BYTES_MAX: u64 = 64 << 10;
 
+/// The longest that a connection is kept without a request. Receivers close theirs, those in Node
+/// after 5 seconds: a request that comes at that moment would fail.
+const IDLE_MAX: Duration = Duration::from_secs(4);
+
 /// The status by which a receiver says that it wants no more.
 const GONE: u16 = 410;
 
@@ -73,6 +77,7 @@ impl Client {
             .max_redirects_will_error(false)
             .proxy(None)
             .timeout_global(Some(ANSWER_WITHIN))
+            .max_idle_age(IDLE_MAX)
             .max_idle_connections(connections_max)
             .max_idle_connections_per_host(connections_max)
             .user_agent(concat!("rollcall/", env!("CARGO_PKG_VERSION")))
