@@ -166,8 +166,10 @@ mod tests {
         };
         assert_eq!([0, 2, 3].map(|block| any(block, false)), [Some(0), Some(2), None]);
         assert_eq!([0, 2, 3].map(|block| any(block, true)), [Some(0), Some(2), Some(2)]);
-        // Only the second block has moments this far away.
-        let far = |block, backward| moments.nearest_overlapping(block, backward, 0, 0);
+        // Only the second block has the first of all moments.
+        let far = |block, backward| {
+            moments.nearest_overlapping(block, backward, Millis::MIN, Millis::MIN)
+        };
         assert_eq!([0, 1, 2].map(|block| far(block, false)), [Some(1), Some(1), None]);
         assert_eq!([0, 1, 2].map(|block| far(block, true)), [None, Some(1), Some(1)]);
     }
