@@ -262,6 +262,8 @@ impl History for DiskLog {
         let next = after.saturating_add(1);
         let refused = self.first_refused(next);
         self.refuse(&[next])?;
+        let before = refused.and_then(|refused| usize::try_from(refused - next).ok());
+        let events_max = before.map_or(events_max, |before| before.min(events_max));
         let mut records = self.read_by(|log| log.read(after, events_max, bytes_max))?;
         if let Some(refused) = refused {
             // Lost records may be before it.

@@ -479,7 +479,8 @@ pub(super) trait Blocks: Sync {
                 bytes += record.body.len();
                 out.push(record);
             }
-            Ok(true)
+            // The next block may be damaged, and is not asked for.
+            Ok(out.len() < events_max && (bytes == 0 || bytes < bytes_max))
         })?;
         Ok(out)
     }
