@@ -5,7 +5,7 @@
 //!    tree and the chain were compared with the acknowledged ones at the start, so this finds every
 //!    change of a record, and tells if facts or conflicts were changed.
 //! 2. Only if the chain differs: the facts are extracted again, and conflicts are compared.
-//! 3. Only if the index of the snapshot was wrong: it is put right.
+//! 3. Only if the index of the snapshot was wrong: it is put right, but for damaged records.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -27,6 +27,9 @@ const RECORDS_AT_ONCE: Seq = 256;
 
 /// The number of findings that are kept.
 const FINDINGS_MAX: usize = 20;
+
+/// What is wrong with a record that has another leaf.
+const OTHER_LEAF: &str = "it is not the record whose leaf is in the tree";
 
 /// How far the deferred check is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,7 +192,6 @@ impl DeferredCheck {
         let chain_differs = self.metadata != self.expected;
         let next = match self.stage {
             Stage::Leaves if chain_differs => Some(Stage::Facts),
-            _ if !self.damaged.is_empty() => None,
             Stage::Leaves | Stage::Facts if self.index_differs => Some(Stage::Index),
             _ => None,
         };
@@ -268,7 +270,7 @@ impl SledLog {
         match check.stage {
             Stage::Leaves => self.look_at_leaves(block, nodes, &mut looked)?,
             Stage::Facts => looked.wrong.extend(self.wrong_facts(block)),
-            Stage::Index => self.put_index_right(block),
+            Stage::Index => self.put_index_right(block, &check.damaged),
         }
         Ok(looked)
     }
@@ -294,12 +296,15 @@ impl SledLog {
         };
         let within = (block.first_seq()..=looked.last).zip(leaves.iter().zip(fingerprints));
         for (seq, (leaf, fingerprint)) in within {
-            if nodes.node(0, seq - 1)? != *leaf {
-                let what = "it is not the record whose leaf is in the tree".into();
-                looked.wrong.push(Wrong { first: seq, last: seq, what });
-            }
-            looked.index_differs |= !self.dedupe().read().is_indexed(seq, fingerprint)
-                || self.knows_as_lost(seq) != block.is_lost();
+            let what = match (self.knows_as_lost(seq), block.is_lost()) {
+                _ if nodes.node(0, seq - 1)? != *leaf => Some(OTHER_LEAF),
+                (false, true) => Some("it is lost, and the snapshot of the start has it"),
+                (true, false) => Some("the snapshot of the start has it as lost"),
+                _ => None,
+            };
+            let wrong = what.map(|what| Wrong { first: seq, last: seq, what: what.into() });
+            looked.wrong.extend(wrong);
+            looked.index_differs |= !self.dedupe().read().is_indexed(seq, fingerprint);
         }
         Ok(())
     }
@@ -349,15 +354,22 @@ impl SledLog {
         wrong
     }
 
-    /// Indexes the records of a block anew, where the index has something else.
-    fn put_index_right(&self, block: &Block<'_>) {
+    /// Indexes the records of a block anew, where the index has something else. What is damaged does
+    /// not say under what it was indexed; but a lost record is never indexed, or an event of its
+    /// fingerprint would be compared with it, which refuses its batch.
+    fn put_index_right(&self, block: &Block<'_>, damaged: &Ranges) {
+        let put_right = |seq: Seq, own: Option<u64>| {
+            if !self.dedupe().read().is_indexed(seq, own) {
+                self.dedupe().write().put_right(seq, own);
+            }
+        };
+        if block.is_lost() {
+            (block.first_seq()..=block.last_seq()).for_each(|seq| put_right(seq, None));
+            return;
+        }
         let Ok(records) = records_of(block) else { return };
         let fingerprint = self.dedupe().read().fingerprinter();
-        for record in &records {
-            let own = dedupe_key(record).map(&fingerprint);
-            if !self.dedupe().read().is_indexed(record.seq, own) {
-                self.dedupe().write().put_right(record.seq, own);
-            }
-        }
+        let sound = records.iter().filter(|record| !damaged.has(record.seq, record.seq));
+        sound.for_each(|record| put_right(record.seq, dedupe_key(record).map(&fingerprint)));
     }
 }

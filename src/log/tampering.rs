@@ -12,7 +12,7 @@ use rollcall_projections::{
 use tempfile::TempDir;
 
 use super::acknowledgement::{Acknowledgement, AcknowledgementFile};
-use super::block::{Parts, RecordParts};
+use super::block::{Parts, RecordParts, encode_lost};
 use super::store::{part_key, rewrite};
 use super::{
     Acknowledged, Audit, DeferredStep, DeferredVerdict, DiskLog, Finding, History, Kept, KeptBytes,
@@ -388,6 +388,39 @@ fn an_index_that_a_snapshot_had_wrong_is_put_right_behind_the_start() {
     assert_eq!(verdict, DeferredVerdict::OtherIndex);
     let duplicate = Outcome::Duplicate { seq: HEAD, differs: false };
     assert_eq!(log.append(vec![event("e27", "x")], NOW + 9), Ok(vec![duplicate]));
+}
+
+#[test]
+fn records_that_were_replaced_by_their_leaves_are_damage_and_refuse_no_other_event() {
+    let original = sound();
+    let folder = original.copied();
+    let log = open(folder.path()).unwrap();
+    let leaves: Vec<_> =
+        log.read(3, 4, usize::MAX).unwrap().iter().map(|record| record.leaf()).collect();
+    drop(log);
+    let Covered { log_id, root, recorded_at, kept } = &original.1[1];
+    // The stamp of their batch.
+    let mut blocks = encode_lost(*log_id, 4, NOW + 2, &leaves).unwrap();
+    let (first, lost) = blocks.remove(0);
+    assert_eq!((first, blocks.len(), leaves.len()), (4, 0, 4));
+    rewrite(folder.path(), |blocks| drop(blocks.insert(part_key(4, 0).to_vec(), lost)));
+    // The index of the snapshot also misses record 27.
+    let mut bytes = kept.bytes.clone();
+    *bytes.last_mut().unwrap() ^= 1;
+    let kept = Kept::decode(HEAD, &bytes).unwrap();
+    let (log_id, root, recorded_at) = (*log_id, *root, *recorded_at);
+    let prefix = Prefix { log_id, root, recorded_at, key_changes: Vec::new(), kept };
+    let (log, verdict) = checked_deferred(folder.path(), prefix).unwrap();
+    assert_eq!(verdict, DeferredVerdict::Damaged);
+    let found: Vec<_> =
+        log.scrub().unwrap().findings.iter().map(|found| (found.first, found.last)).collect();
+    assert_eq!(found, [(4, 7)]);
+    // What is lost is appended again, and the index over the sound records is right.
+    let batch = vec![event("c", "x"), event("e27", "x"), event("b", "x"), event("new", "x")];
+    let duplicate = |seq| Outcome::Duplicate { seq, differs: false };
+    let expected =
+        vec![Outcome::New(HEAD + 1), duplicate(HEAD), duplicate(2), Outcome::New(HEAD + 2)];
+    assert_eq!(log.append(batch, NOW + 9), Ok(expected));
 }
 
 type RecordEdit = fn(&mut RecordParts);
