@@ -390,9 +390,14 @@ impl Log for DiskLog {
         let Some(check) = deferred.as_mut() else {
             return Ok(DeferredStep::Ended(DeferredVerdict::Sound));
         };
-        let step = self.read_by(|log| log.check_deferred(check))?;
-        let is_finished = step != DeferredStep::GoesOn;
+        let step = || self.read_by(|log| log.check_deferred(check));
+        // What it took in before it panicked is whole.
+        let step = catch_unwind(AssertUnwindSafe(step)).unwrap_or_else(|_| {
+            Err(ReadError::Store("it panicked while its records were checked".into()))
+        });
+        let is_finished = matches!(step, Ok(DeferredStep::Ended(_)));
         self.note_deferred(check, is_finished);
+        let step = step?;
         if is_finished {
             *deferred = None;
         }

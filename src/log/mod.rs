@@ -390,10 +390,11 @@ pub trait Log: History + Send + Sync {
     }
 
     /// Checks some more of the records that the start took from a snapshot. A record that is found to
-    /// be damaged is refused when it is read from then on.
+    /// be damaged is refused when it is read from then on, also after an error.
     ///
     /// # Errors
-    /// If the tree cannot be read, or the log is not open.
+    /// If the tree cannot be read, the log is not open, or the step panicked. The next call takes it
+    /// again.
     fn check_deferred(&self) -> Result<DeferredStep, ReadError> {
         Ok(DeferredStep::Ended(DeferredVerdict::Sound))
     }
