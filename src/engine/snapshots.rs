@@ -43,6 +43,9 @@ const FOLDED_AT_ONCE: Seq = 256;
 /// The time between two looks at whether a snapshot is due.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// The time between two tries of a step of the deferred check that fails.
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(60);
+
 /// The number of changes of the key that are looked up at once.
 const KEY_CHANGES: usize = 64;
 
@@ -181,7 +184,8 @@ pub struct SnapshotState {
     pub comparison: SnapshotComparison,
     /// The moment at which that ended.
     pub compared_at: Option<Millis>,
-    /// True while the serving views may be those of a snapshot that is different.
+    /// True while the serving views may be those of a snapshot that is different, or over records that
+    /// cannot be checked: then none is written.
     is_doubtful: bool,
 }
 
@@ -437,11 +441,42 @@ impl Keeper {
         Ok(views)
     }
 
-    /// Checks the records that the start took from the snapshot.
+    /// Checks the records that the start took from the snapshot. The first finding drops it: the
+    /// process may end before the check does. A step that fails is taken again and again.
     fn check_deferred(&self) -> Result<DeferredVerdict, Ended> {
+        let (mut has_dropped, mut has_warned) = (false, false);
         loop {
-            if let DeferredStep::Ended(verdict) = self.engine()?.log.check_deferred()? {
-                return Ok(verdict);
+            let engine = self.engine()?;
+            let step = engine.log.check_deferred();
+            let deferred = engine.log.scrub().and_then(|state| state.deferred);
+            if !has_dropped && deferred.is_some_and(|deferred| deferred.has_found) {
+                has_dropped = true;
+                self.drop_of_damaged(&engine);
+            }
+            match step {
+                Ok(DeferredStep::Ended(verdict)) => {
+                    if has_warned && !has_dropped {
+                        engine.note_snapshot(|state| state.is_doubtful = false);
+                    }
+                    return Ok(verdict);
+                }
+                Ok(DeferredStep::GoesOn) => {}
+                Err(error) => {
+                    if !has_warned {
+                        has_warned = true;
+                        let (error, after) = (error.to_string(), TRY_AGAIN_AFTER.as_secs());
+                        tracing::warn!(
+                            error,
+                            "records that the snapshot of the start covers could not be checked: \
+                             the server tries again every {after} s, and writes no snapshot before"
+                        );
+                        engine.note_snapshot(|state| state.is_doubtful = true);
+                    }
+                    drop(engine);
+                    if self.stop.wait(TRY_AGAIN_AFTER) {
+                        return Err(Ended::Stopped);
+                    }
+                }
             }
         }
     }
@@ -452,7 +487,11 @@ impl Keeper {
         match self.check_deferred()? {
             DeferredVerdict::Sound => {}
             DeferredVerdict::OtherIndex => return self.drop_different(&self.engine()?),
-            DeferredVerdict::Damaged => return self.drop_of_damaged(&self.engine()?),
+            DeferredVerdict::Damaged => {
+                // Documents of records that were found damaged later are not kept either.
+                self.engine()?.documents.clear();
+                return Ok(None);
+            }
         }
         let Some(known) = self.engine()?.begun_from else { return Ok(None) };
         let views = self.fold_up_to(Beginning::default(), known.seq)?;
@@ -472,7 +511,7 @@ impl Keeper {
 
     /// Drops the snapshot of the start, over records that are damaged: what is folded from them would
     /// not be what was acknowledged.
-    fn drop_of_damaged(&self, engine: &Arc<Engine>) -> Result<Option<Beginning>, Ended> {
+    fn drop_of_damaged(&self, engine: &Engine) {
         self.note_dropped(engine, SnapshotComparison::Impossible);
         engine.documents.clear();
         tracing::error!(
@@ -480,8 +519,10 @@ impl Keeper {
              are read; the snapshot is dropped, so that the next start checks every record, and is \
              refused"
         );
-        drop_snapshot(&self.folder)?;
-        Ok(None)
+        if let Err(error) = drop_snapshot(&self.folder) {
+            let error = error.to_string();
+            tracing::error!(error, "the file `snapshot` cannot be removed: do so before a start");
+        }
     }
 
     fn note_dropped(&self, engine: &Engine, comparison: SnapshotComparison) {

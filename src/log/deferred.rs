@@ -23,7 +23,7 @@ use super::store::Blocks;
 use super::{ReadError, Record};
 
 /// The number of records that a step checks: few, since a stop waits for it.
-const RECORDS_AT_ONCE: Seq = 256;
+const RECORDS_AT_ONCE: Seq = if cfg!(test) { 4 } else { 256 };
 
 /// The number of findings that are kept.
 const FINDINGS_MAX: usize = 20;
@@ -38,6 +38,8 @@ pub struct DeferredProgress {
     pub position: Seq,
     /// The last record that is to be.
     pub until: Seq,
+    /// True once a record was found damaged.
+    pub has_found: bool,
     /// The moment at which the check ended.
     pub finished_at: Option<Millis>,
 }
@@ -137,7 +139,8 @@ impl DeferredCheck {
     /// Returns how far it is.
     pub(super) fn progress(&self) -> DeferredProgress {
         let position = if self.stage == Stage::Leaves { self.after } else { self.until };
-        DeferredProgress { position, until: self.until, finished_at: None }
+        let has_found = !self.damaged.is_empty();
+        DeferredProgress { position, until: self.until, has_found, finished_at: None }
     }
 
     /// Returns the records that are damaged.

@@ -423,6 +423,24 @@ fn records_that_were_replaced_by_their_leaves_are_damage_and_refuse_no_other_eve
     assert_eq!(log.append(batch, NOW + 9), Ok(expected));
 }
 
+#[test]
+fn what_a_step_of_the_deferred_check_finds_is_known_before_the_check_ends() {
+    let original = sound();
+    let folder = original.copied();
+    edit(folder.path(), 2, |parts| parts.records[0].body.push(b' '));
+    let unrecovered = Unrecovered::open(folder.path(), CACHE_BYTES).unwrap();
+    let checked = unrecovered.check_after(Some(original.1[1].prefix()), &|_| {}).unwrap();
+    let log = DiskLog::open(checked, 0).unwrap();
+    let deferred = || log.scrub().unwrap().deferred.unwrap();
+    assert_eq!((deferred().position, deferred().has_found), (0, false));
+    // A step ends with the block in which it has read 4 records.
+    assert_eq!(log.check_deferred(), Ok(DeferredStep::GoesOn));
+    let known = deferred();
+    assert_eq!((known.position, known.has_found, known.finished_at), (7, true, None));
+    let refused = log.bodies(&[2]);
+    assert!(matches!(refused, Err(ReadError::Damaged { seq: 2, .. })), "{refused:?}");
+}
+
 type RecordEdit = fn(&mut RecordParts);
 
 /// Edits of one record by an attacker who recomputes the checksums, and the part in which each is

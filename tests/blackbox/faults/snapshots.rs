@@ -239,7 +239,8 @@ fn a_record_that_changed_with_all_checks_of_the_store_is_named_by_a_start_or_beh
         let server = start_and_listen(&data, &["--scrub-mib-per-second", "0"]);
         let state = wait_for("the deferred check", || {
             let state = server.get("/rollcall/v1/stats").json();
-            let is_over = state["snapshot"]["comparison"] != json!("pending");
+            let is_over = state["scrub"]["deferred_check"]["finished_at"].is_string()
+                && state["snapshot"]["comparison"] != json!("pending");
             is_over.then(|| state["scrub"].clone())
         });
         let until = if found == SnapshotAge::Old { 3 } else { 6 };
