@@ -25,6 +25,9 @@ use super::{ReadError, Record};
 /// The number of records that a step checks: few, since a stop waits for it.
 const RECORDS_AT_ONCE: Seq = if cfg!(test) { 4 } else { 256 };
 
+/// The number of bytes of blocks after which a step ends.
+const BYTES_AT_ONCE: usize = 4 << 20;
+
 /// The number of findings that are kept.
 const FINDINGS_MAX: usize = 20;
 
@@ -176,15 +179,20 @@ impl DeferredCheck {
         }
     }
 
-    /// Notes what could not be read, and goes on behind it.
+    /// Notes what could not be read, and goes on behind it. In a block that begins within the one
+    /// before, that are records that were looked at.
     fn pass_over(&mut self, error: &ReadError) {
-        let first = self.after + 1;
-        let last = match error {
-            ReadError::Damaged { seq, .. } => (*seq).clamp(first, self.until),
-            _ => first,
+        let next = self.after + 1;
+        let seq = match error {
+            ReadError::Damaged { seq, .. } => (*seq).min(self.until),
+            _ => next,
         };
-        self.note(Wrong { first, last, what: error.to_string() });
-        self.after = last;
+        let what = error.to_string();
+        if seq < next {
+            return self.note(Wrong { first: seq, last: self.after, what });
+        }
+        self.note(Wrong { first: next, last: seq, what });
+        self.after = seq;
     }
 
     /// Goes on to the next stage once this one is at its end.
@@ -225,11 +233,24 @@ impl SledLog {
         let nodes = self.nodes();
         let until = check.until.min(check.after + RECORDS_AT_ONCE);
         let mut blocks = self.store().blocks_from(check.after + 1);
-        while check.after < until {
+        let mut bytes_read = 0;
+        loop {
             // sled may panic when it reads a damaged store.
             let next = catch_unwind(AssertUnwindSafe(|| blocks.next())).unwrap_or_else(|_| {
                 Some(Err(ReadError::Store("it panicked while it was read".into())))
             });
+            // A block that begins within the last one is read instead of it, and belongs to this step.
+            let is_within = match &next {
+                Some(Ok((first, _)) | Err(ReadError::Damaged { seq: first, .. })) => {
+                    *first <= check.after
+                }
+                _ => false,
+            };
+            if !is_within && (check.after >= until || bytes_read >= BYTES_AT_ONCE) {
+                break;
+            }
+            bytes_read +=
+                next.as_ref().and_then(|next| next.as_ref().ok()).map_or(0, |(_, b)| b.len());
             let missing = ReadError::Absent { seq: check.after + 1 };
             let looked = next.unwrap_or(Err(missing)).and_then(|(first, bytes)| {
                 let block = self.store().parse(&bytes, first)?;
@@ -262,8 +283,8 @@ impl SledLog {
         let next = check.after + 1;
         if first < next {
             let what = "a block begins within the one before".into();
-            looked.wrong.push(Wrong { first, last: first, what });
-            looked.last = last.max(check.after);
+            looked.wrong.push(Wrong { first, last, what });
+            looked.last = check.after;
             return Ok(looked);
         }
         if first > next {
