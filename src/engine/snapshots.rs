@@ -11,6 +11,7 @@
 //! taken, at the price of their memory for that time.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -93,8 +94,14 @@ impl ReadSnapshot {
     /// Takes out what spares a start the check of the records that it covers.
     pub fn take_prefix(&mut self) -> Option<Prefix> {
         let Snapshot { header, views, kept } = self.0.as_mut().ok()?;
-        let (Binding { log_id, root, .. }, recorded_at) = (header.binding, views.recorded_at());
-        let (kept, key_changes) = (kept.take()?, key_changes(views));
+        let Binding { log_id, root, .. } = header.binding;
+        let kept = kept.take()?;
+        // Views that a forger made may be such as no fold leads to.
+        let looked = || (views.recorded_at(), key_changes(views));
+        let Ok((recorded_at, key_changes)) = catch_unwind(AssertUnwindSafe(looked)) else {
+            self.0 = Err(Unusable::Damaged("its views cannot be looked at".into()));
+            return None;
+        };
         Some(Prefix { log_id, root, recorded_at, key_changes, kept })
     }
 
