@@ -219,6 +219,11 @@ impl DiskLog {
     /// Closes the store and opens it again. Readers wait meanwhile.
     fn reopen(&self) -> Result<(), AppendError> {
         let mut current = self.current.write();
+        if current.is_some() && !self.refused.read().is_empty() {
+            let cause = "the store is not opened again, because it has damaged records and would be \
+                refused: it stays readable; stop the server and run `rollcall salvage`";
+            return Err(AppendError::Blocked { cause: cause.into(), in_doubt: false });
+        }
         // Nothing is closed before a write has succeeded, so that the store stays readable.
         self.disk.probe().map_err(|error| self.error(&error))?;
         let head = self.head.get();
