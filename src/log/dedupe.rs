@@ -34,6 +34,10 @@ const NONE: u64 = (1 << FINGERPRINT_BITS) - 1;
 /// The number of fingerprints in a chunk: a list that doubles would be copied while a batch waits.
 const CHUNK: usize = 1 << 16;
 
+/// The number of fingerprints that are copied under one lock: a batch waits meanwhile, for long if the
+/// thread that copies is of low priority.
+const KEPT_AT_ONCE: usize = 1 << 10;
+
 /// The key of a log's fingerprints: random, so that no sender can choose events that share one.
 pub(super) type FingerprintKey = [u8; 16];
 
@@ -73,6 +77,21 @@ impl Fingerprints {
         let at = (seq as usize).wrapping_sub(1);
         let kept = self.chunks.get(at / CHUNK).and_then(|chunk| chunk.get(at % CHUNK));
         kept.map_or(NONE, of_bytes)
+    }
+
+    /// Adds to `to` those of the records `from` to `until - 1`, counted from 0. A record after the last
+    /// that is indexed has none.
+    fn copy(&self, mut from: usize, until: usize, to: &mut Vec<u8>) {
+        while from < until {
+            let within = from % CHUNK;
+            let end = CHUNK.min(within + until - from);
+            let chunk = self.chunks.get(from / CHUNK).map_or(&[][..], Vec::as_slice);
+            let known = chunk.get(within..end.min(chunk.len())).unwrap_or_default();
+            to.extend_from_slice(known.as_flattened());
+            let absent = end - within - known.len();
+            to.resize(to.len() + absent * FINGERPRINT_BYTES, u8::MAX);
+            from += end - within;
+        }
     }
 
     fn set(&mut self, seq: u32, fingerprint: u64) {
@@ -276,13 +295,18 @@ impl Dedupe {
     }
 
     /// Adds to `kept` the fingerprints of the records from the one after those that are there up to
-    /// `last`, at most a chunk of them. Returns whether that were all.
+    /// `last`, at most a thousand of them. Returns whether that were all.
     pub(super) fn keep(&self, kept: &mut Vec<u8>, last: Seq) -> bool {
-        let first = kept.len() / FINGERPRINT_BYTES + 1;
-        let until = (last as usize).min(first + CHUNK - 1);
-        let fingerprints = (first..=until).map(|seq| self.fingerprints.get(seq as u32));
-        kept.extend(fingerprints.flat_map(to_bytes));
+        let before = kept.len() / FINGERPRINT_BYTES;
+        let until = (last as usize).min(before + KEPT_AT_ONCE);
+        self.fingerprints.copy(before, until, kept);
         until == last as usize
+    }
+
+    /// Returns under what each of the records `first` to `last` is indexed.
+    pub(super) fn indexed(&self, first: Seq, last: Seq) -> Vec<Option<u64>> {
+        let known = (first..=last).map(|seq| self.fingerprints.get(seq as u32));
+        known.map(|fingerprint| (fingerprint != NONE).then_some(fingerprint)).collect()
     }
 
     /// Returns whether a record is indexed under a fingerprint, or not at all where that is none.
@@ -552,6 +576,24 @@ mod tests {
             (DedupeKey::Body(b"[1, 2]"), 0x8c5c_a648_775a),
         ] {
             assert_eq!(fingerprint(&key, of), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_kept_is_the_fingerprint_of_each_record_across_chunks_and_past_the_last() {
+        let mut dedupe = Dedupe::default();
+        // Record 3 has no fingerprint, and neither have the last two.
+        let indexed = CHUNK as Seq + 5;
+        let expected = |seq: Seq| (seq != 3 && seq <= indexed).then_some(seq * 7);
+        for (seq, own) in (1..=indexed).filter_map(|seq| Some((seq, expected(seq)?))) {
+            dedupe.insert_fingerprint(own, seq);
+        }
+        let (last, mut kept) = (indexed + 2, Vec::new());
+        while !dedupe.keep(&mut kept, last) {}
+        let kept = kept.as_chunks::<FINGERPRINT_BYTES>().0;
+        assert_eq!(kept.len() as Seq, last);
+        for (seq, kept) in (1..).zip(kept) {
+            assert_eq!(of_bytes(kept), expected(seq).unwrap_or(NONE), "{seq}");
         }
     }
 

@@ -318,8 +318,10 @@ impl SledLog {
                 return Ok(());
             }
         };
+        let indexed = self.dedupe().read().indexed(block.first_seq(), looked.last);
+        let fingerprints = fingerprints.into_iter().zip(indexed);
         let within = (block.first_seq()..=looked.last).zip(leaves.iter().zip(fingerprints));
-        for (seq, (leaf, fingerprint)) in within {
+        for (seq, (leaf, (fingerprint, indexed))) in within {
             let what = match (self.knows_as_lost(seq), block.is_lost()) {
                 _ if nodes.node(0, seq - 1)? != *leaf => Some(OTHER_LEAF),
                 (false, true) => Some("it is lost, and the snapshot of the start has it"),
@@ -328,7 +330,7 @@ impl SledLog {
             };
             let wrong = what.map(|what| Wrong { first: seq, last: seq, what: what.into() });
             looked.wrong.extend(wrong);
-            looked.index_differs |= !self.dedupe().read().is_indexed(seq, fingerprint);
+            looked.index_differs |= indexed != fingerprint;
         }
         Ok(())
     }

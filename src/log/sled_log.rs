@@ -27,7 +27,8 @@ use rollcall_projections::{Entry, Millis, Seq};
 use super::acknowledgement::{Acknowledgement, AcknowledgementFile};
 use super::block::{self, Block, Draft, FORMAT};
 use super::dedupe::{
-    Dedupe, EventContent, JudgedBatch, PendingEvent, find_among, find_repeated, judge_batch,
+    Dedupe, EventContent, FINGERPRINT_BYTES, JudgedBatch, PendingEvent, find_among, find_repeated,
+    judge_batch,
 };
 use super::disk::DiskFault;
 use super::kept::KeptBytes;
@@ -379,7 +380,7 @@ impl Log for SledLog {
         let Tip { edge, metadata } = self.tip.lock().clone();
         let (seq, key) = (edge.size(), self.dedupe.read().key());
         let mut kept = KeptBytes::begin(seq, &metadata, &key, &self.lost);
-        let mut fingerprints = Vec::new();
+        let mut fingerprints = Vec::with_capacity(seq as usize * FINGERPRINT_BYTES);
         // The lock is released again and again, so that no batch waits for long.
         while !self.dedupe.read().keep(&mut fingerprints, seq) {}
         kept.bytes.extend(fingerprints);
