@@ -15,7 +15,7 @@ use super::block::{Block, Damage};
 use super::merkle::{Hash, Nodes};
 use super::ranges::Ranges;
 use super::recovery::{
-    Fault, OTHER_FACTS, check_status, check_unique, dedupe_key, other_facts, records_of,
+    EARLIER, Fault, OTHER_FACTS, check_status, check_unique, dedupe_key, other_facts, records_of,
 };
 use super::scrub::ScrubFinding;
 use super::sled_log::SledLog;
@@ -85,6 +85,8 @@ pub(super) struct DeferredCheck {
     after: Seq,
     /// The digest of the metadata so far.
     metadata: Hash,
+    /// The stamp of the last block that was found right.
+    recorded_at: Millis,
     damaged: Ranges,
     findings: Vec<ScrubFinding>,
     index_differs: bool,
@@ -113,6 +115,8 @@ impl From<Damage> for Wrong {
 struct LookedAt {
     last: Seq,
     metadata: Hash,
+    /// The stamp of the last block that was found right.
+    recorded_at: Millis,
     wrong: Vec<Wrong>,
     index_differs: bool,
 }
@@ -133,6 +137,7 @@ impl DeferredCheck {
             stage: Stage::Leaves,
             after: 0,
             metadata: [0; 32],
+            recorded_at: Millis::MIN,
             damaged: Ranges::default(),
             findings: Vec::new(),
             index_differs: false,
@@ -159,6 +164,7 @@ impl DeferredCheck {
     fn take(&mut self, looked: LookedAt) {
         self.after = looked.last;
         self.metadata = looked.metadata;
+        self.recorded_at = looked.recorded_at;
         self.index_differs |= looked.index_differs;
         looked.wrong.into_iter().for_each(|wrong| self.note(wrong));
     }
@@ -278,8 +284,9 @@ impl SledLog {
         nodes: &impl Nodes,
     ) -> Result<LookedAt, ReadError> {
         let (first, last) = (block.first_seq(), block.last_seq().min(check.until));
-        let metadata = check.metadata;
-        let mut looked = LookedAt { last, metadata, wrong: Vec::new(), index_differs: false };
+        let (metadata, recorded_at) = (check.metadata, check.recorded_at);
+        let mut looked =
+            LookedAt { last, metadata, recorded_at, wrong: Vec::new(), index_differs: false };
         let next = check.after + 1;
         if first < next {
             let what = "a block begins within the one before".into();
@@ -331,6 +338,13 @@ impl SledLog {
             let wrong = what.map(|what| Wrong { first: seq, last: seq, what: what.into() });
             looked.wrong.extend(wrong);
             looked.index_differs |= indexed != fingerprint;
+        }
+        if block.recorded_at() < looked.recorded_at {
+            let (first, last, what) = (block.first_seq(), looked.last, EARLIER.into());
+            looked.wrong.push(Wrong { first, last, what });
+        }
+        if looked.wrong.is_empty() {
+            looked.recorded_at = block.recorded_at();
         }
         Ok(())
     }

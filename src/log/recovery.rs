@@ -22,6 +22,9 @@ use crate::verify::extract_from;
 /// What is wrong with a record whose stored facts are others.
 pub(super) const OTHER_FACTS: &str = "its facts are not what its body states";
 
+/// What is wrong with records that are stamped before those before them.
+pub(super) const EARLIER: &str = "it was recorded before the one before it";
+
 /// The number of bytes of blocks in one piece of work.
 const PIECE_BYTES: usize = 1 << 20;
 
@@ -289,6 +292,7 @@ fn recover_after(
     }
     let leaves = tiles.map(|tiles| tiles.leaves(seq).ok().flatten()).unwrap_or_default();
     let leaves = leaves.ok_or_else(|| does_not_fit("the tree's tiles lack its records"))?;
+    check_stamp(store, seq, recorded_at)?;
     let key_changes = key_changes_of(store, &key_changes, &leaves)?;
     check_lost(store, &lost, &leaves)?;
     let vouched = newest.size;
@@ -326,6 +330,19 @@ fn key_changes_of(store: &RawStore, seqs: &[Seq], leaves: &[Hash]) -> Result<Vec
         }
     };
     seqs.iter().map(read).collect()
+}
+
+/// Compares what is said to be the stamp of the last of some records with that of its block. Views do
+/// not have that of a lost record, which is not before it.
+fn check_stamp(store: &RawStore, last: Seq, recorded_at: Millis) -> Result<(), Fault> {
+    let fits = |block: &Block<'_>| match block.is_lost() {
+        true => Ok(recorded_at <= block.recorded_at()),
+        false => Ok(recorded_at == block.recorded_at()),
+    };
+    match store.with_any_block(last, fits)? {
+        true => Ok(()),
+        false => Err(Fault::at(0, "its last record has another stamp")),
+    }
 }
 
 /// Compares the records that are said to be lost with their leaves.
@@ -535,7 +552,7 @@ fn check_order(block: &CheckedBlock, next: Seq, recorded_at: Millis) -> Result<(
         return Err(Fault::at(next, format!("record {first} is in its place")));
     }
     if block.recorded_at < recorded_at {
-        return Err(Fault::among(first, last, "it was recorded before the one before it"));
+        return Err(Fault::among(first, last, EARLIER));
     }
     Ok(())
 }

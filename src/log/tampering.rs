@@ -339,7 +339,8 @@ fn a_start_from_a_snapshot_of_a_sound_log_is_the_same_and_the_check_behind_it_fi
 fn a_snapshot_that_lies_about_its_log_spares_no_check() {
     let original = sound();
     let [_, current] = &original.1;
-    let lies: [fn(&mut Prefix); 5] = [
+    let lies: [fn(&mut Prefix); 6] = [
+        |prefix| prefix.recorded_at += 1,
         |prefix| prefix.log_id[0] ^= 1,
         |prefix| prefix.root[0] ^= 1,
         |prefix| prefix.kept.metadata[0] ^= 1,
