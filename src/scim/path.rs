@@ -310,8 +310,9 @@ fn longest<'a>(text: &str, extensions: impl Iterator<Item = &'a str>) -> Option<
         .max_by_key(|path| path.extension.as_ref().map_or(0, String::len))
 }
 
-/// Guesses where an unknown extension's URN ends: a version such as `2.0`, and one segment behind
-/// it, belong to the URN; else the last segment is the attribute.
+/// Guesses where an unknown extension's URN ends: the last segment is the attribute, unless it is a
+/// version such as `2.0`, or the name of a resource type behind one. An object is never guessed
+/// about: it is an extension as a whole.
 fn split_urn(text: &str) -> (&str, &str) {
     let is_version = |segment: &str| {
         segment.split_once('.').is_some_and(|(major, minor)| {
@@ -321,7 +322,8 @@ fn split_urn(text: &str) -> (&str, &str) {
     };
     let Some((head, last)) = text.rsplit_once(':') else { return (text, "") };
     match head.rsplit_once(':') {
-        Some((_, before)) if !is_version(before) && !is_version(last) => (head, last),
+        Some((_, before)) if is_version(before) && Kind::parse(last).is_some() => (text, ""),
+        Some(_) if !is_version(last) => (head, last),
         _ => (text, ""),
     }
 }

@@ -144,6 +144,33 @@ fn the_schemas_of_a_body_name_its_extensions() {
 }
 
 #[test]
+fn an_attribute_behind_a_version_makes_the_extension_of_a_user_without_it() {
+    let bare = document("{'userName':'u','active':true}");
+    for urn in URNS {
+        let expected = with(urn, "{'color':'red'}");
+        for operation in [
+            format!("{{'op':'add','path':'{urn}:color','value':'red'}}"),
+            format!("{{'op':'replace','value':{{'{urn}:color':'red'}}}}"),
+        ] {
+            assert_eq!(after(&bare, &operation), expected, "{operation}");
+        }
+        assert_eq!(user(&format!("{{'userName':'u','{urn}:color':'red'}}")).document, expected);
+        let path = format!(r#"{urn}:l[type eq \"a\"].value"#);
+        let made = after(&bare, &format!("{{'op':'add','path':'{path}','value':'x'}}"));
+        assert_eq!(made, with(urn, "{'l':[{'type':'a','value':'x'}]}"), "{urn}");
+        let related = Memberships::default();
+        let json = shown(Kind::User, &expected, &related).render(&Projection::default());
+        assert!(at(&json, "schemas").contains(&format!("\"{urn}\"")), "{urn}");
+        assert!(json.contains(&quoted(&format!("'{urn}':{{'color':'red'}}"))), "{urn}");
+    }
+    // A version is not an attribute, nor is a resource type behind one.
+    for urn in ["urn:okta:custom:user:1.0", "urn:acme:2.0:User", "urn:acme:2.0:group"] {
+        let kept = after(&bare, &format!("{{'op':'add','path':'{urn}','value':'x'}}"));
+        assert_eq!(at(&kept.text(), urn), "\"x\"");
+    }
+}
+
+#[test]
 fn no_extension_keeps_a_password() {
     for urn in URNS {
         let body = format!("{{'schemas':['{urn}'],'{urn}:password':'x','userName':'u'}}");
