@@ -35,9 +35,9 @@ const REDACTED: &str = "\"redacted\"";
 /// Replaces each password of a request's text; every other byte stays, but for a byte order mark
 /// and blanks around it.
 ///
-/// A password is the value of each key that is `password`, or ends in `:password` or `.password`,
-/// and the `value` of each object whose `path` does: in any case, with blanks around it, however it
-/// is escaped.
+/// A password is the value of each key that is `password`, or ends in `:password` or `.password`, or
+/// leads into one, and the `value` of each object whose `path` does: in any case, with blanks around
+/// it, however it is escaped.
 /// The cost is the size of the text by its depth.
 ///
 /// # Errors
@@ -102,7 +102,7 @@ impl<'a> Search<'a> {
             is_key(key, "path") && string(Some(value)).is_some_and(|path| is_password_path(&path))
         });
         for (key, value) in members {
-            let is_secret = is_password(&key) || (leads_there && is_key(&key, "value"));
+            let is_secret = is_password_path(&key) || (leads_there && is_key(&key, "value"));
             self.steps.push(key);
             if !is_secret {
                 self.walk(value);
@@ -151,9 +151,9 @@ fn is_password(name: &str) -> bool {
     is_key(name.rsplit([':', '.']).next().unwrap_or(name), "password")
 }
 
-/// Reports if a path leads to a password, or into one.
+/// Reports if a key or path leads to a password, or into one.
 fn is_password_path(path: &str) -> bool {
     let head = path.split('[').next().unwrap_or(path);
     let name = head.rsplit(':').next().unwrap_or(head);
-    is_password(path) || is_key(name.split('.').next().unwrap_or(name), "password")
+    is_password(path) || name.split('.').any(|part| is_key(part, "password"))
 }

@@ -6,7 +6,7 @@ fn redacted(body: &str) -> (String, Vec<String>) {
 }
 
 /// Each body has one password, `$`.
-const DISGUISES: [(&str, &str); 17] = [
+const DISGUISES: [(&str, &str); 22] = [
     (r#"{"userName":"a","password":"$"}"#, "/password"),
     (r#"{"p\u0061ssw\u006frd" : "$"}"#, "/password"),
     (r#"{"PassWord":"$"}"#, "/PassWord"),
@@ -31,6 +31,11 @@ const DISGUISES: [(&str, &str); 17] = [
     (r#"{"path":"title","path":"password","value":"$"}"#, "/value"),
     (r#"{"urn:x:2.0:User":{"Password":"$"}}"#, "/urn:x:2.0:User/Password"),
     (r#"{"credentials.password":"$"}"#, "/credentials.password"),
+    (r#"{"password.value":"$"}"#, "/password.value"),
+    (r#"{"Password .x":{"y":"$"}}"#, "/Password .x"),
+    (r#"{"urn:x:2.0:User:password.value":"$"}"#, "/urn:x:2.0:User:password.value"),
+    (r#"{"password[x eq 1]":"$"}"#, "/password[x eq 1]"),
+    (r#"{"Operations":[{"path":"a.password[x eq 1].b","value":"$"}]}"#, "/Operations/0/value"),
     (r#"{"Operations":[{"path":"x:login.Password","value":"$"}]}"#, "/Operations/0/value"),
     (r#"{"Operations":[{"path":"logins[id eq 1].password","value":"$"}]}"#, "/Operations/0/value"),
 ];
@@ -59,7 +64,7 @@ fn each_of_a_repeated_key_is_taken_out() {
 #[test]
 fn what_is_not_a_password_stays() {
     for body in [
-        r#"{"passwordHint":"a","mypassword":"b","password2":{"value":"c"},"password.age":1}"#,
+        r#"{"passwordHint":"a","mypassword":"b","password2":{"value":"c"},"age":{"password2":1}}"#,
         r#"{"Operations":[{"op":"replace","path":"title","value":"password"}]}"#,
         r#"{"note":"password: x","a" : [ 1.0 , 1e5 ],"b":"\u00e9\/"}"#,
         r#"{"path":["password"],"value":"x"}"#,
