@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use actix_web::HttpRequest;
+use actix_web::http::header::HOST;
 use rollcall_projections::Millis;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
@@ -239,10 +240,9 @@ pub(crate) struct State {
 
 impl State {
     /// Returns the URL at which the sender of a request reaches this server: the configured one,
-    /// else the host that the request names.
+    /// else the host that the request names. What a sender says of proxies counts for nothing.
     pub(crate) fn base_url(&self, request: &HttpRequest) -> String {
-        let named = || format!("http://{}", request.connection_info().host());
-        self.public_url.clone().unwrap_or_else(named)
+        self.public_url.clone().unwrap_or_else(|| format!("http://{}", host_of(request)))
     }
 
     /// Returns the URL at which an identity provider reaches a directory.
@@ -259,10 +259,31 @@ impl State {
     }
 }
 
+/// Returns the host that a request names, else that of the server.
+fn host_of(request: &HttpRequest) -> String {
+    let header = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+    let header = header.map(str::trim).filter(|host| !host.is_empty());
+    let named = header.or_else(|| request.uri().authority().map(|authority| authority.as_str()));
+    named.unwrap_or(request.app_config().host()).to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use actix_web::ResponseError;
+    use actix_web::test::TestRequest;
+
+    #[test]
+    fn the_host_of_a_request_is_what_its_host_header_names_alone() {
+        let forwarded = TestRequest::get()
+            .insert_header(("Host", "rollcall.example:8080"))
+            .insert_header(("X-Forwarded-Host", "evil.example"))
+            .insert_header(("Forwarded", "host=evil.example"));
+        assert_eq!(host_of(&forwarded.to_http_request()), "rollcall.example:8080");
+        let absolute = TestRequest::with_uri("http://other.example/scim")
+            .insert_header(("X-Forwarded-Host", "evil.example"));
+        assert_eq!(host_of(&absolute.to_http_request()), "other.example");
+    }
 
     #[test]
     fn two_backups_have_a_turn_and_a_third_gets_429_until_one_has_ended() {
