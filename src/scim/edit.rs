@@ -566,7 +566,8 @@ fn merge_complex(
         Value::List(mut elements) if elements.len() == 1 => elements.remove(0),
         value => value,
     };
-    if value.is_unassigned() {
+    // An object without keys merges nothing.
+    if value.is_unassigned() && !is_object(&value) {
         container.take(name);
         return Ok(());
     }
@@ -599,6 +600,8 @@ fn set_manager(container: &mut Object, path: &AttributePath, value: Value) -> Re
             value => value,
         };
         let given = match value {
+            // An object without keys merges nothing.
+            Value::Object(object) if object.0.is_empty() => return Ok(()),
             value if value.is_unassigned() => Object::default(),
             Value::Object(object) => object,
             value @ (Value::Text(_) | Value::Number(_)) => {
@@ -630,6 +633,11 @@ fn set_manager(container: &mut Object, path: &AttributePath, value: Value) -> Re
 
 /// Sets an attribute that no schema knows: it is kept as it was sent.
 fn set_unknown(container: &mut Object, name: &str, operation: Operation, value: Value) {
+    // An object without keys merges and adds nothing.
+    let is_merged = operation == Operation::Add || container.get(name).is_some_and(is_object);
+    if is_merged && is_object(&value) && value.is_unassigned() {
+        return;
+    }
     if value.is_unassigned() {
         container.take(name);
         return;

@@ -107,8 +107,8 @@ fn set_all(list: &mut Vec<Value>, given: Given<'_>) -> Result<(), Refusal> {
         }
         return one_primary(list, None);
     }
-    // Nothing at all removes the attribute; an empty list adds no value.
-    let is_nothing = given.value.is_unassigned() && !matches!(given.value, Value::List(_));
+    // Nothing at all removes the attribute; an empty list or object adds no value.
+    let is_nothing = given.value.is_unassigned() && !adds_nothing(&given.value);
     let elements = normal_list(attribute, given.value)?;
     if given.operation == Operation::Replace || is_nothing {
         *list = elements;
@@ -116,6 +116,11 @@ fn set_all(list: &mut Vec<Value>, given: Given<'_>) -> Result<(), Refusal> {
     }
     add_elements(list, elements);
     Ok(())
+}
+
+/// Reports if an unassigned value is a list or object, which adds nothing; others remove.
+fn adds_nothing(value: &Value) -> bool {
+    matches!(value, Value::List(_) | Value::Object(_)) && value.is_unassigned()
 }
 
 /// Sets the values that a filter finds, or a part of each; makes one if there is none.
@@ -126,6 +131,10 @@ fn set_found(list: &mut Vec<Value>, filter: &Filter, given: &Given<'_>) -> Resul
     let found: Vec<usize> =
         list.iter().enumerate().filter(|(_, element)| finds(element)).map(|(at, _)| at).collect();
     if given.value.is_unassigned() {
+        let is_whole = given.target.path.sub.is_none();
+        if is_whole && given.operation == Operation::Add && adds_nothing(&given.value) {
+            return Ok(());
+        }
         match &given.target.path.sub {
             Some(sub) => {
                 for element in list.iter_mut().filter(|element| finds(element)) {

@@ -123,6 +123,31 @@ fn an_empty_list_adds_nothing() {
 }
 
 #[test]
+fn merging_or_adding_an_empty_object_changes_nothing() {
+    let before = format!(
+        "{{'userName':'a','name':{{'givenName':'x'}},'emails':[{{'type':'work','value':'1'}}],
+        'odd':{{'a':1}},'{ENTERPRISE}':{{'manager':{{'value':'M'}}}}}}"
+    );
+    for operation in [
+        "{'op':'replace','path':'name','value':{}}",
+        "{'op':'add','path':'name','value':{}}",
+        "{'op':'replace','value':{'name':{},'manager':{},'odd':{}}}",
+        "{'op':'add','path':'manager','value':[{}]}",
+        "{'op':'add','path':'emails','value':{}}",
+        "{'op':'add','path':'emails','value':[{}]}",
+        "{'op':'add','path':'emails[type eq work]','value':{}}",
+        "{'op':'add','path':'emails[type eq work]','value':[]}",
+        "{'op':'add','path':'emails[type eq home]','value':{}}",
+        "{'op':'add','value':{'emails':{},'odd':{},'roles':{},'odder':{}}}",
+    ] {
+        check(&before, operation, &before);
+    }
+    // What is replaced by nothing is removed.
+    let removed = before.replace("'emails':[{'type':'work','value':'1'}],", "");
+    check(&before, "{'op':'replace','path':'emails','value':{}}", &removed);
+}
+
+#[test]
 fn add_appends_what_is_not_there_by_value_and_type() {
     let before = "{'userName':'a','emails':[{'type':'work','value':'1','primary':true}]}";
     check(
