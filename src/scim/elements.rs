@@ -1,6 +1,6 @@
 //! Attributes that have several values.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use super::Refusal;
 use super::document::folded;
@@ -43,9 +43,7 @@ pub(crate) fn set(container: &mut Object, given: Given<'_>) -> Result<(), Refusa
         )));
     }
     // A changed part may have made two values one.
-    let mut seen = HashSet::new();
-    list.retain(|element| seen.insert(identity(element)));
-    store(container, name, list);
+    store(container, name, distinct(list));
     Ok(())
 }
 
@@ -367,15 +365,28 @@ fn normal_list(attribute: Option<&'static Attribute>, value: Value) -> Result<Ve
         value if value.is_unassigned() => Vec::new(),
         value => vec![value],
     };
-    let (mut elements, mut seen) = (Vec::with_capacity(given.len()), HashSet::new());
+    let mut elements = Vec::with_capacity(given.len());
     for element in given {
-        let Some(element) = normal_element(attribute, element)? else { continue };
-        if seen.insert(identity(&element)) {
-            elements.push(element);
-        }
+        elements.extend(normal_element(attribute, element)?);
     }
+    let mut elements = distinct(elements);
     one_primary(&mut elements, None)?;
     Ok(elements)
+}
+
+/// Returns each type and value once: the first, which is primary if one of its doubles is.
+fn distinct(list: Vec<Value>) -> Vec<Value> {
+    let mut places: HashMap<String, usize> = HashMap::new();
+    let mut kept: Vec<Value> = Vec::with_capacity(list.len());
+    for element in list {
+        let place = *places.entry(identity(&element)).or_insert(kept.len());
+        match kept.get_mut(place) {
+            Some(first) if element.is_primary() => set_part(first, "primary", Value::Bool(true)),
+            Some(_) => {}
+            None => kept.push(element),
+        }
+    }
+    kept
 }
 
 /// Returns a text that is the same for values of the same type and value, and for values without one

@@ -107,6 +107,25 @@ fn a_list_may_be_one_object_or_a_bare_text_and_has_each_type_and_value_once() {
 }
 
 #[test]
+fn the_first_of_two_doubles_stays_and_is_primary_if_one_of_them_is() {
+    let (home, work) = ("{'value':'x@q','type':'home'}", "{'value':'a@q','type':'work'}");
+    let primary = "{'value':'a@q','type':'work','primary':true}";
+    let draft = user(&format!("{{'userName':'u','emails':[{home},{work},{primary}]}}"));
+    let expected = format!("{{'userName':'u','emails':[{home},{primary}],'active':true}}");
+    assert_eq!(draft.document, document(&expected));
+    assert_eq!(draft.document.email(), Some("a@q"));
+    // Another primary value makes two of them.
+    let other = home.replace('}', ",'primary':true}");
+    let body = quoted(&format!("{{'userName':'u','emails':[{other},{work},{primary}]}}"));
+    assert_eq!(error(create(Kind::User, &body)), (400, Some("invalidValue")));
+    // The same holds for two values that a change of one makes alike.
+    let before = format!("{{'userName':'u','emails':[{work},{}]}}", primary.replace("a@q", "b@q"));
+    let operation = "{'op':'replace','path':'emails[primary eq true].value','value':'a@q'}";
+    let after = patched(&document(&before), operation).unwrap().document;
+    assert_eq!(after, document(&format!("{{'userName':'u','emails':[{primary}]}}")));
+}
+
+#[test]
 fn put_keeps_external_id_and_active_only_where_the_body_lacks_them() {
     let before = user("{'userName':'a','externalId':'e','active':false,'title':'t'}").document;
     let put = |body: &str| replace(Kind::User, &before, &quoted(body)).unwrap();
