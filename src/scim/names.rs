@@ -104,7 +104,7 @@ static META: [Attribute; 5] = [
     exact("version"),
 ];
 
-static REFERENCE: [Attribute; 4] = [exact("value"), text("$ref"), text("type"), text("display")];
+static REFERENCE: [Attribute; 4] = [text("value"), text("$ref"), text("type"), text("display")];
 
 static MANAGER: [Attribute; 3] = [text("value"), text("$ref"), text("displayName")];
 

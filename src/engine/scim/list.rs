@@ -3,7 +3,7 @@
 use rollcall_projections::{ScimId, Seq, Views};
 
 use super::plan::index_of;
-use super::resource::{Held, scim_kind};
+use super::resource::{Held, id_in_any_case, scim_kind};
 use super::{ScimCaller, ScimError, ScimShowing};
 use crate::engine::Engine;
 use crate::hashes::fingerprint;
@@ -180,7 +180,7 @@ impl Engine {
                 Some(found.map(|found| found.id).into_iter().collect())
             }
             ProbeKey::Member => {
-                let member = ScimId::parse(&probe.text).and_then(|id| scim.resource_by_id(id));
+                let member = id_in_any_case(&probe.text).and_then(|id| scim.resource_by_id(id));
                 let member = member.filter(|one| scim.directory_of(one) == directory);
                 let groups = member.into_iter().flat_map(|member| scim.groups_of(member));
                 let is_group = kind == Kind::Group;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use rollcall_projections::{Scim, ScimId, ScimKind, ScimResource};
 
 use super::ScimError;
-use super::resource::{Held, Known, MEMBERS_STEP, RelatedTo, kind_of};
+use super::resource::{Held, Known, MEMBERS_STEP, RelatedTo, id_in_any_case, kind_of};
 use crate::log::ReadError;
 use crate::scim::{Filter, Kind, Member, MemberChange, MemberOf, Refusal};
 
@@ -166,7 +166,7 @@ impl Roster<'_> {
 
     fn remove(&mut self, ids: &[String]) {
         for step in ids.chunks(MEMBERS_STEP) {
-            let ids: Vec<ScimId> = step.iter().filter_map(|id| ScimId::parse(id)).collect();
+            let ids: Vec<ScimId> = step.iter().filter_map(|id| id_in_any_case(id)).collect();
             self.look_up(ids.iter().copied());
             for id in ids {
                 if let Some(named) = self.named.get_mut(&id) {
@@ -180,9 +180,9 @@ impl Roster<'_> {
     /// looks at every member.
     fn found_by(&mut self, filter: &Filter) -> Result<Vec<String>, ReadError> {
         if let Some(ids) = filter.values() {
-            self.look_up(ids.iter().filter_map(|id| ScimId::parse(id)));
+            self.look_up(ids.iter().filter_map(|id| id_in_any_case(id)));
             let is_member = |id: &ScimId| self.named.get(id).is_some_and(|one| one.now.is_some());
-            let found = ids.iter().filter_map(|id| ScimId::parse(id)).filter(is_member);
+            let found = ids.iter().filter_map(|id| id_in_any_case(id)).filter(is_member);
             return Ok(found.map(|id| id.to_string()).collect());
         }
         let mut found = Vec::new();

@@ -179,6 +179,11 @@ pub(super) fn scim_kind(kind: Kind) -> ScimKind {
     }
 }
 
+/// Reads the id by which a filter names a member or a group: it is compared without case.
+pub(super) fn id_in_any_case(id: &str) -> Option<ScimId> {
+    ScimId::parse(&id.to_ascii_lowercase())
+}
+
 pub(super) fn kind_of(kind: ScimKind) -> Kind {
     match kind {
         ScimKind::User => Kind::User,
@@ -276,7 +281,7 @@ impl Related for RelatedTo<'_> {
     fn is_member(&self, id: &str) -> bool {
         self.ask(|views, group| {
             let scim = views.scim();
-            let member = ScimId::parse(id).and_then(|id| scim.resource_by_id(id));
+            let member = id_in_any_case(id).and_then(|id| scim.resource_by_id(id));
             member.is_some_and(|member| scim.is_member(group, member))
         })
     }
@@ -296,7 +301,7 @@ impl Related for RelatedTo<'_> {
     fn is_in(&self, id: &str) -> bool {
         self.ask(|views, member| {
             let scim = views.scim();
-            let group = ScimId::parse(id).and_then(|id| scim.resource_by_id(id));
+            let group = id_in_any_case(id).and_then(|id| scim.resource_by_id(id));
             group.is_some_and(|group| scim.is_member(group, member))
         })
     }
@@ -466,4 +471,17 @@ fn displays_in(body: &[u8]) -> Vec<(ScimId, String)> {
         Some(json::array(added)?.into_iter().filter_map(member).collect())
     };
     read().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_names_a_member_in_any_case() {
+        let id = "0198aaaa-0000-7000-8000-00000000000f";
+        let found = id_in_any_case(&id.to_uppercase()).map(|found| found.to_string());
+        assert_eq!(found.as_deref(), Some(id));
+        assert_eq!(id_in_any_case("bjensen"), None);
+    }
 }

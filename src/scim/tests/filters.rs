@@ -75,6 +75,8 @@ fn only_case_exact_attributes_are_compared_with_case() {
     assert!(!finds("id eq '0198AAAA-0000-7000-8000-000000000001'"));
     assert!(finds("id eq '0198aaaa-0000-7000-8000-000000000001'"));
     assert!(finds("externalId sw 'A'") && !finds("externalId sw 'a'"));
+    // The id of another resource is not.
+    assert!(finds("groups.value sw 'g'") && finds("groups[value ew '1' and value sw 'g']"));
 }
 
 #[test]
