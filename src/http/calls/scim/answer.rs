@@ -141,11 +141,24 @@ pub(super) fn media_type(headers: &HeaderMap) -> &'static str {
         .get_all(ACCEPT)
         .filter_map(|value: &HeaderValue| value.to_str().ok())
         .flat_map(|value| value.split(','))
+        .filter(|accepted| !is_excluded(accepted))
         .map(essence)
         .collect();
     let accepts = |media_type: &str| accepted.iter().any(|accepted| accepted == media_type);
     let is_plain = accepts(JSON) && !accepts(SCIM_JSON) && !accepts("*/*");
     if is_plain { JSON } else { SCIM_JSON }
+}
+
+/// Reports if a media type has the weight 0: it is not accepted.
+fn is_excluded(media_type: &str) -> bool {
+    media_type.split(';').skip(1).any(|parameter| {
+        let weight = parameter.split_once('=').filter(|(name, _)| is_q(name));
+        weight.and_then(|(_, weight)| weight.trim().parse().ok()) == Some(0.0)
+    })
+}
+
+fn is_q(name: &str) -> bool {
+    name.trim().eq_ignore_ascii_case("q")
 }
 
 /// Returns a media type without its parameters, in lower case.
@@ -178,6 +191,9 @@ mod tests {
             (Some("Application/JSON; charset=utf-8"), JSON),
             (Some("application/json, application/scim+json"), SCIM_JSON),
             (Some("application/json, */*;q=0.1"), SCIM_JSON),
+            (Some("application/scim+json;q=0, application/json"), JSON),
+            (Some("application/scim+json; Q=0.000, application/json"), JSON),
+            (Some("application/scim+json;q=0.1, application/json"), SCIM_JSON),
             (Some("text/html"), SCIM_JSON),
         ] {
             let mut headers = HeaderMap::new();

@@ -13,7 +13,7 @@ use super::reads::{Versions, of_shown};
 use super::{BODY_BYTES_MAX, Call, user_agent};
 use crate::engine::{Engine, ScimCommand, ScimDone, ScimMethod, ScimShowing};
 use crate::http::wire::answer::Code;
-use crate::http::wire::body::BodyInFlight;
+use crate::http::wire::body::{BodyInFlight, must_be_plain};
 use crate::http::wire::threads::changing;
 use crate::scim::Kind;
 
@@ -59,7 +59,10 @@ impl Call<'_> {
         payload: web::Payload,
     ) -> Result<Reply, Reply> {
         let mut body = match method {
-            ScimMethod::Delete => None,
+            ScimMethod::Delete => {
+                must_be_plain(self.request)?;
+                None
+            }
             _ => Some(self.body(payload, BODY_BYTES_MAX).await?),
         };
         let showing = self.showing(&self.query())?;
