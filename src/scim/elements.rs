@@ -8,6 +8,7 @@ use super::edit::{Operation, boolean};
 use super::filter::Filter;
 use super::names::{Attribute, Form};
 use super::path::Target;
+use super::redact::is_password;
 use super::value::{Object, Value};
 
 /// The most values of one attribute, members aside.
@@ -213,7 +214,8 @@ fn made_of(filter: &Filter, given: &Given<'_>, change: Object) -> Result<Value, 
             Some(part) if part.form == Form::Boolean => boolean(&value).map_or(value, Value::Bool),
             _ => value,
         };
-        if !value.is_unassigned() {
+        // No document has a password, not even one that a filter makes.
+        if !value.is_unassigned() && !is_password(name) {
             element.set(name, value);
         }
     }

@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use serde_json::value::RawValue;
 
+use super::tokens::secret_values;
 use super::{DEPTH_MAX, OPERATIONS_MAX, Refusal};
 use crate::json::{array, levels, pairs, string};
 
@@ -74,7 +75,16 @@ struct Search<'a> {
     text: &'a str,
     /// The keys and positions that lead to the value being searched.
     steps: Vec<Cow<'a, str>>,
-    found: Vec<(Range<usize>, String)>,
+    found: Vec<Found>,
+}
+
+/// A text to be replaced.
+struct Found {
+    place: Range<usize>,
+    /// Where it is, as a JSON pointer.
+    pointer: String,
+    /// What is written in its place, as JSON.
+    instead: String,
 }
 
 impl<'a> Search<'a> {
@@ -103,14 +113,42 @@ impl<'a> Search<'a> {
         });
         for (key, value) in members {
             let is_secret = is_password_path(&key) || (leads_there && is_key(&key, "value"));
-            self.steps.push(key);
-            if !is_secret {
+            let is_path = is_key(&key, "path");
+            let renamed = shorn(&key);
+            let place = renamed.as_ref().and_then(|_| self.place_of_key(value));
+            self.steps.push(renamed.clone().map_or(key, Cow::Owned));
+            if let Some((place, instead)) = place.zip(renamed) {
+                self.find(place, json_text(&instead));
+            }
+            let path = string(Some(value)).filter(|_| is_path).and_then(|path| shorn(&path));
+            if is_secret {
+                self.find(self.place(value), REDACTED.to_owned());
+            } else if let Some(path) = path {
+                self.find(self.place(value), json_text(&path));
+            } else {
                 self.walk(value);
-            } else if self.found.len() <= PASSWORDS_MAX {
-                self.found.push((self.place(value), self.pointer()));
             }
             self.steps.pop();
         }
+    }
+
+    fn find(&mut self, place: Range<usize>, instead: String) {
+        if self.found.len() <= PASSWORDS_MAX {
+            self.found.push(Found { place, pointer: self.pointer(), instead });
+        }
+    }
+
+    /// Returns where the key of a value is in the text.
+    fn place_of_key(&self, value: &RawValue) -> Option<Range<usize>> {
+        let before = self.text.get(..self.place(value).start)?.trim_end();
+        let key = before.strip_suffix(':')?.trim_end();
+        let inner = key.strip_suffix('"')?;
+        let is_open = |at: &usize| {
+            let escapes = inner.bytes().take(*at).rev().take_while(|byte| *byte == b'\\').count();
+            escapes % 2 == 0
+        };
+        let start = inner.rmatch_indices('"').map(|(at, _)| at).find(is_open)?;
+        Some(start..key.len())
     }
 
     /// Returns where a value is in the text.
@@ -128,10 +166,10 @@ impl<'a> Search<'a> {
     fn redacted(self) -> Redacted {
         let (mut body, mut places) = (String::with_capacity(self.text.len()), Vec::new());
         let (mut copied, mut seen) = (0, HashSet::new());
-        for (range, pointer) in self.found {
-            body.push_str(self.text.get(copied..range.start).unwrap_or_default());
-            body.push_str(REDACTED);
-            copied = range.end;
+        for Found { place, pointer, instead } in self.found {
+            body.push_str(self.text.get(copied..place.start).unwrap_or_default());
+            body.push_str(&instead);
+            copied = place.end;
             if seen.insert(pointer.clone()) {
                 places.push(pointer);
             }
@@ -141,13 +179,29 @@ impl<'a> Search<'a> {
     }
 }
 
+/// Returns a path whose filter compares a password, with another text in the password's place.
+/// `None` for any other.
+fn shorn(path: &str) -> Option<String> {
+    if !path.contains('[') {
+        return None;
+    }
+    let places = secret_values(path, is_password);
+    let mut shorn = path.to_owned();
+    places.iter().rev().for_each(|place| shorn.replace_range(place.clone(), REDACTED));
+    (shorn != path).then_some(shorn)
+}
+
+fn json_text(text: &str) -> String {
+    serde_json::to_string(text).unwrap_or_default()
+}
+
 fn is_key(key: &str, name: &str) -> bool {
     key.trim().eq_ignore_ascii_case(name)
 }
 
 /// Reports if a key or path is that of a password: what follows the last colon or dot, if there is
 /// one.
-fn is_password(name: &str) -> bool {
+pub(super) fn is_password(name: &str) -> bool {
     is_key(name.rsplit([':', '.']).next().unwrap_or(name), "password")
 }
 

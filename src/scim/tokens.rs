@@ -1,5 +1,7 @@
 //! Filters as providers write them, brought into the grammar of RFC 7644.
 
+use std::ops::Range;
+
 /// A piece of a filter.
 #[derive(Clone, Debug, PartialEq)]
 enum Token<'a> {
@@ -62,6 +64,25 @@ pub(super) fn regular(filter: &str) -> Option<String> {
         }
     }
     (open.is_empty() && !pending).then(|| pieces.concat())
+}
+
+/// Returns the places of the values that a filter, or a path with one, compares with a name that is
+/// secret. Empty for a text that has no end.
+pub(super) fn secret_values(filter: &str, is_secret: impl Fn(&str) -> bool) -> Vec<Range<usize>> {
+    let tokens = tokens(filter).unwrap_or_default();
+    let place = |text: &str| {
+        let start = text.as_ptr() as usize - filter.as_ptr() as usize;
+        start..start + text.len()
+    };
+    let value = |step: &[Token<'_>]| match step {
+        [Token::Word(name), Token::Word(operator), Token::Word(value) | Token::Quoted(value)]
+            if is_operator(operator) && is_secret(name) =>
+        {
+            Some(place(value))
+        }
+        _ => None,
+    };
+    tokens.windows(3).filter_map(value).collect()
 }
 
 fn is_operator(word: &str) -> bool {

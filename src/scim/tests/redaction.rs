@@ -55,6 +55,24 @@ fn a_password_is_taken_out_however_it_is_disguised_and_every_other_byte_stays() 
 }
 
 #[test]
+fn a_password_in_the_filter_of_a_path_or_key_is_taken_out_of_it() {
+    for (body, place) in [
+        (r#"{"path":"a[password eq \"$\"].b","value":1}"#, "/path"),
+        (r#"{"path":"a[b eq 1 and (x.Password sw $)]","value":1}"#, "/path"),
+        (r#"{"x":1,"a[password eq \"$\"].b" : 2}"#, r#"/a[password eq "redacted"].b"#),
+    ] {
+        let (kept, places) = redacted(&body.replace('$', "S3cr3t"));
+        let whole = r#"\"redacted\""#;
+        let expected = body.replace(r#"\"$\""#, whole).replace('$', whole);
+        assert_eq!((kept.as_str(), places), (expected.as_str(), vec![place.to_owned()]));
+        assert_eq!(redacted(&kept), (kept, vec![]));
+    }
+    let operation = "{'op':'add','path':'a[type eq x and password eq redacted].b','value':1}";
+    let draft = patched(&document("{'userName':'u'}"), operation).unwrap();
+    assert_eq!(draft.document, document("{'userName':'u','a':[{'type':'x','b':1}]}"));
+}
+
+#[test]
 fn each_of_a_repeated_key_is_taken_out() {
     let sent = r#"{"password":"one","a":1.0,"password":null,"PASSWORD":2}"#;
     let expected = r#"{"password":"redacted","a":1.0,"password":"redacted","PASSWORD":"redacted"}"#;
