@@ -63,15 +63,18 @@ pub fn create(kind: Kind, body: &str) -> Result<Draft, Refusal> {
 }
 
 /// Replaces a resource by the body of a PUT. `externalId` and `active` stay as they were if the body
-/// lacks them; a group without `members` becomes empty.
+/// lacks them, `externalId` also if it is null or empty there; a group without `members` becomes
+/// empty.
 ///
 /// # Errors
 /// As [`create`].
 pub fn replace(kind: Kind, before: &Document, body: &str) -> Result<Draft, Refusal> {
     let mut edit = Edit::new(kind, Document::default());
     edit.apply_object(Operation::Replace, object(body)?)?;
-    for name in ["externalId", "active"] {
-        if let Some(value) = before.0.get(name).filter(|_| !edit.touched(name)) {
+    // Null is the same as nothing, but for `active`, which is no longer shown then.
+    let lacks = [("externalId", !edit.has("externalId")), ("active", !edit.touched("active"))];
+    for (name, _) in lacks.into_iter().filter(|(_, is_lacking)| *is_lacking) {
+        if let Some(value) = before.0.get(name) {
             edit.keep(name, value.clone());
         }
     }

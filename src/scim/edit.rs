@@ -82,6 +82,11 @@ impl Edit {
         self.touched.contains(&name)
     }
 
+    /// Reports if a core attribute has a value.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.document.get(name).is_some()
+    }
+
     /// Keeps an attribute as it was stored.
     pub(crate) fn keep(&mut self, name: &str, value: Value) {
         self.document.set(name, value);

@@ -135,6 +135,10 @@ fn put_keeps_external_id_and_active_only_where_the_body_lacks_them() {
     let draft = put("{'userName':'a','externalId':'f','active':'true'}");
     assert_eq!(draft.document, document("{'userName':'a','externalId':'f','active':true}"));
     assert_eq!(draft.active, Some(true));
+    for unassigned in ["null", "''", "[]"] {
+        let draft = put(&format!("{{'userName':'a','externalId':{unassigned}}}"));
+        assert_eq!(draft.document.external_id(), Some("e"), "{unassigned}");
+    }
     let draft = put("{'userName':'a','active':null}");
     assert_eq!(draft.document, document("{'userName':'a','externalId':'e'}"));
     assert_eq!(draft.active, None);
