@@ -27,9 +27,13 @@ const QUICK_CALL_MS: u64 = 50;
 const ROUNDS: usize = 2;
 const QUICK_ROUNDS: usize = 1;
 
-/// The calls that are not measured: there is no rebuild and no reconciliation to tell of.
-const LEFT_OUT: [&str; 2] =
-    ["/rollcall/v1/projections/rebuild", "/rollcall/v1/reconciliations/{id}"];
+/// The calls that are not measured: there is no rebuild and no reconciliation to tell of, and `/Me`
+/// is always refused.
+const LEFT_OUT: [&str; 3] = [
+    "/rollcall/v1/projections/rebuild",
+    "/rollcall/v1/reconciliations/{id}",
+    "/scim/v2/{directory_id}/Me",
+];
 
 /// Two answers have one size if the larger is no more than this many times the other, or this many
 /// bytes larger.
@@ -460,7 +464,9 @@ fn of_pushed(pushed: &Pushed) -> Vec<Call> {
         ("SCIM: group", format!("Groups/{group}")),
         ("SCIM: configuration", "ServiceProviderConfig".to_owned()),
         ("SCIM: types", "ResourceTypes".to_owned()),
+        ("SCIM: a type", "ResourceTypes/User".to_owned()),
         ("SCIM: schemas", "Schemas".to_owned()),
+        ("SCIM: a schema", "Schemas/urn:ietf:params:scim:schemas:core:2.0:User".to_owned()),
     ] {
         let paths = vec![format!("/scim/v2/{directory}/{path}")];
         calls.push(Call { token: Some(token.clone()), ..named(name, paths) });
