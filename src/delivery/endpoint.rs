@@ -44,7 +44,7 @@ pub struct EndpointReport {
     pub url: String,
     /// Its condition.
     pub state: EndpointState,
-    /// What paused it; `None` if it is not paused.
+    /// The cause of its pause; `None` if it is not paused.
     pub paused_by: Option<PausedBy>,
     /// The record up to which everything owed is delivered.
     pub position: Seq,

@@ -156,7 +156,7 @@ impl Deliveries {
     /// Makes the endpoints of the log in the folder `data`, and sends nothing yet.
     ///
     /// # Errors
-    /// If there is no certificate where one must be.
+    /// If a certificate is missing.
     pub fn new(settings: Vec<EndpointSettings>, data: &Path) -> Result<Deliveries, TrustError> {
         let roots = roots(&settings)?;
         let endpoint = |one| Arc::new(Endpoint::new(one, data, roots.clone()));
@@ -205,8 +205,8 @@ impl Deliveries {
     /// take 10 seconds.
     ///
     /// # Errors
-    /// If there is no certificate where one must be, or the system gives no thread: all stays then
-    /// as it was, or some endpoints do not send.
+    /// If a certificate is missing: then all stays as it was. If no thread can be started: then some
+    /// endpoints do not send.
     pub fn replace(&self, settings: Vec<EndpointSettings>) -> Result<(), ReplaceError> {
         let _alone = self.replacing.lock();
         let roots = roots(&settings)?;
@@ -291,10 +291,10 @@ fn begin(endpoint: &Arc<Endpoint>, engine: &Arc<Engine>) -> std::io::Result<Vec<
 /// Why endpoints could not be replaced.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplaceError {
-    /// There is no certificate where one must be.
+    /// A certificate is missing.
     #[error(transparent)]
     Trust(#[from] TrustError),
-    /// The system gives no thread.
+    /// No thread can be started.
     #[error("no thread can be started: {0}")]
     Thread(#[from] std::io::Error),
 }

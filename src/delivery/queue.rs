@@ -22,7 +22,7 @@ use super::position::{Anchor, Kept, Line, before};
 use crate::engine::{FeedPlace, Owed, OwedReader};
 use crate::hashes::Hash;
 
-/// What a queue may hold.
+/// The bounds of a queue.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     /// The webhooks of a lane, and the bytes of their bodies, from which on no more are read.
@@ -67,7 +67,7 @@ pub(super) enum LaneName {
     Sweep,
 }
 
-/// What is to be read.
+/// A lane that must be read on, with its reader.
 #[derive(Debug)]
 pub(super) struct Reading {
     pub(super) lane: LaneName,

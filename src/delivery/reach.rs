@@ -16,7 +16,7 @@ use crate::trust::root_store;
 /// certificate. Blocks for at most `within` at each step.
 ///
 /// # Errors
-/// What fails, without what may be secret.
+/// A text that says what fails. It holds nothing that may be secret.
 pub fn reach(settings: &EndpointSettings, within: Duration) -> Result<SocketAddr, String> {
     let is_https = settings.url.scheme_str() == Some("https");
     let host = settings.url.host().unwrap_or_default().trim_matches(['[', ']']);

@@ -46,7 +46,7 @@ impl EndpointState {
     }
 }
 
-/// What pauses an endpoint, which says how the pause ends.
+/// The cause of a pause, which also says how the pause ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PausedBy {
     /// The receiver has answered with 410: a retry ends the pause.

@@ -165,11 +165,11 @@ fn runs_back<'a>(
 /// The parts of a user's or a group's versions on which something depends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Concern {
-    /// Whether it exists.
+    /// The existence.
     Presence,
-    /// Whether it exists, and if it is active.
+    /// The existence, and the state of a user.
     Access,
-    /// The same, and its label: the name of a group, or the roles that the source gives a user.
+    /// Both, and the label: the name of a group, or the roles that the source gives a user.
     Label,
 }
 

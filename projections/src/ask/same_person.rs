@@ -247,7 +247,7 @@ fn lived_turns(entity: &Entity, cut: Cut) -> impl Iterator<Item = &EntityVersion
     entity.turning().filter(counts)
 }
 
-/// Returns when the last version of a user before a moment occurred that is no deletion.
+/// Returns the time of the last version of a user before a moment, deletions left out.
 fn last_lived_before(entity: &Entity, moment: Millis, cut: Cut) -> Option<Millis> {
     let until = |cut: Cut| Cut { as_of: cut.as_of.min(moment.saturating_sub(1)), ..cut };
     let mut explicit = entity.explicit().latest_first(until(cut));
