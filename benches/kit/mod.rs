@@ -10,7 +10,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Instant;
 
-use rollcall::http::{BODY_BYTES_MAX, Settings, WEBHOOK_PATH};
+use rollcall::http::Settings;
 use rollcall::keys::ApiKeys;
 use rollcall::log::{BATCH_EVENTS_MAX, Log, Unrecovered};
 use rollcall::verify::{Keyring, Verified};
@@ -298,16 +298,7 @@ pub fn verified(keyring: &Keyring, body: Vec<u8>) -> Verified {
 /// Returns the settings of a server that takes the key `k`, and webhooks signed at most
 /// `tolerance_ms` away from its clock.
 pub fn settings(tolerance_ms: u64) -> Settings {
-    Settings {
-        keyring: Keyring::new([SECRET], tolerance_ms),
-        api_keys: ApiKeys::unrestricted(["k"]),
-        webhook_paths: vec![WEBHOOK_PATH.into()],
-        body_bytes_max: BODY_BYTES_MAX,
-        source: None,
-        public_url: None,
-        deliveries: Default::default(),
-        sink: None,
-    }
+    Settings::new(Keyring::new([SECRET], tolerance_ms), ApiKeys::unrestricted(["k"]))
 }
 
 /// Opens the log in a folder; a new one if there is none.

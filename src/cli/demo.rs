@@ -12,7 +12,7 @@ use super::copies::Copies;
 use super::read::{ASSIGNMENTS_PATH, assignments_text};
 use super::running::{Caches, Conditions, Listen, Running, Signing};
 use super::{Failure, mapping, print, table};
-use crate::http::{BODY_BYTES_MAX, Settings, WEBHOOK_PATH};
+use crate::http::{Settings, WEBHOOK_PATH};
 use crate::keys::ApiKeys;
 use crate::verify::Keyring;
 
@@ -98,16 +98,7 @@ impl DemoArgs {
 }
 
 fn start(folder: &Path) -> Result<Running, Failure> {
-    let settings = Settings {
-        keyring: Keyring::new([SECRET], 180_000),
-        api_keys: ApiKeys::unrestricted([API_KEY]),
-        webhook_paths: vec![WEBHOOK_PATH.into()],
-        body_bytes_max: BODY_BYTES_MAX,
-        source: None,
-        public_url: None,
-        deliveries: Default::default(),
-        sink: None,
-    };
+    let settings = Settings::new(Keyring::new([SECRET], 180_000), ApiKeys::unrestricted([API_KEY]));
     let caches = Caches { documents: 16 << 20, store: 64 << 20 };
     let signing = Signing::Own { file: None, replace_by: None };
     let copies = Copies::nowhere();

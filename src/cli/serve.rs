@@ -151,14 +151,10 @@ fn settings(
     source: Option<Arc<Source>>,
 ) -> Settings {
     Settings {
-        keyring: keyring(reloadable),
-        api_keys: reloadable.api_keys.clone(),
         webhook_paths,
         body_bytes_max: reloadable.body_bytes_max,
         source,
-        public_url: None,
-        deliveries: Arc::default(),
-        sink: None,
+        ..Settings::new(keyring(reloadable), reloadable.api_keys.clone())
     }
 }
 

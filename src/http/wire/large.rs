@@ -166,16 +166,7 @@ mod tests {
 
     #[test]
     fn an_answer_without_room_is_refused_in_the_shape_of_its_path() {
-        let settings = Settings {
-            keyring: Keyring::new(["s"], 0),
-            api_keys: ApiKeys::unrestricted(["sk_test"]),
-            webhook_paths: Vec::new(),
-            body_bytes_max: crate::http::BODY_BYTES_MAX,
-            source: None,
-            public_url: None,
-            deliveries: Default::default(),
-            sink: None,
-        };
+        let settings = Settings::new(Keyring::new(["s"], 0), ApiKeys::unrestricted(["sk_test"]));
         let split = settings.split();
         let connections = Connections::with_places(1);
         let state = state(split.keys, split.addresses, Arc::default(), connections);

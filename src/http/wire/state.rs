@@ -57,6 +57,23 @@ pub struct Settings {
     pub sink: Option<Arc<Sink>>,
 }
 
+impl Settings {
+    /// Makes the settings of a server that takes webhooks at [`WEBHOOK_PATH`] and answers questions,
+    /// and that asks and sends to no other.
+    pub fn new(keyring: Keyring, api_keys: ApiKeys) -> Settings {
+        Settings {
+            keyring,
+            api_keys,
+            webhook_paths: vec![WEBHOOK_PATH.into()],
+            body_bytes_max: BODY_BYTES_MAX,
+            source: None,
+            public_url: None,
+            deliveries: Arc::default(),
+            sink: None,
+        }
+    }
+}
+
 /// The settings of a server, apart by their use.
 pub(crate) struct SplitSettings {
     /// What can be replaced while the server serves.

@@ -8,7 +8,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::HeaderValue;
 use actix_web::test::{TestRequest, call_service, init_service, read_body};
 use rollcall::engine::Engine;
-use rollcall::http::{BODY_BYTES_MAX, Settings, WEBHOOK_PATH, app};
+use rollcall::http::{Settings, WEBHOOK_PATH, app};
 use rollcall::keys::ApiKeys;
 use rollcall::log::{Log, MemoryLog};
 use rollcall::verify::{Keyring, Observation, Observed, Origin, Source, Verified, extract};
@@ -23,16 +23,7 @@ pub fn keyring() -> Keyring {
 }
 
 pub fn settings() -> Settings {
-    Settings {
-        keyring: keyring(),
-        api_keys: ApiKeys::unrestricted([API_KEY]),
-        webhook_paths: vec![WEBHOOK_PATH.into()],
-        body_bytes_max: BODY_BYTES_MAX,
-        source: None,
-        public_url: None,
-        deliveries: Default::default(),
-        sink: None,
-    }
+    Settings::new(keyring(), ApiKeys::unrestricted([API_KEY]))
 }
 
 /// Verifies `body`, signed now.
