@@ -34,8 +34,8 @@ pub(super) struct Limits {
     pub(super) ahead_soft: usize,
     /// The parked subjects from which on the front reads no more.
     pub(super) parked: usize,
-    /// The webhooks that failed since the last success from which on the receiver is taken to be
-    /// down: then no more is parked.
+    /// The number of webhooks that have failed since the last success from which on the receiver is
+    /// taken to be down: then no more is parked.
     pub(super) down_after: usize,
     /// The time after which a full front does not wait for a webhook in flight any more.
     pub(super) stuck_after: Duration,
@@ -54,7 +54,7 @@ impl Limits {
     };
 }
 
-/// The webhooks that are ready from which on no thread reads that could send.
+/// The number of ready webhooks below which one of several threads reads before it sends.
 const READY_MIN: usize = 32;
 
 /// The subject of every webhook of an endpoint that is sent in order.
@@ -88,8 +88,6 @@ struct Failed {
     /// When it is sent again; `None` while it is in flight.
     until: Option<Instant>,
     subjects: Vec<u64>,
-    /// True if it is in no lane.
-    is_parked: bool,
 }
 
 /// A lane of what parked subjects wait for.
@@ -123,7 +121,7 @@ pub(super) struct Queue {
     timers: BTreeSet<(Instant, FeedPlace)>,
     /// The webhooks that have failed for the first time since the last success.
     newly_failed: usize,
-    /// No webhook of the front is stuck before.
+    /// When the front is looked at again: before then nothing in it is stuck.
     look_at: Option<Instant>,
     /// The lane from which the next webhook is taken first.
     turn: LaneName,
@@ -201,9 +199,6 @@ impl Queue {
             // A sweep that has gone by took it as delivered.
             if let Some(sweep) = self.sweep.as_mut().filter(|sweep| *place <= sweep.lane.through) {
                 sweep.blocked.extend(&subjects);
-            }
-            if let Some(failed) = self.failed.get_mut(place) {
-                failed.is_parked = true;
             }
         }
         self.front.remove_all(&stuck);
@@ -442,7 +437,7 @@ impl Queue {
         let is_busy = |lane: &Lane| matches!(lane.stage(place), Some(Stage::Busy(_)));
         is_busy(&self.front)
             || self.sweep.as_ref().is_some_and(|sweep| is_busy(&sweep.lane))
-            || self.failed.get(&place).is_some_and(|one| one.is_parked && one.until.is_none())
+            || self.failed.get(&place).is_some_and(|one| one.until.is_none())
     }
 
     /// Returns the number of failures in a row of a webhook.
@@ -458,7 +453,7 @@ impl Queue {
             if is_in_front { self.front.subjects(place) } else { self.fail_in_sweep(place, kept) };
         let failed = self.failed.entry(place).or_insert_with(|| {
             self.newly_failed += 1;
-            Failed { failures: 0, until: None, subjects, is_parked: !is_in_front }
+            Failed { failures: 0, until: None, subjects }
         });
         failed.failures = failed.failures.saturating_add(1);
         failed.until = Some(until);
