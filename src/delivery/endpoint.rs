@@ -372,11 +372,12 @@ impl Endpoint {
 
     fn message(&self, item: &OwedItem) -> Option<Message> {
         let place = item.place;
-        let Some(message) = Message::new(&self.settings.signer, Some(place), &item.json) else {
+        let about = self.settings.ordered.then(|| vec![ORDER]);
+        let message = Message::new(&self.settings.signer, Some(place), &item.json, about);
+        if message.is_none() {
             tracing::error!(endpoint = self.name(), %place, "a webhook cannot be written");
-            return None;
-        };
-        Some(if self.settings.ordered { message.about(vec![ORDER]) } else { message })
+        }
+        message
     }
 
     /// Reads one webhook again. Returns nothing if it is not owed any more: its record is lost, or
@@ -557,7 +558,7 @@ impl Endpoint {
     /// What failed.
     pub(crate) fn test(&self) -> Result<(), String> {
         let event = test_event(self.name(), time::now_ms());
-        let message = Message::new(&self.settings.signer, None, &event);
+        let message = Message::new(&self.settings.signer, None, &event, None);
         let message = message.ok_or("the webhook cannot be written")?;
         self.post(&message).map_err(|fault| fault.says)
     }

@@ -118,7 +118,13 @@ pub(super) struct Message {
 
 impl Message {
     /// Makes the webhook of an event in the shape of the Events API; `None` if it has another one.
-    pub(super) fn new(signer: &Signer, place: Option<FeedPlace>, json: &[u8]) -> Option<Message> {
+    /// It is about the subjects `about`, or else about those that the event names.
+    pub(super) fn new(
+        signer: &Signer,
+        place: Option<FeedPlace>,
+        json: &[u8],
+        about: Option<Vec<u64>>,
+    ) -> Option<Message> {
         let text = std::str::from_utf8(json).ok()?;
         let [id, event, data, created_at] = fields(text, ["id", "event", "data", "created_at"])?;
         let (id, event) = (string(id)?, string(event)?);
@@ -140,17 +146,15 @@ impl Message {
             Some(FeedPlace { seq, item: 0 }) => seq.to_string(),
             Some(place) => place.to_string(),
         };
-        let mut subjects = subjects(&event, data);
-        if subjects.is_empty() {
-            // It is about nothing that is known, so it waits for no other.
-            subjects.push(fingerprint("event", &id));
-        }
+        let subjects = about.unwrap_or_else(|| {
+            let mut subjects = subjects(&event, data);
+            if subjects.is_empty() {
+                // It is about nothing that is known, so it waits for no other.
+                subjects.push(fingerprint("event", &id));
+            }
+            subjects
+        });
         Some(Message { subjects, id: header_text(&id), place, body })
-    }
-
-    /// Makes it about other subjects.
-    pub(super) fn about(self, subjects: Vec<u64>) -> Message {
-        Message { subjects, ..self }
     }
 
     /// Returns its body.
@@ -200,9 +204,9 @@ fn subjects(event: &str, data: Option<&RawValue>) -> Vec<u64> {
         let [id] = fields_of(value, [name]).unwrap_or_default();
         string(id).map(std::borrow::Cow::into_owned)
     };
-    let [user, group] = fields_of(data, ["user", "group"]).unwrap_or_default();
     let about = match event {
         "dsync.group.user_added" | "dsync.group.user_removed" => {
+            let [user, group] = fields_of(data, ["user", "group"]).unwrap_or_default();
             vec![("user", id_in(user, "id")), ("group", id_in(group, "id"))]
         }
         _ if event.starts_with("dsync.user.") => vec![("user", id_in(data, "id"))],
@@ -265,7 +269,7 @@ mod tests {
     fn each_format_has_its_body_and_headers() {
         let place = FeedPlace { seq: 12, item: 0 };
         let workos = Signer::new(Format::Workos, "secret").unwrap();
-        let message = Message::new(&workos, Some(place), EVENT).unwrap();
+        let message = Message::new(&workos, Some(place), EVENT, None).unwrap();
         let body = std::str::from_utf8(message.body()).unwrap();
         assert!(body.contains(r#""data":{"id":"u1","n":1}"#), "{body}");
         let headers = message.headers(&workos, 1000);
@@ -275,7 +279,7 @@ mod tests {
 
         let standard = Signer::new(Format::Standard, "whsec_c2VjcmV0").unwrap();
         let place = FeedPlace { seq: 12, item: 3 };
-        let message = Message::new(&standard, Some(place), EVENT).unwrap();
+        let message = Message::new(&standard, Some(place), EVENT, None).unwrap();
         let body = r#"{"type":"dsync.user.created","timestamp":"2026-01-15T12:00:00.000Z","data":{"id":"u1", "n":1.0}}"#;
         assert_eq!(std::str::from_utf8(message.body()).unwrap(), body);
         let headers = message.headers(&standard, 1000);

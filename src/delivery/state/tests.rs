@@ -15,7 +15,7 @@ use crate::hashes::Hash;
 fn message(place: FeedPlace, subjects: &[u64]) -> (FeedPlace, Message) {
     let signer = Signer::new(Format::Workos, "secret").unwrap();
     let event = test_event(&place.to_string(), 0);
-    (place, Message::new(&signer, Some(place), &event).unwrap().about(subjects.to_vec()))
+    (place, Message::new(&signer, Some(place), &event, Some(subjects.to_vec())).unwrap())
 }
 
 fn owed(through: FeedPlace, leaves: BTreeMap<Seq, Hash>) -> Owed {
