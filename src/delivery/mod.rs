@@ -118,6 +118,11 @@ pub struct EndpointSettings {
 }
 
 impl EndpointSettings {
+    /// Tells if it is reached over https.
+    pub fn is_https(&self) -> bool {
+        self.url.scheme_str() == Some("https")
+    }
+
     /// Returns its URL without user information and query, which may be secret.
     pub fn plain_url(&self) -> String {
         let host = self.url.authority().map_or("", |authority| authority.as_str());
@@ -148,7 +153,7 @@ struct All {
 
 /// Returns the certificate authorities that some endpoints need.
 fn roots(settings: &[EndpointSettings]) -> Result<RootCerts, TrustError> {
-    let is_https = settings.iter().any(|one| one.url.scheme_str() == Some("https"));
+    let is_https = settings.iter().any(EndpointSettings::is_https);
     if is_https { authorities(None) } else { Ok(RootCerts::WebPki) }
 }
 

@@ -18,7 +18,7 @@ use crate::trust::root_store;
 /// # Errors
 /// A text that says what fails. It holds nothing that may be secret.
 pub fn reach(settings: &EndpointSettings, within: Duration) -> Result<SocketAddr, String> {
-    let is_https = settings.url.scheme_str() == Some("https");
+    let is_https = settings.is_https();
     let host = settings.url.host().unwrap_or_default().trim_matches(['[', ']']);
     let port = settings.url.port_u16().unwrap_or(if is_https { 443 } else { 80 });
     let found = (host, port).to_socket_addrs().map_err(|_| "no such host")?;

@@ -164,8 +164,7 @@ fn receiver(endpoint: &EndpointSettings) -> Item {
     let subject = format!("endpoint {} {}", endpoint.name, endpoint.plain_url());
     match reach(endpoint, WITHIN) {
         Ok(address) => {
-            let is_https = endpoint.url.scheme_str() == Some("https");
-            let verified = if is_https { " and its certificate is trusted" } else { "" };
+            let verified = if endpoint.is_https() { " and its certificate is trusted" } else { "" };
             let found = format!(
                 "{address} can be connected to{verified}; that it takes webhooks was not tried"
             );
