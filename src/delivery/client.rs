@@ -219,7 +219,7 @@ impl Connector<()> for Judging {
     }
 }
 
-/// The bytes of a request from which on they are written at once.
+/// The number of gathered bytes from which on they are written without waiting for more.
 const GATHERED_MAX: usize = 64 << 10;
 
 /// A connection that writes the head of a request together with its body. In two packets the

@@ -24,7 +24,7 @@ pub enum EndpointState {
     Ok,
     /// A webhook has failed and is sent again.
     Retrying,
-    /// A webhook fails since three days.
+    /// A webhook has failed for three days.
     Stalled,
     /// Nothing is sent until an operator acts.
     Paused,

@@ -229,7 +229,7 @@ impl Rebuilding {
         Ok(to.seq)
     }
 
-    /// Removes the schema of the new rows. What cannot be removed now is at the next rebuild.
+    /// Removes the schema of the new rows. If that fails, the next rebuild removes it.
     async fn abandon(&self, database: &Database, schema: &str) {
         let removed = drop_made(database, &self.staging).await;
         // A lock that stays ends with the connection.
