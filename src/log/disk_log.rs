@@ -155,9 +155,25 @@ impl DiskLog {
         }
     }
 
-    /// Returns the first record from `seq` on that is refused.
-    fn first_refused(&self, seq: Seq) -> Option<Seq> {
-        self.refused.read().first_from(seq)
+    /// Returns the first record after `after` that is refused, and how many of `events_max` records
+    /// may be read before it.
+    ///
+    /// # Errors
+    /// If it is the next record.
+    fn before_refused(
+        &self,
+        after: Seq,
+        events_max: usize,
+    ) -> Result<(Option<Seq>, usize), ReadError> {
+        let next = after.saturating_add(1);
+        match self.refused.read().first_from(next) {
+            None => Ok((None, events_max)),
+            Some(refused) if refused == next => Err(refusal(refused)),
+            Some(refused) => {
+                let before = usize::try_from(refused - next).unwrap_or(usize::MAX);
+                Ok((Some(refused), events_max.min(before)))
+            }
+        }
     }
 
     /// Refuses to read any of some records if it is damaged.
@@ -264,11 +280,7 @@ impl History for DiskLog {
         events_max: usize,
         bytes_max: usize,
     ) -> Result<Vec<Record>, ReadError> {
-        let next = after.saturating_add(1);
-        let refused = self.first_refused(next);
-        self.refuse(&[next])?;
-        let before = refused.and_then(|refused| usize::try_from(refused - next).ok());
-        let events_max = before.map_or(events_max, |before| before.min(events_max));
+        let (refused, events_max) = self.before_refused(after, events_max)?;
         let mut records = self.read_by(|log| log.read(after, events_max, bytes_max))?;
         if let Some(refused) = refused {
             // Lost records may be before it.
@@ -340,19 +352,15 @@ impl Log for DiskLog {
         events_max: usize,
         each: &mut dyn FnMut(&Entry<'_>),
     ) -> Result<Seq, ReadError> {
-        let Some(refused) = self.first_refused(after.saturating_add(1)) else {
+        let (refused, events_max) = self.before_refused(after, events_max)?;
+        let Some(refused) = refused else {
             return self.read_by(|log| log.entries(after, events_max, each));
         };
-        let before = refused - 1 - after;
-        if before == 0 {
-            return Err(refusal(refused));
-        }
         let mut each_before = |entry: &Entry<'_>| {
             if entry.seq < refused {
                 each(entry);
             }
         };
-        let events_max = usize::try_from(before).unwrap_or(usize::MAX).min(events_max);
         let last = self.read_by(|log| log.entries(after, events_max, &mut each_before))?;
         Ok(last.min(refused - 1))
     }
