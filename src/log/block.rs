@@ -803,7 +803,7 @@ struct StoredFacts<'a> {
     lines: Option<&'a [u8]>,
 }
 
-/// Damage to some records of a block.
+/// Damage to some records.
 pub(super) struct Damage {
     pub(super) first: Seq,
     pub(super) last: Seq,

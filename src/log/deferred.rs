@@ -7,17 +7,16 @@
 //! 2. Only if the chain differs: the facts are extracted again, and conflicts are compared.
 //! 3. Only if the index of the snapshot was wrong: it is put right, but for damaged records.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use rollcall_projections::{Millis, Seq};
 
 use super::block::{Block, Damage};
 use super::merkle::{Hash, Nodes};
 use super::ranges::Ranges;
 use super::recovery::{
-    EARLIER, Fault, OTHER_FACTS, check_status, check_unique, dedupe_key, other_facts, records_of,
+    EARLIER, Fault, OTHER_FACTS, check_status, check_unique, dedupe_key, next_block, other_facts,
+    records_of,
 };
-use super::scrub::ScrubFinding;
+use super::scrub::{FINDINGS_MAX, ScrubFinding};
 use super::sled_log::SledLog;
 use super::store::Blocks;
 use super::{ReadError, Record};
@@ -27,9 +26,6 @@ const RECORDS_AT_ONCE: Seq = if cfg!(test) { 4 } else { 256 };
 
 /// The number of bytes of blocks after which a step ends.
 const BYTES_AT_ONCE: usize = 4 << 20;
-
-/// The number of findings that are kept.
-const FINDINGS_MAX: usize = 20;
 
 /// What is wrong with a record that has another leaf.
 const OTHER_LEAF: &str = "it is not the record whose leaf is in the tree";
@@ -92,22 +88,9 @@ pub(super) struct DeferredCheck {
     index_differs: bool,
 }
 
-/// What is wrong with some records.
-struct Wrong {
-    first: Seq,
-    last: Seq,
-    what: String,
-}
-
-impl From<Fault> for Wrong {
-    fn from(Fault { first, last, what, .. }: Fault) -> Wrong {
-        Wrong { first, last, what }
-    }
-}
-
-impl From<Damage> for Wrong {
-    fn from(Damage { first, last, what }: Damage) -> Wrong {
-        Wrong { first, last, what }
+impl From<Fault> for Damage {
+    fn from(Fault { first, last, what, .. }: Fault) -> Damage {
+        Damage { first, last, what }
     }
 }
 
@@ -117,7 +100,7 @@ struct LookedAt {
     metadata: Hash,
     /// The stamp of the last block that was found right.
     recorded_at: Millis,
-    wrong: Vec<Wrong>,
+    wrong: Vec<Damage>,
     index_differs: bool,
 }
 
@@ -169,7 +152,7 @@ impl DeferredCheck {
         looked.wrong.into_iter().for_each(|wrong| self.note(wrong));
     }
 
-    fn note(&mut self, Wrong { first, last, what }: Wrong) {
+    fn note(&mut self, Damage { first, last, what }: Damage) {
         if self.damaged.has(first, last) {
             return;
         }
@@ -195,9 +178,9 @@ impl DeferredCheck {
         };
         let what = error.to_string();
         if seq < next {
-            return self.note(Wrong { first: seq, last: self.after, what });
+            return self.note(Damage { first: seq, last: self.after, what });
         }
-        self.note(Wrong { first: next, last: seq, what });
+        self.note(Damage { first: next, last: seq, what });
         self.after = seq;
     }
 
@@ -241,10 +224,7 @@ impl SledLog {
         let mut blocks = self.store().blocks_from(check.after + 1);
         let mut bytes_read = 0;
         loop {
-            // sled may panic when it reads a damaged store.
-            let next = catch_unwind(AssertUnwindSafe(|| blocks.next())).unwrap_or_else(|_| {
-                Some(Err(ReadError::Store("it panicked while it was read".into())))
-            });
+            let next = next_block(&mut blocks);
             // A block that begins within the last one is read instead of it, and belongs to this step.
             let is_within = match &next {
                 Some(Ok((first, _)) | Err(ReadError::Damaged { seq: first, .. })) => {
@@ -290,13 +270,13 @@ impl SledLog {
         let next = check.after + 1;
         if first < next {
             let what = "a block begins within the one before".into();
-            looked.wrong.push(Wrong { first, last, what });
+            looked.wrong.push(Damage { first, last, what });
             looked.last = check.after;
             return Ok(looked);
         }
         if first > next {
             let (last, what) = ((first - 1).min(check.until), "it is missing".into());
-            looked.wrong.push(Wrong { first: next, last, what });
+            looked.wrong.push(Damage { first: next, last, what });
         }
         match check.stage {
             Stage::Leaves => self.look_at_leaves(block, nodes, &mut looked)?,
@@ -335,13 +315,13 @@ impl SledLog {
                 (true, false) => Some("the snapshot of the start has it as lost"),
                 _ => None,
             };
-            let wrong = what.map(|what| Wrong { first: seq, last: seq, what: what.into() });
+            let wrong = what.map(|what| Damage { first: seq, last: seq, what: what.into() });
             looked.wrong.extend(wrong);
             looked.index_differs |= indexed != fingerprint;
         }
         if block.recorded_at() < looked.recorded_at {
             let (first, last, what) = (block.first_seq(), looked.last, EARLIER.into());
-            looked.wrong.push(Wrong { first, last, what });
+            looked.wrong.push(Damage { first, last, what });
         }
         if looked.wrong.is_empty() {
             looked.recorded_at = block.recorded_at();
@@ -353,15 +333,15 @@ impl SledLog {
     ///
     /// # Errors
     /// The damage, if one cannot be unpacked.
-    fn unpack(&self, block: &Block<'_>) -> Result<Unpacked, Vec<Wrong>> {
-        let whole = |what| vec![Wrong { first: block.first_seq(), last: block.last_seq(), what }];
+    fn unpack(&self, block: &Block<'_>) -> Result<Unpacked, Vec<Damage>> {
+        let whole = |what| vec![Damage { first: block.first_seq(), last: block.last_seq(), what }];
         if let Some(leaves) = block.lost_leaves().map_err(whole)? {
             let fingerprints = vec![None; leaves.len()];
             return Ok(Unpacked { leaves, fingerprints });
         }
-        let records = records_of(block).map_err(|fault| match block.damage() {
-            damage if damage.is_empty() => vec![fault.into()],
-            damage => damage.into_iter().map(Wrong::from).collect(),
+        let records = block.records().map_err(|what| match block.damage() {
+            damage if damage.is_empty() => whole(what),
+            damage => damage,
         })?;
         let fingerprint = self.dedupe().read().fingerprinter();
         let keys = records.iter().map(dedupe_key);
@@ -372,12 +352,12 @@ impl SledLog {
 
     /// Extracts the facts of a block's records again, and compares conflicts and repeats. What cannot
     /// be unpacked is found with the leaves.
-    fn wrong_facts(&self, block: &Block<'_>) -> Vec<Wrong> {
+    fn wrong_facts(&self, block: &Block<'_>) -> Vec<Damage> {
         let Ok(records) = records_of(block) else { return Vec::new() };
-        let mut wrong: Vec<Wrong> = match other_facts(block, &records) {
-            Err(what) => vec![Wrong { first: block.first_seq(), last: block.last_seq(), what }],
+        let mut wrong: Vec<Damage> = match other_facts(block, &records) {
+            Err(what) => vec![Damage { first: block.first_seq(), last: block.last_seq(), what }],
             Ok(others) => {
-                let other = |seq| Wrong { first: seq, last: seq, what: OTHER_FACTS.into() };
+                let other = |seq| Damage { first: seq, last: seq, what: OTHER_FACTS.into() };
                 others.into_iter().map(other).collect()
             }
         };
@@ -389,7 +369,7 @@ impl SledLog {
             earlier.retain(|seq| *seq < record.seq);
             let checked = check_status(self.store(), record)
                 .and_then(|()| check_unique(self.store(), record.seq, &earlier));
-            wrong.extend(checked.err().map(Wrong::from));
+            wrong.extend(checked.err().map(Damage::from));
         }
         wrong
     }

@@ -117,6 +117,15 @@ impl From<ReadError> for Fault {
     }
 }
 
+/// Takes the next of some blocks.
+pub(super) fn next_block(
+    blocks: &mut impl Iterator<Item = Result<(Seq, Vec<u8>), ReadError>>,
+) -> Option<Result<(Seq, Vec<u8>), ReadError>> {
+    // sled may panic when it reads a damaged store.
+    catch_unwind(AssertUnwindSafe(|| blocks.next()))
+        .unwrap_or_else(|_| Some(Err(ReadError::Store("it panicked while it was read".into()))))
+}
+
 /// Groups blocks, in the order of their keys, into pieces of work. Ends where the store cannot be
 /// read.
 pub(super) fn pieces(
@@ -126,15 +135,8 @@ pub(super) fn pieces(
     std::iter::from_fn(move || {
         let (mut piece, mut bytes) = (Vec::new(), 0);
         while bytes < PIECE_BYTES && !broken {
-            // sled may panic when it reads a damaged store.
-            let next = catch_unwind(AssertUnwindSafe(|| blocks.next()));
-            broken = next.is_err();
-            let Some(block) = next.unwrap_or_else(|_| {
-                Some(Err(ReadError::Store("it panicked while it was read".into())))
-            }) else {
-                break;
-            };
-            broken |= matches!(block, Err(ReadError::Store(_)));
+            let Some(block) = next_block(&mut blocks) else { break };
+            broken = matches!(block, Err(ReadError::Store(_)));
             bytes += block.as_ref().map_or(0, |(_, bytes)| bytes.len());
             piece.push(block);
         }
@@ -443,7 +445,7 @@ fn check_facts(store: &RawStore, until: Seq) -> Result<(), Fault> {
 /// Unpacks a block, hashes its records, and extracts their facts again unless all of them are up to
 /// record `vouched`.
 fn check_block(
-    store: &impl Blocks,
+    store: &RawStore,
     (first, bytes): (Seq, Vec<u8>),
     vouched: Seq,
     fingerprint: &impl Fn(DedupeKey<'_>) -> u64,

@@ -49,7 +49,7 @@ const CATCH_UPS_MAX: usize = 5;
 const THROUGH_LOG_AT_ONCE: Seq = 256;
 
 /// The number of findings that are kept.
-const FINDINGS_MAX: usize = 20;
+pub(super) const FINDINGS_MAX: usize = 20;
 
 /// The most places of damage that the state names.
 const PLACES_MAX: usize = 20;
