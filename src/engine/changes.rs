@@ -21,8 +21,8 @@ const READS_MIN: usize = 16;
 /// The most records that are read to see which users and groups differ between two cuts.
 const RECORDS_BETWEEN: Seq = 1024;
 
-/// The records between two that are read with them at once, and the most stretches of records that
-/// are read so.
+/// The longest way between two records that are read in one stretch, and the most stretches that are
+/// read.
 const GAP_MAX: Seq = 64;
 const STRETCHES_MAX: usize = 32;
 
