@@ -120,7 +120,7 @@ impl<'a> Search<'a> {
             if let Some((place, instead)) = place.zip(renamed) {
                 self.find(place, json_text(&instead));
             }
-            let path = string(Some(value)).filter(|_| is_path).and_then(|path| shorn(&path));
+            let path = string(Some(value).filter(|_| is_path)).and_then(|path| shorn(&path));
             if is_secret {
                 self.find(self.place(value), REDACTED.to_owned());
             } else if let Some(path) = path {
