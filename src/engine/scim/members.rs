@@ -117,7 +117,10 @@ impl Roster<'_> {
     fn apply(&mut self, change: MemberChange) -> Result<(), ScimError> {
         match change {
             MemberChange::Add(members) => self.add(members),
-            MemberChange::Remove(ids) => self.remove(&ids),
+            MemberChange::Remove(ids) => {
+                let ids: Vec<ScimId> = ids.iter().filter_map(|id| id_in_any_case(id)).collect();
+                self.remove(&ids);
+            }
             MemberChange::Clear => self.clear(),
             MemberChange::Replace(members) => {
                 self.clear();
@@ -164,12 +167,11 @@ impl Roster<'_> {
         }
     }
 
-    fn remove(&mut self, ids: &[String]) {
+    fn remove(&mut self, ids: &[ScimId]) {
         for step in ids.chunks(MEMBERS_STEP) {
-            let ids: Vec<ScimId> = step.iter().filter_map(|id| id_in_any_case(id)).collect();
-            self.look_up(ids.iter().copied());
-            for id in ids {
-                if let Some(named) = self.named.get_mut(&id) {
+            self.look_up(step.iter().copied());
+            for id in step {
+                if let Some(named) = self.named.get_mut(id) {
                     named.remove();
                 }
             }
@@ -178,26 +180,25 @@ impl Roster<'_> {
 
     /// Returns the ids of the members that a filter finds: by a look-up if it names them, else it
     /// looks at every member.
-    fn found_by(&mut self, filter: &Filter) -> Result<Vec<String>, ReadError> {
+    fn found_by(&mut self, filter: &Filter) -> Result<Vec<ScimId>, ReadError> {
         if let Some(ids) = filter.values() {
-            self.look_up(ids.iter().filter_map(|id| id_in_any_case(id)));
-            let is_member = |id: &ScimId| self.named.get(id).is_some_and(|one| one.now.is_some());
-            let found = ids.iter().filter_map(|id| id_in_any_case(id)).filter(is_member);
-            return Ok(found.map(|id| id.to_string()).collect());
+            let mut found: Vec<ScimId> = ids.iter().filter_map(|id| id_in_any_case(id)).collect();
+            self.look_up(found.iter().copied());
+            found.retain(|id| self.named.get(id).is_some_and(|one| one.now.is_some()));
+            return Ok(found);
         }
         let mut found = Vec::new();
         if let Some(group) = self.group.filter(|_| !self.is_cleared) {
             found = RelatedTo { known: self.known, id: group.id }.members_found_by(filter)?;
-            let named = |id: &String| self.named.get(&ScimId::parse(id)?);
-            found.retain(|id| named(id).is_none_or(Named::is_kept));
+            found.retain(|id| self.named.get(id).is_none_or(Named::is_kept));
         }
         let named = self.order.iter().filter_map(|id| Some((id, self.named.get(id)?)));
         // What the request has changed counts as it is now.
         found.extend(named.filter(|(_, named)| !named.is_kept()).filter_map(|(id, named)| {
             let now = named.now.as_ref()?;
-            let (id, display) = (id.to_string(), now.display.clone());
-            let shown = MemberOf { id, kind: named.kind, display };
-            filter.matches_member(&shown).then_some(shown.id)
+            let (text, display) = (id.to_string(), now.display.clone());
+            let shown = MemberOf { id: text, kind: named.kind, display };
+            filter.matches_member(&shown).then_some(*id)
         }));
         Ok(found)
     }

@@ -232,13 +232,13 @@ impl RelatedTo<'_> {
     ///
     /// # Errors
     /// If the log cannot be read: some members might be missing then.
-    pub(super) fn members_found_by(&self, filter: &Filter) -> Result<Vec<String>, ReadError> {
+    pub(super) fn members_found_by(&self, filter: &Filter) -> Result<Vec<ScimId>, ReadError> {
         let mut found = Vec::new();
         self.each_member(
             |step| self.known.engine.scim_displays(step),
-            |member| {
+            |id, member| {
                 if filter.matches_member(&member) {
-                    found.push(member.id);
+                    found.push(id);
                 }
             },
         )?;
@@ -249,7 +249,7 @@ impl RelatedTo<'_> {
     fn each_member<E>(
         &self,
         displays: impl Fn(&[Added]) -> Result<Vec<Option<String>>, E>,
-        mut each: impl FnMut(MemberOf),
+        mut each: impl FnMut(ScimId, MemberOf),
     ) -> Result<(), E> {
         let mut after = None;
         loop {
@@ -258,7 +258,7 @@ impl RelatedTo<'_> {
             after = step.last().map(|added| added.id);
             let displays = displays(&step)?;
             let shown = step.into_iter().zip(displays);
-            shown.for_each(|(added, display)| each(MemberOf { display, ..added.member }));
+            shown.for_each(|(added, display)| each(added.id, MemberOf { display, ..added.member }));
             if is_last {
                 return Ok(());
             }
@@ -274,7 +274,7 @@ impl Related for RelatedTo<'_> {
             let displays = self.known.engine.scim_displays(step);
             Ok::<_, Infallible>(displays.unwrap_or_else(|_| vec![None; step.len()]))
         };
-        let Ok(()) = self.each_member(displays, |member| all.push(member));
+        let Ok(()) = self.each_member(displays, |_, member| all.push(member));
         all
     }
 
