@@ -166,14 +166,18 @@ impl Edit {
 
     /// Returns the target in this resource. An object for a URN that no extension has is an
     /// extension.
-    fn resolved(&self, target: &Target, value: Option<&Value>) -> Result<Target, Refusal> {
+    fn resolved<'t>(
+        &self,
+        target: &'t Target,
+        value: Option<&Value>,
+    ) -> Result<Cow<'t, Target>, Refusal> {
         let is_whole = target.filter.is_none() && value.is_some_and(is_object);
         let found = target.resolved(self.extensions())?;
         Ok(match (found, &target.path.unresolved) {
             (Cow::Borrowed(_), Some(urn)) if is_whole => {
-                Target { path: AttributePath::of_whole_extension(urn), filter: None }
+                Cow::Owned(Target { path: AttributePath::of_whole_extension(urn), filter: None })
             }
-            (found, _) => found.into_owned(),
+            (found, _) => found,
         })
     }
 
@@ -184,7 +188,7 @@ impl Edit {
         target: &Target,
         value: Value,
     ) -> Result<(), Refusal> {
-        let target = &self.resolved(target, Some(&value))?;
+        let target = &*self.resolved(target, Some(&value))?;
         self.touch(&target.path);
         if target.path.is_core("members") && self.kind == Kind::Group {
             return self.set_members(operation, target, value);
@@ -209,7 +213,7 @@ impl Edit {
 
     /// Removes what a path points to, or only the values that are given.
     pub(crate) fn remove(&mut self, target: &Target, value: Option<Value>) -> Result<(), Refusal> {
-        let target = &self.resolved(target, None)?;
+        let target = &*self.resolved(target, None)?;
         self.touch(&target.path);
         let path = &target.path;
         self.charge(target)?;

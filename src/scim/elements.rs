@@ -130,10 +130,6 @@ fn set_found(list: &mut Vec<Value>, filter: &Filter, given: &Given<'_>) -> Resul
     let found: Vec<usize> =
         list.iter().enumerate().filter(|(_, element)| finds(element)).map(|(at, _)| at).collect();
     if given.value.is_unassigned() {
-        let is_whole = given.target.path.sub.is_none();
-        if is_whole && given.operation == Operation::Add && adds_nothing(&given.value) {
-            return Ok(());
-        }
         match &given.target.path.sub {
             Some(sub) => {
                 for element in list.iter_mut().filter(|element| finds(element)) {
@@ -141,6 +137,7 @@ fn set_found(list: &mut Vec<Value>, filter: &Filter, given: &Given<'_>) -> Resul
                 }
                 list.retain(|element| has_content(element, Some(filter)));
             }
+            None if given.operation == Operation::Add && adds_nothing(&given.value) => {}
             None => list.retain(|element| !finds(element)),
         }
         return Ok(());

@@ -55,10 +55,10 @@ impl AttributePath {
 
     /// Returns the path in a resource that has these extensions: the longest that the URN begins
     /// with is meant. Without one the guess stays.
-    pub(crate) fn resolved<'a>(
-        &'a self,
-        extensions: impl Iterator<Item = &'a str>,
-    ) -> Cow<'a, AttributePath> {
+    pub(crate) fn resolved<'e>(
+        &self,
+        extensions: impl Iterator<Item = &'e str>,
+    ) -> Cow<'_, AttributePath> {
         match self.unresolved.as_deref().and_then(|text| longest(text, extensions)) {
             Some(path) => Cow::Owned(path),
             None => Cow::Borrowed(self),
@@ -236,10 +236,10 @@ impl Target {
     ///
     /// # Errors
     /// `invalidPath` for a filter behind anything but an attribute.
-    pub(crate) fn resolved<'a>(
-        &'a self,
-        extensions: impl Iterator<Item = &'a str>,
-    ) -> Result<Cow<'a, Target>, Refusal> {
+    pub(crate) fn resolved<'e>(
+        &self,
+        extensions: impl Iterator<Item = &'e str>,
+    ) -> Result<Cow<'_, Target>, Refusal> {
         let mut path = self.path.resolved(extensions);
         if self.filter.is_some() && path.name.is_empty() {
             return Err(Refusal::path("a filter is in a path that does not name an attribute"));
