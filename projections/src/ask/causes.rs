@@ -196,21 +196,22 @@ impl Views {
     }
 
     /// Returns the first moment after another at which a user does not have a role that it has
-    /// there, and its roles right before; `None` if it has the role to the end.
+    /// there, and the event that ended it; `None` if it has the role to the end.
     fn end_of_role(
         &self,
         user: Sym,
         role: Sym,
         moment: Millis,
         cut: Cut,
-    ) -> Option<(Millis, RolesAt)> {
+    ) -> Option<(Millis, Option<Cause>)> {
         let after = moment.checked_add(1).filter(|after| *after <= cut.as_of)?;
         let mappings = self.roles.in_force_since(Millis::MIN, cut.known_at);
         let groups = self.groups_giving(user, role, &mappings);
         let concern = RolesConcern { groups: groups.as_deref(), ..RolesConcern::MAPPED };
         let mut moments = self.role_moments(user, concern, after, false, cut);
         let end = moments.find(|moment| !self.roles_or_none(user, *moment, cut).has(role))?;
-        Some((end, self.roles_or_none(user, end.saturating_sub(1), cut)))
+        let before = self.roles_or_none(user, end.saturating_sub(1), cut);
+        Some((end, self.cause_of_role(user, role, &before, end, cut)))
     }
 
     /// Returns the groups on which a ground depends: its own; `None` if it may depend on every
@@ -733,9 +734,8 @@ impl Views {
     ) {
         for (role, at) in open {
             let Some(period) = at.and_then(|at| periods.get_mut(at)) else { continue };
-            let Some((until, before)) = self.end_of_role(user, role, moment, cut) else { continue };
-            period.until = Some(until);
-            period.end = self.cause_of_role(user, role, &before, until, cut);
+            let Some((until, end)) = self.end_of_role(user, role, moment, cut) else { continue };
+            (period.until, period.end) = (Some(until), end);
         }
     }
 
@@ -756,13 +756,8 @@ impl Views {
                 let known = ends.remove(&role);
                 let Some(start) = start.filter(|_| window.has(held.moment, name)) else { continue };
                 // One whose end was not passed is held at the last moment of the walk.
-                let later = || self.end_of_role(user, role, last, cut);
-                let (until, end) = known
-                    .or_else(|| {
-                        let (until, before) = later()?;
-                        Some((until, self.cause_of_role(user, role, &before, until, cut)))
-                    })
-                    .unzip();
+                let (until, end) =
+                    known.or_else(|| self.end_of_role(user, role, last, cut)).unzip();
                 let begun = RolePeriod::begun(name, held.moment, start);
                 periods.push(RolePeriod { until, end: end.flatten(), ..begun });
             }
