@@ -194,10 +194,7 @@ impl Views {
         wanted: impl Fn(&EntityVersion) -> bool,
     ) -> Option<&EntityVersion> {
         let entity = self.entity(kind, sym)?;
-        entity.explicit().latest_first(then).find(|version| wanted(version)).or_else(|| {
-            let first = entity.explicit().seen_since(Millis::MIN, then).next();
-            let until = first.map_or(then.as_of, |first| first.place.occurred_at.saturating_sub(1));
-            entity.stand_ins().latest(Cut { as_of: until, ..then })
-        })
+        let explicit = entity.explicit().latest_first(then).find(|version| wanted(version));
+        explicit.or_else(|| entity.stand_ins().latest(entity.before_explicit(then)))
     }
 }

@@ -71,12 +71,10 @@ struct KnownVersions<'v> {
 
 impl<'v> KnownVersions<'v> {
     fn of(entity: &'v Entity, cut: Cut) -> KnownVersions<'v> {
-        let first = entity.explicit().seen_since(Millis::MIN, cut).next();
-        let until = first.map_or(cut.as_of, |version| version.place.occurred_at.saturating_sub(1));
         KnownVersions {
             entity,
             cut,
-            stand_ins: entity.stand_ins().count_until(until.min(cut.as_of)),
+            stand_ins: entity.stand_ins().count_until(entity.before_explicit(cut).as_of),
             explicit: entity.explicit().count_until(cut.as_of),
         }
     }

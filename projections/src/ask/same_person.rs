@@ -222,24 +222,16 @@ impl Views {
             |version: &&EntityVersion| !version.deleted && Person::of(version) == Some(person);
         let explicit = entity.explicit().seen_since(since, cut).find(shows);
         let stand_in =
-            entity.stand_ins().seen_since(since, before_explicit(entity, cut)).find(shows);
+            entity.stand_ins().seen_since(since, entity.before_explicit(cut)).find(shows);
         let firsts = [explicit, stand_in].into_iter().flatten().map(|version| version.place);
         firsts.min_by(|a, b| self.ids.compare(*a, *b))
     }
 }
 
-/// Returns the cut up to which a snapshot of a user counts: while it is older than everything that
-/// the source says of the user itself.
-fn before_explicit(entity: &Entity, cut: Cut) -> Cut {
-    let first = entity.explicit().seen_since(Millis::MIN, cut).next();
-    let before = first.map(|version| version.place.occurred_at.saturating_sub(1));
-    Cut { as_of: before.map_or(cut.as_of, |before| before.min(cut.as_of)), ..cut }
-}
-
 /// Iterates over the turns of a user, up to the cut, that are no deletions. A snapshot counts as
-/// [`before_explicit`] says.
+/// [`Entity::before_explicit`] says.
 fn lived_turns(entity: &Entity, cut: Cut) -> impl Iterator<Item = &EntityVersion> {
-    let before = before_explicit(entity, cut);
+    let before = entity.before_explicit(cut);
     let counts = move |version: &&EntityVersion| {
         let cut = if version.part.is_explicit() { cut } else { before };
         !version.deleted && cut.sees(version.place)
@@ -251,7 +243,7 @@ fn lived_turns(entity: &Entity, cut: Cut) -> impl Iterator<Item = &EntityVersion
 fn last_lived_before(entity: &Entity, moment: Millis, cut: Cut) -> Option<Millis> {
     let until = |cut: Cut| Cut { as_of: cut.as_of.min(moment.saturating_sub(1)), ..cut };
     let mut explicit = entity.explicit().latest_first(until(cut));
-    let stand_in = entity.stand_ins().latest(until(before_explicit(entity, cut)));
+    let stand_in = entity.stand_ins().latest(until(entity.before_explicit(cut)));
     let last = [explicit.find(|version| !version.deleted), stand_in].into_iter().flatten();
     last.map(|version| version.place.occurred_at).max()
 }

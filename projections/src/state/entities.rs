@@ -153,6 +153,14 @@ impl Entity {
         self.explicit.latest(cut).or_else(|| self.stand_ins().latest(cut))
     }
 
+    /// Returns the cut up to which its stand-ins count: while they are older than everything that
+    /// the source says of the thing itself.
+    pub(crate) fn before_explicit(&self, cut: Cut) -> Cut {
+        let first = self.explicit.seen_since(Millis::MIN, cut).next();
+        let before = first.map(|version| version.place.occurred_at.saturating_sub(1));
+        Cut { as_of: before.map_or(cut.as_of, |before| before.min(cut.as_of)), ..cut }
+    }
+
     pub(crate) fn explicit(&self) -> &Timeline<EntityVersion> {
         &self.explicit
     }
