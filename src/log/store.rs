@@ -7,9 +7,11 @@
 //! - When sled opens a damaged file it cuts it off at the damage: the file is read without sled first,
 //!   in `raw`.
 //! - A half-written snapshot keeps sled from opening, and other damage makes it panic.
-//! - A write that fails on one of its threads is not always reported to the flush that waits for it:
-//!   [`Waker`] has it look again.
+//! - Of its threads each write wakes all, and a write that fails on one of them is not always reported
+//!   to the flush that waits for it: both are seen to in `threads`.
 //! - Its lock is released a moment after its last handle is dropped: ours is taken first.
+
+mod threads;
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -18,11 +20,10 @@ use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 use rollcall_projections::{Entry, RecordStatus, Seq};
 use rustix::fs::{FallocateFlags, RawDir, SeekFrom};
 use rustix::io::Errno;
@@ -34,6 +35,7 @@ use super::lost_leaves::LostLeaves;
 use super::raw::{self, SEGMENT_BYTES};
 use super::{LogId, ReadError, Record};
 use crate::files;
+use threads::{Waker, park_most};
 
 /// A commit of at most this many bytes fits into the rest of a segment and the next one, also when
 /// sled writes its pages again.
@@ -48,9 +50,6 @@ const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// The most bytes of sled's file of settings that are read. It has some hundred.
 const CONF_BYTES_MAX: u64 = 64 << 10;
-
-/// The time after which a flush is woken.
-const FLUSH_WAKE: Duration = Duration::from_secs(1);
 
 const META_TREE: &[u8] = b"meta";
 const BLOCK_TREE: &[u8] = b"blocks";
@@ -121,55 +120,6 @@ struct Allocated {
     file_bytes: u64,
 }
 
-/// Wakes a flush that takes long. Any other flush makes sled look for errors and wake all that wait;
-/// if there is none, the first goes on waiting.
-struct Waker {
-    state: Mutex<Flushing>,
-    changed: Condvar,
-}
-
-struct Flushing {
-    /// `None` once the store is dropped, which closes sled.
-    db: Option<sled::Db>,
-    since: Option<Instant>,
-}
-
-impl Waker {
-    /// Starts the thread that wakes flushes of `db`.
-    fn start(db: sled::Db) -> io::Result<Arc<Waker>> {
-        let state = Mutex::new(Flushing { db: Some(db), since: None });
-        let waker = Arc::new(Waker { state, changed: Condvar::new() });
-        let watching = waker.clone();
-        let watch = move || {
-            while let Some(db) = watching.next() {
-                // The flush that waits reports the error.
-                let _ = catch_unwind(AssertUnwindSafe(|| db.flush()));
-            }
-        };
-        thread::Builder::new().name("flush-waker".into()).spawn(watch)?;
-        Ok(waker)
-    }
-
-    /// Waits until a flush has taken long; `None` once there will be no more.
-    fn next(&self) -> Option<sled::Db> {
-        let mut state = self.state.lock();
-        while state.db.is_some() {
-            self.changed.wait_for(&mut state, FLUSH_WAKE);
-            if state.since.is_some_and(|since| since.elapsed() >= FLUSH_WAKE) {
-                break;
-            }
-        }
-        state.db.clone()
-    }
-
-    fn watch<T>(&self, flush: impl FnOnce() -> T) -> T {
-        self.state.lock().since = Some(Instant::now());
-        let done = flush();
-        self.state.lock().since = None;
-        done
-    }
-}
-
 /// The blocks of a log in sled, locked for this process.
 pub(super) struct Store {
     pub(super) log_id: LogId,
@@ -234,6 +184,7 @@ impl Store {
         let log_id = identity(&meta, blocks.is_empty(), new_id)?;
         let data_file = File::options().read(true).write(true).open(store_folder.join("db"))?;
         let blobs = File::open(store_folder.join("blobs"))?;
+        park_most(&db);
         Ok(Store {
             log_id,
             waker: Waker::start(db.clone())?,
@@ -309,7 +260,8 @@ impl Store {
         if let [(seq, bytes)] = blocks
             && bytes.len() <= VALUE_BYTES_MAX
         {
-            let put = self.blocks.insert(part_key(*seq, 0), bytes.as_slice());
+            let insert = || self.blocks.insert(part_key(*seq, 0), bytes.as_slice());
+            let put = self.waker.watch(insert);
             return put.map(drop).map_err(io_error);
         }
         let mut batch = sled::Batch::default();
@@ -318,7 +270,7 @@ impl Store {
                 batch.insert(&part_key(*seq, part), value);
             }
         }
-        self.blocks.apply_batch(batch).map_err(io_error)
+        self.waker.watch(|| self.blocks.apply_batch(batch)).map_err(io_error)
     }
 
     /// Hands every page to the kernel.
@@ -629,8 +581,7 @@ impl Blocks for Store {
 
 impl Drop for Store {
     fn drop(&mut self) {
-        self.waker.state.lock().db = None;
-        self.waker.changed.notify_all();
+        self.waker.end();
     }
 }
 
