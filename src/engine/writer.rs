@@ -121,10 +121,24 @@ impl Engine {
             return None;
         }
         let outcome = self.log.repeats(event, among).ok().flatten()?;
+        Some(self.count_repeated(event, outcome))
+    }
+
+    /// Does the same as [`Engine::repeated`], but only for records that were appended lately, and
+    /// without reading the log: `None` leaves it open. Hashes a small body, and passes over others.
+    pub fn repeated_lately(&self, event: &Verified, among: &[Seq]) -> Option<Outcome> {
+        if self.refuses_events() || event.body().len() > SALTED_BYTES_MAX {
+            return None;
+        }
+        let outcome = self.log.repeats_recent(event, among)?;
+        Some(self.count_repeated(event, outcome))
+    }
+
+    fn count_repeated(&self, event: &Verified, outcome: Outcome) -> Outcome {
         self.metrics.count(&IngestKind::of(event), &outcome);
         self.duplicates.fetch_add(1, Ordering::Relaxed);
         self.count_differing(&[kind_if_differing(event)], &[outcome]);
-        Some(outcome)
+        outcome
     }
 
     /// Queues a verified event. The outcome is sent once the event is durable and folded; dropping

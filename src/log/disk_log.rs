@@ -386,6 +386,10 @@ impl Log for DiskLog {
         log.map(|log| log.may_repeat(event, head)).unwrap_or_default()
     }
 
+    fn repeats_recent(&self, event: &Verified, among: &[Seq]) -> Option<Outcome> {
+        self.current.try_read_recursive()?.as_ref()?.repeats_recent(event, among)
+    }
+
     fn repeats(&self, event: &Verified, among: &[Seq]) -> Result<Option<Outcome>, ReadError> {
         self.read_by(|log| log.repeats(event, among))
     }

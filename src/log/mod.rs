@@ -31,6 +31,7 @@ mod public_files;
 mod ranges;
 mod raw;
 mod receipt;
+mod recent;
 mod recovery;
 mod remaining;
 mod restore;
@@ -365,6 +366,12 @@ pub trait Log: History + Send + Sync {
     /// never waits for the disk. A log may leave out some, or all.
     fn may_repeat(&self, _event: &Verified, _head: Seq) -> Vec<Seq> {
         Vec::new()
+    }
+
+    /// Does the same as [`Log::repeats`], but only for records that were appended lately, and only from
+    /// memory: hashes the body once for each, and never waits for the disk. `None` leaves it open.
+    fn repeats_recent(&self, _event: &Verified, _among: &[Seq]) -> Option<Outcome> {
+        None
     }
 
     /// Returns what appending `event` would return, if it repeats one of the records in `among`, which

@@ -34,6 +34,7 @@ use super::disk::DiskFault;
 use super::kept::KeptBytes;
 use super::lost_leaves::LostLeaves;
 use super::merkle::{self, Edge, Hash};
+use super::recent::{REMEMBERED, Recent};
 use super::recovery::Recovered;
 use super::store::{Blocks, Store};
 use super::tiles::{TileNodes, Tiles};
@@ -50,6 +51,7 @@ pub struct SledLog {
     /// Not part of the writer, so that finding an event does not wait for a commit. It may know
     /// records past the head: those being written.
     dedupe: RwLock<Dedupe>,
+    recent: RwLock<Recent>,
     lost: Vec<(Seq, Seq)>,
     tiles: Tiles,
     /// Moves just before the head and is never behind it.
@@ -121,6 +123,7 @@ impl SledLog {
             store: Arc::new(store),
             writer: Mutex::new(writer),
             dedupe: RwLock::new(dedupe),
+            recent: RwLock::new(Recent::new(REMEMBERED)),
             lost,
             tiles,
             tip: Mutex::new(Tip { edge, metadata }),
@@ -317,9 +320,13 @@ impl Log for SledLog {
             return Ok(outcomes);
         }
         let recorded_at = recorded_at.max(writer.recorded_at);
-        drafts(pending)
-            .and_then(|drafts| self.commit(&mut writer, &drafts, recorded_at))
+        let drafts = drafts(pending)
+            .and_then(|drafts| {
+                self.commit(&mut writer, &drafts, recorded_at)?;
+                Ok(drafts)
+            })
             .map_err(|error| self.poison(&mut writer, &error))?;
+        self.recent.write().remember(head + 1, &drafts);
         writer.recorded_at = recorded_at;
         Ok(outcomes)
     }
@@ -366,6 +373,10 @@ impl Log for SledLog {
 
     fn may_repeat(&self, event: &Verified, head: Seq) -> Vec<Seq> {
         self.dedupe.read().may_repeat(&EventContent::of(event), head)
+    }
+
+    fn repeats_recent(&self, event: &Verified, among: &[Seq]) -> Option<Outcome> {
+        self.recent.read().repeats(event, among)
     }
 
     fn repeats(&self, event: &Verified, among: &[Seq]) -> Result<Option<Outcome>, ReadError> {
@@ -531,7 +542,11 @@ mod tests {
         let outcome = |event: &Verified, head: Seq| {
             let among = log.may_repeat(event, head);
             assert!(among.iter().all(|seq| *seq <= head));
-            log.repeats(event, &among).unwrap()
+            let outcome = log.repeats(event, &among).unwrap();
+            // What repeats a record that counts is known without a look into the store as well.
+            let known = outcome.filter(|outcome| matches!(outcome, Outcome::Duplicate { .. }));
+            assert_eq!(log.repeats_recent(event, &among), known);
+            outcome
         };
         let duplicate = |seq| Some(Outcome::Duplicate { seq, differs: false });
         assert_eq!(outcome(&event("a", b"x"), 4), duplicate(1));

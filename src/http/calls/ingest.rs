@@ -82,8 +82,9 @@ async fn take(
 /// written, and the writer need not see it.
 async fn record(engine: &Arc<Engine>, event: Verified) -> Result<Outcome, Code> {
     let among = engine.may_repeat(&event);
-    let (event, repeated) = if among.is_empty() {
-        (event, None)
+    let lately = engine.repeated_lately(&event, &among);
+    let (event, repeated) = if among.is_empty() || lately.is_some() {
+        (event, lately)
     } else {
         let engine = engine.clone();
         let compare = move || {
