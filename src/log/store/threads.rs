@@ -22,11 +22,9 @@ use parking_lot::{Condvar, Mutex};
 /// The number of sled's threads that are parked.
 const PARKED: usize = 5;
 
-/// The most tries to park them. One fails if the thread has finished before the waker is known.
-const TRIES_MAX: usize = 20;
-
-/// The time in which a thread that calls the waker is parked, unless the machine is very busy.
-const PARKING: Duration = Duration::from_millis(20);
+/// The time in which they are parked, unless the machine is very busy. A try fails if the thread has
+/// finished before the waker is known.
+const PARKING: Duration = Duration::from_millis(100);
 
 /// The time after which a write takes long.
 const LONG: Duration = Duration::from_secs(1);
@@ -59,10 +57,10 @@ impl Lot {
         state.parked -= 1;
     }
 
-    /// Waits until more than `before` threads are parked, or for some time.
-    fn wait_for_more_than(&self, before: usize) {
+    /// Waits until more than `before` threads are parked, but not longer than `until`.
+    fn wait_for_more_than(&self, before: usize, until: Instant) {
         let mut state = self.state.lock();
-        self.changed.wait_while_for(&mut state, |state| state.parked <= before, PARKING);
+        while state.parked <= before && !self.changed.wait_until(&mut state, until).timed_out() {}
     }
 
     /// Returns the number of threads that are parked; `None` once all were let go.
@@ -89,12 +87,12 @@ impl Wake for Parking {
 /// Parks most of sled's threads, unless they are parked or were let go. If that does not succeed, it
 /// only costs time.
 pub(super) fn park_most(db: &sled::Db) {
-    let waker = Arc::new(Parking).into();
-    for _ in 0..TRIES_MAX {
+    let (waker, until) = (Arc::new(Parking).into(), Instant::now() + PARKING);
+    while Instant::now() < until {
         let Some(parked) = LOT.parked().filter(|parked| *parked < PARKED) else { return };
         let flush = pin!(db.flush_async());
         if flush.poll(&mut Context::from_waker(&waker)).is_pending() {
-            LOT.wait_for_more_than(parked);
+            LOT.wait_for_more_than(parked, until);
         }
     }
 }
@@ -164,9 +162,10 @@ mod tests {
     fn threads_are_parked_and_the_store_is_written_before_and_after_they_are_let_go() {
         let folder = tempfile::tempdir().unwrap();
         let db = sled::Config::new().path(folder.path()).flush_every_ms(None).open().unwrap();
-        park_most(&db);
+        for _ in 0..100 {
+            park_most(&db);
+        }
         assert_eq!(LOT.parked(), Some(PARKED));
-        park_most(&db);
         for number in 0..100_u32 {
             db.insert(number.to_be_bytes(), vec![1; 1000]).unwrap();
             db.flush().unwrap();
