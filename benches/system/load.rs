@@ -3,8 +3,10 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -38,6 +40,8 @@ pub(crate) enum Work {
     GetAs(String, Vec<String>),
     /// Signed webhooks, each sent once.
     Events(Events),
+    /// The events of a file, a line each, as signed webhooks. All are sent, however long it takes.
+    File(PathBuf),
     /// Requests, each sent once, or in turns.
     Send { requests: Vec<Request>, once: bool },
 }
@@ -118,11 +122,40 @@ pub(crate) fn work() {
         Work::GetAs(token, paths) => paths.iter().map(|path| get(path, token)).collect(),
         Work::Events(events) => webhooks(events),
         Work::Send { requests, .. } => requests.iter().map(Request::bytes).collect(),
+        Work::File(_) => Vec::new(),
     };
-    let once = matches!(plan.work, Work::Events(_) | Work::Send { once: true, .. });
+    let once =
+        !matches!(plan.work, Work::Get(_) | Work::GetAs(..) | Work::Send { once: false, .. });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let outcome = tokio::task::LocalSet::new().block_on(&runtime, send(&plan, requests, once));
+    let run =
+        |requests| tokio::task::LocalSet::new().block_on(&runtime, send(&plan, requests, once));
+    let outcome = match &plan.work {
+        Work::File(path) => of_parts(path, run),
+        _ => run(requests),
+    };
     serde_json::to_writer(std::io::stdout(), &outcome).unwrap();
+}
+
+/// The number of events of a file that are read, signed and sent at once.
+const PART: usize = 50_000;
+
+/// Sends the events of a file in parts. The outcome is that of the last, with the statuses of all.
+fn of_parts(path: &Path, run: impl Fn(Vec<Vec<u8>>) -> Outcome) -> Outcome {
+    let mut lines = BufReader::new(File::open(path).unwrap()).lines().map(Result::unwrap);
+    let mut outcome = Outcome::default();
+    loop {
+        let now = rollcall::time::now_ms();
+        let part = lines.by_ref().take(PART);
+        let requests: Vec<_> = part.map(|body| signed(&body, SECRET, now)).collect();
+        if requests.is_empty() {
+            return outcome;
+        }
+        let mut next = run(requests);
+        for (status, count) in outcome.statuses {
+            *next.statuses.entry(status).or_default() += count;
+        }
+        outcome = next;
+    }
 }
 
 fn get(path: &str, token: &str) -> Vec<u8> {
@@ -145,17 +178,19 @@ fn webhooks(events: &Events) -> Vec<Vec<u8>> {
         let id = format!("event_{}", ulid(now, number));
         let body = bodies[dice.below(64) as usize].replacen("EVENT_ID", &id, 1);
         let is_bad = dice.below(100) < events.bad;
-        let signed = sign(if is_bad { "whsec_other" } else { SECRET }, now, body.as_bytes());
-        let mut request = Vec::new();
-        let length = body.len();
-        let head = format!(
-            "POST /webhooks/workos HTTP/1.1\r\nHost: x\r\nWorkOS-Signature: {signed}\r\n\
-             Content-Length: {length}\r\n\r\n"
-        );
-        let _ = write!(request, "{head}{body}");
-        requests.push(request);
+        requests.push(signed(&body, if is_bad { "whsec_other" } else { SECRET }, now));
     }
     requests
+}
+
+/// Writes a signed webhook.
+fn signed(body: &str, secret: &str, now: i64) -> Vec<u8> {
+    let (signature, length) = (sign(secret, now, body.as_bytes()), body.len());
+    let head = format!(
+        "POST /webhooks/workos HTTP/1.1\r\nHost: x\r\nWorkOS-Signature: {signature}\r\n\
+         Content-Length: {length}\r\n\r\n"
+    );
+    [head.as_bytes(), body.as_bytes()].concat()
 }
 
 /// The bytes of a webhook.

@@ -2,12 +2,12 @@
 
 use std::fs::File;
 use std::net::SocketAddr;
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::Options;
-use crate::kit::{BUSY_GROUP, Company, DIRECTORY, Dice, SECRET, build, group_id, time, user_id};
+use crate::kit::{BUSY_GROUP, Company, DIRECTORY, Dice, build, group_id, time, user_id};
 use crate::limits::{Limits, appends_per_s};
 use crate::load::{Events, Outcome, Plan, WEBHOOK_BYTES, Work};
 use crate::report::{Row, print};
@@ -28,6 +28,9 @@ const QUICK_TURN_MS: u64 = 200;
 
 /// The most events that one connection, and all, send in a second.
 const EVENTS_PER_S_MAX: [u64; 2] = [10_000, 60_000];
+
+/// The most time in which events of a file are sent.
+const SEND_MS_MAX: u64 = 3_600_000;
 
 /// Caches as for the measure of memory, and what is taken off: the caches themselves.
 const SMALL_CACHES: [&str; 4] = ["--store-cache-mib", "16", "--document-cache-mib", "16"];
@@ -164,7 +167,7 @@ impl Table {
         let taken_before = self.taken;
         let server = Server::start(built(), data, &SMALL_CACHES);
         let small = self.events(server.address, 256, Mix::default());
-        send(&server, &events);
+        self.send(&server, events);
         let large = self.events(server.address, 256, Mix::default());
         let head = head(&server);
         let sent_bytes = (self.taken - taken_before) * WEBHOOK_BYTES as u64;
@@ -254,6 +257,14 @@ impl Table {
         best
     }
 
+    /// Sends the events of a file over 64 connections.
+    fn send(&self, server: &Server, events: PathBuf) {
+        let work = Work::File(events);
+        let plan = Plan { address: server.address, connections: 64, ms: SEND_MS_MAX, work };
+        let outcome = plan.run();
+        assert!(outcome.statuses.keys().eq([&200]), "{:?}", outcome.statuses);
+    }
+
     /// Asks in turns. Returns the best.
     pub(crate) fn best(&self, address: SocketAddr, connections: usize, work: Work) -> Outcome {
         let outcomes = (0..self.turns).map(|_| self.run(address, connections, work.clone()));
@@ -274,14 +285,6 @@ fn generate(events: &Path, records: u64) -> u64 {
     generate.args(["generate", "--people", &people, "--directories", "3", "--duplicates", "0"]);
     assert!(generate.stdout(File::create(events).unwrap()).status().unwrap().success());
     std::fs::metadata(events).unwrap().len()
-}
-
-fn send(server: &Server, events: &Path) {
-    let mut command = Command::new(built());
-    command.arg("send").arg(events).arg("--url").arg(server.url("/webhooks/workos"));
-    command.env("ROLLCALL_WEBHOOK_SECRET", SECRET);
-    command.stdout(Stdio::null()).stderr(Stdio::null());
-    assert!(command.status().unwrap().success(), "`rollcall send` failed");
 }
 
 fn head(server: &Server) -> u64 {
