@@ -20,7 +20,7 @@ use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use rollcall_projections::{SYNC_PREFIX, Seq, glob_fits};
 use tokio::runtime::Builder;
 use ureq::http::Uri;
@@ -137,6 +137,8 @@ impl EndpointSettings {
 pub struct Deliveries {
     data: PathBuf,
     all: Mutex<All>,
+    /// Told when there are endpoints where there were none, and when they are stopped.
+    begun: Condvar,
     /// Held while endpoints are replaced.
     replacing: Mutex<()>,
 }
@@ -167,7 +169,8 @@ impl Deliveries {
         let endpoint = |one| Arc::new(Endpoint::new(one, data, roots.clone()));
         let endpoints = settings.into_iter().map(endpoint).collect();
         let all = Mutex::new(All { endpoints, ..All::default() });
-        Ok(Deliveries { data: data.to_owned(), all, replacing: Mutex::default() })
+        let (begun, replacing) = (Condvar::new(), Mutex::default());
+        Ok(Deliveries { data: data.to_owned(), all, begun, replacing })
     }
 
     /// Begins to send, on threads that do not keep the engine from being closed.
@@ -186,7 +189,7 @@ impl Deliveries {
         let runtime = Builder::new_current_thread().build()?;
         let wake = move || {
             runtime.block_on(async {
-                loop {
+                while deliveries.wait_for_one() {
                     let head = *heads.borrow_and_update();
                     if !deliveries.wake(head) || heads.changed().await.is_err() {
                         return;
@@ -196,6 +199,14 @@ impl Deliveries {
         };
         all.threads.push(thread::Builder::new().name("outbox".into()).spawn(wake)?);
         Ok(())
+    }
+
+    /// Waits until there is an endpoint: without one no record need wake a thread. Returns false once
+    /// they are stopped.
+    fn wait_for_one(&self) -> bool {
+        let mut all = self.all.lock();
+        self.begun.wait_while(&mut all, |all| all.endpoints.is_empty() && !all.is_stopped);
+        !all.is_stopped
     }
 
     /// Tells all endpoints the newest record. Returns false once they are stopped.
@@ -252,6 +263,7 @@ impl Deliveries {
         if all.is_stopped {
             all.endpoints.iter().for_each(|endpoint| endpoint.stop());
         }
+        self.begun.notify_all();
         Ok(())
     }
 
@@ -260,6 +272,7 @@ impl Deliveries {
         let mut all = self.all.lock();
         all.is_stopped = true;
         all.endpoints.iter().for_each(|endpoint| endpoint.stop());
+        self.begun.notify_all();
     }
 
     /// Waits a moment for the requests in flight, and syncs the positions. Must be called after
