@@ -256,6 +256,31 @@ fn a_reload_takes_endpoints_and_their_secrets() {
 }
 
 #[test]
+fn a_reload_takes_the_first_endpoint_and_the_first_after_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let app = Receiver::start();
+    let server = start_sending(folder.path(), &[]);
+    let reload = |endpoints: &[String]| {
+        config_with(folder.path(), endpoints);
+        signal(server.pid(), "HUP");
+        wait_until("the endpoints are read again", || {
+            let all = server.get("/rollcall/v1/endpoints").json();
+            all["data"].as_array().unwrap().len() == endpoints.len()
+        });
+    };
+    let endpoints = [endpoint("app", &app.address, "events = [\"dsync.*\"]\nfrom = \"start\"")];
+    deliver(&server, 1..2);
+    for (round, expected) in [(1, &["1", "2"][..]), (2, &["1", "2", "3", "4"])] {
+        reload(&endpoints);
+        deliver(&server, 2 * round..2 * round + 1);
+        wait_until_delivered(&server, "app");
+        assert_eq!(app.places(), expected);
+        reload(&[]);
+        deliver(&server, 2 * round + 1..2 * round + 2);
+    }
+}
+
+#[test]
 fn operators_skip_and_replay_and_test() {
     let folder = tempfile::tempdir().unwrap();
     let app = Receiver::reacting(|one| match one.place() {
