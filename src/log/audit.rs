@@ -9,12 +9,12 @@ use bytes::Bytes;
 use rollcall_projections::{Millis, RecordStatus, Seq};
 
 use super::acknowledgement::{Acknowledgement, Slots};
-use super::block::{Block, Damage};
+use super::block::{Block, Damage, chain_metadata};
 use super::dedupe::{Dedupe, EventContent};
 use super::lanes::in_order;
 use super::merkle::{self, Hash};
 use super::raw::RawStore;
-use super::recovery::{is_key_change, pieces};
+use super::recovery::{is_key_change, lost_since, lost_up_to, pieces};
 use super::salvage::Leaves;
 use super::stopped::end_is_unknown;
 use super::store::Blocks;
@@ -254,6 +254,8 @@ struct InspectedBlock {
     records: Vec<Option<InspectedRecord>>,
     /// The leaves of its records, if they are lost.
     lost: Vec<Hash>,
+    /// The digest of its metadata; `None` if that is damaged.
+    metadata: Option<Hash>,
     findings: Vec<Finding>,
     key_changes: Vec<Record>,
     signatures: Signatures,
@@ -301,6 +303,7 @@ fn inspect(
         recorded_at: block.recorded_at(),
         records: Vec::new(),
         lost: block.lost_leaves().ok().flatten().unwrap_or_default(),
+        metadata: block.has_whole_metadata().then(|| block.own_metadata()),
         findings: block_findings(&block),
         key_changes: Vec::new(),
         signatures: Signatures::default(),
@@ -460,6 +463,11 @@ struct AuditPass<'a> {
     /// An unreadable block. It extends to the next readable one.
     open: Option<Finding>,
     recorded_at: Millis,
+    /// The digest of all metadata so far; `None` from the first block on that cannot be read or is not
+    /// in its place.
+    metadata: Option<Hash>,
+    /// That of the acknowledged records; `None` if no block ends with them.
+    acknowledged_metadata: Option<Hash>,
     /// The leaves up to the first record that could not be read.
     leaves: Vec<Hash>,
     records: u64,
@@ -485,6 +493,8 @@ impl<'a> AuditPass<'a> {
             next: 1,
             open: None,
             recorded_at: Millis::MIN,
+            metadata: Some([0; 32]),
+            acknowledged_metadata: None,
             leaves: Vec::new(),
             records: 0,
             signatures: Signatures::default(),
@@ -515,6 +525,7 @@ impl<'a> AuditPass<'a> {
                 (first, LogPart::Store, what)
             }
         };
+        self.metadata = None;
         // Further parts of a block whose beginning is damaged add nothing.
         if self.open.is_none() {
             self.open = Some(Finding { first: first.min(self.next), last: first, part, what });
@@ -535,6 +546,8 @@ impl<'a> AuditPass<'a> {
     /// Takes in the next block.
     fn take(&mut self, block: InspectedBlock) {
         self.close(block.first);
+        let before = self.metadata.filter(|_| block.first == self.next).zip(block.metadata);
+        self.metadata = before.map(|(before, own)| chain_metadata(&before, &own));
         if block.first < self.next {
             self.find(Finding::at(block.first, LogPart::Sequence, "it is there twice"));
         }
@@ -563,6 +576,9 @@ impl<'a> AuditPass<'a> {
                 self.judge(seq, record.content(), record.status);
             }
             self.next = self.next.max(seq + 1);
+        }
+        if self.next == self.acknowledged() + 1 {
+            self.acknowledged_metadata = self.metadata;
         }
     }
 
@@ -599,6 +615,7 @@ impl<'a> AuditPass<'a> {
             self.next = self.next.max(open.last + 1).max(acknowledged + 1);
         }
         self.close(self.next);
+        self.find_lost_since();
         let rows = Rows::of(std::mem::take(&mut self.leaves));
         // These come after the findings about records, of which only the first are kept.
         let ComparedFiles { comparison, tiles_complete, findings: derived } =
@@ -632,6 +649,22 @@ impl<'a> AuditPass<'a> {
             lost,
             rows,
         }
+    }
+
+    /// Reports records that are lost and were not when they were acknowledged: then the metadata is
+    /// not that which was acknowledged.
+    fn find_lost_since(&mut self) {
+        let acknowledged = self.slots.newest.and_then(|newest| newest.metadata);
+        let size = self.acknowledged();
+        let is_known = self.metadata.is_some() && self.next > size;
+        if !is_known || acknowledged.is_none() || acknowledged == self.acknowledged_metadata {
+            return;
+        }
+        for (first, last) in lost_up_to(&self.lost, size) {
+            let what = lost_since(&[(first, last)]);
+            self.find(Finding::among(first, last, LogPart::Acknowledgement, what));
+        }
+        self.lost.retain(|(_, last)| *last > size);
     }
 
     /// Compares the file `checkpoint` and the tiles with the records.

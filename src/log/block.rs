@@ -512,6 +512,12 @@ impl<'a> Block<'a> {
         Sha256::new().chain_update(self.head_bytes).chain_update(sections).finalize().into()
     }
 
+    /// Returns whether the sections that [`Block::own_metadata`] covers are as they were written, by
+    /// their checks.
+    pub(super) fn has_whole_metadata(&self) -> bool {
+        (0..PROOFS).all(|at| self.section(at).is_ok())
+    }
+
     pub(super) fn log_id(&self) -> LogId {
         self.head.log_id
     }

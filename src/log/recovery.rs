@@ -13,7 +13,7 @@ use super::kept::{Kept, Prefix};
 use super::lanes::in_order;
 use super::lost_leaves;
 use super::merkle::{self, Edge, Hash};
-use super::raw::{Harm, RawStore};
+use super::raw::{Harm, RawStore, records};
 use super::store::Blocks;
 use super::tiles::{Rows, Tiles};
 use super::{ReadError, Record, add_range};
@@ -257,7 +257,10 @@ pub(super) fn recover(
     let cause_of_loss = taken.is_ok().then(|| store.cause_of_loss());
     let undisputed = check_tiles(slots, store.was_closed(), &rows, tiles, cause_of_loss);
     let acknowledged = match newest {
-        Some(newest) => check_acknowledged(store, &newest, &rows, tiles, taken, vouched_metadata),
+        Some(newest) => {
+            let found = Found { rows: &rows, lost: &lost, vouched_metadata, taken };
+            check_acknowledged(store, &newest, tiles, found)
+        }
         None => taken,
     };
     Fault::earliest([acknowledged, undisputed])?;
@@ -355,16 +358,27 @@ fn check_lost(store: &RawStore, lost: &[(Seq, Seq)], leaves: &[Hash]) -> Result<
     }
 }
 
+/// What the pass over a log of which something was acknowledged has found.
+struct Found<'a> {
+    /// The tree over the records.
+    rows: &'a Rows,
+    /// The records that are lost.
+    lost: &'a [(Seq, Seq)],
+    /// The digest of the metadata of the acknowledged records; `None` if no block ends with them.
+    vouched_metadata: Option<Hash>,
+    /// The fault at which the pass broke off, if it did.
+    taken: Result<(), Fault>,
+}
+
 /// Returns the earliest fault of a log of which something was acknowledged: one that the pass
-/// found, another root, or other facts.
+/// found, another root, other facts, or records that were not lost when they were acknowledged.
 fn check_acknowledged(
     store: &RawStore,
     newest: &Acknowledgement,
-    rows: &Rows,
     tiles: Option<&Tiles>,
-    taken: Result<(), Fault>,
-    vouched_metadata: Option<Hash>,
+    found: Found<'_>,
 ) -> Result<(), Fault> {
+    let Found { rows, lost, vouched_metadata, taken } = found;
     let same_records = match (&taken, newest.root) {
         (Ok(()), _) => check_root(rows, newest, tiles, &store.cause_of_loss()),
         // The pass broke off at a fault. Before it, another record may be in the place of one.
@@ -374,11 +388,54 @@ fn check_acknowledged(
     let same_metadata =
         newest.size == 0 || newest.metadata.is_none() || vouched_metadata == newest.metadata;
     let same_facts = if same_metadata { Ok(()) } else { check_facts(store, newest.size) };
-    Fault::earliest([same_records, same_facts, taken])?;
+    // Where the pass broke off, it does not know the digest.
+    let was_changed = !same_metadata && !lost.is_empty() && has_other_metadata(store, newest);
+    let same_lost = if was_changed { refuse_lost(lost, newest.size) } else { Ok(()) };
+    Fault::earliest([same_records, same_facts, same_lost, taken])?;
     if !same_metadata {
         tracing::warn!("stored facts were rewritten; they match the bodies");
     }
     Ok(())
+}
+
+/// Refuses lost records among the first `size` of a log whose metadata is not that which was
+/// acknowledged. The leaves of a block of lost records lead to the same root as the records; but a log
+/// that was restored without some is acknowledged with their blocks, and no log loses one later.
+fn refuse_lost(lost: &[(Seq, Seq)], size: Seq) -> Result<(), Fault> {
+    let acknowledged = lost_up_to(lost, size);
+    let Some(((first, _), (_, last))) = acknowledged.first().zip(acknowledged.last()) else {
+        return Ok(());
+    };
+    Err(Fault::among(*first, *last, lost_since(&acknowledged)))
+}
+
+/// Returns the lost records up to one.
+pub(super) fn lost_up_to(lost: &[(Seq, Seq)], until: Seq) -> Vec<(Seq, Seq)> {
+    let within = lost.iter().filter(|(first, _)| *first <= until);
+    within.map(|(first, last)| (*first, (*last).min(until))).collect()
+}
+
+/// Says what is wrong with records that are lost and were not when they were acknowledged.
+pub(super) fn lost_since(lost: &[(Seq, Seq)]) -> String {
+    format!("the log has only the leaves of {}, and was not acknowledged so", records(lost))
+}
+
+/// Returns whether the log was acknowledged with other metadata than it has, so that a record that is
+/// lost may not have been lost then. Reads every block; where the metadata of one is damaged, or blocks
+/// are missing, nothing is known.
+pub(super) fn has_other_metadata(store: &RawStore, newest: &Acknowledgement) -> bool {
+    let Acknowledgement { size, metadata: Some(expected), .. } = *newest else { return false };
+    let (mut last, mut metadata) = (0, [0; 32]);
+    let mut blocks = store.blocks_from(1);
+    while last < size {
+        let Some(Ok((first, bytes))) = blocks.next() else { return false };
+        let Ok(block) = store.parse(&bytes, first) else { return false };
+        if first != last + 1 || !block.has_whole_metadata() {
+            return false;
+        }
+        (last, metadata) = (block.last_seq(), block.chained_metadata(&metadata));
+    }
+    size > 0 && (last != size || metadata != expected)
 }
 
 /// Checks that the tiles do not contradict records for which no acknowledged root vouches.

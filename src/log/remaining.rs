@@ -14,7 +14,7 @@ use super::dedupe::Dedupe;
 use super::merkle::{self, Hash};
 use super::raw::{RawStore, SalvagedBlock, SalvagedRecord, records};
 use super::receipt::lost_leaf;
-use super::recovery::{dedupe_key, other_facts};
+use super::recovery::{dedupe_key, has_other_metadata, other_facts};
 use super::salvage::Leaves;
 use super::stopped::StoppedFolder;
 use super::store::Blocks;
@@ -133,7 +133,8 @@ pub(super) fn gather(
 ) -> io::Result<Gathered> {
     let newest = folder.slots.newest;
     let leaves = Leaves::of(&folder.slots, folder.tiles.as_ref());
-    let mut gathering = Gathering::new(&folder.store, &leaves);
+    let was_changed = newest.is_some_and(|newest| has_other_metadata(&folder.store, &newest));
+    let mut gathering = Gathering { was_changed, ..Gathering::new(&folder.store, &leaves) };
     for first in folder.store.firsts() {
         gathering.take(first)?;
         progress(gathering.head());
@@ -154,6 +155,8 @@ pub(super) fn gather(
 struct Gathering<'a> {
     store: &'a RawStore,
     known: &'a Leaves,
+    /// True if the log was not acknowledged as it is: then it may have lost records since.
+    was_changed: bool,
     firsts: Vec<Seq>,
     replaced: BTreeMap<Seq, Vec<u8>>,
     dedupe: Dedupe,
@@ -172,6 +175,7 @@ impl<'a> Gathering<'a> {
         Gathering {
             store,
             known,
+            was_changed: false,
             firsts: Vec::new(),
             replaced: BTreeMap::new(),
             dedupe: Dedupe::default(),
@@ -193,7 +197,11 @@ impl<'a> Gathering<'a> {
         let SalvagedBlock { records, lost_leaves } = self.store.salvaged(first);
         if is_next && !lost_leaves.is_empty() {
             self.miss_up_to(first - 1)?;
-            add_range(&mut self.lost, (first, first + lost_leaves.len() as Seq - 1));
+            let lost = (first, first + lost_leaves.len() as Seq - 1);
+            add_range(&mut self.lost, lost);
+            if self.was_changed {
+                add_range(&mut self.missing, lost);
+            }
             self.firsts.push(first);
             self.leaves.extend(lost_leaves.into_iter().map(|(_, leaf)| leaf));
             return Ok(());

@@ -22,6 +22,7 @@ use super::place::{ArchivePlace, PlaceError};
 use super::progress::{Progress, Report, Stage};
 use super::public_files::PublicFiles;
 use super::raw::{RawStore, SalvagedRecord};
+use super::recovery::has_other_metadata;
 use super::stopped::{Remains, StoppedFolder, end_is_unknown};
 use super::store::Blocks;
 use super::tiles::{Rows, Tiles};
@@ -421,8 +422,10 @@ struct Salvage<'a> {
     remains: &'a Remains,
     copies: Vec<OtherCopy>,
     leaves: Leaves,
-    /// The leaves of records without which the log was once restored.
+    /// The leaves of records of which the folder has nothing else.
     gaps: LostLeaves,
+    /// True if the folder was not acknowledged as it is: then it may have lost them since.
+    was_changed: bool,
     /// The record that comes next.
     next: Seq,
     output: Output<'a>,
@@ -432,7 +435,9 @@ impl<'a> Salvage<'a> {
     fn begin(remains: &'a Remains, copies: Vec<OtherCopy>, output: Output<'a>) -> Salvage<'a> {
         let (leaves, gaps) =
             (Leaves::of(&remains.slots, remains.tiles.as_ref()), LostLeaves::new());
-        Salvage { remains, copies, leaves, gaps, next: 1, output }
+        let both = remains.store.as_ref().zip(remains.slots.newest.as_ref());
+        let was_changed = both.is_some_and(|(store, newest)| has_other_metadata(store, newest));
+        Salvage { remains, copies, leaves, gaps, was_changed, next: 1, output }
     }
 
     /// Writes every record that is found, in order, and all else that belongs to them.
@@ -514,7 +519,7 @@ impl<'a> Salvage<'a> {
         let of_copies = || self.copies.iter().find_map(|copy| copy.lost_leaf(seq));
         let leaf = self.leaves.vouched(seq).copied().or(gap).or_else(of_copies);
         self.output.miss(seq, leaf);
-        if gap.is_some() {
+        if gap.is_some() && !self.was_changed {
             add_range(&mut self.output.lost, (seq, seq));
         }
     }

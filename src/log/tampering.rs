@@ -17,7 +17,7 @@ use super::store::{part_key, rewrite};
 use super::{
     Acknowledged, Audit, DeferredStep, DeferredVerdict, DiskLog, Finding, History, Kept, KeptBytes,
     Log, LogId, LogPart, OpenError, Outcome, Prefix, ReadError, ScrubFinding, StoppedFolder,
-    Unrecovered, Unsigned,
+    Unrecovered, Unsigned, salvage,
 };
 use crate::keys::ApiKeys;
 use crate::verify::{Act, FACTS_VERSION, Keyring, Observation, Observed, Origin, Proof, Verified};
@@ -391,20 +391,48 @@ fn an_index_that_a_snapshot_had_wrong_is_put_right_behind_the_start() {
     assert_eq!(log.append(vec![event("e27", "x")], NOW + 9), Ok(vec![duplicate]));
 }
 
+/// Replaces the records of a block by their leaves, with the stamp of their batch.
+fn lose(folder: &Path, (first, last): (Seq, Seq)) {
+    let log = open(folder).unwrap();
+    let records = log.read(first - 1, (last - first + 1) as usize, usize::MAX).unwrap();
+    drop(log);
+    let leaves: Vec<_> = records.iter().map(|record| record.leaf()).collect();
+    assert_eq!((records[0].seq, records.last().unwrap().seq), (first, last));
+    let mut blocks =
+        encode_lost(records[0].log_id, first, records[0].recorded_at, &leaves).unwrap();
+    let (at, lost) = blocks.remove(0);
+    assert_eq!((at, blocks.len()), (first, 0));
+    rewrite(folder, |blocks| drop(blocks.insert(part_key(first, 0).to_vec(), lost)));
+}
+
+#[test]
+fn records_that_are_lost_since_they_were_acknowledged_refuse_a_start_and_are_found_by_an_audit() {
+    let original = sound();
+    for (first, last) in BLOCKS {
+        let folder = original.copied();
+        lose(folder.path(), (first, last));
+        assert_eq!(refused(&original, folder.path()), Some((first, last)));
+        let audit = audit(folder.path());
+        let expected = (first, last, LogPart::Acknowledgement);
+        assert!(about(&audit).contains(&expected), "{:?}", audit.findings);
+        assert_eq!((audit.first_bad(), audit.lost), (Some(first), vec![]));
+        // What is left of the log can be read, and the others count as missing.
+        let stopped = StoppedFolder::open(folder.path()).unwrap();
+        let (log, damage) = stopped.recover_remaining(&|_| {}).unwrap();
+        assert_eq!(damage.unwrap().missing, [(first, last)]);
+        assert_eq!((log.once_lost(), log.head()), (vec![], HEAD));
+        let place = tempfile::tempdir().unwrap();
+        let salvaged = salvage(folder.path(), &[], &place.path().join("new"), &|_| {}).unwrap();
+        assert_eq!((salvaged.missing, salvaged.lost), (vec![(first, last)], vec![]));
+    }
+}
+
 #[test]
 fn records_that_were_replaced_by_their_leaves_are_damage_and_refuse_no_other_event() {
     let original = sound();
     let folder = original.copied();
-    let log = open(folder.path()).unwrap();
-    let leaves: Vec<_> =
-        log.read(3, 4, usize::MAX).unwrap().iter().map(|record| record.leaf()).collect();
-    drop(log);
     let Covered { log_id, root, recorded_at, kept } = &original.1[1];
-    // The stamp of their batch.
-    let mut blocks = encode_lost(*log_id, 4, NOW + 2, &leaves).unwrap();
-    let (first, lost) = blocks.remove(0);
-    assert_eq!((first, blocks.len(), leaves.len()), (4, 0, 4));
-    rewrite(folder.path(), |blocks| drop(blocks.insert(part_key(4, 0).to_vec(), lost)));
+    lose(folder.path(), (4, 7));
     // The index of the snapshot also misses record 27.
     let mut bytes = kept.bytes.clone();
     *bytes.last_mut().unwrap() ^= 1;
