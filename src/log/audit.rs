@@ -599,7 +599,8 @@ impl<'a> AuditPass<'a> {
     /// Judges the status of a record again, as if it were appended now.
     fn judge(&mut self, seq: Seq, event: EventContent<'_>, status: RecordStatus) {
         let store = self.store;
-        let Ok(outcome) = self.dedupe.judge(event, seq, &|seq| store.candidate(seq)) else {
+        let Ok(outcome) = self.dedupe.judge(event, seq, &|seq| store.candidate(seq).map(Some))
+        else {
             // An earlier record with its fingerprint cannot be read, which is a finding of its own.
             return;
         };

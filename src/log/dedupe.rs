@@ -7,7 +7,7 @@ use hashbrown::HashTable;
 use rollcall_projections::{RecordStatus, Seq};
 use siphasher::sip::SipHasher13;
 
-use super::{Outcome, ReadError};
+use super::{Outcome, ReadError, Record};
 use crate::verify::{self, Verified};
 
 /// The key under which a record is indexed.
@@ -163,6 +163,17 @@ pub(super) struct Candidate {
     /// True if it was pulled or imported: see [`Proof::is_copy`](crate::verify::Proof::is_copy).
     pub(super) copy: bool,
     pub(super) body: bytes::Bytes,
+}
+
+impl From<Record> for Candidate {
+    fn from(record: Record) -> Candidate {
+        Candidate {
+            conflict: record.status != RecordStatus::Counts,
+            copy: record.proof.is_copy(),
+            event_id: record.event_id,
+            body: record.body,
+        }
+    }
 }
 
 impl Candidate {
@@ -435,7 +446,9 @@ impl Dedupe {
     }
 }
 
-type Load<'a> = &'a dyn Fn(Seq) -> Result<Candidate, ReadError>;
+/// Reads a record; `None` if what is there is not the record that was acknowledged, so that no event is
+/// compared with it.
+type Load<'a> = &'a dyn Fn(Seq) -> Result<Option<Candidate>, ReadError>;
 
 fn first_fitting(
     seqs: Vec<Seq>,
@@ -443,8 +456,7 @@ fn first_fitting(
     fits: impl Fn(&Candidate) -> bool,
 ) -> Result<Option<(Seq, Candidate)>, ReadError> {
     for seq in seqs {
-        let candidate = load(seq)?;
-        if fits(&candidate) {
+        if let Some(candidate) = load(seq)?.filter(&fits) {
             return Ok(Some((seq, candidate)));
         }
     }
@@ -543,7 +555,7 @@ fn judge(
         let next = head + 1 + pending.len() as Seq;
         let load_any =
             |seq: Seq| match seq.checked_sub(head + 1).and_then(|at| pending.get(at as usize)) {
-                Some(pending) => Ok(pending.candidate()),
+                Some(pending) => Ok(Some(pending.candidate())),
                 None => load(seq),
             };
         let outcome = dedupe

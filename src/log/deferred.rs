@@ -86,6 +86,8 @@ pub(super) struct DeferredCheck {
     damaged: Ranges,
     findings: Vec<ScrubFinding>,
     index_differs: bool,
+    /// The damaged records that are still in the index.
+    indexed: Vec<(Seq, Seq)>,
 }
 
 impl From<Fault> for Damage {
@@ -124,7 +126,13 @@ impl DeferredCheck {
             damaged: Ranges::default(),
             findings: Vec::new(),
             index_differs: false,
+            indexed: Vec::new(),
         }
+    }
+
+    /// Returns the last record that is checked.
+    pub(super) fn until(&self) -> Seq {
+        self.until
     }
 
     /// Returns how far it is.
@@ -152,7 +160,9 @@ impl DeferredCheck {
         looked.wrong.into_iter().for_each(|wrong| self.note(wrong));
     }
 
+    /// Notes damage to records, which the index is to forget.
     fn note(&mut self, Damage { first, last, what }: Damage) {
+        self.indexed.push((first, last));
         if self.damaged.has(first, last) {
             return;
         }
@@ -211,7 +221,7 @@ impl DeferredCheck {
 }
 
 impl SledLog {
-    /// Takes a step of the deferred check.
+    /// Takes a step of the deferred check. What it finds damaged is in the index no more.
     ///
     /// # Errors
     /// If the tree cannot be read.
@@ -219,6 +229,12 @@ impl SledLog {
         &self,
         check: &mut DeferredCheck,
     ) -> Result<DeferredStep, ReadError> {
+        let step = self.take_deferred_step(check);
+        self.forget(&std::mem::take(&mut check.indexed));
+        step
+    }
+
+    fn take_deferred_step(&self, check: &mut DeferredCheck) -> Result<DeferredStep, ReadError> {
         let nodes = self.nodes();
         let until = check.until.min(check.after + RECORDS_AT_ONCE);
         let mut blocks = self.store().blocks_from(check.after + 1);

@@ -20,7 +20,7 @@ use super::open::{Checked, OpenError, Unrecovered};
 use super::ranges::Ranges;
 use super::raw::records;
 use super::scrub::{Looked, ReadThrough, ScrubFinding, ScrubState};
-use super::sled_log::SledLog;
+use super::sled_log::{SledLog, not_acknowledged};
 use super::{AppendError, DurableHead, History, Identity, Log, Outcome, ReadError, Record};
 use crate::time;
 use crate::verify::{Proof, Verified};
@@ -60,6 +60,7 @@ impl DiskLog {
         let (folder, store_cache_bytes) = checked.source();
         let io_error = |error| OpenError::io(folder.clone(), error);
         let log = checked.open()?;
+        log.set_unchecked(deferred.as_ref().map_or(0, DeferredCheck::until));
         let disk = Disk::of(&folder, reserve_bytes).map_err(io_error)?;
         let answered = AnsweredFile::open(&folder.join("answered")).map_err(io_error)?;
         let scrub = deferred.as_ref().map(|deferred| ScrubState {
@@ -168,7 +169,7 @@ impl DiskLog {
         let next = after.saturating_add(1);
         match self.refused.read().first_from(next) {
             None => Ok((None, events_max)),
-            Some(refused) if refused == next => Err(refusal(refused)),
+            Some(refused) if refused == next => Err(not_acknowledged(refused)),
             Some(refused) => {
                 let before = usize::try_from(refused - next).unwrap_or(usize::MAX);
                 Ok((Some(refused), events_max.min(before)))
@@ -180,7 +181,7 @@ impl DiskLog {
     fn refuse(&self, seqs: &[Seq]) -> Result<(), ReadError> {
         let refused = self.refused.read();
         let damaged = seqs.iter().find(|seq| refused.has(**seq, **seq));
-        damaged.map_or(Ok(()), |seq| Err(refusal(*seq)))
+        damaged.map_or(Ok(()), |seq| Err(not_acknowledged(*seq)))
     }
 
     /// Notes how far the deferred check is, and what it found.
@@ -285,7 +286,7 @@ impl History for DiskLog {
         if let Some(refused) = refused {
             // Lost records may be before it.
             if records.first().is_some_and(|record| record.seq >= refused) {
-                return Err(refusal(refused));
+                return Err(not_acknowledged(refused));
             }
             records.retain(|record| record.seq < refused);
         }
@@ -391,7 +392,10 @@ impl Log for DiskLog {
     }
 
     fn repeats(&self, event: &Verified, among: &[Seq]) -> Result<Option<Outcome>, ReadError> {
-        self.read_by(|log| log.repeats(event, among))
+        // One may have been found damaged since it was looked up.
+        let is_whole = |seq: &Seq| !self.refused.read().has(*seq, *seq);
+        let among: Vec<Seq> = among.iter().copied().filter(is_whole).collect();
+        self.read_by(|log| log.repeats(event, &among))
     }
 
     fn lost(&self) -> Vec<(Seq, Seq)> {
@@ -417,6 +421,8 @@ impl Log for DiskLog {
         let step = step?;
         if is_finished {
             *deferred = None;
+            let current = self.current.read_recursive();
+            current.iter().for_each(|log| log.set_unchecked(0));
         }
         Ok(step)
     }
@@ -436,12 +442,6 @@ impl Log for DiskLog {
     fn consistency(&self, from: Seq, to: Seq) -> Result<Vec<[u8; 32]>, ReadError> {
         self.read_by(|log| log.consistency(from, to))
     }
-}
-
-/// Refuses a record that the deferred check found damaged.
-fn refusal(seq: Seq) -> ReadError {
-    let what = "it is not the record that was acknowledged, as the check behind the start found";
-    ReadError::Damaged { seq, what: what.into() }
 }
 
 #[cfg(test)]

@@ -158,7 +158,7 @@ impl Filling {
         let (log_id, recorded_at, head) = (self.store.log_id(), self.recorded_at, self.size());
         let (batch, salts): (Vec<Verified>, Vec<[u8; 16]>) =
             waiting.into_iter().map(|Waiting { event, salt }| (event, salt)).unzip();
-        let load = |seq| self.store.candidate(seq);
+        let load = |seq| self.store.candidate(seq).map(Some);
         let judged = judge_recorded(&mut self.dedupe, batch, head, &load);
         let pending = judged.map_err(FillError::unfit)?;
         let salted = pending.into_iter().zip(salts);

@@ -33,17 +33,13 @@ impl MemoryLog {
         }
     }
 
-    fn candidate(&self, seq: Seq) -> Result<Candidate, ReadError> {
+    fn candidate(&self, seq: Seq) -> Result<Option<Candidate>, ReadError> {
         let records = self.records.read();
         let record = records.get(seq as usize - 1).ok_or(ReadError::Absent { seq })?;
         let conflict = record.status != RecordStatus::Counts;
         let copy = record.proof.is_copy();
-        Ok(Candidate {
-            event_id: record.event_id.clone(),
-            conflict,
-            copy,
-            body: record.body.clone(),
-        })
+        let (event_id, body) = (record.event_id.clone(), record.body.clone());
+        Ok(Some(Candidate { event_id, conflict, copy, body }))
     }
 }
 

@@ -16,8 +16,10 @@
 //! there. A disk that is full or read-only fails a step like any other, but leaves no doubt about
 //! what was synced before.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -27,13 +29,13 @@ use rollcall_projections::{Entry, Millis, Seq};
 use super::acknowledgement::{Acknowledgement, AcknowledgementFile};
 use super::block::{self, Block, Draft, FORMAT};
 use super::dedupe::{
-    Dedupe, EventContent, FINGERPRINT_BYTES, JudgedBatch, PendingEvent, find_among, find_repeated,
-    judge_batch,
+    Candidate, Dedupe, DedupeKey, EventContent, FINGERPRINT_BYTES, JudgedBatch, PendingEvent,
+    find_among, find_repeated, judge_batch,
 };
 use super::disk::DiskFault;
 use super::kept::KeptBytes;
 use super::lost_leaves::LostLeaves;
-use super::merkle::{self, Edge, Hash};
+use super::merkle::{self, Edge, Hash, Nodes};
 use super::recent::{REMEMBERED, Recent};
 use super::recovery::Recovered;
 use super::store::{Blocks, Store};
@@ -53,6 +55,11 @@ pub struct SledLog {
     dedupe: RwLock<Dedupe>,
     recent: RwLock<Recent>,
     lost: Vec<(Seq, Seq)>,
+    /// The last record that the start took from a snapshot, until all of them are compared with their
+    /// leaves; 0 then.
+    unchecked: AtomicU64,
+    /// The damaged records that are in the index no more, by their fingerprints.
+    forgotten: RwLock<BTreeMap<u64, Seq>>,
     tiles: Tiles,
     /// Moves just before the head and is never behind it.
     tip: Mutex<Tip>,
@@ -125,6 +132,8 @@ impl SledLog {
             dedupe: RwLock::new(dedupe),
             recent: RwLock::new(Recent::new(REMEMBERED)),
             lost,
+            unchecked: AtomicU64::new(0),
+            forgotten: RwLock::default(),
             tiles,
             tip: Mutex::new(Tip { edge, metadata }),
             head,
@@ -253,6 +262,36 @@ impl SledLog {
         &self.dedupe
     }
 
+    /// Sets the last record that is not compared with its leaf yet; 0 if all are.
+    pub(super) fn set_unchecked(&self, until: Seq) {
+        self.unchecked.store(until, Ordering::Relaxed);
+    }
+
+    /// Reads of a record what decides if an event is the same; `None` if what is there is not the
+    /// record that was acknowledged.
+    fn candidate(&self, seq: Seq) -> Result<Option<Candidate>, ReadError> {
+        if seq > self.unchecked.load(Ordering::Relaxed) {
+            return self.store.candidate(seq).map(Some);
+        }
+        let record = self.store.record(seq)?;
+        let is_acknowledged = self.nodes().node(0, seq - 1)? == record.leaf();
+        Ok(is_acknowledged.then(|| Candidate::from(record)))
+    }
+
+    /// Takes records out of the index, because they are damaged: an event is compared with none of
+    /// them, as with none that is lost.
+    pub(super) fn forget(&self, damaged: &[(Seq, Seq)]) {
+        for (first, last) in damaged {
+            // The lock is released again and again, so that no batch waits for long.
+            for seq in *first..=*last {
+                let mut dedupe = self.dedupe.write();
+                let known = dedupe.indexed(seq, seq).into_iter().flatten();
+                self.forgotten.write().extend(known.map(|fingerprint| (fingerprint, seq)));
+                dedupe.put_right(seq, None);
+            }
+        }
+    }
+
     /// Returns whether a record is among those that are lost.
     pub(super) fn knows_as_lost(&self, seq: Seq) -> bool {
         let at = self.lost.partition_point(|(_, last)| *last < seq);
@@ -312,7 +351,7 @@ impl Log for SledLog {
             return synced.map(|()| Vec::new()).map_err(|error| self.poison(&mut writer, &error));
         }
         salt_all(&mut batch).map_err(|error| AppendError::Rejected(error.to_string()))?;
-        let load = |seq| self.store.candidate(seq);
+        let load = |seq| self.candidate(seq);
         let JudgedBatch { outcomes, pending } =
             judge_batch(&mut self.dedupe.write(), batch, head, &load)
                 .map_err(|error| AppendError::Rejected(error.to_string()))?;
@@ -367,8 +406,15 @@ impl Log for SledLog {
     }
 
     fn find(&self, event_id: &str) -> Result<Option<Seq>, ReadError> {
-        let candidates = self.dedupe.read().candidates(event_id, self.head.get());
-        find_among(candidates, event_id, &|seq| self.store.candidate(seq))
+        let dedupe = self.dedupe.read();
+        let candidates = dedupe.candidates(event_id, self.head.get());
+        let own = dedupe.fingerprinter()(DedupeKey::Id(event_id));
+        drop(dedupe);
+        let load = |seq| self.candidate(seq)?.ok_or_else(|| not_acknowledged(seq)).map(Some);
+        let found = find_among(candidates, event_id, &load)?;
+        // Its record may be one that is damaged.
+        let forgotten = self.forgotten.read().get(&own).copied().filter(|_| found.is_none());
+        forgotten.map_or(Ok(found), |seq| Err(not_acknowledged(seq)))
     }
 
     fn may_repeat(&self, event: &Verified, head: Seq) -> Vec<Seq> {
@@ -380,7 +426,7 @@ impl Log for SledLog {
     }
 
     fn repeats(&self, event: &Verified, among: &[Seq]) -> Result<Option<Outcome>, ReadError> {
-        find_repeated(among, &EventContent::of(event), &|seq| self.store.candidate(seq))
+        find_repeated(among, &EventContent::of(event), &|seq| self.candidate(seq))
     }
 
     fn lost(&self) -> Vec<(Seq, Seq)> {
@@ -411,6 +457,12 @@ impl Log for SledLog {
         check_in_tree(from, to, self.head.get())?;
         merkle::consistency(&self.nodes(), from, to)
     }
+}
+
+/// Returns the error of a record that is not the one that was acknowledged.
+pub(super) fn not_acknowledged(seq: Seq) -> ReadError {
+    let what = "it is not the record that was acknowledged, as the check behind the start found";
+    ReadError::Damaged { seq, what: what.into() }
 }
 
 /// Makes an error of what is wrong with a batch.

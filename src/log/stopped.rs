@@ -378,7 +378,7 @@ impl Log for StoppedLog {
 
     fn find(&self, event_id: &str) -> Result<Option<Seq>, ReadError> {
         let candidates = self.dedupe.read().candidates(event_id, self.head());
-        find_among(candidates, event_id, &|seq| self.blocks.candidate(seq))
+        find_among(candidates, event_id, &|seq| self.blocks.candidate(seq).map(Some))
     }
 
     fn lost(&self) -> Vec<(Seq, Seq)> {

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use rollcall_projections::{Entry, RecordStatus, Seq};
+use rollcall_projections::{Entry, Seq};
 use rustix::fs::{FallocateFlags, RawDir, SeekFrom};
 use rustix::io::Errno;
 
@@ -496,13 +496,7 @@ pub(super) trait Blocks: Sync {
 
     /// Reads of a record what decides if another is the same.
     fn candidate(&self, seq: Seq) -> Result<Candidate, ReadError> {
-        let record = self.record(seq)?;
-        Ok(Candidate {
-            event_id: record.event_id,
-            conflict: record.status != RecordStatus::Counts,
-            copy: record.proof.is_copy(),
-            body: record.body,
-        })
+        self.record(seq).map(Candidate::from)
     }
 }
 

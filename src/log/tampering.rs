@@ -453,6 +453,49 @@ fn records_that_were_replaced_by_their_leaves_are_damage_and_refuse_no_other_eve
 }
 
 #[test]
+fn an_event_that_comes_again_is_compared_with_no_damaged_record_whether_or_not_it_is_found_yet() {
+    let original = sound();
+    for is_found in [false, true] {
+        let folder = original.copied();
+        edit(folder.path(), 2, |parts| {
+            let body = String::from_utf8(parts.records[0].body.clone()).unwrap();
+            parts.records[0].body = body.replace(r#""x""#, r#""y""#).into_bytes();
+        });
+        // The same body, which another record than the acknowledged one has.
+        edit(folder.path(), 9, |parts| parts.records[1].salt = [1; 16]);
+        let unrecovered = Unrecovered::open(folder.path(), CACHE_BYTES).unwrap();
+        let checked = unrecovered.check_after(Some(original.1[1].prefix()), &|_| {}).unwrap();
+        let log = DiskLog::open(checked, 0).unwrap();
+        let end = || while log.check_deferred() == Ok(DeferredStep::GoesOn) {};
+        if is_found {
+            end();
+        }
+        // It is not said that there is no such event.
+        for (id, seq) in [("b", 2), ("e9", 9)] {
+            let found = log.find(id);
+            assert!(matches!(found, Err(ReadError::Damaged { seq: of, .. }) if of == seq), "{id}");
+        }
+        let (changed, same) = (event("b", "x"), event("e9", "x"));
+        assert_eq!(log.repeats(&changed, &[2]), Ok(None));
+        assert_eq!(log.repeats(&same, &[9]), Ok(None));
+        let batch = || vec![changed.clone(), same.clone(), event("e10", "x")];
+        let duplicate = |seq| Outcome::Duplicate { seq, differs: false };
+        let new = vec![Outcome::New(HEAD + 1), Outcome::New(HEAD + 2), duplicate(10)];
+        assert_eq!(log.append(batch(), NOW + 9), Ok(new), "{is_found}");
+        end();
+        let again = vec![duplicate(HEAD + 1), duplicate(HEAD + 2), duplicate(10)];
+        assert_eq!(log.append(batch(), NOW + 9), Ok(again), "{is_found}");
+        assert_eq!((log.find("b"), log.find("e9")), (Ok(Some(HEAD + 1)), Ok(Some(HEAD + 2))));
+        assert_eq!(log.find("none"), Ok(None));
+        let findings = log.scrub().unwrap().findings;
+        let found: Vec<_> = findings.iter().map(|found| (found.first, found.last)).collect();
+        assert_eq!(found, [(2, 2), (9, 9)]);
+        drop(log);
+        assert_eq!(judged(open(folder.path()).map(|_| None)), Some((2, 2)));
+    }
+}
+
+#[test]
 fn what_a_step_of_the_deferred_check_finds_is_known_before_the_check_ends() {
     let original = sound();
     let folder = original.copied();
