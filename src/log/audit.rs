@@ -519,17 +519,19 @@ impl<'a> AuditPass<'a> {
             ReadError::Damaged { seq, what } => (seq, LogPart::Block, what),
             ReadError::Absent { seq } => (seq, LogPart::Sequence, "it is missing".into()),
             ReadError::Lost { seq } => (seq, LogPart::Sequence, "it is lost".into()),
-            ReadError::Store(what) => {
-                // Nothing after it is read.
-                let first = self.open.take().map_or(self.next, |open| open.first);
-                (first, LogPart::Store, what)
-            }
+            ReadError::Store(what) => (self.begin_unread(), LogPart::Store, what),
+            ReadError::Disk { .. } => (self.begin_unread(), LogPart::Store, error.to_string()),
         };
         self.metadata = None;
         // Further parts of a block whose beginning is damaged add nothing.
         if self.open.is_none() {
             self.open = Some(Finding { first: first.min(self.next), last: first, part, what });
         }
+    }
+
+    /// Returns the first of the records that are not read because the store cannot be.
+    fn begin_unread(&mut self) -> Seq {
+        self.open.take().map_or(self.next, |open| open.first)
     }
 
     /// Ends an unreadable block before record `until`, or reports missing records.

@@ -27,6 +27,10 @@ const RECORDS_AT_ONCE: Seq = if cfg!(test) { 4 } else { 256 };
 /// The number of bytes of blocks after which a step ends.
 const BYTES_AT_ONCE: usize = 4 << 20;
 
+/// The number of steps that may fail at one record because the operating system reports an error.
+/// After them the record counts as one that cannot be read.
+const TRIES_MAX: u32 = 5;
+
 /// What is wrong with a record that has another leaf.
 const OTHER_LEAF: &str = "it is not the record whose leaf is in the tree";
 
@@ -88,6 +92,8 @@ pub(super) struct DeferredCheck {
     index_differs: bool,
     /// The damaged records that are still in the index.
     indexed: Vec<(Seq, Seq)>,
+    /// The record at which steps have failed, and how many.
+    failed: (Seq, u32),
 }
 
 impl From<Fault> for Damage {
@@ -127,6 +133,7 @@ impl DeferredCheck {
             findings: Vec::new(),
             index_differs: false,
             indexed: Vec::new(),
+            failed: (0, 0),
         }
     }
 
@@ -161,8 +168,12 @@ impl DeferredCheck {
     }
 
     /// Notes damage to records, which the index is to forget.
-    fn note(&mut self, Damage { first, last, what }: Damage) {
-        self.indexed.push((first, last));
+    fn note(&mut self, damage: Damage) {
+        self.indexed.push((damage.first, damage.last));
+        self.keep(damage);
+    }
+
+    fn keep(&mut self, Damage { first, last, what }: Damage) {
         if self.damaged.has(first, last) {
             return;
         }
@@ -176,6 +187,28 @@ impl DeferredCheck {
                 self.findings.sort_by_key(|finding| finding.first);
             }
         }
+    }
+
+    /// Decides what an error of the operating system means: the step is taken again later, for ever
+    /// if the process lacks something, and else until the disk has failed often at the same record.
+    ///
+    /// # Errors
+    /// The error, if the step is to be taken again.
+    fn give_up_on(&mut self, error: ReadError) -> Result<(), ReadError> {
+        if error.is_for_want() {
+            return Err(error);
+        }
+        let next = self.after + 1;
+        let tries = 1 + if self.failed.0 == next { self.failed.1 } else { 0 };
+        self.failed = (next, tries);
+        if tries < TRIES_MAX {
+            return Err(error);
+        }
+        let what = format!("{error}, at each of {TRIES_MAX} tries");
+        // It may be sound, so its event must not be appended again.
+        self.keep(Damage { first: next, last: next, what });
+        self.after = next;
+        Ok(())
     }
 
     /// Notes what could not be read, and goes on behind it. In a block that begins within the one
@@ -224,7 +257,8 @@ impl SledLog {
     /// Takes a step of the deferred check. What it finds damaged is in the index no more.
     ///
     /// # Errors
-    /// If the tree cannot be read.
+    /// If the tree cannot be read, or the operating system reports an error. Then the step is to be
+    /// taken again.
     pub(super) fn check_deferred(
         &self,
         check: &mut DeferredCheck,
@@ -240,7 +274,7 @@ impl SledLog {
         let mut blocks = self.store().blocks_from(check.after + 1);
         let mut bytes_read = 0;
         loop {
-            let next = next_block(&mut blocks);
+            let next = self.next_to_check(&mut blocks);
             // A block that begins within the last one is read instead of it, and belongs to this step.
             let is_within = match &next {
                 Some(Ok((first, _)) | Err(ReadError::Damaged { seq: first, .. })) => {
@@ -261,12 +295,35 @@ impl SledLog {
             match looked {
                 Ok(looked) => check.take(looked?),
                 Err(error) => {
-                    check.pass_over(&error);
+                    match error {
+                        ReadError::Disk { .. } => check.give_up_on(error)?,
+                        _ => check.pass_over(&error),
+                    }
                     blocks = self.store().blocks_from(check.after + 1);
                 }
             }
         }
         Ok(check.next_stage())
+    }
+
+    #[cfg(not(test))]
+    fn next_to_check(
+        &self,
+        blocks: &mut impl Iterator<Item = Result<(Seq, Vec<u8>), ReadError>>,
+    ) -> Option<Result<(Seq, Vec<u8>), ReadError>> {
+        next_block(blocks)
+    }
+
+    /// Takes the next of some blocks, or fails as a test wants it.
+    #[cfg(test)]
+    fn next_to_check(
+        &self,
+        blocks: &mut impl Iterator<Item = Result<(Seq, Vec<u8>), ReadError>>,
+    ) -> Option<Result<(Seq, Vec<u8>), ReadError>> {
+        match self.read_faults.lock().pop() {
+            Some(code) => Some(Err(ReadError::Disk { code })),
+            None => next_block(blocks),
+        }
     }
 
     /// Looks at a block as the stage of the check wants it.
@@ -296,7 +353,7 @@ impl SledLog {
         }
         match check.stage {
             Stage::Leaves => self.look_at_leaves(block, nodes, &mut looked)?,
-            Stage::Facts => looked.wrong.extend(self.wrong_facts(block)),
+            Stage::Facts => looked.wrong.extend(self.wrong_facts(block)?),
             Stage::Index => self.put_index_right(block, &check.damaged),
         }
         Ok(looked)
@@ -368,8 +425,11 @@ impl SledLog {
 
     /// Extracts the facts of a block's records again, and compares conflicts and repeats. What cannot
     /// be unpacked is found with the leaves.
-    fn wrong_facts(&self, block: &Block<'_>) -> Vec<Damage> {
-        let Ok(records) = records_of(block) else { return Vec::new() };
+    ///
+    /// # Errors
+    /// If the operating system reports an error.
+    fn wrong_facts(&self, block: &Block<'_>) -> Result<Vec<Damage>, ReadError> {
+        let Ok(records) = records_of(block) else { return Ok(Vec::new()) };
         let mut wrong: Vec<Damage> = match other_facts(block, &records) {
             Err(what) => vec![Damage { first: block.first_seq(), last: block.last_seq(), what }],
             Ok(others) => {
@@ -385,9 +445,12 @@ impl SledLog {
             earlier.retain(|seq| *seq < record.seq);
             let checked = check_status(self.store(), record)
                 .and_then(|()| check_unique(self.store(), record.seq, &earlier));
-            wrong.extend(checked.err().map(Damage::from));
+            match checked {
+                Err(Fault { disk: Some(code), .. }) => return Err(ReadError::Disk { code }),
+                checked => wrong.extend(checked.err().map(Damage::from)),
+            }
         }
-        wrong
+        Ok(wrong)
     }
 
     /// Indexes the records of a block anew, where the index has something else. What is damaged does

@@ -6,9 +6,12 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use rustix::fs::{StatVfs, StatVfsMountFlags};
 
+use super::ReadError;
 use crate::files;
 
 /// The free space that is left on the disk by default, in bytes: events are refused before it is
@@ -24,6 +27,26 @@ pub(super) const WRITTEN_FOR_EACH_BYTE: u64 = 4;
 
 /// The number of bytes that are written to see if the disk takes writes.
 const PROBE_BYTES: usize = 4096;
+
+/// The number of tries to read, and the pause after each: an error of the operating system may pass.
+const READ_TRIES: u32 = 3;
+const READ_PAUSE: Duration = Duration::from_millis(20);
+
+/// Reads, and reads again if the operating system reports an error.
+///
+/// # Errors
+/// That of the last try.
+pub(super) fn read_again<T>(
+    mut read: impl FnMut() -> Result<T, ReadError>,
+) -> Result<T, ReadError> {
+    for _ in 1..READ_TRIES {
+        match read() {
+            Err(ReadError::Disk { .. }) => thread::sleep(READ_PAUSE),
+            done => return done,
+        }
+    }
+    read()
+}
 
 /// Why a disk takes no writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,4 +172,33 @@ impl Disk {
 /// not say.
 fn free_bytes(stat: &StatVfs) -> Option<u64> {
     (stat.f_blocks > 0).then(|| stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_operating_system_refuses_is_read_again_and_damage_is_not() {
+        let disk = ReadError::Disk { code: 5 };
+        let damaged = ReadError::Damaged { seq: 1, what: "its bytes".into() };
+        let cases = [
+            (vec![Ok(7)], Ok(7), 1),
+            (vec![Err(&disk), Err(&disk), Ok(7)], Ok(7), 3),
+            (vec![Err(&disk), Err(&disk), Err(&disk), Ok(7)], Err(&disk), 3),
+            (vec![Err(&damaged), Ok(7)], Err(&damaged), 1),
+        ];
+        for (answers, expected, tries) in cases {
+            let mut tried = 0;
+            let read = read_again(|| {
+                tried += 1;
+                match answers[tried - 1] {
+                    Ok(read) => Ok(read),
+                    Err(ReadError::Disk { code }) => Err(ReadError::Disk { code: *code }),
+                    Err(_) => Err(ReadError::Damaged { seq: 1, what: "its bytes".into() }),
+                }
+            });
+            assert_eq!((read.as_ref(), tried), (expected.as_ref().map_err(|error| *error), tries));
+        }
+    }
 }

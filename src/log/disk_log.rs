@@ -206,6 +206,14 @@ impl DiskLog {
         }
     }
 
+    /// Lets the operating system report errors, the last first, when the deferred check reads blocks.
+    #[cfg(test)]
+    pub(super) fn fail_reads(&self, codes: Vec<i32>) {
+        if let Some(log) = &*self.current.read_recursive() {
+            *log.read_faults.lock() = codes;
+        }
+    }
+
     fn blocked(&self, fault: DiskFault) -> AppendError {
         AppendError::Blocked { cause: self.disk.message(fault), in_doubt: false }
     }

@@ -79,6 +79,7 @@ pub use raw::{DamagedBytes, Harm, records as seq_ranges, seqs_in};
 pub use remaining::Damage;
 pub use restore::{Missing, RestoreError, Restored, check_archive, restore};
 use rollcall_projections::{Entry, Millis, RecordStatus, Seq};
+use rustix::io::Errno;
 pub use salvage::{SalvageError, Salvaged, salvage};
 pub use scrub::{Scrub, ScrubFinding, ScrubPace, ScrubPass, ScrubState};
 pub use sled_log::SledLog;
@@ -177,6 +178,30 @@ pub enum ReadError {
     /// The store could not be read.
     #[error("the store cannot be read: {0}")]
     Store(String),
+    /// The operating system reported an error, by its code. That may pass, and says nothing about the
+    /// records.
+    #[error("the store cannot be read: {}", std::io::Error::from_raw_os_error(*code))]
+    Disk {
+        /// The code of the error.
+        code: i32,
+    },
+}
+
+impl ReadError {
+    /// Tells an error of the operating system apart from what a library says about what it read.
+    fn of_disk(error: &std::io::Error) -> ReadError {
+        match error.raw_os_error() {
+            Some(code) => ReadError::Disk { code },
+            None => ReadError::Store(error.to_string()),
+        }
+    }
+
+    /// Returns true if the process lacked something in order to read: memory, descriptors, time.
+    fn is_for_want(&self) -> bool {
+        let ReadError::Disk { code } = *self else { return false };
+        let wants = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::AGAIN, Errno::INTR];
+        wants.iter().any(|errno| errno.raw_os_error() == code)
+    }
 }
 
 /// An event as appended.

@@ -147,6 +147,17 @@ impl OpenError {
         }
     }
 
+    /// Adds the data folder to a fault of its records.
+    pub(super) fn of_fault(fault: Fault, folder: &Path) -> OpenError {
+        match fault {
+            Fault { disk: Some(code), .. } => {
+                OpenError::io(folder.to_owned(), io::Error::from_raw_os_error(code))
+            }
+            Fault { disputed: true, first, what, .. } => OpenError::Disputed { seq: first, what },
+            Fault { first, last, what, .. } => OpenError::Diverged { seq: first, last, what },
+        }
+    }
+
     /// Returns what is wrong, without what to do.
     pub(super) fn cause(&self) -> String {
         match self {
@@ -164,16 +175,6 @@ impl OpenError {
         match DiskFault::of(&error) {
             Some(fault) => OpenError::Blocked { path, fault },
             None => OpenError::Io { path, error },
-        }
-    }
-}
-
-impl From<Fault> for OpenError {
-    fn from(Fault { first, last, what, disputed }: Fault) -> OpenError {
-        if disputed {
-            OpenError::Disputed { seq: first, what }
-        } else {
-            OpenError::Diverged { seq: first, last, what }
         }
     }
 }
@@ -556,6 +557,15 @@ mod tests {
             Err(OpenError::Diverged { seq, .. }) => Some(seq),
             Err(other) => panic!("{other}"),
         }
+    }
+
+    #[test]
+    fn an_error_of_the_disk_at_a_start_does_not_blame_the_records() {
+        let fault = Fault::from(ReadError::Disk { code: 5 });
+        let error = OpenError::of_fault(fault, Path::new("data"));
+        assert!(!error.is_damage());
+        let told = "the data folder `data` cannot be opened: Input/output error (os error 5)";
+        assert_eq!(error.to_string(), told);
     }
 
     #[test]

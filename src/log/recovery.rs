@@ -84,6 +84,8 @@ pub(super) struct Fault {
     pub(super) what: String,
     /// True if the tiles contradict the records and no root decides which of the two is right.
     pub(super) disputed: bool,
+    /// The code of an error of the operating system, which says nothing about the records.
+    pub(super) disk: Option<i32>,
 }
 
 impl Fault {
@@ -92,7 +94,7 @@ impl Fault {
     }
 
     fn among(first: Seq, last: Seq, what: impl Into<String>) -> Fault {
-        Fault { first, last, what: what.into(), disputed: false }
+        Fault { first, last, what: what.into(), disputed: false, disk: None }
     }
 
     fn disputed(seq: Seq, what: String) -> Fault {
@@ -113,6 +115,9 @@ impl From<ReadError> for Fault {
             ReadError::Absent { seq } => Fault::at(seq, "it is missing"),
             ReadError::Lost { seq } => Fault::at(seq, "it is lost"),
             ReadError::Store(what) => Fault::at(0, what),
+            ReadError::Disk { code } => {
+                Fault { disk: Some(code), ..Fault::at(0, error.to_string()) }
+            }
         }
     }
 }
@@ -136,7 +141,7 @@ pub(super) fn pieces(
         let (mut piece, mut bytes) = (Vec::new(), 0);
         while bytes < PIECE_BYTES && !broken {
             let Some(block) = next_block(&mut blocks) else { break };
-            broken = matches!(block, Err(ReadError::Store(_)));
+            broken = matches!(block, Err(ReadError::Store(_) | ReadError::Disk { .. }));
             bytes += block.as_ref().map_or(0, |(_, bytes)| bytes.len());
             piece.push(block);
         }
@@ -577,7 +582,10 @@ pub(super) fn check_status(store: &impl Blocks, record: &Record) -> Result<(), F
         RecordStatus::Conflict { first } => (first, "conflict with"),
         RecordStatus::Repeat { of } => (of, "repeat of"),
     };
-    let known = if earlier < record.seq { store.candidate(earlier).ok() } else { None };
+    let known = match (earlier < record.seq).then(|| store.candidate(earlier)).transpose() {
+        Err(error @ ReadError::Disk { .. }) => return Err(error.into()),
+        known => known.ok().flatten(),
+    };
     let is_so = known.is_some_and(|known| match record.status {
         RecordStatus::Repeat { .. } => known.is_repeated_by(&record.content()),
         _ => known.conflicts_with(&record.content()),

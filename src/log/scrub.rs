@@ -21,6 +21,7 @@ use rustix::fs::Advice;
 
 use super::block::Block;
 use super::deferred::DeferredProgress;
+use super::disk::read_again;
 use super::disk_log::DiskLog;
 use super::merkle::Nodes;
 use super::ranges::Ranges;
@@ -518,7 +519,7 @@ impl SledLog {
                 })
             };
             // sled may panic when it reads a damaged store.
-            let found = catch_unwind(AssertUnwindSafe(one))
+            let found = catch_unwind(AssertUnwindSafe(|| read_again(one)))
                 .unwrap_or_else(|_| Err(ReadError::Store("it panicked while it was read".into())));
             match found {
                 Ok((last, bytes)) => {

@@ -66,6 +66,9 @@ pub struct SledLog {
     head: Arc<DurableHead>,
     #[cfg(test)]
     pub(super) step_fault: Mutex<Option<StepFault>>,
+    /// The errors of the operating system with which the next blocks of the deferred check are read.
+    #[cfg(test)]
+    pub(super) read_faults: Mutex<Vec<i32>>,
 }
 
 /// The state of the log after its newest durable record.
@@ -139,6 +142,8 @@ impl SledLog {
             head,
             #[cfg(test)]
             step_fault: Mutex::default(),
+            #[cfg(test)]
+            read_faults: Mutex::default(),
         }
     }
 

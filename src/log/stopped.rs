@@ -93,7 +93,7 @@ impl StoppedFolder {
         let checked = recovery::recover(&self.store, slots, tiles, prefix, progress);
         checked.map_err(|fault| match self.store.harm().is_harmful {
             true => self.harmed(),
-            false => fault.into(),
+            false => OpenError::of_fault(fault, &self.folder),
         })
     }
 

@@ -105,7 +105,10 @@ fn io_error(error: sled::Error) -> io::Error {
 
 impl From<sled::Error> for ReadError {
     fn from(error: sled::Error) -> ReadError {
-        ReadError::Store(error.to_string())
+        match error {
+            sled::Error::Io(error) => ReadError::of_disk(&error),
+            other => ReadError::Store(other.to_string()),
+        }
     }
 }
 

@@ -496,6 +496,50 @@ fn an_event_that_comes_again_is_compared_with_no_damaged_record_whether_or_not_i
 }
 
 #[test]
+fn an_error_of_the_operating_system_is_no_damage_unless_the_disk_reports_it_again_and_again() {
+    let original = sound();
+    let [interrupted, input_output, too_many_files] = [4, 5, 24];
+    let folder = original.copied();
+    let start = || {
+        let unrecovered = Unrecovered::open(folder.path(), CACHE_BYTES).unwrap();
+        let checked = unrecovered.check_after(Some(original.1[1].prefix()), &|_| {}).unwrap();
+        DiskLog::open(checked, 0).unwrap()
+    };
+    let log = start();
+    // The last comes first.
+    let passing = [vec![input_output; 4], vec![too_many_files; 9], vec![interrupted; 9]].concat();
+    log.fail_reads(passing.clone());
+    for code in passing.into_iter().rev() {
+        assert_eq!(log.check_deferred(), Err(ReadError::Disk { code }));
+    }
+    let end = |log: &DiskLog| loop {
+        if let DeferredStep::Ended(verdict) = log.check_deferred().unwrap() {
+            return verdict;
+        }
+    };
+    assert_eq!(end(&log), DeferredVerdict::Sound);
+    assert_eq!(log.scrub().unwrap().findings, []);
+    drop(log);
+    let log = start();
+    log.fail_reads(vec![input_output; 5]);
+    for _ in 0..4 {
+        assert_eq!(log.check_deferred(), Err(ReadError::Disk { code: input_output }));
+    }
+    assert_eq!(end(&log), DeferredVerdict::Damaged);
+    let findings = log.scrub().unwrap().findings;
+    let [ScrubFinding { first: 1, last: 1, what, in_memory: false }] = &findings[..] else {
+        panic!("{findings:?}");
+    };
+    assert_eq!(
+        what,
+        "the store cannot be read: Input/output error (os error 5), at each of 5 tries"
+    );
+    // The record may be sound: its event is known as before.
+    let duplicate = Outcome::Duplicate { seq: 1, differs: false };
+    assert_eq!(log.append(vec![event("a", "x")], NOW + 9), Ok(vec![duplicate]));
+}
+
+#[test]
 fn what_a_step_of_the_deferred_check_finds_is_known_before_the_check_ends() {
     let original = sound();
     let folder = original.copied();

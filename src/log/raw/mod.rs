@@ -25,6 +25,7 @@ use std::path::{Path, PathBuf};
 use rollcall_projections::Seq;
 
 use super::block::{self, FORMAT};
+use super::disk::read_again;
 use super::merkle::Hash;
 use super::store::{Blocks, StoreError, forget_cached_pages};
 use super::{LogId, ReadError, Record};
@@ -258,11 +259,13 @@ impl RawStore {
 
     fn read_value(&self, place: &Sighting) -> Result<Vec<u8>, ReadError> {
         let mut bytes = vec![0; place.bytes as usize];
-        let read = match place.at & OUTSIDE {
-            0 => self.file.read_exact_at(&mut bytes, place.at),
-            _ => self.read_outside(place.at & !OUTSIDE, &mut bytes),
-        };
-        read.map_err(|error| ReadError::Store(error.to_string()))?;
+        read_again(|| {
+            let read = match place.at & OUTSIDE {
+                0 => self.file.read_exact_at(&mut bytes, place.at),
+                _ => self.read_outside(place.at & !OUTSIDE, &mut bytes),
+            };
+            read.map_err(|error| ReadError::of_disk(&error))
+        })?;
         Ok(bytes)
     }
 
