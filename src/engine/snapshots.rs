@@ -44,8 +44,8 @@ const FOLDED_AT_ONCE: Seq = 256;
 /// The time between two looks at whether a snapshot is due.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// The time between two tries of a step of the deferred check that fails.
-const TRY_AGAIN_AFTER: Duration = Duration::from_secs(60);
+/// The time between two tries of a step of the deferred check, or of the comparison, that fails.
+const TRY_AGAIN_AFTER: Duration = Duration::from_millis(if cfg!(test) { 10 } else { 60_000 });
 
 /// The number of changes of the key that are looked up at once.
 const KEY_CHANGES: usize = 64;
@@ -356,8 +356,9 @@ impl Snapshots {
         self.stop.is_set.store(true, Ordering::Relaxed);
         drop(self.stop.lock.lock());
         self.stop.changed.notify_all();
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        // After a panic nothing is known of the views.
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            return;
         }
         let Some(engine) = self.engine.upgrade() else { return };
         let has_failed = engine.failed.load(Ordering::SeqCst);
@@ -400,14 +401,7 @@ struct Keeper {
 
 impl Keeper {
     fn run(&self) {
-        let mut folded = match self.compare() {
-            Ok(folded) => folded,
-            Err(Ended::Stopped) => return,
-            Err(Ended::Failed(error)) => {
-                tracing::warn!(error, "the snapshot could not be compared with the log");
-                None
-            }
-        };
+        let Ok(mut folded) = self.prove() else { return };
         let mut failed_at = 0;
         while !self.stop.wait(LOOK_EVERY) {
             let Some(engine) = self.engine.upgrade() else { return };
@@ -489,9 +483,40 @@ impl Keeper {
     }
 
     /// Checks the records that the start took from the snapshot, if there was one, and compares the
-    /// snapshot with a fold of the log. Returns the views of that fold.
-    fn compare(&self) -> Result<Option<Beginning>, Ended> {
-        match self.check_deferred()? {
+    /// snapshot with a fold of the log. Returns the views of that fold. What fails is done again and
+    /// again, and no snapshot is written before it succeeds: it would be made of views that nothing
+    /// proves.
+    fn prove(&self) -> Result<Option<Beginning>, Ended> {
+        let verdict = self.check_deferred()?;
+        let mut has_warned = false;
+        loop {
+            // The store may panic when it is read.
+            let compared = catch_unwind(AssertUnwindSafe(|| self.compare(verdict)));
+            let panicked = || Err(Ended::Failed("it panicked".into()));
+            let error = match compared.unwrap_or_else(|_| panicked()) {
+                Err(Ended::Failed(error)) => error,
+                ended => return ended,
+            };
+            if !has_warned {
+                has_warned = true;
+                let after = TRY_AGAIN_AFTER.as_secs();
+                tracing::warn!(
+                    error,
+                    "the snapshot of the start could not be compared with the log: the server tries \
+                     again every {after} s, and writes no snapshot before"
+                );
+            }
+            self.engine()?.note_snapshot(|state| state.is_doubtful = true);
+            if self.stop.wait(TRY_AGAIN_AFTER) {
+                return Err(Ended::Stopped);
+            }
+        }
+    }
+
+    /// Compares the snapshot of the start with a fold of the log, if its records are sound. Returns
+    /// the views of that fold.
+    fn compare(&self, verdict: DeferredVerdict) -> Result<Option<Beginning>, Ended> {
+        match verdict {
             DeferredVerdict::Sound => {}
             DeferredVerdict::OtherIndex => return self.drop_different(&self.engine()?),
             DeferredVerdict::Damaged => {
@@ -501,6 +526,9 @@ impl Keeper {
             }
         }
         let Some(known) = self.engine()?.begun_from else { return Ok(None) };
+        if self.is_different() {
+            return self.drop_different(&self.engine()?);
+        }
         let views = self.fold_up_to(Beginning::default(), known.seq)?;
         let digest = digest_of(&views, &|| !self.stop.is_set());
         let engine = self.engine()?;
@@ -508,6 +536,7 @@ impl Keeper {
         if views.head() == known.seq && digest == known.digest {
             engine.note_snapshot(|state| {
                 (state.comparison, state.compared_at) = (SnapshotComparison::Equal, now);
+                state.is_doubtful = false;
             });
             tracing::info!(seq = known.seq, "the snapshot of the start is what the log folds to");
             let noted = Noted::of(&views);
@@ -540,14 +569,23 @@ impl Keeper {
         });
     }
 
+    /// Returns whether the snapshot of the start is known to be different.
+    fn is_different(&self) -> bool {
+        let state = self.engine.upgrade().and_then(|engine| engine.snapshot());
+        state.is_some_and(|state| state.comparison == SnapshotComparison::Different)
+    }
+
     /// Drops the snapshot of the start, which is not what the log says, and rebuilds the views.
     fn drop_different(&self, engine: &Arc<Engine>) -> Result<Option<Beginning>, Ended> {
-        self.note_dropped(engine, SnapshotComparison::Different);
-        tracing::error!(
-            seq = engine.begun_from.map_or(0, |known| known.seq),
-            "the snapshot of the start is not what the log folds to: answers since the start may \
-             have been wrong; it is dropped, and the views are rebuilt from the log"
-        );
+        // It was said if a try before has failed.
+        if !self.is_different() {
+            self.note_dropped(engine, SnapshotComparison::Different);
+            tracing::error!(
+                seq = engine.begun_from.map_or(0, |known| known.seq),
+                "the snapshot of the start is not what the log folds to: answers since the start may \
+                 have been wrong; it is dropped, and the views are rebuilt from the log"
+            );
+        }
         drop_snapshot(&self.folder)?;
         self.rebuild(engine)?;
         Ok(None)
@@ -654,8 +692,13 @@ pub fn compare_snapshot(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicU64;
+
+    use bytes::Bytes;
+    use rollcall_projections::Entry;
+
     use super::*;
-    use crate::log::{Log, MemoryLog};
+    use crate::log::{AppendError, Identity, Log, MemoryLog, Outcome, Record};
     use crate::verify::{Keyring, Verified};
     use rollcall_generator::sign;
 
@@ -708,6 +751,110 @@ mod tests {
         let other = MemoryLog::new([7; 16]);
         (1..31).for_each(|number| drop(other.append(vec![event(number)], NOW).unwrap()));
         assert_eq!(ReadSnapshot::of(folder.path()).beginning(&other).seq(), 0);
+    }
+
+    /// A log whose records up to one cannot be read for the fold.
+    struct Failing {
+        log: MemoryLog,
+        until: AtomicU64,
+    }
+
+    impl History for Failing {
+        fn read(&self, after: Seq, events: usize, bytes: usize) -> Result<Vec<Record>, ReadError> {
+            self.log.read(after, events, bytes)
+        }
+
+        fn head(&self) -> Seq {
+            self.log.head()
+        }
+
+        fn identity(&self) -> Identity {
+            self.log.identity()
+        }
+
+        fn root(&self, size: Seq) -> Result<[u8; 32], ReadError> {
+            self.log.root(size)
+        }
+    }
+
+    impl Log for Failing {
+        fn append(&self, batch: Vec<Verified>, at: Millis) -> Result<Vec<Outcome>, AppendError> {
+            self.log.append(batch, at)
+        }
+
+        fn entries(
+            &self,
+            after: Seq,
+            events_max: usize,
+            each: &mut dyn FnMut(&Entry<'_>),
+        ) -> Result<Seq, ReadError> {
+            match after < self.until.load(Ordering::Relaxed) {
+                true => Err(ReadError::Disk { code: 5 }),
+                false => self.log.entries(after, events_max, each),
+            }
+        }
+
+        fn bodies(&self, seqs: &[Seq]) -> Result<Vec<Bytes>, ReadError> {
+            self.log.bodies(seqs)
+        }
+
+        fn find(&self, event_id: &str) -> Result<Option<Seq>, ReadError> {
+            self.log.find(event_id)
+        }
+
+        fn wait(&self, after: Seq, timeout: Duration) -> Seq {
+            self.log.wait(after, timeout)
+        }
+
+        fn inclusion(&self, seq: Seq, size: Seq) -> Result<Vec<[u8; 32]>, ReadError> {
+            self.log.inclusion(seq, size)
+        }
+
+        fn consistency(&self, from: Seq, to: Seq) -> Result<Vec<[u8; 32]>, ReadError> {
+            self.log.consistency(from, to)
+        }
+    }
+
+    #[test]
+    fn no_snapshot_is_written_while_the_one_of_the_start_cannot_be_compared() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = Failing { log: MemoryLog::new([7; 16]), until: AtomicU64::new(0) };
+        let log = Arc::new(log);
+        let append = |numbers: std::ops::Range<u64>| {
+            numbers.for_each(|number| drop(log.append(vec![event(number)], NOW).unwrap()));
+        };
+        append(0..10);
+        let engine = Engine::start(log.clone(), 1 << 20, || NOW, |_| {}).unwrap();
+        let stop = Arc::default();
+        let keeper =
+            Keeper { engine: Arc::downgrade(&engine), folder: folder.path().to_owned(), stop };
+        assert!(keeper.write(&engine, None, 0).is_ok());
+        engine.close();
+        append(10..15);
+        // The records of the snapshot cannot be folded; those behind it can.
+        for (is_over, expected) in [(false, 10), (true, 15)] {
+            log.until.store(10, Ordering::Relaxed);
+            let beginning = ReadSnapshot::of(folder.path()).beginning(&*log);
+            assert_eq!(beginning.seq(), 10);
+            let engine =
+                Engine::start_folded(log.clone(), beginning, 1 << 20, || NOW, |_| {}).unwrap();
+            let snapshots = engine.keep_snapshots(folder.path()).unwrap();
+            let wait_until = |is_so: &dyn Fn(SnapshotState) -> bool| {
+                while !engine.snapshot().is_some_and(is_so) {
+                    thread::yield_now();
+                }
+            };
+            wait_until(&|state| state.is_doubtful);
+            assert_eq!(engine.views_origin(), ViewsOrigin::Unproven);
+            if is_over {
+                log.until.store(0, Ordering::Relaxed);
+                wait_until(&|state| state.comparison == SnapshotComparison::Equal);
+                assert_eq!(engine.views_origin(), ViewsOrigin::Log);
+            }
+            engine.close();
+            snapshots.finish();
+            assert_eq!(ReadSnapshot::of(folder.path()).beginning(&*log).seq(), expected);
+        }
     }
 
     #[test]
