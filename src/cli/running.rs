@@ -756,6 +756,8 @@ impl Opening<'_> {
                 let joined = snapshot.join();
                 let mut snapshot = joined.unwrap_or_else(|_| ReadSnapshot::none());
                 let checked = judge.judge(unrecovered, snapshot.take_prefix(), caches.store)?;
+                let key_changes = checked.key_changes().iter().filter_map(KeyChange::of);
+                snapshot.refuse_without(key_changes.map(|change| change.seq));
                 let beginning = snapshot.beginning(&checked);
                 announce_fold(checked.head().saturating_sub(beginning.seq()));
                 let beginning = fold_checked(beginning, &checked).map_err(Failure::ours)?;
@@ -820,9 +822,19 @@ impl Judge<'_> {
             judge_start(copies, None, data)?;
         }
         let refused = |error| copies.open_failure(error);
-        let checked = unrecovered.check_after(prefix, &|_| {}).map_err(refused)?;
+        let mut checked = unrecovered.check_after(prefix, &|_| {}).map_err(refused)?;
         refuse_clock(checked.recorded_at(), clock.now_ms(), conditions.accept_clock)?;
-        let keys = signing.check(&checked, data)?;
+        let keys = match signing.check(&checked, data) {
+            Err(_) if checked.has_spared_records() => {
+                tracing::warn!(
+                    "the key of the checkpoints is not the one of the snapshot, which may leave out a \
+                     change of it: every record is checked"
+                );
+                checked = checked.check_all(&|_| {}).map_err(refused)?;
+                signing.check(&checked, data)?
+            }
+            keys => keys?,
+        };
         if checked.log_id().is_some() && !conditions.accept_fork {
             judge_start(copies, Some(&checked), data)?;
             judge_published(copies, &checked, &keys, data)?;

@@ -102,6 +102,8 @@ pub struct Engine {
     scim: ScimDirectories,
     /// The signer of checkpoints.
     notary: OnceLock<Notary>,
+    /// True once the log was found to name another key than the notary's.
+    has_other_key: AtomicBool,
     /// The state of the archive, if there is one.
     archive: OnceLock<Arc<ArchiveStatus>>,
     /// The queue of the writer; `None` once closed.
@@ -204,6 +206,7 @@ impl Engine {
             scim_documents: ScimDocuments::default(),
             scim: ScimDirectories::default(),
             notary: OnceLock::new(),
+            has_other_key: AtomicBool::new(false),
             archive: OnceLock::new(),
             queue: Mutex::new(Some(queue)),
             queued_bytes: AtomicUsize::new(0),

@@ -105,14 +105,53 @@ impl Engine {
     /// while it reads the log.
     ///
     /// # Errors
-    /// [`ReadError::Absent`] past the head.
+    /// [`ReadError::Absent`] past the head; [`ReadError::Store`] if the log names another key.
     pub fn checkpoint(&self, size: Seq) -> Result<Option<String>, ReadError> {
+        self.refuse_other_key()?;
         let note = self.notary().map(|notary| notary.checkpoint(size, || self.root(size)));
         let note = note.transpose()?;
         if note.is_some() && size == self.head() {
             self.note_checkpointed();
         }
         Ok(note)
+    }
+
+    /// Judges the notary once the views are those of the log: a snapshot that was different and covered
+    /// the first `covered` records may have left out a change of the key. If the log names another key
+    /// than the one that has signed since the start, nothing is signed any more. Blocks while it reads
+    /// the log.
+    ///
+    /// # Errors
+    /// If the record of a change cannot be read.
+    pub(super) fn judge_notary(&self, covered: Seq) -> Result<(), ReadError> {
+        let Some(notary) = self.notary() else { return Ok(()) };
+        let own = format!("{}+", notary.origin());
+        let mut changes = self.key_changes()?;
+        changes.retain(|change| change.to.starts_with(&own));
+        let later = changes.split_off(changes.partition_point(|change| change.seq <= covered));
+        let Some(named) = changes.last() else { return Ok(()) };
+        // A change that was recorded since begins with the key before it.
+        let first = later.first().map(|change| change.from.clone());
+        if named.to != first.unwrap_or_else(|| notary.verifier().to_string()) {
+            self.has_other_key.store(true, Ordering::Relaxed);
+            tracing::error!(
+                key = named.to,
+                "the snapshot of the start left out that this key signs the checkpoints: those that \
+                 were signed since are signed by another, and no more are; stop the server, and put \
+                 the file of this key back"
+            );
+        }
+        Ok(())
+    }
+
+    /// Refuses to sign with a key that the log does not name.
+    fn refuse_other_key(&self) -> Result<(), ReadError> {
+        let what = "its checkpoints are not signed, because the key is another than the one that the \
+                    log names: stop the server, and put the right file back";
+        match self.has_other_key.load(Ordering::Relaxed) {
+            true => Err(ReadError::Store(what.into())),
+            false => Ok(()),
+        }
     }
 
     /// Notes that a checkpoint of all records is with those who keep it.
@@ -176,6 +215,7 @@ impl Engine {
         operator: Operator,
         note: Option<String>,
     ) -> Result<String, ChangeError> {
+        self.refuse_other_key()?;
         let change = self.notary().ok_or(ChangeError::NoKey)?.change()?;
         match self.record_key_change(operator, change.from.clone(), change.to.clone(), note) {
             Ok(seq) => Ok(change.adopt(seq, self.root(seq)?)),

@@ -105,6 +105,17 @@ impl ReadSnapshot {
         Some(Prefix { log_id, root, recorded_at, key_changes, kept })
     }
 
+    /// Refuses it if it leaves out one of these records, which name another key for checkpoints: the
+    /// views would say that another key signs.
+    pub fn refuse_without(&mut self, changes: impl Iterator<Item = Seq>) {
+        let Ok(Snapshot { header, views, .. }) = &self.0 else { return };
+        let named = catch_unwind(AssertUnwindSafe(|| key_changes(views))).unwrap_or_default();
+        let mut covered = changes.filter(|seq| *seq <= header.binding.seq);
+        if covered.any(|seq| !named.contains(&seq)) {
+            self.0 = Err(Unusable::Other("it leaves out a change of the checkpoint key"));
+        }
+    }
+
     /// Returns its views, if it covers the first records of a log. One that cannot be used is named
     /// in the log of this process, and costs the time of folding what it covers.
     pub fn beginning(self, history: &dyn History) -> Beginning {
@@ -588,6 +599,7 @@ impl Keeper {
         }
         drop_snapshot(&self.folder)?;
         self.rebuild(engine)?;
+        engine.judge_notary(engine.begun_from.map_or(0, |known| known.seq))?;
         Ok(None)
     }
 
@@ -692,13 +704,16 @@ pub fn compare_snapshot(
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::sync::atomic::AtomicU64;
 
     use bytes::Bytes;
     use rollcall_projections::Entry;
 
     use super::*;
+    use crate::keys::ApiKeys;
     use crate::log::{AppendError, Identity, Log, MemoryLog, Outcome, Record};
+    use crate::notary::{KeyFiles, Notary};
     use crate::verify::{Keyring, Verified};
     use rollcall_generator::sign;
 
@@ -855,6 +870,68 @@ mod tests {
             snapshots.finish();
             assert_eq!(ReadSnapshot::of(folder.path()).beginning(&*log).seq(), expected);
         }
+    }
+
+    #[test]
+    fn a_key_that_was_replaced_signs_no_more_once_the_snapshot_is_known_to_leave_that_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = Arc::new(MemoryLog::new([7; 16]));
+        let notary = |engine: &Engine| {
+            let (files, history) = (KeyFiles::of(folder.path(), None), engine.key_history());
+            Notary::open(files, [7; 16], &history.unwrap()).unwrap()
+        };
+        let operator = || ApiKeys::unrestricted(["sk"]).identify("sk").unwrap();
+        let engine = Engine::start(log.clone(), 1 << 20, || NOW, |_| {}).unwrap();
+        engine.set_notary(notary(&engine));
+        let key = folder.path().join("checkpoint-key");
+        let former = fs::read(&key).unwrap();
+        engine.change_checkpoint_key(operator(), None).unwrap();
+        engine.close();
+        // A program that can write to the folder puts the key before back, and makes a snapshot in
+        // which record 1 is another one.
+        fs::write(&key, former).unwrap();
+        fs::remove_dir_all(folder.path().join("checkpoint-key.handovers")).unwrap();
+        let (other, mut views) = (MemoryLog::new([7; 16]), Views::new());
+        other.append(vec![event(0)], NOW).unwrap();
+        fold(&other, &mut views, 1, Notes::Now).unwrap();
+        let binding = Binding::of(&*log, 1).unwrap();
+        snapshot_file::write(folder.path(), binding, (&views, &[]), &|| true).unwrap();
+        for (changes, seq) in [(vec![1], 0), (vec![2], 1), (vec![], 1)] {
+            let mut read = ReadSnapshot::of(folder.path());
+            read.refuse_without(changes.into_iter());
+            assert_eq!(read.beginning(&*log).seq(), seq);
+        }
+        let beginning = ReadSnapshot::of(folder.path()).beginning(&*log);
+        let engine = Engine::start_folded(log.clone(), beginning, 1 << 20, || NOW, |_| {}).unwrap();
+        engine.set_notary(notary(&engine));
+        assert!(engine.checkpoint(1).unwrap().is_some());
+        let snapshots = engine.keep_snapshots(folder.path()).unwrap();
+        while engine.checkpoint(1).is_ok() {
+            thread::yield_now();
+        }
+        assert_eq!(engine.views_origin(), ViewsOrigin::Rebuilt);
+        assert!(engine.change_checkpoint_key(operator(), None).is_err());
+        engine.close();
+        snapshots.finish();
+    }
+
+    #[test]
+    fn a_key_that_changes_while_the_server_runs_is_not_taken_for_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = Arc::new(MemoryLog::new([7; 16]));
+        let engine = Engine::start(log, 1 << 20, || NOW, |_| {}).unwrap();
+        let (files, history) = (KeyFiles::of(folder.path(), None), engine.key_history().unwrap());
+        engine.set_notary(Notary::open(files, [7; 16], &history).unwrap());
+        for covered in 0..3 {
+            let operator = ApiKeys::unrestricted(["sk"]).identify("sk").unwrap();
+            engine.change_checkpoint_key(operator, None).unwrap();
+            // The snapshot had none, one or all of the changes.
+            for covered in 0..=covered + 1 {
+                assert_eq!(engine.judge_notary(covered), Ok(()));
+                assert!(engine.checkpoint(1).is_ok(), "{covered}");
+            }
+        }
+        engine.close();
     }
 
     #[test]

@@ -328,6 +328,20 @@ impl Checked {
         &self.recovered.key_changes
     }
 
+    /// Returns whether a snapshot spared the check of some records: then it may have left out one that
+    /// names another key.
+    pub fn has_spared_records(&self) -> bool {
+        self.recovered.deferred.is_some()
+    }
+
+    /// Checks every record, also those that a snapshot spared: see [`Unrecovered::check`].
+    ///
+    /// # Errors
+    /// Those of [`Unrecovered::check`].
+    pub fn check_all(self, progress: &dyn Fn(Seq)) -> Result<Checked, OpenError> {
+        self.unrecovered.check(progress)
+    }
+
     /// Shows `each` an entry for the fold from each record after `after`, at most about
     /// `events_max`, and returns the last seq shown. Reads the store's file without the store, whose
     /// cache would keep many pages of which each is read once.

@@ -685,7 +685,7 @@ mod tests {
     use super::super::dedupe::EventContent;
     use super::super::filling::Filling;
     use super::super::kept::KeptBytes;
-    use super::super::{History, Log, MemoryLog, StoppedFolder, Unrecovered};
+    use super::super::{Checked, History, Log, MemoryLog, StoppedFolder, Unrecovered};
     use super::*;
     use crate::keys::ApiKeys;
     use crate::verify::{Act, Keyring, Verified};
@@ -778,6 +778,37 @@ mod tests {
             seqs
         };
         with_id.chain(without).map(answer).collect()
+    }
+
+    #[test]
+    fn a_change_of_the_key_that_a_snapshot_leaves_out_is_found_by_a_check_of_every_record() {
+        let mut compared = 0;
+        for seed in 0..6 {
+            let folder = tempfile::tempdir().unwrap();
+            let covered = fill(folder.path(), &mut SmallRng::seed_from_u64(seed));
+            let Some(Covered { root, recorded_at, kept }) = covered.last() else { continue };
+            let whole = StoppedFolder::open(folder.path()).unwrap().check(&|_| {}).ok().unwrap();
+            let changes: Vec<Seq> = whole.key_changes.iter().map(|record| record.seq).collect();
+            if changes.iter().all(|seq| *seq > kept.seq) {
+                continue;
+            }
+            let (root, recorded_at) = (*root, *recorded_at);
+            let kept = Kept::decode(kept.seq, &kept.bytes).unwrap();
+            let prefix =
+                Prefix { log_id: LOG_ID, root, recorded_at, key_changes: Vec::new(), kept };
+            let unrecovered = Unrecovered::open(folder.path(), 16 << 20).unwrap();
+            let checked = unrecovered.check_after(Some(prefix), &|_| {}).unwrap();
+            let named = |checked: &Checked| -> Vec<Seq> {
+                checked.key_changes().iter().map(|record| record.seq).collect()
+            };
+            assert!(checked.has_spared_records(), "seed {seed}");
+            assert_ne!(named(&checked), changes, "seed {seed}");
+            let checked = checked.check_all(&|_| {}).unwrap();
+            assert!(!checked.has_spared_records(), "seed {seed}");
+            assert_eq!(named(&checked), changes, "seed {seed}");
+            compared += 1;
+        }
+        assert!(compared > 0);
     }
 
     #[test]
