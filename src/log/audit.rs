@@ -4,6 +4,7 @@
 //! Unlike a start it goes on after the first damage, and it changes nothing.
 
 use std::ops::ControlFlow;
+use std::slice::from_ref;
 
 use bytes::Bytes;
 use rollcall_projections::{Millis, RecordStatus, Seq};
@@ -14,7 +15,7 @@ use super::dedupe::{Dedupe, EventContent};
 use super::lanes::in_order;
 use super::merkle::{self, Hash};
 use super::raw::RawStore;
-use super::recovery::{is_key_change, lost_since, lost_up_to, pieces};
+use super::recovery::{RESOLVED_SINCE, is_key_change, lost_since, pieces, resolved, up_to};
 use super::salvage::Leaves;
 use super::stopped::end_is_unknown;
 use super::store::Blocks;
@@ -256,6 +257,8 @@ struct InspectedBlock {
     lost: Vec<Hash>,
     /// The digest of its metadata; `None` if that is damaged.
     metadata: Option<Hash>,
+    /// Its records that can be used and are kept as ones that could not be used at first.
+    resolved: Vec<Seq>,
     findings: Vec<Finding>,
     key_changes: Vec<Record>,
     signatures: Signatures,
@@ -304,6 +307,7 @@ fn inspect(
         records: Vec::new(),
         lost: block.lost_leaves().ok().flatten().unwrap_or_default(),
         metadata: block.has_whole_metadata().then(|| block.own_metadata()),
+        resolved: Vec::new(),
         findings: block_findings(&block),
         key_changes: Vec::new(),
         signatures: Signatures::default(),
@@ -325,6 +329,7 @@ fn inspect(
         inspected.inspect_proof(record, keyring);
     }
     drop(extracted);
+    inspected.resolved = records.iter().flatten().flat_map(|one| resolved(from_ref(one))).collect();
     let key_changes = records.iter().flatten().filter(|record| is_key_change(record));
     inspected.key_changes = key_changes.cloned().collect();
     inspected.records = records.into_iter().map(|record| record.map(Into::into)).collect();
@@ -468,6 +473,8 @@ struct AuditPass<'a> {
     metadata: Option<Hash>,
     /// That of the acknowledged records; `None` if no block ends with them.
     acknowledged_metadata: Option<Hash>,
+    /// The records that can be used and are kept as ones that could not be used at first.
+    resolved: Vec<(Seq, Seq)>,
     /// The leaves up to the first record that could not be read.
     leaves: Vec<Hash>,
     records: u64,
@@ -495,6 +502,7 @@ impl<'a> AuditPass<'a> {
             recorded_at: Millis::MIN,
             metadata: Some([0; 32]),
             acknowledged_metadata: None,
+            resolved: Vec::new(),
             leaves: Vec::new(),
             records: 0,
             signatures: Signatures::default(),
@@ -563,6 +571,7 @@ impl<'a> AuditPass<'a> {
         }
         self.unsigned.add(block.unsigned);
         self.key_changes.extend(block.key_changes);
+        block.resolved.iter().for_each(|seq| add_range(&mut self.resolved, (*seq, *seq)));
         self.signatures.verified += block.signatures.verified;
         self.signatures.key_not_at_hand += block.signatures.key_not_at_hand;
         self.signatures.wrong += block.signatures.wrong;
@@ -618,7 +627,7 @@ impl<'a> AuditPass<'a> {
             self.next = self.next.max(open.last + 1).max(acknowledged + 1);
         }
         self.close(self.next);
-        self.find_lost_since();
+        self.compare_metadata();
         let rows = Rows::of(std::mem::take(&mut self.leaves));
         // These come after the findings about records, of which only the first are kept.
         let ComparedFiles { comparison, tiles_complete, findings: derived } =
@@ -654,20 +663,23 @@ impl<'a> AuditPass<'a> {
         }
     }
 
-    /// Reports records that are lost and were not when they were acknowledged: then the metadata is
-    /// not that which was acknowledged.
-    fn find_lost_since(&mut self) {
+    /// Compares the metadata with that which was acknowledged. If it is another, reports records that
+    /// nothing else says of: that they are lost, or could not be used at first.
+    fn compare_metadata(&mut self) {
         let acknowledged = self.slots.newest.and_then(|newest| newest.metadata);
         let size = self.acknowledged();
         let is_known = self.metadata.is_some() && self.next > size;
         if !is_known || acknowledged.is_none() || acknowledged == self.acknowledged_metadata {
             return;
         }
-        for (first, last) in lost_up_to(&self.lost, size) {
+        for (first, last) in up_to(&self.lost, size) {
             let what = lost_since(&[(first, last)]);
             self.find(Finding::among(first, last, LogPart::Acknowledgement, what));
         }
         self.lost.retain(|(_, last)| *last > size);
+        for (first, last) in up_to(&std::mem::take(&mut self.resolved), size) {
+            self.find(Finding::among(first, last, LogPart::Acknowledgement, RESOLVED_SINCE));
+        }
     }
 
     /// Compares the file `checkpoint` and the tiles with the records.

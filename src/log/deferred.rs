@@ -13,8 +13,8 @@ use super::block::{Block, Damage};
 use super::merkle::{Hash, Nodes};
 use super::ranges::Ranges;
 use super::recovery::{
-    EARLIER, Fault, OTHER_FACTS, check_status, check_unique, dedupe_key, next_block, other_facts,
-    records_of,
+    EARLIER, Fault, OTHER_FACTS, RESOLVED_SINCE, check_status, check_unique, dedupe_key,
+    next_block, other_facts, records_of, resolved,
 };
 use super::scrub::{FINDINGS_MAX, ScrubFinding};
 use super::sled_log::SledLog;
@@ -90,6 +90,8 @@ pub(super) struct DeferredCheck {
     damaged: Ranges,
     findings: Vec<ScrubFinding>,
     index_differs: bool,
+    /// True if the metadata is not that which was acknowledged, although no record is damaged.
+    has_other_metadata: bool,
     /// The damaged records that are still in the index.
     indexed: Vec<(Seq, Seq)>,
     /// The record at which steps have failed, and how many.
@@ -132,6 +134,7 @@ impl DeferredCheck {
             damaged: Ranges::default(),
             findings: Vec::new(),
             index_differs: false,
+            has_other_metadata: false,
             indexed: Vec::new(),
             failed: (0, 0),
         }
@@ -238,6 +241,9 @@ impl DeferredCheck {
             Stage::Leaves | Stage::Facts if self.index_differs => Some(Stage::Index),
             _ => None,
         };
+        if self.stage == Stage::Leaves {
+            self.has_other_metadata = chain_differs && self.damaged.is_empty();
+        }
         if self.stage == Stage::Facts && self.damaged.is_empty() {
             tracing::warn!("stored facts were rewritten; they match the bodies");
         }
@@ -353,7 +359,12 @@ impl SledLog {
         }
         match check.stage {
             Stage::Leaves => self.look_at_leaves(block, nodes, &mut looked)?,
-            Stage::Facts => looked.wrong.extend(self.wrong_facts(block)?),
+            Stage::Facts => {
+                looked.wrong.extend(self.wrong_facts(block)?);
+                if check.has_other_metadata {
+                    looked.wrong.extend(resolved_since(block));
+                }
+            }
             Stage::Index => self.put_index_right(block, &check.damaged),
         }
         Ok(looked)
@@ -471,4 +482,12 @@ impl SledLog {
         let sound = records.iter().filter(|record| !damaged.has(record.seq, record.seq));
         sound.for_each(|record| put_right(record.seq, dedupe_key(record).map(&fingerprint)));
     }
+}
+
+/// Returns the records of a block that can be used and are kept as ones that could not be used at
+/// first, as damage.
+fn resolved_since(block: &Block<'_>) -> Vec<Damage> {
+    let records = records_of(block).unwrap_or_default();
+    let damage = |seq| Damage { first: seq, last: seq, what: RESOLVED_SINCE.into() };
+    resolved(&records).map(damage).collect()
 }

@@ -25,6 +25,11 @@ pub(super) const OTHER_FACTS: &str = "its facts are not what its body states";
 /// What is wrong with records that are stamped before those before them.
 pub(super) const EARLIER: &str = "it was recorded before the one before it";
 
+/// What is wrong with records that could not be used at first, which was not said when they were
+/// acknowledged: they are left out of the list of events.
+pub(super) const RESOLVED_SINCE: &str =
+    "it can be used, is kept as one that could not be used at first, and was not acknowledged so";
+
 /// The number of bytes of blocks in one piece of work.
 const PIECE_BYTES: usize = 1 << 20;
 
@@ -376,7 +381,8 @@ struct Found<'a> {
 }
 
 /// Returns the earliest fault of a log of which something was acknowledged: one that the pass
-/// found, another root, other facts, or records that were not lost when they were acknowledged.
+/// found, another root, other facts, or records that were not lost when they were acknowledged, or not
+/// kept as ones that could not be used at first.
 fn check_acknowledged(
     store: &RawStore,
     newest: &Acknowledgement,
@@ -394,9 +400,11 @@ fn check_acknowledged(
         newest.size == 0 || newest.metadata.is_none() || vouched_metadata == newest.metadata;
     let same_facts = if same_metadata { Ok(()) } else { check_facts(store, newest.size) };
     // Where the pass broke off, it does not know the digest.
-    let was_changed = !same_metadata && !lost.is_empty() && has_other_metadata(store, newest);
-    let same_lost = if was_changed { refuse_lost(lost, newest.size) } else { Ok(()) };
-    Fault::earliest([same_records, same_facts, same_lost, taken])?;
+    let (same_lost, same_verdicts) = match !same_metadata && has_other_metadata(store, newest) {
+        true => (refuse_lost(lost, newest.size), refuse_resolved(store, newest.size)),
+        false => (Ok(()), Ok(())),
+    };
+    Fault::earliest([same_records, same_facts, same_lost, same_verdicts, taken])?;
     if !same_metadata {
         tracing::warn!("stored facts were rewritten; they match the bodies");
     }
@@ -407,16 +415,40 @@ fn check_acknowledged(
 /// acknowledged. The leaves of a block of lost records lead to the same root as the records; but a log
 /// that was restored without some is acknowledged with their blocks, and no log loses one later.
 fn refuse_lost(lost: &[(Seq, Seq)], size: Seq) -> Result<(), Fault> {
-    let acknowledged = lost_up_to(lost, size);
+    let acknowledged = up_to(lost, size);
     let Some(((first, _), (_, last))) = acknowledged.first().zip(acknowledged.last()) else {
         return Ok(());
     };
     Err(Fault::among(*first, *last, lost_since(&acknowledged)))
 }
 
-/// Returns the lost records up to one.
-pub(super) fn lost_up_to(lost: &[(Seq, Seq)], until: Seq) -> Vec<(Seq, Seq)> {
-    let within = lost.iter().filter(|(first, _)| *first <= until);
+/// Refuses records among the first `size` that can be used and are kept as ones that could not be used
+/// at first. Nothing but the metadata says that, which is not that which was acknowledged.
+fn refuse_resolved(store: &RawStore, size: Seq) -> Result<(), Fault> {
+    for block in store.blocks_from(1) {
+        let (first, bytes) = block?;
+        if first > size {
+            break;
+        }
+        let records = records_of(&store.parse(&bytes, first)?)?;
+        if let Some(seq) = resolved(&records).next() {
+            return Err(Fault::at(seq, RESOLVED_SINCE));
+        }
+    }
+    Ok(())
+}
+
+/// Returns which of some records can be used and are kept as ones that could not be used at first.
+pub(super) fn resolved(records: &[Record]) -> impl Iterator<Item = Seq> {
+    let is_usable =
+        |record: &&Record| extract_from(&record.proof, &record.body).facts.unusable().is_none();
+    let kept = records.iter().filter(|record| record.unusable_at_first.is_some());
+    kept.filter(is_usable).map(|record| record.seq)
+}
+
+/// Returns which of some records come up to one.
+pub(super) fn up_to(records: &[(Seq, Seq)], until: Seq) -> Vec<(Seq, Seq)> {
+    let within = records.iter().filter(|(first, _)| *first <= until);
     within.map(|(first, last)| (*first, (*last).min(until))).collect()
 }
 
@@ -426,7 +458,7 @@ pub(super) fn lost_since(lost: &[(Seq, Seq)]) -> String {
 }
 
 /// Returns whether the log was acknowledged with other metadata than it has, so that a record that is
-/// lost may not have been lost then. Reads every block; where the metadata of one is damaged, or blocks
+/// lost, say, may not have been lost then. Reads every block; where the metadata of one is damaged, or blocks
 /// are missing, nothing is known.
 pub(super) fn has_other_metadata(store: &RawStore, newest: &Acknowledgement) -> bool {
     let Acknowledgement { size, metadata: Some(expected), .. } = *newest else { return false };

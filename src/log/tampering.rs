@@ -428,6 +428,21 @@ fn records_that_are_lost_since_they_were_acknowledged_refuse_a_start_and_are_fou
 }
 
 #[test]
+fn a_record_that_is_said_since_it_was_acknowledged_not_to_have_been_usable_is_found() {
+    let original = sound();
+    let unknown = webhook(r#"{"id":"q","event":"dsync.unheard_of","data":{}}"#.into());
+    for seq in [1, 9, HEAD] {
+        let folder = original.copied();
+        edit(folder.path(), seq, |parts| {
+            let record = &mut parts.records[(seq - block_of(seq).0) as usize];
+            record.unusable_at_first = unknown.unusable_at_first();
+        });
+        assert_eq!(about(&audit(folder.path())), [(seq, seq, LogPart::Acknowledgement)]);
+        assert_eq!(refused(&original, folder.path()), Some((seq, seq)));
+    }
+}
+
+#[test]
 fn records_that_were_replaced_by_their_leaves_are_damage_and_refuse_no_other_event() {
     let original = sound();
     let folder = original.copied();
@@ -1274,6 +1289,8 @@ fn what_another_version_could_not_use_is_used_and_stays_out_of_the_list_of_event
         let record = &mut parts.records[9 - first as usize];
         record.unusable_at_first = unknown.unusable_at_first();
     });
+    // It was written so, and not changed since.
+    cover(folder.path());
     assert_eq!(about(&audit(folder.path())), []);
     let log = open(folder.path()).unwrap();
     let mut views = Views::new();
