@@ -12,6 +12,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 
 use rollcall_projections::{FOLD_VERSION, Seq, VIEWS_LAYOUT, Views};
+use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 use xxhash_rust::xxh3::xxh3_64;
 use zstd::bulk::{Compressor, Decompressor};
@@ -109,9 +110,12 @@ pub(super) enum Unusable {
     /// It is whole, as far as is known, and of something else.
     #[error("{0}")]
     Other(&'static str),
-    /// It cannot be read, or is not what was written.
+    /// It is not what was written.
     #[error("it is damaged: {0}")]
     Damaged(String),
+    /// It was not read, for a reason that may pass and says nothing of what it is.
+    #[error("it cannot be read: {0}")]
+    Unread(io::Error),
 }
 
 impl From<io::Error> for Unusable {
@@ -119,9 +123,16 @@ impl From<io::Error> for Unusable {
         match error.kind() {
             io::ErrorKind::NotFound => Unusable::Missing,
             io::ErrorKind::UnexpectedEof => Unusable::Damaged("it ends too soon".into()),
+            _ if may_pass(&error) => Unusable::Unread(error),
             _ => Unusable::Damaged(error.to_string()),
         }
     }
+}
+
+/// Returns whether the disk reports an error, or the process lacks something in order to read.
+fn may_pass(error: &io::Error) -> bool {
+    let passing = [Errno::IO, Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::AGAIN, Errno::INTR];
+    Errno::from_io_error(error).is_some_and(|errno| passing.contains(&errno))
 }
 
 const OTHER_VERSION: &str = "another version of Rollcall wrote it";

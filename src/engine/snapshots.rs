@@ -670,6 +670,7 @@ fn stopped(unusable: Unusable) -> StoppedSnapshot {
     match unusable {
         Unusable::Missing => StoppedSnapshot::Missing,
         Unusable::Other(why) => StoppedSnapshot::Unused(why.to_owned()),
+        unread @ Unusable::Unread(_) => StoppedSnapshot::Unused(unread.to_string()),
         Unusable::Damaged(what) => StoppedSnapshot::Damaged(what),
     }
 }
@@ -932,6 +933,20 @@ mod tests {
             }
         }
         engine.close();
+    }
+
+    #[test]
+    fn a_snapshot_that_the_system_does_not_let_read_is_not_called_damaged() {
+        let judged = |error: io::Error| stopped(Unusable::from(error));
+        let unused = |what: &str| StoppedSnapshot::Unused(format!("it cannot be read: {what}"));
+        for (code, what) in
+            [(5, "Input/output error (os error 5)"), (24, "Too many open files (os error 24)")]
+        {
+            assert_eq!(judged(io::Error::from_raw_os_error(code)), unused(what));
+        }
+        assert_eq!(judged(io::ErrorKind::NotFound.into()), StoppedSnapshot::Missing);
+        let cut_off = StoppedSnapshot::Damaged("it ends too soon".into());
+        assert_eq!(judged(io::ErrorKind::UnexpectedEof.into()), cut_off);
     }
 
     #[test]
