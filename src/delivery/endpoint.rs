@@ -50,6 +50,9 @@ pub struct EndpointReport {
     pub position: Seq,
     /// The number of records behind it.
     pub lag: u64,
+    /// The number of users, groups and directories whose webhooks wait for one that fails, as far as
+    /// only a place is kept of them.
+    pub parked: usize,
     /// What failed last; `None` once it has succeeded.
     pub last_error: Option<String>,
     /// Since when it fails.
@@ -248,6 +251,7 @@ impl Endpoint {
             paused_by: state.paused_by(),
             position,
             lag: head.saturating_sub(position),
+            parked: state.kept.parked.len(),
             last_error: state.error(),
             failing_since: state.failing_since(),
             delivered: state.delivered,

@@ -66,6 +66,7 @@ pub(crate) fn describe_endpoint(report: &EndpointReport) -> Value {
         "paused_by": report.paused_by.map(PausedBy::word),
         "position": report.position,
         "lag": report.lag,
+        "parked": report.parked,
         "last_error": report.last_error,
         "failing_since": report.failing_since.map(time::format),
         "delivered": report.delivered,

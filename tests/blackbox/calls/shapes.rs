@@ -1285,7 +1285,7 @@ fn samples() -> Vec<Sample> {
         "endpoints": [{
             "object": "endpoint", "name": "app", "url": "https://app.example.com/webhooks",
             "state": "paused", "paused_by": "receiver", "position": 29, "lag": 1,
-            "last_error": "status 410", "failing_since": MOMENT, "delivered": 12, "failures": 3,
+            "parked": 0, "last_error": "status 410", "failing_since": MOMENT, "delivered": 12, "failures": 3,
         }],
         "scrub": {
             "position": 1, "bytes": 2, "passes": 3,

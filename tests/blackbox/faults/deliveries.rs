@@ -526,12 +526,15 @@ fn a_failing_user_with_many_webhooks_holds_up_no_other() {
     app.wait_until("those of others", |got| others(got) == all - of_first);
     let state = wait_for_state(&server, "app", |state| state["delivered"] == all - of_first);
     assert_eq!((&state["position"], &state["state"]), (&json!(0), &json!("retrying")));
+    // The others could only be read once the first user had been parked.
+    assert_eq!(state["parked"], json!(1));
     signal(server.pid(), "KILL");
     drop(server);
     let before = app.got().len();
     app.react_by(|_| Reaction::Answer(200));
     let server = start_sending(folder.path(), &endpoints);
     wait_until_delivered(&server, "app");
+    assert_eq!(state_of(&server, "app")["parked"], json!(0));
     let mut again: Vec<u64> = app.got()[before..].iter().map(Received::seq).collect();
     // The last request before the kill may have come a moment later.
     again.dedup();
