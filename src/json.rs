@@ -1,12 +1,18 @@
 //! JSON read in place: fields are picked out of a text without building a tree, so that values pass
 //! through byte for byte.
 
+mod index;
+#[cfg(test)]
+pub(crate) mod random;
+
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
 use serde::de::{self, Deserializer as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
+
+pub use index::{INDEXED_LEVELS_MAX, Index, Value};
 
 /// Picks the fields `names` out of an object. The last of a repeated key counts. `None` if `text`
 /// is not a JSON object.
@@ -167,8 +173,12 @@ impl<const N: usize> Fields<'_, N> {
 
 /// Returns the value as a string, if it is one. An unpaired surrogate becomes U+FFFD.
 pub fn string<'a>(value: Option<&'a RawValue>) -> Option<Cow<'a, str>> {
-    let text = value?.get();
-    let inner = text.strip_prefix('"')?.strip_suffix('"')?;
+    string_in(value?.get())
+}
+
+/// Returns the text of a value as a string, if it is one.
+fn string_in(text: &str) -> Option<Cow<'_, str>> {
+    let inner = inner(text)?;
     if inner.contains('\\') {
         serde_json::from_str(&well_formed(text)).ok().map(Cow::Owned)
     } else {
@@ -176,11 +186,21 @@ pub fn string<'a>(value: Option<&'a RawValue>) -> Option<Cow<'a, str>> {
     }
 }
 
+/// Returns what is between the quotes of a string.
+fn inner(text: &str) -> Option<&str> {
+    text.strip_prefix('"')?.strip_suffix('"')
+}
+
 /// Returns the value as a string that names something: `None` if it has an unpaired surrogate,
 /// since replacing it would give two names the same text.
 pub fn name<'a>(value: Option<&'a RawValue>) -> Option<Cow<'a, str>> {
-    match well_formed(value?.get()) {
-        Cow::Borrowed(_) => string(value),
+    name_in(value?.get())
+}
+
+/// Returns the text of a value as a string that names something: see [`name`].
+fn name_in(text: &str) -> Option<Cow<'_, str>> {
+    match well_formed(text) {
+        Cow::Borrowed(_) => string_in(text),
         Cow::Owned(_) => None,
     }
 }

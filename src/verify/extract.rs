@@ -2,17 +2,16 @@
 
 use std::borrow::Cow;
 
-use rollcall_projections::{
-    Deactivation, DirectoryChange, EventSubject, EventType, Field, InactiveUsers, Millis,
-    OWN_PREFIX, Reason, SYNC_PREFIX, TOKEN_PREFIX, own_event_type,
-};
-use serde_json::value::RawValue;
-
 use super::comparison::{email_fingerprint, normalized};
 use super::facts::{Facts, Statement, StoredGroup, StoredToken, StoredUser, directory_code};
 use super::{Proof, scim};
 use crate::hashes::fingerprint;
-use crate::{json, time};
+use crate::json::{self, Index, Value};
+use crate::time;
+use rollcall_projections::{
+    Deactivation, DirectoryChange, EventSubject, EventType, Field, InactiveUsers, Millis,
+    OWN_PREFIX, Reason, SYNC_PREFIX, TOKEN_PREFIX, own_event_type,
+};
 
 /// The field with the values that an update replaced.
 const REPLACED: &str = "previous_attributes";
@@ -25,7 +24,7 @@ const ID_BYTES_MAX: usize = 255;
 
 /// The most levels of objects and arrays in a usable body. Deeper ones are refused by many readers,
 /// with everything that is on the same page.
-const LEVELS_MAX: usize = 128;
+const LEVELS_MAX: usize = json::INDEXED_LEVELS_MAX;
 
 /// The times that are believed in a ULID: the years 2015 to 2099.
 const ULID_MS: std::ops::Range<u64> = 1_420_070_400_000..4_102_444_800_000;
@@ -63,17 +62,55 @@ pub fn extract_from<'a>(proof: &Proof, body: &'a [u8]) -> Extracted<'a> {
     }
 }
 
-/// The fields of an event that the engine reads, `null` as absent.
-fn envelope(body: &[u8]) -> Option<[Option<&RawValue>; 5]> {
-    let text = std::str::from_utf8(body).ok()?;
-    json::present_fields(text, ["id", "event", "data", "created_at", "context"])
+/// A body that is text, walked once if it is a usual one.
+struct Text<'a> {
+    text: &'a str,
+    index: Option<Index<'a>>,
+}
+
+impl<'a> Text<'a> {
+    fn of(body: &'a [u8]) -> Option<Text<'a>> {
+        let text = std::str::from_utf8(body).ok()?;
+        Some(Text { text, index: Index::of(text) })
+    }
+
+    /// Returns the fields of an event that the engine reads, `null` as absent.
+    fn envelope(&self) -> Option<[Option<Value<'_, 'a>>; 5]> {
+        let indexed = self.index.as_ref().and_then(Index::object);
+        let object = indexed.unwrap_or_else(|| Value::unindexed(self.text));
+        object.present_fields(["id", "event", "data", "created_at", "context"])
+    }
+
+    /// Returns true if more than [`LEVELS_MAX`] objects and arrays are within each other.
+    fn is_too_deep(&self) -> bool {
+        self.index.is_none() && json::is_deeper(self.text.as_bytes(), LEVELS_MAX)
+    }
+
+    /// Returns false if no key can be [`REPLACED`], where finding that out is cheaper than looking
+    /// for the fields.
+    fn may_name_replaced(&self) -> bool {
+        // Otherwise it is not there, and no escape may write it.
+        let is_there =
+            |piece: &str| memchr::memmem::find(self.text.as_bytes(), piece.as_bytes()).is_some();
+        self.index.is_some() || is_there(REPLACED) || is_there("\\u")
+    }
+}
+
+/// Picks the fields `names` out of an object, `null` as absent; `None` if it is absent or not one.
+fn fields<'i, 'a, const N: usize>(
+    value: Option<Value<'i, 'a>>,
+    names: [&str; N],
+) -> Option<[Option<Value<'i, 'a>>; N]> {
+    value?.present_fields(names)
 }
 
 /// Reads a body that Rollcall wrote itself: of an operator's act, of an observation, or of what an
 /// identity provider pushed.
 fn extract_own<'a>(proof: &Proof, body: &'a [u8]) -> Extracted<'a> {
-    let [event_id, event, data, created_at, _] = envelope(body).unwrap_or_default();
-    let event_type = json::string(event);
+    let text = Text::of(body);
+    let envelope = text.as_ref().and_then(Text::envelope);
+    let [event_id, event, data, created_at, _] = envelope.unwrap_or_default();
+    let event_type = event.and_then(Value::string);
     let known = event_type.as_deref().and_then(EventType::parse);
     let (statement, updated_at) = known
         .filter(|known| may_state(proof, *known))
@@ -81,7 +118,7 @@ fn extract_own<'a>(proof: &Proof, body: &'a [u8]) -> Extracted<'a> {
         .unwrap_or((Reason::UnknownType.into(), None));
     let observed_at = known
         .filter(|known| known.is_observation())
-        .and_then(|_| json::present_fields_of(data, ["observed_at"]))
+        .and_then(|_| fields(data, ["observed_at"]))
         .and_then(|[observed_at]| moment(observed_at));
     Extracted {
         facts: Facts {
@@ -92,7 +129,7 @@ fn extract_own<'a>(proof: &Proof, body: &'a [u8]) -> Extracted<'a> {
             former_organizations: Vec::new(),
             statement,
         },
-        event_id: json::string(event_id),
+        event_id: event_id.and_then(Value::string),
         event_type,
     }
 }
@@ -109,10 +146,10 @@ fn may_state(proof: &Proof, event_type: EventType) -> bool {
 
 /// Reads the data of a record that Rollcall wrote; `None` if it is not one. With it comes the
 /// `updated_at` of the object that was observed.
-fn own_statement(
+fn own_statement<'a>(
     event_type: EventType,
-    data: Option<&RawValue>,
-) -> Option<(Statement<'_>, Option<Millis>)> {
+    data: Option<Value<'_, 'a>>,
+) -> Option<(Statement<'a>, Option<Millis>)> {
     let act = match event_type {
         EventType::MappingSet => mapping(data),
         EventType::PolicySet => policy(data),
@@ -153,13 +190,12 @@ fn own_statement(
 }
 
 /// Reads the answer of the source about one thing.
-fn observed(
+fn observed<'a>(
     event_type: EventType,
-    data: Option<&RawValue>,
-) -> Option<(Statement<'_>, Option<Millis>)> {
+    data: Option<Value<'_, 'a>>,
+) -> Option<(Statement<'a>, Option<Millis>)> {
     let names = ["id", "directory_id", "user_id", "group_id", "present", "object"];
-    let [own_id, directory_id, user_id, group_id, present, object] =
-        json::present_fields_of(data, names)?;
+    let [own_id, directory_id, user_id, group_id, present, object] = fields(data, names)?;
     let present = present?.get() == "true";
     let stated = match event_type.subject() {
         EventSubject::Directory if present => directory(object, observed_change(object)),
@@ -180,8 +216,8 @@ fn observed(
 }
 
 /// Returns the change that the state of an observed directory means.
-fn observed_change(object: Option<&RawValue>) -> DirectoryChange {
-    let state = json::present_fields_of(object, ["state"]).and_then(|[state]| json::string(state));
+fn observed_change(object: Option<Value<'_, '_>>) -> DirectoryChange {
+    let state = fields(object, ["state"]).and_then(|[state]| state.and_then(Value::string));
     match state.as_deref() {
         Some("unlinked" | "inactive" | "deleting") => DirectoryChange::Deactivated,
         _ => DirectoryChange::Activated,
@@ -192,7 +228,7 @@ fn observed_user<'a>(
     present: bool,
     id: Cow<'a, str>,
     directory: Option<Cow<'a, str>>,
-    object: Option<&'a RawValue>,
+    object: Option<Value<'_, 'a>>,
 ) -> Stated<'a> {
     if present {
         let End { data: mut user, updated_at, .. } = user(object, Field::Data, Field::DataId)?;
@@ -215,7 +251,7 @@ fn observed_group<'a>(
     present: bool,
     id: Cow<'a, str>,
     directory: Option<Cow<'a, str>>,
-    object: Option<&'a RawValue>,
+    object: Option<Value<'_, 'a>>,
 ) -> Stated<'a> {
     if present {
         let End { data: mut group, updated_at, .. } = group(object, Field::Data, Field::DataId)?;
@@ -227,16 +263,16 @@ fn observed_group<'a>(
     Ok((Statement::Group { deleted: true, group }, None))
 }
 
-fn reconciled(data: Option<&RawValue>) -> Option<Statement<'_>> {
-    let [started_at, clean] = json::present_fields_of(data, ["started_at", "clean_directories"])?;
-    let clean = json::array(clean)?.into_iter().filter_map(|one| id(Some(one))).collect();
+fn reconciled<'a>(data: Option<Value<'_, 'a>>) -> Option<Statement<'a>> {
+    let [started_at, clean] = fields(data, ["started_at", "clean_directories"])?;
+    let clean = clean?.elements()?.into_iter().filter_map(|one| id(Some(one))).collect();
     Some(Statement::Reconciled { started_at: moment(started_at)?, clean })
 }
 
-fn hosted_directory(data: Option<&RawValue>) -> Option<Statement<'_>> {
+fn hosted_directory<'a>(data: Option<Value<'_, 'a>>) -> Option<Statement<'a>> {
     let names = ["directory_id", "organization_id", "deactivation"];
-    let [directory, organization, word] = json::present_fields_of(data, names)?;
-    let word = json::string(word)?;
+    let [directory, organization, word] = fields(data, names)?;
+    let word = word?.string()?;
     let code = Deactivation::ALL.iter().position(|treatment| treatment.word() == word)?;
     Some(Statement::HostedDirectory {
         id: id(directory)?,
@@ -245,14 +281,14 @@ fn hosted_directory(data: Option<&RawValue>) -> Option<Statement<'_>> {
     })
 }
 
-fn directory_token(data: Option<&RawValue>, created: bool) -> Option<Statement<'_>> {
+fn directory_token<'a>(data: Option<Value<'_, 'a>>, created: bool) -> Option<Statement<'a>> {
     let names = ["id", "directory_id", "token_suffix", "expires_at", "sha256"];
-    let [own_id, directory, suffix, expires_at, sha256] = json::present_fields_of(data, names)?;
+    let [own_id, directory, suffix, expires_at, sha256] = fields(data, names)?;
     let token = || {
         let mut digest = [0; 32];
-        hex::decode_to_slice(&*json::string(sha256)?, &mut digest).ok()?;
+        hex::decode_to_slice(&*sha256?.string()?, &mut digest).ok()?;
         Some(StoredToken {
-            suffix: json::string(suffix).unwrap_or_default(),
+            suffix: suffix.and_then(Value::string).unwrap_or_default(),
             sha256: digest,
             expires_at: moment(expires_at),
         })
@@ -261,32 +297,31 @@ fn directory_token(data: Option<&RawValue>, created: bool) -> Option<Statement<'
     Some(Statement::DirectoryToken { directory: id(directory)?, id: id(own_id)?, created })
 }
 
-fn link(data: Option<&RawValue>, set: bool) -> Option<Statement<'_>> {
+fn link<'a>(data: Option<Value<'_, 'a>>, set: bool) -> Option<Statement<'a>> {
     let names = ["directory_user_id", "directory_id", "app_user_id"];
-    let [user, directory, app_user] = json::present_fields_of(data, names)?;
+    let [user, directory, app_user] = fields(data, names)?;
     let app_user = if set { Some(filled(app_user)?) } else { None };
     Some(Statement::Link { user: id(user)?, directory: id(directory)?, app_user })
 }
 
-fn mapping(data: Option<&RawValue>) -> Option<Statement<'_>> {
-    let [mapping, effective_from] = json::present_fields_of(data, ["mapping", "effective_from"])?;
+fn mapping<'a>(data: Option<Value<'_, 'a>>) -> Option<Statement<'a>> {
+    let [mapping, effective_from] = fields(data, ["mapping", "effective_from"])?;
     Some(Statement::Mapping {
         mapping: mapping?.get().into(),
         effective_from: moment(effective_from)?,
     })
 }
 
-fn policy(data: Option<&RawValue>) -> Option<Statement<'_>> {
-    let [word, effective_from] =
-        json::present_fields_of(data, ["inactive_users", "effective_from"])?;
-    let word = json::string(word)?;
+fn policy<'a>(data: Option<Value<'_, 'a>>) -> Option<Statement<'a>> {
+    let [word, effective_from] = fields(data, ["inactive_users", "effective_from"])?;
+    let word = word?.string()?;
     let code = InactiveUsers::ALL.iter().position(|treatment| treatment.word() == word)?;
     Some(Statement::Policy { inactive_users: code as u8, effective_from: moment(effective_from)? })
 }
 
-fn operator_deletion(data: Option<&RawValue>) -> Option<Statement<'_>> {
-    let [id] = json::present_fields_of(data, ["id"])?;
-    Some(directory_gone(json::string(id)?))
+fn operator_deletion<'a>(data: Option<Value<'_, 'a>>) -> Option<Statement<'a>> {
+    let [id] = fields(data, ["id"])?;
+    Some(directory_gone(id?.string()?))
 }
 
 fn directory_gone(id: Cow<'_, str>) -> Statement<'_> {
@@ -302,19 +337,21 @@ fn directory_gone(id: Cow<'_, str>) -> Statement<'_> {
 /// Reads a body; `signed_at` is the time of its signature, if it has one. Never fails: the
 /// statement of an unusable body is the reason.
 pub fn extract(body: &[u8], signed_at: Option<Millis>) -> Extracted<'_> {
-    let Some([id, event, data, created_at, context]) = envelope(body) else {
-        return not_an_event(None, signed_at);
+    let text = Text::of(body);
+    let read = text.as_ref().and_then(|text| read(text, signed_at));
+    read.unwrap_or_else(|| not_an_event(None, signed_at))
+}
+
+/// Reads a body that is text; `None` if it is not a JSON object.
+fn read<'a>(text: &Text<'a>, signed_at: Option<Millis>) -> Option<Extracted<'a>> {
+    let [id, event, data, created_at, context] = text.envelope()?;
+    let event_type = event.and_then(Value::string).filter(|event| !event.is_empty());
+    let event_id = id.and_then(Value::name).filter(|id| is_event_id(id));
+    let (Some(event_id), Some(event)) = (event_id, &event_type) else {
+        return Some(not_an_event(event_type, signed_at));
     };
-    let event_type = json::string(event).filter(|event| !event.is_empty());
-    let (Some(event_id), Some(event)) = (json::name(id).filter(|id| is_event_id(id)), &event_type)
-    else {
-        return not_an_event(event_type, signed_at);
-    };
-    let (statement, updated_at) = if json::is_deeper(body, LEVELS_MAX) {
-        (Reason::TooDeep.into(), None)
-    } else {
-        statement(event, data)
-    };
+    let (statement, updated_at) =
+        if text.is_too_deep() { (Reason::TooDeep.into(), None) } else { statement(event, data) };
     let closing = is_closing(&statement);
     let occurred_at = moment(created_at)
         .or_else(|| ulid_ms(&event_id))
@@ -322,21 +359,18 @@ pub fn extract(body: &[u8], signed_at: Option<Millis>) -> Extracted<'_> {
         .or(signed_at);
     let [former_directories, former_organizations] = match &statement {
         Statement::Unusable { .. } => [Vec::new(), Vec::new()],
-        _ if !may_name_replaced(body) => [Vec::new(), Vec::new()],
+        _ if !text.may_name_replaced() => [Vec::new(), Vec::new()],
         _ => former(context, data),
     };
-    Extracted {
-        facts: Facts {
-            occurred_at,
-            updated_at,
-            observed_at: None,
-            former_directories,
-            former_organizations,
-            statement,
-        },
-        event_id: Some(event_id),
-        event_type,
-    }
+    let facts = Facts {
+        occurred_at,
+        updated_at,
+        observed_at: None,
+        former_directories,
+        former_organizations,
+        statement,
+    };
+    Some(Extracted { event_id: Some(event_id), event_type, facts })
 }
 
 fn not_an_event(event_type: Option<Cow<'_, str>>, signed_at: Option<Millis>) -> Extracted<'_> {
@@ -355,24 +389,19 @@ fn not_an_event(event_type: Option<Cow<'_, str>>, signed_at: Option<Millis>) -> 
     }
 }
 
-/// Returns false if no key of a body can be [`REPLACED`]: it is not there, and no escape may write it.
-fn may_name_replaced(body: &[u8]) -> bool {
-    memchr::memmem::find(body, REPLACED.as_bytes()).is_some()
-        || memchr::memmem::find(body, b"\\u").is_some()
-}
-
 /// Reads the directories and the organizations in every `previous_attributes` that the list of
 /// events shows: those of the data, of the context, and of the two snapshots of a membership.
-fn former<'a>(context: Option<&'a RawValue>, data: Option<&'a RawValue>) -> [Vec<Cow<'a, str>>; 2] {
-    let [own, user, group] =
-        json::present_fields_of(data, [REPLACED, "user", "group"]).unwrap_or_default();
-    let of = |value| json::present_fields_of(value, [REPLACED]).and_then(|[previous]| previous);
+fn former<'a>(
+    context: Option<Value<'_, 'a>>,
+    data: Option<Value<'_, 'a>>,
+) -> [Vec<Cow<'a, str>>; 2] {
+    let [own, user, group] = fields(data, [REPLACED, "user", "group"]).unwrap_or_default();
+    let of = |value| fields(value, [REPLACED]).and_then(|[previous]| previous);
     let of_context = of(context);
     let (mut directories, mut organizations) = (Vec::new(), Vec::new());
     for previous in [own, of_context, of(user), of(group)].into_iter().flatten() {
         let names = ["directory_id", "organization_id"];
-        let [directory, organization] =
-            json::present_fields(previous.get(), names).unwrap_or_default();
+        let [directory, organization] = previous.present_fields(names).unwrap_or_default();
         directories.extend(id(directory));
         organizations.extend(filled(organization));
     }
@@ -408,8 +437,8 @@ fn is_event_id(id: &str) -> bool {
         && !OWN_IDS.iter().any(|prefix| id.starts_with(prefix))
 }
 
-fn moment(value: Option<&RawValue>) -> Option<Millis> {
-    time::parse(&json::string(value)?)
+fn moment(value: Option<Value<'_, '_>>) -> Option<Millis> {
+    time::parse(&value?.string()?)
 }
 
 /// Returns the time in an id that ends in a ULID (<https://github.com/ulid/spec>): 48 bits of
@@ -428,7 +457,7 @@ fn ulid_ms(event_id: &str) -> Option<Millis> {
     Millis::try_from(time).ok().filter(|_| whole && ULID_MS.contains(&time))
 }
 
-fn statement<'a>(event: &str, data: Option<&'a RawValue>) -> (Statement<'a>, Option<Millis>) {
+fn statement<'a>(event: &str, data: Option<Value<'_, 'a>>) -> (Statement<'a>, Option<Millis>) {
     let stated = match EventType::parse(event) {
         Some(known) => stated_by(known, data),
         None if event.starts_with(OWN_PREFIX) => Err(Reason::ReservedType),
@@ -441,7 +470,7 @@ fn statement<'a>(event: &str, data: Option<&'a RawValue>) -> (Statement<'a>, Opt
 }
 
 /// Reads the data of an event that the source sent.
-fn stated_by(event_type: EventType, data: Option<&RawValue>) -> Stated<'_> {
+fn stated_by<'a>(event_type: EventType, data: Option<Value<'_, 'a>>) -> Stated<'a> {
     match event_type {
         EventType::DirectoryActivated => directory(data, DirectoryChange::Activated),
         EventType::DirectoryDeactivated => directory(data, DirectoryChange::Deactivated),
@@ -458,9 +487,9 @@ fn stated_by(event_type: EventType, data: Option<&RawValue>) -> Stated<'_> {
 }
 
 /// Reads the data of an event that is kept and counted only.
-fn unrelated(data: Option<&RawValue>) -> (Statement<'_>, Option<Millis>) {
+fn unrelated<'a>(data: Option<Value<'_, 'a>>) -> (Statement<'a>, Option<Millis>) {
     let [organization_id, updated_at] =
-        json::present_fields_of(data, ["organization_id", "updated_at"]).unwrap_or_default();
+        fields(data, ["organization_id", "updated_at"]).unwrap_or_default();
     let statement = Statement::Unrelated { organization: filled(organization_id) };
     (statement, moment(updated_at))
 }
@@ -469,13 +498,13 @@ fn unrelated(data: Option<&RawValue>) -> (Statement<'_>, Option<Millis>) {
 type Stated<'a> = Result<(Statement<'a>, Option<Millis>), Reason>;
 
 /// Returns the value as an id: a string of 1 to 255 bytes without an unpaired surrogate.
-pub(crate) fn id<'a>(value: Option<&'a RawValue>) -> Option<Cow<'a, str>> {
-    json::name(value).filter(|id| (1..=ID_BYTES_MAX).contains(&id.len()))
+pub(crate) fn id<'i, 'a: 'i>(value: Option<impl Into<Value<'i, 'a>>>) -> Option<Cow<'a, str>> {
+    value?.into().name().filter(|id| (1..=ID_BYTES_MAX).contains(&id.len()))
 }
 
 /// Returns the value if it is a string that is not empty and has no unpaired surrogate.
-pub(crate) fn filled(value: Option<&RawValue>) -> Option<Cow<'_, str>> {
-    json::name(value).filter(|text| !text.is_empty())
+pub(crate) fn filled<'i, 'a: 'i>(value: Option<impl Into<Value<'i, 'a>>>) -> Option<Cow<'a, str>> {
+    value?.into().name().filter(|text| !text.is_empty())
 }
 
 /// The three kinds of thing that have ids; the prefix of an id and `object` mark them.
@@ -496,7 +525,7 @@ impl EntityKind {
     }
 
     /// Refuses an id whose prefix marks another kind, and an `object` that names one.
-    fn check(self, id: &str, object: Option<&RawValue>, field: Field) -> Result<(), Reason> {
+    fn check(self, id: &str, object: Option<Value<'_, '_>>, field: Field) -> Result<(), Reason> {
         match is_of_another_kind(self.object(), id, object) {
             true => Err(Reason::KindMismatch(field)),
             false => Ok(()),
@@ -506,17 +535,21 @@ impl EntityKind {
 
 /// Returns true if the prefix of an id, or the value of `object`, marks another kind than `word`,
 /// which is this kind's own value of `object`.
-pub(crate) fn is_of_another_kind(word: &str, id: &str, object: Option<&RawValue>) -> bool {
+pub(crate) fn is_of_another_kind<'i, 'a: 'i>(
+    word: &str,
+    id: &str,
+    object: Option<impl Into<Value<'i, 'a>>>,
+) -> bool {
     let foreign = [("directory_user", "directory_user_"), ("directory_group", "directory_group_")]
         .into_iter()
         .any(|(other, prefix)| other != word && id.starts_with(prefix));
-    foreign || json::string(object).is_some_and(|object| object != word)
+    foreign || object.and_then(|object| object.into().string()).is_some_and(|object| object != word)
 }
 
-fn directory(data: Option<&RawValue>, change: DirectoryChange) -> Stated<'_> {
+fn directory<'a>(data: Option<Value<'_, 'a>>, change: DirectoryChange) -> Stated<'a> {
     let names = ["id", "object", "organization_id", "name", "domain", "domains", "updated_at"];
     let Some([id_value, object, organization_id, name, domain, domains, updated_at]) =
-        json::present_fields_of(data, names)
+        fields(data, names)
     else {
         return Err(Reason::MissingField(Field::Data));
     };
@@ -526,37 +559,37 @@ fn directory(data: Option<&RawValue>, change: DirectoryChange) -> Stated<'_> {
         change: directory_code(change),
         id,
         organization: filled(organization_id),
-        name: json::string(name).unwrap_or_default(),
+        name: name.and_then(Value::string).unwrap_or_default(),
         domain: first_domain(domain, domains),
     };
     Ok((statement, moment(updated_at)))
 }
 
 /// Returns a directory's domain: `domain`, else the first of `domains`.
-pub(crate) fn first_domain<'a>(
-    domain: Option<&'a RawValue>,
-    domains: Option<&'a RawValue>,
+pub(crate) fn first_domain<'i, 'a: 'i>(
+    domain: Option<impl Into<Value<'i, 'a>>>,
+    domains: Option<impl Into<Value<'i, 'a>>>,
 ) -> Option<Cow<'a, str>> {
     filled(domain).or_else(|| {
-        json::array(domains)?.into_iter().find_map(|element| {
-            let [domain] = json::present_fields(element.get(), ["domain"])?;
+        domains?.into().elements()?.into_iter().find_map(|element| {
+            let [domain] = element.present_fields(["domain"])?;
             filled(domain)
         })
     })
 }
 
 /// The user or group of an event, read but not yet checked.
-struct End<'a, T> {
+struct End<'i, 'a, T> {
     data: T,
-    object: Option<&'a RawValue>,
+    object: Option<Value<'i, 'a>>,
     updated_at: Option<Millis>,
 }
 
-fn user<'a>(
-    data: Option<&'a RawValue>,
+fn user<'i, 'a>(
+    data: Option<Value<'i, 'a>>,
     whole: Field,
     id_field: Field,
-) -> Result<End<'a, StoredUser<'a>>, Reason> {
+) -> Result<End<'i, 'a, StoredUser<'a>>, Reason> {
     let names = [
         "id",
         "object",
@@ -584,7 +617,7 @@ fn user<'a>(
             roles,
             updated_at,
         ],
-    ) = json::present_fields_of(data, names)
+    ) = fields(data, names)
     else {
         return Err(Reason::MissingField(whole));
     };
@@ -600,18 +633,18 @@ fn user<'a>(
     Ok(End { data, object, updated_at: moment(updated_at) })
 }
 
-fn group<'a>(
-    data: Option<&'a RawValue>,
+fn group<'i, 'a>(
+    data: Option<Value<'i, 'a>>,
     whole: Field,
     id_field: Field,
-) -> Result<End<'a, StoredGroup<'a>>, Reason> {
+) -> Result<End<'i, 'a, StoredGroup<'a>>, Reason> {
     let names = ["id", "name", "object", "directory_id", "organization_id", "updated_at"];
     let Some([id_value, name, object, directory_id, organization_id, updated_at]) =
-        json::present_fields_of(data, names)
+        fields(data, names)
     else {
         return Err(Reason::MissingField(whole));
     };
-    let name = json::string(name).unwrap_or_default();
+    let name = name.and_then(Value::string).unwrap_or_default();
     let data = StoredGroup {
         id: id(id_value).ok_or(Reason::MissingField(id_field))?,
         compared_name: other_spelling(&name),
@@ -637,13 +670,13 @@ fn other_spelling<'a>(name: &str) -> Option<Cow<'a, str>> {
     }
 }
 
-fn user_event<'a>(data: Option<&'a RawValue>, deleted: bool) -> Stated<'a> {
+fn user_event<'a>(data: Option<Value<'_, 'a>>, deleted: bool) -> Stated<'a> {
     let End { data: user, object, updated_at } = user(data, Field::Data, Field::DataId)?;
     check_subject(deleted, user.directory.as_deref(), EntityKind::User, &user.id, object)?;
     Ok((Statement::User { deleted, user }, updated_at))
 }
 
-fn group_event<'a>(data: Option<&'a RawValue>, deleted: bool) -> Stated<'a> {
+fn group_event<'a>(data: Option<Value<'_, 'a>>, deleted: bool) -> Stated<'a> {
     let End { data: group, object, updated_at } = group(data, Field::Data, Field::DataId)?;
     check_subject(deleted, group.directory.as_deref(), EntityKind::Group, &group.id, object)?;
     Ok((Statement::Group { deleted, group }, updated_at))
@@ -656,7 +689,7 @@ fn check_subject(
     directory: Option<&str>,
     kind: EntityKind,
     id: &str,
-    object: Option<&RawValue>,
+    object: Option<Value<'_, '_>>,
 ) -> Result<(), Reason> {
     if directory.is_none() && !deleted {
         return Err(Reason::MissingField(Field::DataDirectoryId));
@@ -670,11 +703,9 @@ fn check_directory(directory: Option<&str>, field: Field) -> Result<(), Reason> 
     directory.map_or(Ok(()), |directory| EntityKind::Directory.check(directory, None, field))
 }
 
-fn membership<'a>(data: Option<&'a RawValue>, added: bool) -> Stated<'a> {
+fn membership<'a>(data: Option<Value<'_, 'a>>, added: bool) -> Stated<'a> {
     let names = ["user", "group", "directory_id", "organization_id"];
-    let Some([user_value, group_value, directory_id, organization_id]) =
-        json::present_fields_of(data, names)
-    else {
+    let Some([user_value, group_value, directory_id, organization_id]) = fields(data, names) else {
         return Err(Reason::MissingField(Field::Data));
     };
     let End { data: user, object: user_object, .. } =
@@ -695,12 +726,10 @@ fn membership<'a>(data: Option<&'a RawValue>, added: bool) -> Stated<'a> {
 }
 
 /// Returns the roles of a snapshot in the form of `UserData::roles`.
-fn slugs(role: Option<&RawValue>, roles: Option<&RawValue>) -> String {
+fn slugs(role: Option<Value<'_, '_>>, roles: Option<Value<'_, '_>>) -> String {
     let mut out = String::new();
-    for role in role.into_iter().chain(json::array(roles).unwrap_or_default()) {
-        let Some(slug) =
-            json::present_fields(role.get(), ["slug"]).and_then(|[slug]| json::string(slug))
-        else {
+    for role in role.into_iter().chain(roles.and_then(Value::elements).unwrap_or_default()) {
+        let Some(slug) = role.present_fields(["slug"]).and_then(|[slug]| slug?.string()) else {
             continue;
         };
         if out.is_empty() {
@@ -713,34 +742,139 @@ fn slugs(role: Option<&RawValue>, roles: Option<&RawValue>) -> String {
 }
 
 /// Returns true for the `state` of an active user: `active`, or absent.
-pub(crate) fn is_active(state: Option<&RawValue>) -> bool {
-    state.is_none() || json::string(state).is_some_and(|state| state == "active")
+pub(crate) fn is_active<'i, 'a: 'i>(state: Option<impl Into<Value<'i, 'a>>>) -> bool {
+    state.is_none_or(|state| state.into().string().is_some_and(|state| state == "active"))
 }
 
 /// Returns the email that a user shows: `email` unless it is absent, else the primary of `emails`,
 /// else the first.
-pub(crate) fn shown_email<'a>(
-    email: Option<&'a RawValue>,
-    emails: Option<&'a RawValue>,
+pub(crate) fn shown_email<'i, 'a: 'i>(
+    email: Option<impl Into<Value<'i, 'a>>>,
+    emails: Option<impl Into<Value<'i, 'a>>>,
 ) -> Option<Cow<'a, str>> {
-    if json::present(email).is_some() {
-        return json::string(email);
+    if let Some(email) = email.and_then(|email| email.into().present()) {
+        return email.string();
     }
     // An array with other elements than objects is not a list of addresses.
-    let addresses: Vec<_> = json::array(emails)?
+    let addresses: Vec<_> = emails?
+        .into()
+        .elements()?
         .into_iter()
-        .map(|element| json::present_fields(element.get(), ["primary", "value"]))
+        .map(|element| element.present_fields(["primary", "value"]))
         .collect::<Option<_>>()?;
     let primary = addresses
         .iter()
         .find(|[primary, _]| primary.is_some_and(|primary| primary.get() == "true"));
     let [_, value] = *primary.or(addresses.first())?;
-    json::string(value)
+    value.and_then(Value::string)
 }
 
 #[cfg(test)]
 mod tests {
+    use rand::rngs::StdRng;
+    use rand::{RngExt, SeedableRng};
+
     use super::*;
+    use crate::json::random::{change, one_of, value};
+
+    const TYPES: [&str; 12] = [
+        "dsync.activated",
+        "dsync.deactivated",
+        "dsync.deleted",
+        "dsync.user.created",
+        "dsync.user.deleted",
+        "dsync.group.updated",
+        "dsync.group.deleted",
+        "dsync.group.user_added",
+        "dsync.group.user_removed",
+        "dsync.token.created",
+        "user.created",
+        "dsync.user.renamed",
+    ];
+
+    /// Writes an event with random data.
+    fn event(random: &mut StdRng) -> String {
+        let mut text = |levels: usize| value(random, levels);
+        let (user, group, context) = (text(3), text(3), text(2));
+        let own = text(3);
+        let own = own.trim().strip_prefix('{').and_then(|own| own.strip_suffix('}'));
+        let own = own.filter(|own| !own.trim().is_empty());
+        let own = own.map(|own| format!(",{own}")).unwrap_or_default();
+        let (user_id, directory) = (text(0), text(0));
+        let event_type = one_of(random, &TYPES);
+        let subject = |more: &str| {
+            format!("{{\"id\":{user_id},\"directory_id\":{directory},\"emails\":{more}}}")
+        };
+        let [user, group] = match random.random_range(0..3) {
+            0 => [user, group],
+            1 => [subject("[]"), format!("{{\"id\":\"g\",\"name\":{user_id},\"roles\":{group}}}")],
+            _ => [subject(&group), "{\"id\":\"g\",\"previous_attributes\":{}}".to_owned()],
+        };
+        let data = format!(
+            "{{\"id\":{user_id},\"directory_id\":{directory},\"emails\":[{user}],\"user\":{user},\
+             \"roles\":[{{\"slug\":{user_id}}}],\"group\":{group}{own}}}"
+        );
+        let created_at = value(random, 0);
+        format!(
+            "{{\"id\":\"e\",\"event\":\"{event_type}\",\"data\":{data},\"context\":{context},\
+             \"created_at\":{created_at}}}"
+        )
+    }
+
+    /// Returns all that is read of a body.
+    fn all_of(read: Option<Extracted<'_>>) -> Option<(Option<String>, Option<String>, Vec<u8>)> {
+        let Extracted { event_id, event_type, facts } = read?;
+        Some((event_id.map(Into::into), event_type.map(Into::into), facts.encode()))
+    }
+
+    #[test]
+    fn a_body_says_the_same_whether_it_is_indexed_or_not() {
+        let mut random = StdRng::seed_from_u64(7);
+        let (mut used, mut unused) = (0, 0);
+        for case in 0..20_000 {
+            let mut body = event(&mut random);
+            if case % 4 == 0 {
+                change(&mut random, &mut body);
+            }
+            let signed_at = Some(1_768_478_400_000);
+            let indexed = Text::of(body.as_bytes()).unwrap();
+            let walked = Text { text: &body, index: None };
+            let expected = all_of(read(&walked, signed_at));
+            assert_eq!(all_of(read(&indexed, signed_at)), expected, "{body}");
+            assert_eq!(indexed.index.is_some(), expected.is_some(), "{body}");
+            let is_used = read(&walked, signed_at)
+                .is_some_and(|read| !matches!(read.facts.statement, Statement::Unusable { .. }));
+            if is_used { used += 1 } else { unused += 1 }
+        }
+        assert!(used > 1000 && unused > 1000, "{used} {unused}");
+    }
+
+    #[test]
+    fn a_body_of_many_levels_or_values_is_read_as_one_of_few() {
+        let body = |note: &str| {
+            format!(
+                r#"{{"id":"e","event":"dsync.user.created","data":{{"id":"u","directory_id":"d",
+                "previous_attributes":{{"directory_id":"f"}},"note":{note}}}}}"#
+            )
+        };
+        let note = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        let small = body("[]");
+        let expected = all_of(Some(extract(small.as_bytes(), None)));
+        // The body and its data are levels too.
+        let levels = note(LEVELS_MAX - 2);
+        let values = format!("[{}0]", "0,".repeat(5000));
+        for (note, is_indexed) in [(levels, true), (values, false)] {
+            let body = body(&note);
+            assert_eq!(Text::of(body.as_bytes()).unwrap().index.is_some(), is_indexed);
+            assert_eq!(all_of(Some(extract(body.as_bytes(), None))), expected);
+        }
+        let deeper = body(&note(LEVELS_MAX - 1));
+        let extracted = extract(deeper.as_bytes(), None);
+        assert_eq!(extracted.facts.statement, Reason::TooDeep.into());
+        let mut broken = small.into_bytes();
+        broken.push(0xff);
+        assert_eq!(extract(&broken, None).facts.statement, Reason::NotAnEvent.into());
+    }
 
     #[test]
     fn only_names_of_a_bounded_length_are_normalized() {

@@ -11,7 +11,7 @@ use super::facts::{Statement, StoredKeys, StoredRequest};
 use super::signature::{KEY_ID_BYTES, mac_of};
 use super::{Proof, Source, Verified};
 use crate::hashes::fingerprint;
-use crate::json;
+use crate::json::{self, Value};
 use crate::scim::{Document, Keys};
 
 /// The bearer token with which a request was authenticated, in the form in which proofs name it.
@@ -85,26 +85,26 @@ pub(crate) fn names_request(body: &[u8]) -> bool {
 }
 
 /// Reads the data of a request: the resource as it is after it.
-pub(super) fn request(data: Option<&RawValue>) -> Option<Statement<'_>> {
+pub(super) fn request<'a>(data: Option<Value<'_, 'a>>) -> Option<Statement<'a>> {
     let names = ["directory_id", "organization_id", "resource"];
-    let [directory, organization, resource] = json::present_fields_of(data, names)?;
+    let [directory, organization, resource] = data?.present_fields(names)?;
     let names = ["type", "id", "directory_user_id", "directory_group_id", "state", "document"];
-    let [kind, own_id, user, group, state, document] = json::present_fields_of(resource, names)?;
-    let word = json::string(kind)?;
+    let [kind, own_id, user, group, state, document] = resource?.present_fields(names)?;
+    let word = kind?.string()?;
     let kind = ScimKind::ALL.iter().position(|kind| kind.name() == word)?;
     Some(Statement::ScimRequest(Box::new(StoredRequest {
         directory: id(directory)?,
         organization: filled(organization),
         kind: kind as u8,
-        id: ScimId::parse(&json::string(own_id)?)?.0,
+        id: ScimId::parse(&own_id?.string()?)?.0,
         object: id(user).or_else(|| id(group)),
-        active: json::string(state).is_none_or(|state| state == "active"),
+        active: state.and_then(Value::string).is_none_or(|state| state == "active"),
         keys: document.map(keys),
     })))
 }
 
 /// Returns the fingerprints of the texts by which a resource is found in its document.
-fn keys(document: &RawValue) -> StoredKeys {
+fn keys(document: Value<'_, '_>) -> StoredKeys {
     let keys = Document::parse(document.get()).map(|document| document.keys()).unwrap_or_default();
     let Keys { user_name, external_id, display_name, emails } = keys;
     let of = |text: String| fingerprint(&text).0;
@@ -117,18 +117,16 @@ fn keys(document: &RawValue) -> StoredKeys {
 }
 
 /// Reads the data of a change of members.
-pub(super) fn members(data: Option<&RawValue>) -> Option<Statement<'_>> {
+pub(super) fn members<'a>(data: Option<Value<'_, 'a>>) -> Option<Statement<'a>> {
     let names = ["directory_id", "group", "added", "removed"];
-    let [directory, group, added, removed] = json::present_fields_of(data, names)?;
-    let uuid = |value: Option<&RawValue>| Some(ScimId::parse(&json::string(value)?)?.0);
-    let added = json::array(added).unwrap_or_default().into_iter();
-    let removed = json::array(removed).unwrap_or_default().into_iter();
+    let [directory, group, added, removed] = data?.present_fields(names)?;
+    let uuid = |value: Option<Value<'_, '_>>| Some(ScimId::parse(&value?.string()?)?.0);
+    let added = added.and_then(Value::elements).unwrap_or_default().into_iter();
+    let removed = removed.and_then(Value::elements).unwrap_or_default().into_iter();
     Some(Statement::ScimMembers {
         directory: id(directory)?,
         group: uuid(group)?,
-        added: added
-            .filter_map(|one| uuid(json::present_fields(one.get(), ["value"])?[0]))
-            .collect(),
+        added: added.filter_map(|one| uuid(one.present_fields(["value"])?[0])).collect(),
         removed: removed.filter_map(|one| uuid(Some(one))).collect(),
     })
 }
