@@ -11,6 +11,7 @@ mod lines;
 mod mapping;
 mod operator;
 mod origin;
+mod salts;
 mod scim;
 mod signature;
 
@@ -215,8 +216,7 @@ impl Verified {
     /// # Errors
     /// If the operating system gives no random bytes.
     pub(crate) fn salt(&mut self) -> Result<(), getrandom::Error> {
-        let mut salt = [0; 16];
-        getrandom::fill(&mut salt)?;
+        let salt = salts::draw()?;
         self.salted = Some(Salted { salt, digest: salted_digest(&salt, &self.body) });
         Ok(())
     }
