@@ -33,7 +33,7 @@ pub use origin::{Observation, Observed, Origin};
 use rollcall_projections::{Millis, Reason};
 pub(crate) use scim::names_request;
 pub use scim::{ScimCredential, scim_token_id, token_sha256};
-pub use signature::{KEY_ID_BYTES, Keyring, PROBE_TIME, Rejection, SECRETS_MAX};
+pub use signature::{KEY_ID_BYTES, Keyring, PROBE_TIME, Rejection, SECRETS_MAX, SignatureHeader};
 
 /// The origin of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,6 +168,19 @@ impl Verified {
     pub fn webhook(
         keyring: &Keyring,
         header: Option<&[u8]>,
+        body: Bytes,
+        now_ms: Millis,
+    ) -> Result<Verified, Rejection> {
+        Verified::signed(keyring, &SignatureHeader::read(header)?, body, now_ms)
+    }
+
+    /// Verifies a webhook whose header was read before its body came.
+    ///
+    /// # Errors
+    /// The first mistake: no signature that fits, or a time too far from ours.
+    pub fn signed(
+        keyring: &Keyring,
+        header: &SignatureHeader,
         body: Bytes,
         now_ms: Millis,
     ) -> Result<Verified, Rejection> {

@@ -96,21 +96,11 @@ impl Keyring {
         Some(v1.ct_eq(&key.signature(t.to_string().as_bytes(), body)).into())
     }
 
-    /// Checks what can be checked before the body is there: the form of the header, and its time.
+    /// Checks what can be checked before the body is there: the time of a header.
     ///
     /// # Errors
-    /// The first mistake.
-    pub fn admit(&self, header: Option<&[u8]>, now_ms: Millis) -> Result<(), Rejection> {
-        self.check_time(&parsed(header)?, now_ms)
-    }
-
-    /// Tells if a header has the time of a probe. The signature of a probe is judged, and then its
-    /// time, so that the refusal says whether header and body came through; it is never accepted.
-    pub fn is_probe(header: Option<&[u8]>) -> bool {
-        parsed(header).is_ok_and(|header| header.t == PROBE_TIME)
-    }
-
-    fn check_time(&self, header: &Header<'_>, now_ms: Millis) -> Result<(), Rejection> {
+    /// [`Rejection::OutsideTolerance`].
+    pub fn admit(&self, header: &SignatureHeader, now_ms: Millis) -> Result<(), Rejection> {
         if header.t.abs_diff(now_ms) > self.tolerance_ms {
             return Err(Rejection::OutsideTolerance);
         }
@@ -121,14 +111,13 @@ impl Keyring {
     /// constant time.
     pub(super) fn verify(
         &self,
-        header: Option<&[u8]>,
+        header: &SignatureHeader,
         body: &[u8],
         now_ms: Millis,
     ) -> Result<Proof, Rejection> {
-        let header = parsed(header)?;
-        let mut proof = None;
+        let (t_text, mut proof) = (header.t.to_string(), None);
         for key in &self.keys {
-            let expected = key.signature(header.t_text.as_bytes(), body);
+            let expected = key.signature(t_text.as_bytes(), body);
             for v1 in &header.signatures {
                 if bool::from(v1.ct_eq(&expected)) {
                     proof = Some(Proof::Webhook { t: header.t, v1: *v1, key_id: key.id });
@@ -136,7 +125,7 @@ impl Keyring {
             }
         }
         let proof = proof.ok_or(Rejection::Mismatch)?;
-        self.check_time(&header, now_ms)?;
+        self.admit(header, now_ms)?;
         Ok(proof)
     }
 }
@@ -171,49 +160,69 @@ pub(super) fn mac_of(secret: &str) -> Hmac<Sha256> {
     Hmac::new_from_slice(secret.as_bytes()).expect("hmac takes keys of any length")
 }
 
-fn parsed(header: Option<&[u8]>) -> Result<Header<'_>, Rejection> {
-    Header::parse(header.ok_or(Rejection::Missing)?).ok_or(Rejection::Malformed)
-}
-
-/// A parsed header.
-struct Header<'a> {
-    /// The time as sent: it is signed as text.
-    t_text: &'a str,
+/// The header of a signature, read but not checked.
+pub struct SignatureHeader {
     t: Millis,
     signatures: Vec<[u8; 32]>,
 }
 
-impl<'a> Header<'a> {
+impl SignatureHeader {
+    /// Reads the values of the header. Those of several headers count as one.
+    ///
+    /// # Errors
+    /// [`Rejection::Missing`] if there is none, and [`Rejection::Malformed`].
+    pub fn read<'a>(
+        values: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Result<SignatureHeader, Rejection> {
+        let mut values = values.into_iter().peekable();
+        values.peek().ok_or(Rejection::Missing)?;
+        SignatureHeader::parse(values).ok_or(Rejection::Malformed)
+    }
+
+    /// Tells if it has the time of a probe. The signature of a probe is judged, and then its time, so
+    /// that the refusal says whether header and body came through; it is never accepted.
+    pub fn is_probe(&self) -> bool {
+        self.t == PROBE_TIME
+    }
+
     /// Parses the parts in any order, ignoring white space around them and unknown labels. There
     /// must be exactly one time and at least one signature.
-    fn parse(header: &'a [u8]) -> Option<Header<'a>> {
-        let header = std::str::from_utf8(header).ok()?;
+    fn parse<'a>(values: impl Iterator<Item = &'a [u8]>) -> Option<SignatureHeader> {
         let (mut time, mut signatures, mut labelled) = (None, Vec::new(), false);
-        for part in header.split(',') {
-            let Some((label, value)) = part.trim().split_once('=') else { continue };
-            let value = value.trim();
-            match label.trim() {
-                "t" if time.is_some() => return None,
-                "t" => time = Some(value),
-                "v1" if value.is_empty() => return None,
-                "v1" => {
-                    labelled = true;
-                    let mut signature = [0; 32];
-                    if signatures.len() < SIGNATURES_MAX
-                        && hex::decode_to_slice(value, &mut signature).is_ok()
-                    {
-                        signatures.push(signature);
+        for value in values {
+            for part in std::str::from_utf8(value).ok()?.split(',') {
+                let Some((label, value)) = part.trim().split_once('=') else { continue };
+                let value = value.trim();
+                match label.trim() {
+                    "t" if time.is_some() => return None,
+                    "t" => time = Some(value),
+                    "v1" if value.is_empty() => return None,
+                    "v1" => {
+                        labelled = true;
+                        signatures
+                            .extend(digest(value).filter(|_| signatures.len() < SIGNATURES_MAX));
                     }
+                    _ => {}
                 }
-                _ => {}
             }
         }
-        // The record keeps the time as a number, from which the signed text must follow: no sign,
-        // no leading zero.
-        let t_text = time.filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
-        let t: Millis = t_text.parse().ok().filter(|t: &Millis| t.to_string() == t_text)?;
         // A `v1` that is not a SHA-256 in hex fits no body: that is a mismatch, not a malformed
         // header.
-        labelled.then_some(Header { t_text, t, signatures })
+        labelled.then_some(SignatureHeader { t: signed_time(time?)?, signatures })
     }
+}
+
+/// Reads a SHA-256 in hex.
+fn digest(hex: &str) -> Option<[u8; 32]> {
+    let mut digest = [0; 32];
+    hex::decode_to_slice(hex, &mut digest).ok()?;
+    Some(digest)
+}
+
+/// Reads a time. The record keeps it as a number, from which the signed text must follow: no sign, no
+/// leading zero.
+fn signed_time(text: &str) -> Option<Millis> {
+    let has_leading_zero = text.len() > 1 && text.starts_with('0');
+    let is_written_so = !has_leading_zero && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| is_written_so)
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::CONTENT_LENGTH;
+use actix_web::http::header::{CONTENT_LENGTH, HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use rollcall_projections::Millis;
@@ -17,7 +17,10 @@ use crate::http::wire::connections::{UnprovenBody, place_of};
 use crate::http::wire::state::{KeySet, State};
 use crate::http::wire::threads::{comparing, verifying};
 use crate::log::Outcome;
-use crate::verify::{Keyring, Rejection, Verified};
+use crate::verify::{Rejection, SignatureHeader, Verified};
+
+/// The header of a webhook's signature.
+static SIGNATURE: HeaderName = HeaderName::from_static("workos-signature");
 
 /// The bytes from which on a body is verified on a thread of its own.
 const LARGE_BYTES: usize = 256 << 10;
@@ -34,7 +37,7 @@ pub(crate) async fn webhook(
     let deadline = Instant::now() + ANSWER_WITHIN;
     let answer = timeout_at(deadline, take(&request, payload, &state, deadline)).await;
     let answer = answer.unwrap_or(Err(Code::LogUnavailable));
-    let is_probe = || Keyring::is_probe(signature(&request).as_deref());
+    let is_probe = || signature(&request).is_ok_and(|signature| signature.is_probe());
     Ok(answer.map_err(|code| match code {
         Code::TimestampOutsideTolerance if is_probe() => state.refusals.refuse_probe(code),
         code => state.refusals.refuse(code),
@@ -49,11 +52,12 @@ async fn take(
 ) -> Result<HttpResponse, Code> {
     must_be_plain(request)?;
     let engine = state.engine.get().ok_or(Code::NotReady)?;
-    let (signature, now_ms) = (signature(request), engine.now().map_err(Code::from)?);
+    let now_ms = engine.now().map_err(Code::from)?;
+    let signature = signature(request)?;
     // A body that cannot become authentic is not read, but that of a probe: its signature is judged
     // first.
-    if !(Keyring::is_probe(signature.as_deref()) && is_small(request)) {
-        state.keys.now().keyring.admit(signature.as_deref(), now_ms)?;
+    if !(signature.is_probe() && is_small(request)) {
+        state.keys.now().keyring.admit(&signature, now_ms)?;
     }
     // Inside, so that a slow sender is not taken for a log that cannot be written: at the deadline
     // this is the first that is polled.
@@ -111,18 +115,16 @@ fn is_small(request: &HttpRequest) -> bool {
 /// Verifies a body; a large one on a thread of its own.
 async fn verify(
     keys: Arc<KeySet>,
-    signature: Option<Bytes>,
+    signature: SignatureHeader,
     body: Bytes,
     now_ms: Millis,
 ) -> Result<Result<Verified, Rejection>, Code> {
     let large = body.len() > LARGE_BYTES;
-    let work = move || Verified::webhook(&keys.keyring, signature.as_deref(), body, now_ms);
+    let work = move || Verified::signed(&keys.keyring, &signature, body, now_ms);
     if large { verifying(work).await } else { Ok(work()) }
 }
 
-/// Returns the signature's header; the values of several are joined.
-fn signature(request: &HttpRequest) -> Option<Bytes> {
-    let values: Vec<&[u8]> =
-        request.headers().get_all("WorkOS-Signature").map(|value| value.as_bytes()).collect();
-    (!values.is_empty()).then(|| values.join(&b',').into())
+/// Reads the signature's header.
+fn signature(request: &HttpRequest) -> Result<SignatureHeader, Rejection> {
+    SignatureHeader::read(request.headers().get_all(&SIGNATURE).map(HeaderValue::as_bytes))
 }

@@ -45,15 +45,34 @@ use crate::http::wire::api::{Logged, Operation};
 use crate::http::wire::metrics::{Counting, RequestMetrics};
 use crate::http::wire::{access_log, limits};
 
-/// The routes of a path, by the method of their calls.
-mod routes {
-    use actix_web::guard::{Any, Get, Head};
-    pub(super) use actix_web::web::{delete, post, put};
+/// The routes of a path, by the method of their calls. actix's own guards of methods note on each
+/// request what they take, for an answer that no path here gives.
+pub(crate) mod routes {
+    use actix_web::Route;
+    use actix_web::guard::fn_guard;
+    use actix_web::http::Method;
+    use actix_web::web::route;
 
     /// Takes HEAD as GET. The server writes no body then, and the same headers
     /// (<https://www.rfc-editor.org/rfc/rfc9110#section-9.3.2>).
-    pub(super) fn get() -> actix_web::Route {
-        actix_web::web::route().guard(Any(Get()).or(Head()))
+    pub(super) fn get() -> Route {
+        of(&[Method::GET, Method::HEAD])
+    }
+
+    pub(crate) fn post() -> Route {
+        of(&[Method::POST])
+    }
+
+    pub(super) fn put() -> Route {
+        of(&[Method::PUT])
+    }
+
+    pub(super) fn delete() -> Route {
+        of(&[Method::DELETE])
+    }
+
+    fn of(methods: &'static [Method]) -> Route {
+        route().guard(fn_guard(move |context| methods.contains(&context.head().method)))
     }
 }
 
