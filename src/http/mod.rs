@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 use crate::engine::Engine;
 use crate::time;
 pub(crate) use calls::scim::is_scim;
-use calls::{OPERATIONS, ingest, resources, scim};
+use calls::{OPERATIONS, ingest, methods, resources, scim};
 pub use listen::ListenOn;
 use listen::{Bound, SocketFile};
 use wire::answer::{Code, Problem};
@@ -226,7 +226,7 @@ fn routes(
         for path in [path.to_owned(), format!("{path}/")] {
             config.service(
                 web::resource(path)
-                    .route(web::post().to(ingest::webhook))
+                    .route(methods::post().to(ingest::webhook))
                     .default_service(web::to(post_only))
                     .wrap(counting.clone()),
             );

@@ -47,7 +47,7 @@ use crate::http::wire::{access_log, limits};
 
 /// The routes of a path, by the method of their calls. actix's own guards of methods note on each
 /// request what they take, for an answer that no path here gives.
-pub(crate) mod routes {
+pub(super) mod methods {
     use actix_web::Route;
     use actix_web::guard::fn_guard;
     use actix_web::http::Method;
@@ -56,23 +56,23 @@ pub(crate) mod routes {
     /// Takes HEAD as GET. The server writes no body then, and the same headers
     /// (<https://www.rfc-editor.org/rfc/rfc9110#section-9.3.2>).
     pub(super) fn get() -> Route {
-        of(&[Method::GET, Method::HEAD])
+        taking(|method| method == Method::GET || method == Method::HEAD)
     }
 
-    pub(crate) fn post() -> Route {
-        of(&[Method::POST])
+    pub(in crate::http) fn post() -> Route {
+        taking(|method| method == Method::POST)
     }
 
     pub(super) fn put() -> Route {
-        of(&[Method::PUT])
+        taking(|method| method == Method::PUT)
     }
 
     pub(super) fn delete() -> Route {
-        of(&[Method::DELETE])
+        taking(|method| method == Method::DELETE)
     }
 
-    fn of(methods: &'static [Method]) -> Route {
-        route().guard(fn_guard(move |context| methods.contains(&context.head().method)))
+    fn taking(takes: fn(&Method) -> bool) -> Route {
+        route().guard(fn_guard(move |context| takes(&context.head().method)))
     }
 }
 
@@ -96,7 +96,7 @@ macro_rules! calls {
                         let allowed = allowed.clone();
                         async move { Problem::method_not_allowed(&allowed) }
                     };
-                    web::resource(first.path)$(.route(routes::$method().to($handler)))+
+                    web::resource(first.path)$(.route(methods::$method().to($handler)))+
                         .default_service(web::to(other))
                 };
                 let counting = Counting::of(first.path, requests);
