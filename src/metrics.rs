@@ -5,7 +5,9 @@
 //! a family when it is asked for: [`counter`], [`gauge`].
 
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
-use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, TextEncoder};
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, TextEncoder,
+};
 
 /// The media type of the text.
 pub const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -101,8 +103,16 @@ pub struct Registry(prometheus::Registry);
 /// A family of counters, by the values of its labels.
 pub struct Counters(Option<IntCounterVec>);
 
+/// One counter of a family.
+#[derive(Clone)]
+pub struct OneCounter(Option<IntCounter>);
+
 /// A family of histograms, by the values of its labels.
 pub struct Histograms(Option<HistogramVec>);
+
+/// One histogram of a family.
+#[derive(Clone)]
+pub struct OneHistogram(Option<Histogram>);
 
 impl Registry {
     /// Makes a family of counters. None of its values is written before it is counted or
@@ -146,30 +156,48 @@ impl Registry {
 impl Counters {
     /// Counts one more.
     pub fn count(&self, labels: &[&str]) {
-        let counters = self.0.as_ref();
-        if let Some(Ok(counter)) = counters.map(|one| one.get_metric_with_label_values(labels)) {
-            counter.inc();
-        }
+        self.one(labels).count();
     }
 
     /// Begins to write a counter, at 0: only what was there before can be seen to rise.
     pub fn begin(&self, labels: &[&str]) {
-        let _ = self.0.as_ref().map(|counters| counters.get_metric_with_label_values(labels));
+        self.one(labels);
+    }
+
+    /// Looks for a counter, which is written from now on.
+    pub fn one(&self, labels: &[&str]) -> OneCounter {
+        OneCounter(self.0.as_ref().and_then(|all| all.get_metric_with_label_values(labels).ok()))
+    }
+}
+
+impl OneCounter {
+    /// Counts one more.
+    pub fn count(&self) {
+        self.0.iter().for_each(IntCounter::inc);
     }
 }
 
 impl Histograms {
     /// Counts a value.
     pub fn observe(&self, labels: &[&str], value: f64) {
-        let histograms = self.0.as_ref();
-        if let Some(Ok(one)) = histograms.map(|one| one.get_metric_with_label_values(labels)) {
-            one.observe(value);
-        }
+        self.one(labels).observe(value);
     }
 
     /// Begins to write a histogram, without any value in it.
     pub fn begin(&self, labels: &[&str]) {
-        let _ = self.0.as_ref().map(|histograms| histograms.get_metric_with_label_values(labels));
+        self.one(labels);
+    }
+
+    /// Looks for a histogram, which is written from now on.
+    pub fn one(&self, labels: &[&str]) -> OneHistogram {
+        OneHistogram(self.0.as_ref().and_then(|all| all.get_metric_with_label_values(labels).ok()))
+    }
+}
+
+impl OneHistogram {
+    /// Counts a value.
+    pub fn observe(&self, value: f64) {
+        self.0.iter().for_each(|histogram| histogram.observe(value));
     }
 }
 

@@ -1,7 +1,9 @@
 //! The metrics of requests: how many, by route, method and status, and how long they took.
 
+use std::cell::RefCell;
 use std::future::{Future, Ready, ready};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -10,7 +12,7 @@ use actix_web::Error;
 use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform};
 use actix_web::http::{Method, StatusCode};
 
-use crate::metrics::{Counters, Family, Histograms, Registry};
+use crate::metrics::{Counters, Family, Histograms, OneCounter, OneHistogram, Registry};
 
 /// The route of requests for a path that does not exist. No label has what a request chose.
 pub(crate) const OTHER: &str = "other";
@@ -49,12 +51,6 @@ impl RequestMetrics {
     pub(crate) fn families(&self) -> Vec<Family> {
         self.registry.families()
     }
-
-    /// Counts an answer.
-    fn count(&self, route: &str, method: &Method, status: StatusCode, took: Duration) {
-        self.requests.count(&[route, method_label(method), status.as_str()]);
-        self.durations.observe(&[route], took.as_secs_f64());
-    }
 }
 
 /// Returns a method in a bounded set of words.
@@ -69,13 +65,43 @@ fn method_label(method: &Method) -> &str {
 pub(crate) struct Counting {
     route: Arc<str>,
     metrics: Arc<RequestMetrics>,
+    durations: OneHistogram,
 }
 
 impl Counting {
     /// Counts the requests of a route, whose durations are written from now on.
     pub(crate) fn of(route: &str, metrics: &Arc<RequestMetrics>) -> Counting {
-        metrics.durations.begin(&[route]);
-        Counting { route: route.into(), metrics: metrics.clone() }
+        let durations = metrics.durations.one(&[route]);
+        Counting { route: route.into(), metrics: metrics.clone(), durations }
+    }
+}
+
+/// The counting of a route on one thread.
+struct CountingHere {
+    counting: Counting,
+    /// The counter of the last answer, which most often is that of the next one too.
+    last: RefCell<Option<Last>>,
+}
+
+/// A counter, and the answers that it counts.
+struct Last {
+    method: Method,
+    status: StatusCode,
+    counter: OneCounter,
+}
+
+impl CountingHere {
+    /// Counts an answer.
+    fn count(&self, method: Method, status: StatusCode, took: Duration) {
+        let Counting { route, metrics, durations } = &self.counting;
+        durations.observe(took.as_secs_f64());
+        let mut last = self.last.borrow_mut();
+        let same = last.take().filter(|last| last.method == method && last.status == status);
+        let last = last.insert(same.unwrap_or_else(|| {
+            let labels = [route, method_label(&method), status.as_str()];
+            Last { counter: metrics.requests.one(&labels), method, status }
+        }));
+        last.counter.count();
     }
 }
 
@@ -92,14 +118,15 @@ where
     type Future = Ready<Result<CountingService<S>, ()>>;
 
     fn new_transform(&self, service: S) -> Self::Future {
-        ready(Ok(CountingService { service, counting: self.clone() }))
+        let counting = Rc::new(CountingHere { counting: self.clone(), last: RefCell::default() });
+        ready(Ok(CountingService { service, counting }))
     }
 }
 
 /// A route whose requests are counted.
 pub(crate) struct CountingService<S> {
     service: S,
-    counting: Counting,
+    counting: Rc<CountingHere>,
 }
 
 impl<S, B> Service<ServiceRequest> for CountingService<S>
@@ -118,15 +145,14 @@ where
 
     fn call(&self, request: ServiceRequest) -> Self::Future {
         let (begun, method) = (Instant::now(), request.method().clone());
-        let (answer, Counting { route, metrics }) =
-            (self.service.call(request), self.counting.clone());
+        let (answer, counting) = (self.service.call(request), self.counting.clone());
         Box::pin(async move {
             let answer = answer.await;
             let status = match &answer {
                 Ok(response) => response.status(),
                 Err(error) => error.as_response_error().status_code(),
             };
-            metrics.count(&route, &method, status, begun.elapsed());
+            counting.count(method, status, begun.elapsed());
             answer
         })
     }
