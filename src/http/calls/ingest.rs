@@ -6,8 +6,8 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_LENGTH, HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
-use rollcall_projections::Millis;
-use serde_json::json;
+use rollcall_projections::{Millis, Seq};
+use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 
 use crate::engine::Engine;
@@ -27,6 +27,15 @@ const LARGE_BYTES: usize = 256 << 10;
 
 /// The bytes up to which the body of a probe is read.
 const PROBE_BYTES_MAX: usize = 4096;
+
+/// The answer to an event that is recorded.
+#[derive(Serialize)]
+struct Taken<'a> {
+    conflict: bool,
+    duplicate: bool,
+    event_id: Option<&'a str>,
+    seq: Seq,
+}
 
 /// Takes a webhook, and answers within five seconds in any case.
 pub(crate) async fn webhook(
@@ -77,9 +86,8 @@ async fn take(
         Outcome::Duplicate { seq, .. } => (seq, true, false),
         Outcome::Conflict { seq, duplicate, .. } => (seq, duplicate, true),
     };
-    let body =
-        json!({"seq": seq, "event_id": event_id, "duplicate": duplicate, "conflict": conflict});
-    Ok(respond(StatusCode::OK).json(body))
+    let event_id = event_id.as_deref();
+    Ok(respond(StatusCode::OK).json(Taken { conflict, duplicate, event_id, seq }))
 }
 
 /// Records an event, unless it repeats one that is recorded and folded: then nothing is to be

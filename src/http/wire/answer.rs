@@ -28,12 +28,18 @@ use crate::verify::{FieldCode, MappingError, Rejection};
 /// flight.
 pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
+/// The media type of nearly all answers.
+static JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
+
+/// The header with the id of a request.
+static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
 /// Begins a response of JSON, with an id of the request.
 pub(crate) fn respond(status: StatusCode) -> HttpResponseBuilder {
     let mut response = HttpResponse::build(status);
     response
-        .insert_header((CONTENT_TYPE, "application/json; charset=utf-8"))
-        .insert_header(("X-Request-ID", request_id()));
+        .insert_header((CONTENT_TYPE, JSON.clone()))
+        .insert_header((REQUEST_ID.clone(), request_id()));
     response
 }
 
