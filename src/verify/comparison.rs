@@ -9,7 +9,9 @@ use crate::hashes::fingerprint;
 
 /// Returns the text in Unicode normalization form C: a letter and its accent become one character.
 pub(super) fn normalized(text: &str) -> Cow<'_, str> {
-    if is_nfc(text) { Cow::Borrowed(text) } else { Cow::Owned(text.nfc().collect()) }
+    // No character of ASCII composes with another.
+    let is_normalized = text.is_ascii() || is_nfc(text);
+    if is_normalized { Cow::Borrowed(text) } else { Cow::Owned(text.nfc().collect()) }
 }
 
 /// Returns the name of a group or directory as names are compared.
