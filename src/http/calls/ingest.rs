@@ -1,5 +1,6 @@
 //! `POST /webhooks/workos`: bytes -> verify -> append -> fold, and only then 200.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use actix_web::http::StatusCode;
@@ -8,7 +9,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use rollcall_projections::{Millis, Seq};
 use serde::Serialize;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout;
 
 use crate::engine::Engine;
 use crate::http::wire::answer::{ANSWER_WITHIN, Code, Problem, respond};
@@ -43,9 +44,10 @@ pub(crate) async fn webhook(
     payload: web::Payload,
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
-    let deadline = Instant::now() + ANSWER_WITHIN;
-    let answer = timeout_at(deadline, take(&request, payload, &state, deadline)).await;
-    let answer = answer.unwrap_or(Err(Code::LogUnavailable));
+    // A slow sender must not be taken for a log that cannot be written.
+    let too_late = Cell::new(Code::BodyTimeout);
+    let answer = timeout(ANSWER_WITHIN, take(&request, payload, &state, &too_late)).await;
+    let answer = answer.unwrap_or_else(|_| Err(too_late.get()));
     let is_probe = || signature(&request).is_ok_and(|signature| signature.is_probe());
     Ok(answer.map_err(|code| match code {
         Code::TimestampOutsideTolerance if is_probe() => state.refusals.refuse_probe(code),
@@ -53,28 +55,21 @@ pub(crate) async fn webhook(
     })?)
 }
 
+/// Takes a webhook. `too_late` becomes the answer where this takes too long.
 async fn take(
     request: &HttpRequest,
     payload: web::Payload,
     state: &web::Data<State>,
-    deadline: Instant,
+    too_late: &Cell<Code>,
 ) -> Result<HttpResponse, Code> {
     must_be_plain(request)?;
     let engine = state.engine.get().ok_or(Code::NotReady)?;
-    let now_ms = engine.now().map_err(Code::from)?;
-    let signature = signature(request)?;
-    // A body that cannot become authentic is not read, but that of a probe: its signature is judged
-    // first.
-    if !(signature.is_probe() && is_small(request)) {
-        state.keys.now().keyring.admit(&signature, now_ms)?;
-    }
-    // Inside, so that a slow sender is not taken for a log that cannot be written: at the deadline
-    // this is the first that is polled.
-    let bytes_max = state.keys.now().body_bytes_max;
+    let (signature, bytes_max) = admit(request, state, engine.now().map_err(Code::from)?)?;
     let unproven = UnprovenBody::of(request);
-    let body = timeout_at(deadline, state.bodies.read(payload, bytes_max)).await;
+    let body = state.bodies.read(payload, bytes_max).await;
     drop(unproven);
-    let mut body = body.map_err(|_| Code::BodyTimeout)??;
+    too_late.set(Code::LogUnavailable);
+    let mut body = body?;
     let now_ms = engine.now().map_err(Code::from)?;
     let event = verify(state.keys.now(), signature, body.take(), now_ms).await??;
     drop(body);
@@ -88,6 +83,22 @@ async fn take(
     };
     let event_id = event_id.as_deref();
     Ok(respond(StatusCode::OK).json(Taken { conflict, duplicate, event_id, seq }))
+}
+
+/// Checks what can be checked before the body is there. Returns the signature, and the most bytes
+/// that the body may have.
+fn admit(
+    request: &HttpRequest,
+    state: &State,
+    now_ms: Millis,
+) -> Result<(SignatureHeader, usize), Code> {
+    let (signature, keys) = (signature(request)?, state.keys.now());
+    // A body that cannot become authentic is not read, but that of a probe: its signature is judged
+    // first.
+    if !(signature.is_probe() && is_small(request)) {
+        keys.keyring.admit(&signature, now_ms)?;
+    }
+    Ok((signature, keys.body_bytes_max))
 }
 
 /// Records an event, unless it repeats one that is recorded and folded: then nothing is to be
