@@ -45,6 +45,8 @@ struct Older<V> {
 
 /// Versions in a block, and blocks in a group of blocks.
 const BLOCK: usize = 64;
+/// Versions in a group of blocks.
+const GROUP: usize = BLOCK * BLOCK;
 
 #[derive(Default)]
 struct Index {
@@ -113,24 +115,14 @@ impl<V: Placed> Timeline<V> {
         self.older.as_ref()?.latest(cut)
     }
 
-    /// Iterates over the versions that `cut` sees, the latest first. Meant for short timelines.
+    /// Iterates over the versions that `cut` sees, the latest first. What is not known at the cut is
+    /// passed over in blocks.
     pub(crate) fn latest_first(&self, cut: Cut) -> impl Iterator<Item = &V> {
-        let newest = self.newest.iter().filter(move |newest| cut.sees(newest.place()));
-        let (older, index) = (self.older(), self.index());
-        let mut end = self.older_until(cut.as_of);
-        let known_at = cut.known_at32();
-        newest.chain(core::iter::from_fn(move || {
-            loop {
-                if let (Some(index), true) = (index, end.is_multiple_of(BLOCK)) {
-                    end = index.skip_back(end / BLOCK, known_at) * BLOCK;
-                }
-                end = end.checked_sub(1)?;
-                let version = older.get(end)?;
-                if version.place().seq <= known_at {
-                    return Some(version);
-                }
-            }
-        }))
+        let (mut end, known_at) = (self.count_until(cut.as_of), cut.known_at32());
+        core::iter::from_fn(move || {
+            end = self.last_known(end, known_at)?;
+            self.get(end)
+        })
     }
 
     /// Iterates over the versions from a moment on that a cut sees. What is not known at the cut is
@@ -144,16 +136,16 @@ impl<V: Placed> Timeline<V> {
             self.newest.iter().filter(is_late).filter(move |newest| cut.sees(newest.place()));
         let seen = core::iter::from_fn(move || {
             loop {
-                at = index.map_or(at, |index| index.skip(at, known_at));
                 let version = older.get(at)?;
-                at += 1;
                 let place = version.place();
                 if place.occurred_at > cut.as_of {
                     return None;
                 }
+                at += 1;
                 if place.seq <= known_at {
                     return Some(version);
                 }
+                at = index.map_or(at, |index| index.skip(at, known_at));
             }
         });
         seen.chain(newest)
@@ -231,33 +223,26 @@ impl<V: Placed> Timeline<V> {
     /// Returns the first position from one on whose version was recorded up to a record. What was
     /// recorded later is passed over in blocks.
     pub(crate) fn next_known(&self, mut at: usize, known_at: Seq32) -> Option<usize> {
-        let older = self.older().len();
-        loop {
-            if let (Some(index), true) = (self.index(), at < older) {
+        while self.get(at)?.place().seq > known_at {
+            at += 1;
+            if let (Some(index), older) = (self.index(), self.older().len())
+                && at < older
+            {
                 // The last block may be a part of one, and the newest version is in none.
                 at = index.skip(at, known_at).min(older);
             }
-            if self.get(at)?.place().seq <= known_at {
-                return Some(at);
-            }
-            at += 1;
         }
+        Some(at)
     }
 
     /// Returns the last position before one whose version was recorded up to a record. What was
     /// recorded later is passed over in blocks.
     pub(crate) fn last_known(&self, before: usize, known_at: Seq32) -> Option<usize> {
-        let mut end = before.min(self.len());
-        loop {
-            let is_whole = end.is_multiple_of(BLOCK) && end <= self.older().len();
-            if let (Some(index), true) = (self.index(), is_whole) {
-                end = index.skip_back(end / BLOCK, known_at) * BLOCK;
-            }
-            end = end.checked_sub(1)?;
-            if self.get(end)?.place().seq <= known_at {
-                return Some(end);
-            }
+        let mut at = before.min(self.len()).checked_sub(1)?;
+        while self.get(at)?.place().seq > known_at {
+            at = self.index().map_or(at, |index| index.skip_back(at, known_at)).checked_sub(1)?;
         }
+        Some(at)
     }
 
     /// Returns the place of the newest record among the versions that a cut sees. O(log n), plus
@@ -338,15 +323,12 @@ impl<V: Placed> Older<V> {
     fn latest(&self, cut: Cut) -> Option<&V> {
         let known_at = cut.known_at32();
         let mut end = self.until(cut.as_of);
-        while end > 0 {
-            let version = self.versions.get(end - 1)?;
+        while let Some(at) = end.checked_sub(1) {
+            let version = self.versions.get(at)?;
             if version.place().seq <= known_at {
                 return Some(version);
             }
-            end -= 1;
-            if let (Some(index), true) = (&self.index, end.is_multiple_of(BLOCK)) {
-                end = index.skip_back(end / BLOCK, known_at) * BLOCK;
-            }
+            end = self.index.as_ref().map_or(at, |index| index.skip_back(at, known_at));
         }
         None
     }
@@ -382,17 +364,33 @@ impl Index {
     /// Returns the first position from one on that is not in a block of versions that are all
     /// unknown.
     fn skip(&self, mut at: usize, known_at: Seq32) -> usize {
-        let is_unknown = |lowest: &[Seq32], at: usize, width: usize| {
-            at.is_multiple_of(width) && lowest.get(at / width).is_some_and(|low| *low > known_at)
+        while let Some(width) = self.unknown_around(at, known_at) {
+            at = (at / width + 1) * width;
+        }
+        at
+    }
+
+    /// Returns a position up to another, such that the one before it is in no block of versions
+    /// that are all unknown; 0 if there is none.
+    fn skip_back(&self, mut end: usize, known_at: Seq32) -> usize {
+        while let Some(last) = end.checked_sub(1)
+            && let Some(width) = self.unknown_around(last, known_at)
+        {
+            end = last / width * width;
+        }
+        end
+    }
+
+    /// Returns the width of the largest block around a position whose versions are all unknown, if
+    /// there is one.
+    fn unknown_around(&self, at: usize, known_at: Seq32) -> Option<usize> {
+        let is_unknown = |lowest: &[Seq32], width: usize| {
+            lowest.get(at / width).is_some_and(|lowest| *lowest > known_at)
         };
-        loop {
-            if is_unknown(&self.group_lowest, at, BLOCK * BLOCK) {
-                at += BLOCK * BLOCK;
-            } else if is_unknown(&self.lowest, at, BLOCK) {
-                at += BLOCK;
-            } else {
-                return at;
-            }
+        if is_unknown(&self.group_lowest, GROUP) {
+            Some(GROUP)
+        } else {
+            is_unknown(&self.lowest, BLOCK).then_some(BLOCK)
         }
     }
 
@@ -403,7 +401,7 @@ impl Index {
             let fits = at.is_multiple_of(width) && at + width <= end;
             lowest.get(at / width).filter(|_| fits).map(|lowest| (*lowest, width))
         };
-        of(&self.group_lowest, BLOCK * BLOCK).or_else(|| of(&self.lowest, BLOCK))
+        of(&self.group_lowest, GROUP).or_else(|| of(&self.lowest, BLOCK))
     }
 
     /// Tells if a block may have a record after one and up to another.
@@ -428,26 +426,6 @@ impl Index {
         for lowest in self.lowest.chunks(BLOCK).skip(group) {
             self.group_lowest.push(lowest.iter().copied().min().unwrap_or(Seq32::MAX));
         }
-    }
-
-    /// Drops those of the first `blocks` blocks at the end that hold nothing known by `known_at`.
-    /// Returns the number of blocks left.
-    fn skip_back(&self, mut blocks: usize, known_at: Seq32) -> usize {
-        while blocks > 0 {
-            if blocks.is_multiple_of(BLOCK)
-                && self
-                    .group_lowest
-                    .get(blocks / BLOCK - 1)
-                    .is_some_and(|lowest| *lowest > known_at)
-            {
-                blocks -= BLOCK;
-            } else if self.lowest.get(blocks - 1).is_some_and(|lowest| *lowest > known_at) {
-                blocks -= 1;
-            } else {
-                break;
-            }
-        }
-        blocks
     }
 }
 
