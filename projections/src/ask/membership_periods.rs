@@ -5,7 +5,7 @@
 //! one that changed at a moment names the cause.
 
 use core::cmp::Ordering;
-use std::collections::{BTreeSet, BinaryHeap};
+use std::collections::BTreeSet;
 
 use crate::ask::causes::{Cause, Trigger, last_moment};
 use crate::ask::runs::{Concern, MergedMoments, PeriodsWindow, Run, RunsWindow, runs};
@@ -13,6 +13,7 @@ use crate::ground::fact::DirectoryChange;
 use crate::ground::order::{Cut, Millis, Place, around};
 use crate::ground::symbols::{NO_SYM, Sym};
 use crate::ground::timeline::Placed;
+use crate::ground::walks::merge_by;
 use crate::sight::Seen;
 use crate::state::entities::{EntityKind, EntityVersion};
 use crate::state::memberships::Pair;
@@ -39,38 +40,6 @@ pub struct MembershipPeriod {
 
 /// Some periods, and the user and beginning after which to continue, if there may be more.
 pub type MembershipPeriods = (Vec<MembershipPeriod>, Option<(String, Millis)>);
-
-/// The periods of one membership, in the order of a list.
-type PeriodWalk<'a> = Box<dyn Iterator<Item = MembershipPeriod> + 'a>;
-
-/// The next period of one of several memberships. The greatest is the one that comes first.
-struct NextPeriod {
-    period: MembershipPeriod,
-    walk: usize,
-    descending: bool,
-}
-
-impl Ord for NextPeriod {
-    fn cmp(&self, other: &Self) -> Ordering {
-        let (a, b) = (&self.period, &other.period);
-        let order = (a.from, &a.group).cmp(&(b.from, &b.group));
-        if self.descending { order } else { order.reverse() }
-    }
-}
-
-impl PartialOrd for NextPeriod {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for NextPeriod {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for NextPeriod {}
 
 /// One call looks at no more than this many members of a group.
 const MEMBERS_MAX: usize = 256;
@@ -327,25 +296,15 @@ impl Seen<'_> {
         window: PeriodsWindow<'_>,
     ) -> Option<Vec<MembershipPeriod>> {
         let user = self.known_sym(EntityKind::User, user, cut)?;
-        let descending = window.descending;
-        let mut walks: Vec<PeriodWalk<'_>> = Vec::new();
-        for pair in self.pairs_of(user) {
+        let walks = self.pairs_of(user).map(|pair| {
             let beginnings = window.beginnings(self.groups.id(pair.group));
-            walks.push(Box::new(self.seen_periods(pair, cut, beginnings)));
-        }
-        let mut heads: BinaryHeap<NextPeriod> = BinaryHeap::with_capacity(walks.len());
-        for (walk, periods) in walks.iter_mut().enumerate() {
-            heads.extend(periods.next().map(|period| NextPeriod { period, walk, descending }));
-        }
-        let mut periods = Vec::new();
-        while periods.len() < window.limit
-            && let Some(NextPeriod { period, walk, .. }) = heads.pop()
-        {
-            periods.push(period);
-            let next = walks.get_mut(walk).and_then(Iterator::next);
-            heads.extend(next.map(|period| NextPeriod { period, walk, descending }));
-        }
-        Some(periods)
+            self.seen_periods(pair, cut, beginnings)
+        });
+        let order = |a: &MembershipPeriod, b: &MembershipPeriod| {
+            a.from.cmp(&b.from).then_with(|| a.group.cmp(&b.group))
+        };
+        let periods = merge_by(walks.collect(), window.descending, order);
+        Some(periods.take(window.limit).collect())
     }
 
     /// Returns some times in which a user was in a group, up to the cut, by the member's id and the

@@ -1,5 +1,6 @@
 //! Walks over candidates in the order of their ids.
 
+use core::cmp::Ordering;
 use std::collections::BinaryHeap;
 
 use crate::ground::order::Cut;
@@ -19,9 +20,9 @@ pub(crate) fn walk<'a>(
 ) -> IdWalk<'a> {
     match (descending, start) {
         (false, Some(start)) => Box::new(roster.ascending(cut, &|item| id(item).cmp(start))),
-        (false, None) => Box::new(roster.ascending(cut, &|_| core::cmp::Ordering::Greater)),
+        (false, None) => Box::new(roster.ascending(cut, &|_| Ordering::Greater)),
         (true, Some(start)) => Box::new(roster.descending(cut, &|item| id(item).cmp(start))),
-        (true, None) => Box::new(roster.descending(cut, &|_| core::cmp::Ordering::Less)),
+        (true, None) => Box::new(roster.descending(cut, &|_| Ordering::Less)),
     }
 }
 
@@ -96,44 +97,64 @@ pub(crate) fn merge<'a>(
     if walks.len() < 2 {
         return walks.pop().unwrap_or_else(|| Box::new(core::iter::empty()));
     }
-    let head = move |item: u32, walk: usize| NextItem { id: id(item), descending, item, walk };
-    let mut heads: BinaryHeap<NextItem<'a>> = walks
-        .iter_mut()
-        .enumerate()
-        .filter_map(|(number, walk)| Some(head(walk.next()?, number)))
-        .collect();
+    let named = |walk: IdWalk<'a>| walk.map(move |item| (id(item), item));
+    let named = walks.into_iter().map(named).collect();
+    let merged = merge_by(named, descending, |a: &(&str, u32), b: &(&str, u32)| a.0.cmp(b.0));
     let mut last = None;
-    Box::new(core::iter::from_fn(move || {
-        loop {
-            let NextItem { item, walk, .. } = heads.pop()?;
-            if let Some(next) = walks.get_mut(walk).and_then(Iterator::next) {
-                heads.push(head(next, walk));
-            }
-            if last.replace(item) != Some(item) {
-                return Some(item);
-            }
+    let is_new = move |item: &u32| last.replace(*item) != Some(*item);
+    Box::new(merged.map(|(_, item)| item).filter(is_new))
+}
+
+/// Merges several walks into one. All are in the same order, or all in the opposite one. Takes from
+/// each no more than one item ahead, and costs the logarithm of their number for each item.
+pub(crate) fn merge_by<T, W: Iterator<Item = T>>(
+    mut walks: Vec<W>,
+    descending: bool,
+    order: impl Fn(&T, &T) -> Ordering + Copy,
+) -> impl Iterator<Item = T> {
+    let head = move |item: T, walk: usize| Head { item, walk, descending, order };
+    let firsts = walks.iter_mut().enumerate();
+    let firsts = firsts.filter_map(|(number, walk)| Some(head(walk.next()?, number)));
+    let mut heads: BinaryHeap<_> = firsts.collect();
+    // The walk of the item that was returned last goes on when the next one is wanted.
+    let mut last = None;
+    core::iter::from_fn(move || {
+        if let Some(number) = last.take()
+            && let Some(item) = walks.get_mut(number).and_then(Iterator::next)
+        {
+            heads.push(head(item, number));
         }
-    }))
+        let Head { item, walk, .. } = heads.pop()?;
+        last = Some(walk);
+        Some(item)
+    })
 }
 
 /// The next item of one of several walks. The greatest is the one that comes first.
-#[derive(PartialEq, Eq)]
-struct NextItem<'a> {
-    id: &'a str,
-    descending: bool,
-    item: u32,
+struct Head<T, F> {
+    item: T,
     walk: usize,
+    descending: bool,
+    order: F,
 }
 
-impl Ord for NextItem<'_> {
-    fn cmp(&self, other: &Self) -> core::cmp::Ordering {
-        let order = self.id.cmp(other.id);
+impl<T, F: Fn(&T, &T) -> Ordering> Ord for Head<T, F> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let order = (self.order)(&self.item, &other.item);
         if self.descending { order } else { order.reverse() }
     }
 }
 
-impl PartialOrd for NextItem<'_> {
-    fn partial_cmp(&self, other: &Self) -> Option<core::cmp::Ordering> {
+impl<T, F: Fn(&T, &T) -> Ordering> PartialOrd for Head<T, F> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
+
+impl<T, F: Fn(&T, &T) -> Ordering> PartialEq for Head<T, F> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl<T, F: Fn(&T, &T) -> Ordering> Eq for Head<T, F> {}
