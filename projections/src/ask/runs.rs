@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 
 use crate::ground::order::{Cut, Millis, Place};
 use crate::ground::symbols::Sym;
-use crate::ground::timeline::{MomentWalk, Placed};
+use crate::ground::timeline::{MomentWalk, Placed, Respects};
 use crate::state::entities::{Entity, EntityVersion};
 use crate::views::Views;
 
@@ -174,13 +174,14 @@ pub(crate) enum Concern {
 }
 
 impl Concern {
-    /// Tells if a version says the same as the one before it.
-    fn repeats(self, before: &EntityVersion, version: &EntityVersion) -> bool {
-        before.part.is_explicit() == version.part.is_explicit()
-            && before.directory == version.directory
-            && before.deleted == version.deleted
-            && (self == Concern::Presence || before.active == version.active)
-            && (self != Concern::Label || before.label == version.label)
+    /// Returns the respects in which versions say the same if they are alike.
+    fn respects(self) -> Respects {
+        let access = EntityVersion::EXISTENCE | EntityVersion::STATE;
+        match self {
+            Concern::Presence => EntityVersion::EXISTENCE,
+            Concern::Access => access,
+            Concern::Label => access | EntityVersion::LABEL,
+        }
     }
 }
 
@@ -243,14 +244,7 @@ impl Views {
         } else {
             revivals.retain(|moment| *moment >= from);
         }
-        let repeats =
-            move |before: &EntityVersion, version: &EntityVersion| concern.repeats(before, version);
-        let turns = if descending {
-            let then = Cut { as_of: from.min(cut.as_of), ..cut };
-            changes_back(entity.turns().latest_first(then), repeats)
-        } else {
-            changes(entity.turns().seen_since(from, cut), repeats)
-        };
+        let turns = entity.turns().changes(concern.respects(), from, descending, cut);
         [turns, Box::new(revivals.into_iter())]
     }
 

@@ -5,6 +5,7 @@ pub(crate) mod fact;
 pub(crate) mod glob;
 pub(crate) mod holders;
 pub(crate) mod likeness;
+pub(crate) mod looks;
 pub(crate) mod mapping;
 pub(crate) mod memory;
 pub(crate) mod moments;

@@ -1,8 +1,11 @@
 //! A timeline: the versions of one thing in the order of events, cut by both clocks in logarithmic
 //! time.
 
+use core::ops::Range;
+
 use smallvec::SmallVec;
 
+use crate::ground::looks;
 use crate::ground::memory;
 use crate::ground::order::{Cut, EventIds, Millis, Place, Seq, Seq32};
 use crate::ground::pack::{Pack, Packer, Unpacker};
@@ -11,9 +14,24 @@ use crate::ground::room;
 /// Moments in order, or in the opposite order.
 pub(crate) type MomentWalk<'a> = Box<dyn Iterator<Item = Millis> + 'a>;
 
+/// Respects in which two versions may be alike, a bit for each. Only a kind of version knows what
+/// its bits mean.
+pub(crate) type Respects = u8;
+
 /// A thing with a place in the order of events.
 pub(crate) trait Placed: Copy {
     fn place(&self) -> Place;
+
+    /// Returns the respects in which it is like another version; none for a kind of version that
+    /// is not compared.
+    fn alike(&self, _other: &Self) -> Respects {
+        0
+    }
+
+    /// Tells if it is like another version in all of some respects.
+    fn is_alike_in(&self, other: &Self, respects: Respects) -> bool {
+        self.alike(other) & respects == respects
+    }
 }
 
 impl Placed for Place {
@@ -35,7 +53,9 @@ pub(crate) struct Timeline<V> {
 /// All versions but the newest, in the order of events.
 ///
 /// Past [`BLOCK`] of them a two-level index of the lowest seq in each block is kept, so that a
-/// question with an early `known_at` does not walk over everything learnt since.
+/// question with an early `known_at` does not walk over everything learnt since. It also tells in
+/// which respects the versions of a block are all alike, so that a search for the next change
+/// passes over what repeats.
 struct Older<V> {
     versions: SmallVec<[V; 1]>,
     index: Option<Box<Index>>,
@@ -55,8 +75,12 @@ struct Index {
     /// The lowest and the highest seq in each block.
     lowest: Vec<Seq32>,
     highest: Vec<Seq32>,
+    /// The respects in which all versions of each block are alike.
+    alike: Vec<Respects>,
     /// The lowest seq in each group of [`BLOCK`] blocks.
     group_lowest: Vec<Seq32>,
+    /// The respects in which all versions of each group of blocks are alike.
+    group_alike: Vec<Respects>,
 }
 
 impl<V> Default for Timeline<V> {
@@ -137,6 +161,7 @@ impl<V: Placed> Timeline<V> {
         let seen = core::iter::from_fn(move || {
             loop {
                 let version = older.get(at)?;
+                looks::count();
                 let place = version.place();
                 if place.occurred_at > cut.as_of {
                     return None;
@@ -151,6 +176,70 @@ impl<V: Placed> Timeline<V> {
         seen.chain(newest)
     }
 
+    /// Walks over the moments of the versions that a cut sees, from one on or back from it, without
+    /// those that are like the seen one before them in all of some respects. A block of versions
+    /// that are all alike costs one look.
+    pub(crate) fn changes(
+        &self,
+        respects: Respects,
+        from: Millis,
+        descending: bool,
+        cut: Cut,
+    ) -> MomentWalk<'_> {
+        if descending {
+            let then = Cut { as_of: from.min(cut.as_of), ..cut };
+            self.changes_back(respects, then)
+        } else {
+            self.changes_since(respects, from, cut)
+        }
+    }
+
+    fn changes_since(&self, respects: Respects, from: Millis, cut: Cut) -> MomentWalk<'_> {
+        let mut at = self.partition_point(|version| version.place().occurred_at < from);
+        let (known_at, mut before) = (cut.known_at32(), None::<&V>);
+        Box::new(core::iter::from_fn(move || {
+            loop {
+                at = self.next_known(at, known_at)?;
+                let version = self.get(at)?;
+                let occurred_at = version.place().occurred_at;
+                if occurred_at > cut.as_of {
+                    return None;
+                }
+                at = self.alike_around(at, respects).end;
+                let before = before.replace(version);
+                if before.is_none_or(|before| !before.is_alike_in(version, respects)) {
+                    return Some(occurred_at);
+                }
+            }
+        }))
+    }
+
+    fn changes_back(&self, respects: Respects, cut: Cut) -> MomentWalk<'_> {
+        let (mut end, known_at) = (self.count_until(cut.as_of), cut.known_at32());
+        Box::new(core::iter::from_fn(move || {
+            let mut first = self.last_known(end, known_at)?;
+            let version = self.get(first)?;
+            end = loop {
+                first = self.next_known(self.alike_around(first, respects).start, known_at)?;
+                let Some(before) = self.last_known(first, known_at) else { break 0 };
+                if !self.get(before)?.is_alike_in(version, respects) {
+                    break before + 1;
+                }
+                first = before;
+            };
+            self.get(first).map(|version| version.place().occurred_at)
+        }))
+    }
+
+    /// Returns the positions of the largest block around a version in which all are alike in all of
+    /// some respects: of the version alone, if there is none.
+    fn alike_around(&self, at: usize, respects: Respects) -> Range<usize> {
+        let older = self.older().len();
+        let block = self.index().filter(|_| at < older);
+        let block = block.and_then(|index| index.alike_around(at, respects));
+        block.map_or(at..at + 1, |block| block.start..block.end.min(older))
+    }
+
     /// Walks over the moments of the versions that a cut sees: from one on, or back from it.
     pub(crate) fn moments(&self, from: Millis, descending: bool, cut: Cut) -> MomentWalk<'_> {
         let occurred_at = |version: &V| version.place().occurred_at;
@@ -163,7 +252,7 @@ impl<V: Placed> Timeline<V> {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &V> {
-        self.older().iter().chain(&self.newest)
+        self.older().iter().chain(&self.newest).inspect(|_| looks::count())
     }
 
     /// Iterates over the versions of a moment and all later ones. O(log n), plus the versions
@@ -174,6 +263,7 @@ impl<V: Placed> Timeline<V> {
             .iter()
             .skip(first)
             .chain(&self.newest)
+            .inspect(|_| looks::count())
             .filter(move |version| version.place().occurred_at >= moment)
     }
 
@@ -202,6 +292,7 @@ impl<V: Placed> Timeline<V> {
 
     /// Returns the version at a position, from 0 in order.
     pub(crate) fn get(&self, at: usize) -> Option<&V> {
+        looks::count();
         self.older().get(at).or_else(|| self.newest.as_ref().filter(|_| at == self.older().len()))
     }
 
@@ -325,6 +416,7 @@ impl<V: Placed> Older<V> {
         let mut end = self.until(cut.as_of);
         while let Some(at) = end.checked_sub(1) {
             let version = self.versions.get(at)?;
+            looks::count();
             if version.place().seq <= known_at {
                 return Some(version);
             }
@@ -354,7 +446,9 @@ impl<V: Placed> Older<V> {
                 + memory::of_vec(&index.starts)
                 + memory::of_vec(&index.lowest)
                 + memory::of_vec(&index.highest)
+                + memory::of_vec(&index.alike)
                 + memory::of_vec(&index.group_lowest)
+                + memory::of_vec(&index.group_alike)
         });
         memory::of_box::<Older<V>>() + memory::of_small_vec(&self.versions) + index
     }
@@ -394,6 +488,23 @@ impl Index {
         }
     }
 
+    /// Returns the positions of the largest block around one whose versions are all alike in all of
+    /// some respects, if there is one. The last block may end later than the versions do.
+    fn alike_around(&self, at: usize, respects: Respects) -> Option<Range<usize>> {
+        let is_alike = |alike: &[Respects], width: usize| {
+            alike.get(at / width).is_some_and(|alike| alike & respects == respects)
+        };
+        let width = if is_alike(&self.group_alike, GROUP) {
+            GROUP
+        } else if is_alike(&self.alike, BLOCK) {
+            BLOCK
+        } else {
+            return None;
+        };
+        let first = at / width * width;
+        Some(first..first + width)
+    }
+
     /// Returns the lowest seq of the largest block that begins at a position and ends before
     /// another, and the number of its versions.
     fn lowest_of_block(&self, at: usize, end: usize) -> Option<(Seq32, usize)> {
@@ -416,17 +527,29 @@ impl Index {
         self.starts.truncate(block);
         self.lowest.truncate(block);
         self.highest.truncate(block);
+        self.alike.truncate(block);
         for versions in versions.chunks(BLOCK).skip(block) {
             self.starts.push(versions.first().map_or(Millis::MAX, |v| v.place().occurred_at));
             self.lowest.push(versions.iter().map(|v| v.place().seq).min().unwrap_or(Seq32::MAX));
             self.highest.push(versions.iter().map(|v| v.place().seq).max().unwrap_or(0));
+            self.alike.push(alike_in_all(versions.iter()));
         }
         let group = (block / BLOCK).min(self.group_lowest.len());
         self.group_lowest.truncate(group);
-        for lowest in self.lowest.chunks(BLOCK).skip(group) {
+        self.group_alike.truncate(group);
+        let blocks = self.lowest.chunks(BLOCK).zip(self.alike.chunks(BLOCK));
+        for ((lowest, alike), versions) in blocks.zip(versions.chunks(GROUP)).skip(group) {
             self.group_lowest.push(lowest.iter().copied().min().unwrap_or(Seq32::MAX));
+            let firsts = alike_in_all(versions.iter().step_by(BLOCK));
+            self.group_alike.push(alike.iter().fold(firsts, |all, alike| all & alike));
         }
     }
+}
+
+/// Returns the respects in which some versions are all alike.
+fn alike_in_all<'v, V: Placed + 'v>(mut versions: impl Iterator<Item = &'v V>) -> Respects {
+    let Some(first) = versions.next() else { return Respects::MAX };
+    versions.fold(Respects::MAX, |alike, version| alike & first.alike(version))
 }
 
 /// A timeline that is empty for most things; an empty one takes the room of one pointer.
@@ -494,6 +617,20 @@ impl<V: Placed> Rare<V> {
     pub(crate) fn moments(&self, from: Millis, descending: bool, cut: Cut) -> MomentWalk<'_> {
         match &self.0 {
             Some(timeline) => timeline.moments(from, descending, cut),
+            None => Box::new(core::iter::empty()),
+        }
+    }
+
+    /// Walks over the moments at which what a cut sees changes in some respects, as for a timeline.
+    pub(crate) fn changes(
+        &self,
+        respects: Respects,
+        from: Millis,
+        descending: bool,
+        cut: Cut,
+    ) -> MomentWalk<'_> {
+        match &self.0 {
+            Some(timeline) => timeline.changes(respects, from, descending, cut),
             None => Box::new(core::iter::empty()),
         }
     }
@@ -694,6 +831,94 @@ mod tests {
                 let before = 0..at.min(ordered.len());
                 assert_eq!(timeline.last_known(at, known_at), before.rev().find(is_known));
             }
+        }
+    }
+
+    /// A version that says something in each of three respects.
+    #[derive(Clone, Copy, Debug)]
+    struct Said {
+        place: Place,
+        said: Respects,
+    }
+
+    impl Placed for Said {
+        fn place(&self) -> Place {
+            self.place
+        }
+
+        fn alike(&self, other: &Said) -> Respects {
+            !(self.said ^ other.said)
+        }
+    }
+
+    /// Returns versions, some in a hundred late, of which some in a thousand say something else
+    /// than the one recorded before them.
+    fn said(length: u32, changes_in_1000: u64, late_in_100: u64) -> Timeline<Said> {
+        let (mut dice, mut ids) = (Dice(u64::from(length)), EventIds::default());
+        let (mut timeline, mut said) = (Timeline::default(), 0);
+        for seq in 1..=length {
+            let is_late = dice.below(100) < late_in_100;
+            let latest = if is_late { dice.below(u64::from(seq) + 1) } else { u64::from(seq) };
+            let occurred_at = latest as Millis;
+            if dice.below(1000) < changes_in_1000 {
+                said ^= 1 << dice.below(3);
+            }
+            ids.push(seq, &format!("e{:03}", dice.below(1000)));
+            let place = Place { occurred_at, updated_at: NO_UPDATED_AT, seq, closing: false };
+            timeline.insert(Said { place, said }, &ids);
+        }
+        timeline
+    }
+
+    #[test]
+    fn changes_are_the_versions_unlike_the_seen_ones_before_them() {
+        let forms = [(1, 500, 0), (64, 30, 5), (66, 30, 0), (500, 20, 5), (500, 3, 100)];
+        for (length, changes, late) in forms.into_iter().chain([(9000, 1, 2), (9000, 400, 0)]) {
+            let timeline = said(length, changes, late);
+            let all: Vec<Said> = timeline.iter().copied().collect();
+            let mut dice = Dice(7);
+            let mut moment = || dice.below(u64::from(length) + 2) as Millis;
+            for respects in [1, 2, 3, 7].into_iter().cycle().take(60) {
+                let cut = Cut { as_of: moment(), known_at: moment() as Seq };
+                let from = moment();
+                let changes = |seen: &[Said]| -> Vec<Millis> {
+                    let before = core::iter::once(None).chain(seen.iter().map(Some));
+                    let changes = before.zip(seen).filter(|(before, version)| {
+                        before.is_none_or(|before| (before.said ^ version.said) & respects != 0)
+                    });
+                    changes.map(|(_, version)| version.place.occurred_at).collect()
+                };
+                let seen = all.iter().filter(|version| cut.sees(version.place));
+                let (earlier, later): (Vec<Said>, Vec<Said>) =
+                    seen.partition(|version| version.place.occurred_at < from);
+                let found: Vec<Millis> = timeline.changes(respects, from, false, cut).collect();
+                assert_eq!(found, changes(&later), "{length} {respects} from {from} {cut:?}");
+                let at_from = later.iter().filter(|version| version.place.occurred_at == from);
+                let mut wanted =
+                    changes(&earlier.iter().chain(at_from).copied().collect::<Vec<_>>());
+                wanted.reverse();
+                let found: Vec<Millis> = timeline.changes(respects, from, true, cut).collect();
+                assert_eq!(found, wanted, "{length} {respects} back from {from} {cut:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn versions_that_say_the_same_are_passed_over_in_blocks() {
+        for (length, late) in [(9000, 0), (9000, 2)] {
+            let timeline = said(length, 0, late);
+            for descending in [false, true] {
+                let from = if descending { Millis::MAX } else { Millis::MIN };
+                let walk = || timeline.changes(7, from, descending, Cut::LATEST).count();
+                let (changes, looks) = looks::during(walk);
+                assert_eq!(changes, 1);
+                // Three groups of blocks, and the newest version.
+                assert!(looks <= 20, "{looks} looks, back: {descending}");
+            }
+            // What was recorded later is passed over, too.
+            let known_before = Cut { known_at: 10, ..Cut::LATEST };
+            let (latest, looks) = looks::during(|| timeline.latest(known_before).is_some());
+            assert!(latest && looks <= 2 * BLOCK, "{looks} looks");
         }
     }
 

@@ -8,7 +8,7 @@ use crate::ground::pack::{pack_fields, pack_variants};
 use crate::ground::roster::{Gone, Roster};
 use crate::ground::symbols::{NO_SYM, Sym, Symbols};
 use crate::ground::table::Table;
-use crate::ground::timeline::{Placed, Rare, Timeline};
+use crate::ground::timeline::{Placed, Rare, Respects, Timeline};
 
 /// The two kinds of entity.
 #[derive(Clone, Copy)]
@@ -68,6 +68,12 @@ pub(crate) struct EntityVersion {
 }
 
 impl EntityVersion {
+    /// The respects in which versions are compared: the existence in a directory, the state of a
+    /// user, and the label.
+    pub(crate) const EXISTENCE: Respects = 1;
+    pub(crate) const STATE: Respects = 1 << 1;
+    pub(crate) const LABEL: Respects = 1 << 2;
+
     /// Tells if two versions mean the same for the access and the roles of a user, or for the
     /// members of a group, the values of attributes left aside.
     pub(crate) fn is_like(&self, other: &EntityVersion) -> bool {
@@ -82,6 +88,16 @@ impl EntityVersion {
 impl Placed for EntityVersion {
     fn place(&self) -> Place {
         self.place
+    }
+
+    fn alike(&self, other: &EntityVersion) -> Respects {
+        let exists_alike = self.part.is_explicit() == other.part.is_explicit()
+            && self.directory == other.directory
+            && self.deleted == other.deleted;
+        let when = |is_alike: bool, respects: Respects| if is_alike { respects } else { 0 };
+        when(exists_alike, EntityVersion::EXISTENCE)
+            | when(self.active == other.active, EntityVersion::STATE)
+            | when(self.label == other.label, EntityVersion::LABEL)
     }
 }
 
