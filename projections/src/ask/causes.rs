@@ -173,9 +173,33 @@ impl Views {
         for (role, since) in roles.iter_mut().filter(|(_, since)| **since == later) {
             let of_role = grounds.iter().filter(|(ground, _)| ground.role == *role);
             let known = of_role.map(|(_, since)| *since).min().unwrap_or(later);
-            let groups = self.groups_giving(user, *role, &mappings);
-            *since = self.beginning(user, groups.as_deref(), known, cut, |then| then.has(*role));
+            *since = self.beginning_of_role(user, *role, known, &mappings, cut);
         }
+    }
+
+    /// Returns the first moment of the unbroken time in which a role is held that is held at
+    /// `later`: from ground to ground, each followed back to its beginning.
+    fn beginning_of_role(
+        &self,
+        user: Sym,
+        role: Sym,
+        later: Millis,
+        mappings: &[&Compiled],
+        cut: Cut,
+    ) -> Millis {
+        let mut since = later;
+        while let Some(before) = since.checked_sub(1) {
+            let grounds = self.roles_or_none(user, before, cut).grounds;
+            let of_role = grounds.into_iter().filter(|ground| ground.role == role);
+            let sooner = of_role.map(|ground| {
+                let groups = self.groups_concerning_ground(ground, mappings);
+                let holds = |then: &RolesAt| then.grounds.contains(&ground);
+                self.beginning(user, groups.as_deref(), since, cut, holds)
+            });
+            let Some(sooner) = sooner.min().filter(|sooner| *sooner < since) else { break };
+            since = sooner;
+        }
+        since
     }
 
     /// Returns the first moment of the unbroken time in which something holds that holds at
@@ -204,14 +228,36 @@ impl Views {
         moment: Millis,
         cut: Cut,
     ) -> Option<(Millis, Option<Cause>)> {
-        let after = moment.checked_add(1).filter(|after| *after <= cut.as_of)?;
         let mappings = self.roles.in_force_since(Millis::MIN, cut.known_at);
-        let groups = self.groups_giving(user, role, &mappings);
+        let (mut last, mut now) = (moment, self.roles_or_none(user, moment, cut));
+        // From ground to ground, each followed to its end.
+        while now.has(role) {
+            let mut ends = Vec::new();
+            for ground in now.grounds.iter().filter(|ground| ground.role == role) {
+                ends.push(self.end_of_ground(user, *ground, last, &mappings, cut)?);
+            }
+            last = ends.into_iter().max()?;
+            now = self.roles_or_none(user, last, cut);
+        }
+        let before = self.roles_or_none(user, last.saturating_sub(1), cut);
+        Some((last, self.cause_of_role(user, role, &before, last, cut)))
+    }
+
+    /// Returns the first moment after another at which a user does not have a ground that it has
+    /// there; `None` if it has the ground to the end.
+    fn end_of_ground(
+        &self,
+        user: Sym,
+        ground: GroundKey,
+        moment: Millis,
+        mappings: &[&Compiled],
+        cut: Cut,
+    ) -> Option<Millis> {
+        let after = moment.checked_add(1).filter(|after| *after <= cut.as_of)?;
+        let groups = self.groups_concerning_ground(ground, mappings);
         let concern = RolesConcern { groups: groups.as_deref(), ..RolesConcern::MAPPED };
         let mut moments = self.role_moments(user, concern, after, false, cut);
-        let end = moments.find(|moment| !self.roles_or_none(user, *moment, cut).has(role))?;
-        let before = self.roles_or_none(user, end.saturating_sub(1), cut);
-        Some((end, self.cause_of_role(user, role, &before, end, cut)))
+        moments.find(|moment| !self.roles_or_none(user, *moment, cut).grounds.contains(&ground))
     }
 
     /// Returns the groups on which a ground depends: its own; `None` if it may depend on every
@@ -224,24 +270,6 @@ impl Views {
         let is_default = ground.meaning == NO_SYM;
         let is_own = !is_default && mappings.iter().all(|mapping| mapping.gives_all());
         is_own.then(|| Some(ground.group).filter(|group| *group != NO_SYM).into_iter().collect())
-    }
-
-    /// Returns the groups through which some mappings may give a user a role, in order of symbol;
-    /// `None` if the role may depend on every group of the user.
-    fn groups_giving(&self, user: Sym, role: Sym, mappings: &[&Compiled]) -> Option<Vec<Sym>> {
-        let depends_on_own =
-            |mapping: &&Compiled| mapping.gives_all() && !mapping.has_default(role);
-        if !mappings.iter().all(depends_on_own) {
-            return None;
-        }
-        let gives = |group: Sym| {
-            let fits = |mapping: &Compiled, rule| mapping.gives_symbol(rule, role);
-            self.fits_rules(group, mappings, fits)
-        };
-        let mut groups: Vec<Sym> =
-            self.pairs_of(user).map(|pair| pair.group).filter(|group| gives(*group)).collect();
-        groups.sort_unstable();
-        Some(groups)
     }
 
     pub(crate) fn roles_at(&self, user: Sym, moment: Millis, cut: Cut) -> Option<RolesAt> {
@@ -378,28 +406,15 @@ impl Views {
         pairs.into_iter().flatten().filter(|pair| self.gives_roles(pair.group, mappings))
     }
 
-    /// Tells if a rule of any of some mappings ever fitted a group.
+    /// Tells if a rule of any of some mappings, which must be set, ever fitted a group.
     pub(crate) fn gives_roles(&self, group: Sym, mappings: &[&Compiled]) -> bool {
-        self.fits_rules(group, mappings, |_, _| true)
-    }
-
-    /// Tells if a wanted rule of any of some mappings ever fitted a group.
-    fn fits_rules(
-        &self,
-        group: Sym,
-        mappings: &[&Compiled],
-        is_wanted: impl Fn(&Compiled, u16) -> bool,
-    ) -> bool {
         let Some(entity) = self.groups.get(group) else { return false };
         let id = self.groups.id(group);
         mappings.iter().any(|mapping| {
             let mut before = None;
             let turns = entity.turns().iter().map(|version| version.label);
             let mut names = turns.filter(|name| before.replace(*name) != Some(*name));
-            names.any(|name| {
-                let rules = mapping.rules_of_group(id, name, self.roles.patterns());
-                rules.into_iter().any(|rule| is_wanted(mapping, rule))
-            })
+            names.any(|name| !mapping.rules_of_group(id, name, self.roles.patterns()).is_empty())
         })
     }
 

@@ -349,16 +349,6 @@ impl Compiled {
         self.group_roles(number).iter().any(|given| given.role == role)
     }
 
-    /// Tells if a rule gives a role, by its symbol, to a group's members.
-    pub(crate) fn gives_symbol(&self, number: u16, role: Sym) -> bool {
-        self.group_roles(number).iter().any(|given| self.role_symbol(given.role) == role)
-    }
-
-    /// Tells if a role, by its symbol, is among the defaults.
-    pub(crate) fn has_default(&self, role: Sym) -> bool {
-        self.defaults.iter().any(|rank| self.role_symbol(*rank) == role)
-    }
-
     /// Tells if a user has all roles that the rules give, so that none hides another.
     pub(crate) fn gives_all(&self) -> bool {
         self.mapping.mode == Mode::All
