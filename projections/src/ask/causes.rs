@@ -502,9 +502,7 @@ impl Views {
         every_group: bool,
     ) -> Option<Place> {
         let moment = then.as_of;
-        let was_in = |pair: &Pair| {
-            pair.grants().iter().any(|grant| grant.added() && then.sees(grant.place()))
-        };
+        let was_in = |pair: &Pair| pair.grants().latest_first(then).any(|grant| grant.added());
         let mut places: Vec<Place> = self.places_concerning(EntityKind::User, user, then).collect();
         let directory = self.directory_then(EntityKind::User, user, then);
         places.extend(self.first_with_organization(directory, then));
