@@ -125,7 +125,10 @@ impl Views {
             }
             Fact::Mapping { mapping, effective_from } => {
                 self.ids.push(seq32(entry.seq), entry.event_id);
-                self.roles.set(mapping.clone(), entry.seq, entry.recorded_at, *effective_from);
+                let (mapping, set_at) = (mapping.clone(), entry.recorded_at);
+                if self.roles.set(mapping, entry.seq, set_at, *effective_from) {
+                    self.roles.match_renamed(&self.groups);
+                }
                 Some(Listing::nowhere())
             }
             Fact::Directory { change, id, organization, name, domain } => {
@@ -686,6 +689,9 @@ impl Views {
         if let (EntityKind::User, Some(user)) = (kind, self.users.get(sym)) {
             let entered = user.listed_in().len() > directories_before;
             self.loss_index.note_user(sym, user, &version, entered);
+        }
+        if let (EntityKind::Group, Some(group)) = (kind, self.groups.get(sym)) {
+            self.roles.note_version_of_group(sym, group, version.label);
         }
         self.associate(version.organization, version.directory);
         if !steady {

@@ -195,7 +195,7 @@ impl Views {
     pub fn unpack(read: &mut dyn FnMut(&mut Vec<u8>) -> bool) -> Option<Views> {
         let mut unpacker = Unpacker::new(read);
         let from = &mut unpacker;
-        let views = Views {
+        let mut views = Views {
             head: Pack::unpack(from)?,
             recorded: Pack::unpack(from)?,
             ids: Pack::unpack(from)?,
@@ -220,6 +220,7 @@ impl Views {
             turning: Pack::unpack(from)?,
             scim: Pack::unpack(from)?,
         };
+        views.roles.match_renamed(&views.groups);
         unpacker.is_at_end().then_some(views)
     }
 }

@@ -410,12 +410,7 @@ impl Views {
     pub(crate) fn gives_roles(&self, group: Sym, mappings: &[&Compiled]) -> bool {
         let Some(entity) = self.groups.get(group) else { return false };
         let id = self.groups.id(group);
-        mappings.iter().any(|mapping| {
-            let mut before = None;
-            let turns = entity.turns().iter().map(|version| version.label);
-            let mut names = turns.filter(|name| before.replace(*name) != Some(*name));
-            names.any(|name| !mapping.rules_of_group(id, name, self.roles.patterns()).is_empty())
-        })
+        mappings.iter().any(|mapping| self.roles.ever_fits(mapping, group, id, entity))
     }
 
     /// Returns the places of an entity's latest explicit version and its latest stand-in, or of a

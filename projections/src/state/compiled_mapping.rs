@@ -193,18 +193,31 @@ impl Compiled {
         name: Sym,
         patterns: &NamePatterns,
     ) -> FittingRules {
-        let by_id = if self.by_group_id.is_empty() { None } else { self.by_group_id.get(id) };
-        let mut rules: FittingRules = by_id.into_iter().flatten().copied().collect();
         match &self.by_group_name {
-            RulesOfNames::OfNames(matches) => rules.extend_from_slice(matches.rules(name)),
-            RulesOfNames::OfPatterns(by_pattern) => {
-                let before = rules.len();
-                for pattern in patterns.fitting(name) {
-                    rules.extend(rules_of_pattern(by_pattern, *pattern));
-                }
-                if let Some(of_name) = rules.get_mut(before..) {
-                    of_name.sort_unstable();
-                }
+            RulesOfNames::OfNames(matches) => {
+                let mut rules = self.rules_of_id(id);
+                rules.extend_from_slice(matches.rules(name));
+                rules
+            }
+            RulesOfNames::OfPatterns(_) => self.rules_of_patterns(id, patterns.fitting(name)),
+        }
+    }
+
+    fn rules_of_id(&self, id: &str) -> FittingRules {
+        let by_id = if self.by_group_id.is_empty() { None } else { self.by_group_id.get(id) };
+        by_id.into_iter().flatten().copied().collect()
+    }
+
+    /// Returns the same rules for a group whose name fits some patterns. The mapping must be set.
+    pub(crate) fn rules_of_patterns(&self, id: &str, patterns: &[u32]) -> FittingRules {
+        let mut rules = self.rules_of_id(id);
+        if let RulesOfNames::OfPatterns(by_pattern) = &self.by_group_name {
+            let before = rules.len();
+            for pattern in patterns {
+                rules.extend(rules_of_pattern(by_pattern, *pattern));
+            }
+            if let Some(of_name) = rules.get_mut(before..) {
+                of_name.sort_unstable();
             }
         }
         rules

@@ -89,6 +89,15 @@ impl NamePatterns {
         self.fits.get(&name).map_or(&[], |patterns| patterns)
     }
 
+    /// Adds the patterns that a name fits to some, in ascending order and each once.
+    pub(crate) fn add_fitting(&self, name: Sym, to: &mut SmallVec<[u32; 2]>) {
+        for pattern in self.fitting(name) {
+            if let Err(at) = to.binary_search(pattern) {
+                to.insert(at, *pattern);
+            }
+        }
+    }
+
     /// Notes what a new name fits.
     pub(crate) fn add_name(&mut self, name: Sym, compared: &str) {
         self.match_name(name, compared, 0);
@@ -122,7 +131,8 @@ impl NamePatterns {
         rules.into()
     }
 
-    fn count(&self) -> u32 {
+    /// Returns the number of patterns.
+    pub(crate) fn count(&self) -> u32 {
         (self.names.len() + self.globs.len()) as u32
     }
 

@@ -12,11 +12,15 @@ use crate::ground::pack::{Pack, Packer, Unpacker, pack_fields};
 use crate::ground::symbols::{Sym, Symbols};
 use crate::state::attributes::Attributes;
 use crate::state::compiled_mapping::{Compiled, Meanings};
-use crate::state::entities::{Entities, Part};
+use crate::state::entities::{Entities, Entity, Part};
 use crate::state::name_matches::{GroupName, GroupNames, NameMatches, NamePatterns};
 
 /// The number of mappings of a block.
 const BLOCK: usize = 64;
+
+/// The turns of a group whose names are looked at one by one; few in debug builds, so that the short
+/// histories of tests have groups with more.
+const FEW_TURNS: usize = if cfg!(debug_assertions) { 2 } else { 8 };
 
 /// Every mapping set so far, and the attributes that they ask for.
 #[derive(Default)]
@@ -27,6 +31,8 @@ pub(crate) struct Roles {
     earliest: Vec<Millis>,
     group_names: GroupNames,
     patterns: NamePatterns,
+    /// The patterns that any name of a group fits, of the groups with more than [`FEW_TURNS`].
+    patterns_of_renamed: HashMap<Sym, SmallVec<[u32; 2]>, FxBuildHasher>,
     /// A mapping that is about to be set, and the rules that names of groups fit.
     expected: Option<(Mapping, NameMatches)>,
     attributes: Attributes,
@@ -40,13 +46,16 @@ pub(crate) struct Roles {
 }
 
 impl Roles {
+    /// Adds a mapping. Returns true if it has patterns of names that no mapping had before: then
+    /// [`Roles::match_renamed`] is to follow.
     pub(crate) fn set(
         &mut self,
         mut mapping: Mapping,
         seq: Seq,
         set_at: Millis,
         effective_from: Millis,
-    ) {
+    ) -> bool {
+        let known_patterns = self.patterns.count();
         self.bytes += self.bytes_of(&mapping);
         mapping.rules.iter_mut().for_each(|rule| self.share_rule(rule));
         mapping.rules.shrink_to_fit();
@@ -71,6 +80,7 @@ impl Roles {
             _ => self.earliest.push(effective_from),
         }
         self.mappings.push(compiled);
+        self.patterns.count() > known_patterns
     }
 
     /// Returns about the bytes of memory that all mappings set take.
@@ -111,6 +121,50 @@ impl Roles {
         if self.group_names.add(name, written, compared) {
             self.patterns.add_name(name, compared);
         }
+    }
+
+    /// Notes the name of a version that was just added to a group.
+    pub(crate) fn note_version_of_group(&mut self, sym: Sym, group: &Entity, name: Sym) {
+        if group.turns().len() <= FEW_TURNS {
+            return;
+        }
+        match self.patterns_of_renamed.get_mut(&sym) {
+            Some(patterns) => self.patterns.add_fitting(name, patterns),
+            None => {
+                let patterns = self.patterns_of_names(group);
+                self.patterns_of_renamed.insert(sym, patterns);
+            }
+        }
+    }
+
+    /// Finds the patterns that the names of groups with many turns fit. Costs a look at each group,
+    /// and at each turn of those.
+    pub(crate) fn match_renamed(&mut self, groups: &Entities) {
+        let renamed = groups.iter().filter(|(_, group)| group.turns().len() > FEW_TURNS);
+        self.patterns_of_renamed =
+            renamed.map(|(sym, group)| (sym, self.patterns_of_names(group))).collect();
+    }
+
+    /// Returns the patterns that any name of a group fits.
+    fn patterns_of_names(&self, group: &Entity) -> SmallVec<[u32; 2]> {
+        let mut patterns = SmallVec::new();
+        for turn in group.turns().iter() {
+            self.patterns.add_fitting(turn.label, &mut patterns);
+        }
+        patterns
+    }
+
+    /// Tells if a rule of a mapping, which must be set, fits a group by its id or by any name that
+    /// it ever had. Costs a look at each of its names if they are few, and else at each pattern
+    /// that they fit.
+    pub(crate) fn ever_fits(&self, mapping: &Compiled, sym: Sym, id: &str, group: &Entity) -> bool {
+        if let Some(patterns) = self.patterns_of_renamed.get(&sym) {
+            return !mapping.rules_of_patterns(id, patterns).is_empty();
+        }
+        let mut before = None;
+        let names = group.turns().iter().map(|turn| turn.label);
+        let mut names = names.filter(|name| before.replace(*name) != Some(*name));
+        names.any(|name| !mapping.rules_of_group(id, name, &self.patterns).is_empty())
     }
 
     /// Returns the patterns of names in the rules of the mappings set.
@@ -234,6 +288,7 @@ impl Roles {
             earliest: _,
             group_names,
             patterns,
+            patterns_of_renamed: _,
             expected: _,
             attributes,
             rules: _,
@@ -270,7 +325,7 @@ impl Roles {
         attributes.pack_notes(users, &wanted, to);
     }
 
-    /// Reads what [`Roles::pack`] wrote.
+    /// Reads what [`Roles::pack`] wrote. [`Roles::match_renamed`] is to follow.
     pub(crate) fn unpack(from: &mut Unpacker<'_>) -> Option<Roles> {
         let mut roles = Roles {
             group_names: Pack::unpack(from)?,
