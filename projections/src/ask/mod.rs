@@ -14,6 +14,8 @@ pub(crate) mod last_heard;
 pub(crate) mod last_shown;
 pub(crate) mod links;
 pub(crate) mod lists;
+#[cfg(test)]
+mod long_histories;
 pub(crate) mod lookups;
 pub(crate) mod mappings;
 pub(crate) mod membership_periods;

@@ -401,15 +401,52 @@ mod tests {
         }
     }
 
+    /// Does the same for a long history in which one user is in one group nearly all the time, and
+    /// joins and leaves another; the one group is renamed again and again, and the user's state
+    /// changes as often.
+    fn fact_of_steady_group(dice: &mut Dice) -> (EventType, Fact<'static>) {
+        let id = if dice.below(8) == 0 { "H" } else { "G" };
+        let member = |added| {
+            let (user, group) = (user(true), group(id));
+            let (directory, organization) = ("D", None);
+            Fact::Membership(MembershipData { added, directory, organization, user, group })
+        };
+        let name = ["H", "X", "Y", "G"][dice.below(4) as usize];
+        let renamed = GroupData { name, ..group("H") };
+        match dice.below(80) {
+            0 => fact(dice),
+            1 => (EventType::MappingSet, mapping(dice)),
+            2..=30 => (EventType::GroupUpdated, Fact::Group(Change::Set, renamed)),
+            31..=55 => (EventType::UserUpdated, Fact::User(Change::Set, user(dice.below(2) == 0))),
+            56..=67 => (EventType::MemberAdded, member(true)),
+            _ if id == "G" => (EventType::MemberRemoved, member(false)),
+            _ => (EventType::MemberAdded, member(true)),
+        }
+    }
+
+    /// The records of a history, and of one with a steady group.
+    const RECORDS: Seq = 40;
+    const STEADY_RECORDS: Seq = 400;
+
     /// Folds a random history of one user, in any order of time.
     fn history(seed: u64) -> Views {
         history_with(seed, |_, _, _| {})
     }
 
     /// Does the same, and calls `each` with each record after it was folded, and its moment.
-    fn history_with(seed: u64, mut each: impl FnMut(&Views, &TouchedUsers, Millis)) -> Views {
+    fn history_with(seed: u64, each: impl FnMut(&Views, &TouchedUsers, Millis)) -> Views {
+        fold_history(seed, RECORDS, fact, each)
+    }
+
+    /// Folds records of some facts at random moments.
+    fn fold_history(
+        seed: u64,
+        records: Seq,
+        fact: impl Fn(&mut Dice) -> (EventType, Fact<'static>),
+        mut each: impl FnMut(&Views, &TouchedUsers, Millis),
+    ) -> Views {
         let (mut views, mut dice) = (Views::new(), Dice(seed));
-        for seq in 1..=40 {
+        for seq in 1..=records {
             let occurred_at = dice.below(MOMENTS as u64) as Millis;
             let (event_type, fact) = fact(&mut dice);
             let entry = Entry {
@@ -477,13 +514,26 @@ mod tests {
         }
     }
 
-    fn cuts() -> [Cut; 4] {
+    fn cuts(records: Seq) -> [Cut; 4] {
         [
             Cut::LATEST,
             Cut { as_of: 25, ..Cut::LATEST },
-            Cut { as_of: Millis::MAX, known_at: 25 },
-            Cut { as_of: 30, known_at: 33 },
+            Cut { as_of: Millis::MAX, known_at: records * 5 / 8 },
+            Cut { as_of: 30, known_at: records * 5 / 6 },
         ]
+    }
+
+    /// Calls `check` with some short histories and a few with a steady group, each with each of
+    /// some cuts.
+    fn check_histories(short: u64, steady: u64, mut check: impl FnMut(&Views, Cut, u64)) {
+        for seed in 0..short {
+            let views = history(seed);
+            cuts(RECORDS).into_iter().for_each(|cut| check(&views, cut, seed));
+        }
+        for seed in 0..steady {
+            let views = fold_history(seed, STEADY_RECORDS, fact_of_steady_group, |_, _, _| {});
+            cuts(STEADY_RECORDS).into_iter().for_each(|cut| check(&views, cut, seed));
+        }
     }
 
     fn spans<T>(
@@ -541,87 +591,107 @@ mod tests {
 
     #[test]
     fn pages_of_periods_are_parts_of_the_list_and_the_list_is_that_of_all_moments() {
-        for seed in 0..110 {
-            let views = history(seed);
-            for cut in cuts() {
-                check(&views.seen_by(&Sight::All), cut);
-            }
-        }
+        check_histories(110, 3, |views, cut, _| check(&views.seen_by(&Sight::All), cut));
     }
 
     #[test]
     fn roles_are_held_since_the_first_moment_of_an_unbroken_time() {
-        for seed in 0..150 {
-            let views = history(seed);
+        check_histories(150, 20, |views, cut, seed| {
             let seen = views.seen_by(&Sight::All);
-            let Some(user) = seen.find(EntityKind::User, "U") else { continue };
-            for cut in cuts() {
-                let periods = seen.role_periods("U", cut).unwrap_or_default();
-                let lasting = periods.iter().filter(|period| period.until.is_none());
-                let mut wanted: Vec<(&str, Millis)> =
-                    lasting.map(|period| (period.role.as_str(), period.from)).collect();
-                wanted.sort_unstable();
-                let held = seen.held_since(user, cut).roles;
-                let mut found: Vec<(&str, Millis)> =
-                    held.iter().map(|(role, since)| (seen.roles.role(*role), *since)).collect();
-                found.sort_unstable();
-                assert_eq!(found, wanted, "{seed} {cut:?}");
-            }
-        }
+            let Some(user) = seen.find(EntityKind::User, "U") else { return };
+            let periods = seen.role_periods("U", cut).unwrap_or_default();
+            let lasting = periods.iter().filter(|period| period.until.is_none());
+            let mut wanted: Vec<(&str, Millis)> =
+                lasting.map(|period| (period.role.as_str(), period.from)).collect();
+            wanted.sort_unstable();
+            let held = seen.held_since(user, cut).roles;
+            let mut found: Vec<(&str, Millis)> =
+                held.iter().map(|(role, since)| (seen.roles.role(*role), *since)).collect();
+            found.sort_unstable();
+            assert_eq!(found, wanted, "{seed} {cut:?}");
+        });
     }
 
     #[test]
     fn grounds_are_held_since_the_first_moment_of_an_unbroken_time() {
-        for seed in 0..200 {
-            let views = history(seed);
-            let Some(user) = views.find(EntityKind::User, "U") else { continue };
-            for cut in cuts() {
-                let last = cut.as_of.min(MOMENTS);
-                let has = |ground: &GroundKey, moment: Millis| {
-                    let then = views.roles_at(user, moment, cut);
-                    then.is_some_and(|then| then.grounds.contains(ground))
-                };
-                let now = views.roles_at(user, last, cut).map(|now| now.grounds);
-                let wanted: Vec<(GroundKey, Millis)> = now
-                    .into_iter()
-                    .flatten()
-                    .map(|ground| {
-                        let past = (0..=last).rev().take_while(|moment| has(&ground, *moment));
-                        (ground, past.last().unwrap())
-                    })
-                    .collect();
-                let held = views.held_since(user, cut).grounds;
-                assert_eq!(held.into_iter().collect::<Vec<_>>(), wanted, "{seed} {cut:?}");
-            }
-        }
+        check_histories(200, 20, |views, cut, seed| {
+            let Some(user) = views.find(EntityKind::User, "U") else { return };
+            let last = cut.as_of.min(MOMENTS);
+            let has = |ground: &GroundKey, moment: Millis| {
+                let then = views.roles_at(user, moment, cut);
+                then.is_some_and(|then| then.grounds.contains(ground))
+            };
+            let now = views.roles_at(user, last, cut).map(|now| now.grounds);
+            let wanted: Vec<(GroundKey, Millis)> = now
+                .into_iter()
+                .flatten()
+                .map(|ground| {
+                    let past = (0..=last).rev().take_while(|moment| has(&ground, *moment));
+                    (ground, past.last().unwrap())
+                })
+                .collect();
+            let held = views.held_since(user, cut).grounds;
+            assert_eq!(held.into_iter().collect::<Vec<_>>(), wanted, "{seed} {cut:?}");
+        });
     }
 
     #[test]
     fn a_user_ended_at_the_first_moment_of_the_unbroken_time_without_it() {
         let (mut ended, mut there) = (0, 0);
-        for seed in 0..300 {
-            let views = history(seed);
-            let Some(user) = views.find(EntityKind::User, "U") else { continue };
-            for cut in cuts() {
-                let last = cut.as_of.min(MOMENTS);
-                let named = |moment: Millis| {
-                    let entity = views.entity(EntityKind::User, user);
-                    entity.is_some_and(|it| it.version(Cut { as_of: moment, ..cut }).is_some())
+        check_histories(300, 10, |views, cut, seed| {
+            let Some(user) = views.find(EntityKind::User, "U") else { return };
+            let last = cut.as_of.min(MOMENTS);
+            let named = |moment: Millis| {
+                let entity = views.entity(EntityKind::User, user);
+                entity.is_some_and(|it| it.version(Cut { as_of: moment, ..cut }).is_some())
+            };
+            let lacks = |moment: Millis| {
+                let then = Cut { as_of: moment, ..cut };
+                named(moment) && views.alive(EntityKind::User, user, then).is_none()
+            };
+            let wanted = (0..=last).rev().take_while(|moment| lacks(*moment)).last();
+            let found = views.end_of_user(user, cut).map(|end| end.at);
+            assert_eq!(found, wanted, "{seed} {cut:?}");
+            *(if wanted.is_some() { &mut ended } else { &mut there }) += 1;
+        });
+        assert!(ended > 100 && there > 100, "{ended} and {there}");
+    }
+
+    /// Checks that the groups from which each mapping gives roles are those that ever had a name, or
+    /// have an id, that a rule fits. Returns the numbers of those and of the others.
+    fn check_giving(views: &Views) -> (usize, usize) {
+        let (mut giving, mut others) = (0, 0);
+        for (sym, group) in views.groups.iter() {
+            let id = views.groups.id(sym);
+            for mapping in views.roles.iter() {
+                let fits = |version: &EntityVersion| {
+                    !mapping.rules_of_group(id, version.label, views.roles.patterns()).is_empty()
                 };
-                let lacks = |moment: Millis| {
-                    let then = Cut { as_of: moment, ..cut };
-                    named(moment) && views.alive(EntityKind::User, user, then).is_none()
-                };
-                let wanted = (0..=last).rev().take_while(|moment| lacks(*moment)).last();
-                assert_eq!(
-                    views.end_of_user(user, cut).map(|end| end.at),
-                    wanted,
-                    "{seed} {cut:?}"
-                );
-                *(if wanted.is_some() { &mut ended } else { &mut there }) += 1;
+                let gives = group.versions().any(fits);
+                assert_eq!(views.gives_roles(sym, &[mapping]), gives, "{id}");
+                *(if gives { &mut giving } else { &mut others }) += 1;
             }
         }
-        assert!(ended > 100 && there > 100, "{ended} and {there}");
+        (giving, others)
+    }
+
+    #[test]
+    fn a_group_gives_roles_if_a_rule_fits_any_name_that_it_ever_had() {
+        let (mut giving, mut others) = (0, 0);
+        for seed in 0..60 {
+            let views = history_with(seed, |views, _, _| {
+                let found = check_giving(views);
+                (giving, others) = (giving + found.0, others + found.1);
+            });
+            let mut bytes = Vec::new();
+            views.pack(&mut |piece| bytes.extend_from_slice(piece));
+            let mut pieces = bytes.chunks(1000);
+            let read = Views::unpack(&mut |into| {
+                pieces.next().map(|piece| into.extend_from_slice(piece)).is_some()
+            });
+            check_giving(&read.unwrap());
+        }
+        assert!(giving > 1000 && others > 1000, "{giving} and {others}");
     }
 
     #[test]
