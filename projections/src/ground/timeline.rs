@@ -406,7 +406,11 @@ impl<V: Placed> Older<V> {
         room::make_in_small(&mut self.versions);
         self.versions.insert(at, version);
         if self.versions.len() > BLOCK {
-            self.index.get_or_insert_default().refresh(&self.versions, at);
+            let index = self.index.get_or_insert_default();
+            let is_last = at + 1 == self.versions.len();
+            if !(is_last && index.add_last(&self.versions)) {
+                index.refresh(&self.versions, at);
+            }
         }
     }
 
@@ -519,6 +523,27 @@ impl Index {
     fn may_have_between(&self, block: usize, after: Seq32, up_to: Seq32) -> bool {
         let lowest = self.lowest.get(block).is_none_or(|lowest| *lowest <= up_to);
         lowest && self.highest.get(block).is_none_or(|highest| *highest > after)
+    }
+
+    /// Adds the last of some versions to the last block, if it is not the first one there. O(1).
+    fn add_last<V: Placed>(&mut self, versions: &[V]) -> bool {
+        let Some((last, before)) = versions.split_last() else { return false };
+        let (block, group) = (before.len() / BLOCK * BLOCK, before.len() / GROUP * GROUP);
+        let (Some(first), Some(first_of_group)) = (before.get(block), before.get(group)) else {
+            return false;
+        };
+        let Some(highest) = self.highest.last_mut() else { return false };
+        let lowest = (self.lowest.last_mut(), self.group_lowest.last_mut());
+        let alike = (self.alike.last_mut(), self.group_alike.last_mut());
+        let (Some(lowest), Some(group_lowest)) = lowest else { return false };
+        let (Some(alike), Some(group_alike)) = alike else { return false };
+        let seq = last.place().seq;
+        *lowest = seq.min(*lowest);
+        *highest = seq.max(*highest);
+        *group_lowest = seq.min(*group_lowest);
+        *alike &= first.alike(last);
+        *group_alike &= first_of_group.alike(last);
+        true
     }
 
     /// Recomputes every block from the one that holds version `at`.
