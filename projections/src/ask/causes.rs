@@ -71,6 +71,17 @@ impl RolesAt {
         self.grounds.iter().any(|ground| ground.role == role)
     }
 
+    /// Tells if a role is held through the same group as on some ground, or if that is a default or
+    /// of an attribute, also as one. A mapping may give it by another rule than the one before.
+    fn has_like(&self, ground: GroundKey) -> bool {
+        let is_default = |ground: &GroundKey| ground.meaning == NO_SYM;
+        self.grounds.iter().any(|other| {
+            other.role == ground.role
+                && other.group == ground.group
+                && is_default(other) == is_default(&ground)
+        })
+    }
+
     fn roles(&self) -> BTreeSet<Sym> {
         self.grounds.iter().map(|ground| ground.role).collect()
     }
@@ -178,7 +189,7 @@ impl Views {
     }
 
     /// Returns the first moment of the unbroken time in which a role is held that is held at
-    /// `later`: from ground to ground, each followed back to its beginning.
+    /// `later`: through one group after another, each followed back as long as it gives the role.
     fn beginning_of_role(
         &self,
         user: Sym,
@@ -193,8 +204,7 @@ impl Views {
             let of_role = grounds.into_iter().filter(|ground| ground.role == role);
             let sooner = of_role.map(|ground| {
                 let groups = self.groups_concerning_ground(ground, mappings);
-                let holds = |then: &RolesAt| then.grounds.contains(&ground);
-                self.beginning(user, groups.as_deref(), since, cut, holds)
+                self.beginning(user, groups.as_deref(), since, cut, |then| then.has_like(ground))
             });
             let Some(sooner) = sooner.min().filter(|sooner| *sooner < since) else { break };
             since = sooner;
@@ -230,11 +240,11 @@ impl Views {
     ) -> Option<(Millis, Option<Cause>)> {
         let mappings = self.roles.in_force_since(Millis::MIN, cut.known_at);
         let (mut last, mut now) = (moment, self.roles_or_none(user, moment, cut));
-        // From ground to ground, each followed to its end.
+        // Through one group after another, each followed as long as it gives the role.
         while now.has(role) {
             let mut ends = Vec::new();
             for ground in now.grounds.iter().filter(|ground| ground.role == role) {
-                ends.push(self.end_of_ground(user, *ground, last, &mappings, cut)?);
+                ends.push(self.end_of_grounds_like(*ground, user, last, &mappings, cut)?);
             }
             last = ends.into_iter().max()?;
             now = self.roles_or_none(user, last, cut);
@@ -243,12 +253,12 @@ impl Views {
         Some((last, self.cause_of_role(user, role, &before, last, cut)))
     }
 
-    /// Returns the first moment after another at which a user does not have a ground that it has
-    /// there; `None` if it has the ground to the end.
-    fn end_of_ground(
+    /// Returns the first moment after another at which a user does not have a role through the same
+    /// group as on a ground that it has there; `None` if it has to the end.
+    fn end_of_grounds_like(
         &self,
-        user: Sym,
         ground: GroundKey,
+        user: Sym,
         moment: Millis,
         mappings: &[&Compiled],
         cut: Cut,
@@ -257,7 +267,7 @@ impl Views {
         let groups = self.groups_concerning_ground(ground, mappings);
         let concern = RolesConcern { groups: groups.as_deref(), ..RolesConcern::MAPPED };
         let mut moments = self.role_moments(user, concern, after, false, cut);
-        moments.find(|moment| !self.roles_or_none(user, *moment, cut).grounds.contains(&ground))
+        moments.find(|moment| !self.roles_or_none(user, *moment, cut).has_like(ground))
     }
 
     /// Returns the groups on which a ground depends: its own; `None` if it may depend on every
