@@ -6,8 +6,8 @@ use crate::ask::assignments::AssignmentFilter;
 use crate::ask::runs::PeriodsWindow;
 use crate::ask::touched::TouchedUsers;
 use crate::ground::fact::{
-    Change, DirectoryChange, Entry, Fact, GroupData, MembershipData, Provenance, RecordStatus,
-    UserData,
+    Change, DirectoryChange, Entry, Fact, GroupData, InactiveUsers, MembershipData, Provenance,
+    RecordStatus, UserData,
 };
 use crate::ground::looks;
 use crate::ground::mapping::{GroupPattern, Mapping, Matches, NameText, Rule};
@@ -28,7 +28,7 @@ const LOOKS_MORE: usize = 400;
 /// A user who is in one group all the time and joins and leaves another; it is in a third one, too,
 /// which has another name each time. Its own versions say nothing new.
 const JOINER: &str = "joiner";
-/// A user who is inactive and out of its group each second time.
+/// A user who is inactive, and out of one of its two groups, each second time.
 const RETURNING: &str = "returning";
 /// A user who is in one group all the time and joins and leaves another that gives the same role.
 const COVERED: &str = "covered";
@@ -45,6 +45,8 @@ impl History {
     fn of(turns: u64) -> History {
         let mut history = History::default();
         history.fold(directory());
+        let inactive_users = InactiveUsers::Retain;
+        history.fold(Fact::Policy { inactive_users, effective_from: 0 });
         history.fold(mapping());
         for id in ["steady", "joined", "renamed", "left", "same"] {
             history.fold(Fact::Group(Change::Set, group(id, id)));
@@ -52,10 +54,10 @@ impl History {
         for id in [JOINER, RETURNING, COVERED] {
             history.fold(Fact::User(Change::Set, user(id, true)));
         }
-        for (user, group) in
-            [(JOINER, "steady"), (JOINER, "renamed"), (RETURNING, "left"), (COVERED, "steady")]
-        {
-            history.fold(member(true, user, group));
+        history.fold(member(true, JOINER, "renamed"));
+        history.fold(member(true, RETURNING, "left"));
+        for user in [JOINER, RETURNING, COVERED] {
+            history.fold(member(true, user, "steady"));
         }
         (0..turns).for_each(|turn| history.turn(turn));
         history
@@ -203,8 +205,8 @@ fn the_first_page_of_a_user_with_a_steady_group_costs_the_same_however_long_its_
 #[test]
 fn role_assignments_cost_the_same_however_often_the_user_joined_another_group() {
     let histories = histories();
-    // The joiner has the roles of two groups while it is in both.
-    for (user, roles) in [(JOINER, 2), (RETURNING, 1), (COVERED, 1)] {
+    // Two of them have the roles of two groups while they are in both.
+    for (user, roles) in [(JOINER, 2), (RETURNING, 2), (COVERED, 1)] {
         let filter = AssignmentFilter { user: Some(user), ..AssignmentFilter::default() };
         let found = |history: &History, as_of: Millis| {
             let cut = Cut { as_of, ..Cut::LATEST };
@@ -229,10 +231,9 @@ fn changes_up_to(history: &History, last: Seq) -> usize {
 #[test]
 fn the_changes_by_some_records_cost_the_same_however_many_there_were_before() {
     let histories = histories();
-    // When they go, the returning user loses access and its role, and the joiner a role. When they
-    // come, the former has access and the default role, then another instead, and the joiner's is
-    // back.
-    let size = 3 + 5;
+    // When they go, the returning user loses access and two roles, and the joiner a role. When they
+    // come, the former has access and a role, then the other one, and the joiner's is back.
+    let size = 4 + 4;
     check("changes at the end", size, &histories, |history| {
         changes_up_to(history, history.views.head())
     });

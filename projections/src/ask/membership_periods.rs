@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use crate::ask::causes::{Cause, Trigger, last_moment};
 use crate::ask::runs::{Concern, MergedMoments, PeriodsWindow, Run, RunsWindow, runs};
-use crate::ground::fact::DirectoryChange;
+use crate::ground::fact::{DirectoryChange, InactiveUsers};
 use crate::ground::order::{Cut, Millis, Place, around};
 use crate::ground::symbols::{NO_SYM, Sym};
 use crate::ground::timeline::Placed;
@@ -17,6 +17,7 @@ use crate::ground::walks::merge_by;
 use crate::sight::Seen;
 use crate::state::entities::{EntityKind, EntityVersion};
 use crate::state::memberships::Pair;
+use crate::state::policies::Policy;
 use crate::views::Views;
 
 /// A time in which a user was a member of a group without a break.
@@ -96,9 +97,10 @@ impl Views {
     }
 
     /// Returns the parts of a user's versions that say if it exists: its state as well, where a
-    /// policy may hide those who are not active.
+    /// policy hides those who are not active.
     pub(crate) fn presence_of_users(&self) -> Concern {
-        if self.policies.iter().next().is_none() { Concern::Presence } else { Concern::Access }
+        let hides = |policy: &Policy| policy.inactive_users == InactiveUsers::Delete;
+        if self.policies.iter().any(hides) { Concern::Access } else { Concern::Presence }
     }
 
     /// Iterates over the periods of a pair that begin in a window.
