@@ -71,7 +71,7 @@ pub(crate) async fn list(
         let page = paging.walk(asker, step, |row| &row.id);
         let mut documents = Reading::of(&asking, paging.in_order_of_writing(&page, directory_key));
         let id = |row: &DirectoryRow| row.id.clone();
-        paging.write(page, id, |row| write_directory(row, &mut documents))
+        paging.write(page, id, |out, row| write_directory(out, row, &mut documents))
     });
     Ok(pinned(cut, body.await?))
 }

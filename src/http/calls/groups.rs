@@ -89,12 +89,13 @@ pub(crate) async fn list(
         if members {
             return (
                 version,
-                paging.write(page, id, |row| write_with_members(&asking, &sight, row, cut)),
+                paging
+                    .write(page, id, |out, row| write_with_members(out, &asking, &sight, row, cut)),
             );
         }
-        let key = |row: &EntityRow| vec![key(row, Shape::Group)];
+        let key = |row: &EntityRow| [key(row, Shape::Group)];
         let mut documents = Reading::of(&asking, paging.in_order_of_writing(&page, key));
-        (version, paging.write(page, id, |row| write(row, None, &mut documents)))
+        (version, paging.write(page, id, |out, row| write(out, row, None, &mut documents)))
     });
     let (version, body) = found.await?;
     Ok(pinned_with_roles(cut, version, body))
@@ -132,11 +133,21 @@ pub(crate) async fn item(
     };
     let body = match row {
         Some(row) if members => {
-            blocking(move || write_with_members(&engine, &sight, &row, cut)).await.flatten()
+            let write = move || {
+                let mut out = Vec::new();
+                write_with_members(&mut out, &engine, &sight, &row, cut)?;
+                Ok(out)
+            };
+            blocking(write).await.flatten()
         }
         Some(row) => {
             let keys = vec![key(&row, Shape::Group)];
-            with_documents(engine, keys, move |documents| write(&row, None, documents)).await
+            let write = move |documents: &mut Reading<'_>| {
+                let mut out = Vec::with_capacity(512);
+                write(&mut out, &row, None, documents)?;
+                Ok(out)
+            };
+            with_documents(engine, keys, write).await
         }
         None => Err(Problem::entity_not_found("Directory Group", &id)),
     };
@@ -167,30 +178,32 @@ fn members_of(engine: &Engine, sight: &Sight, group: &str, cut: Cut) -> Nested {
     }
 }
 
-/// Writes a row as an object of the API, with its members. Blocks while it reads the log.
+/// Appends a row as an object of the API, with its members. Blocks while it reads the log.
 fn write_with_members(
+    out: &mut Vec<u8>,
     engine: &Engine,
     sight: &Sight,
     row: &EntityRow,
     cut: Cut,
-) -> Result<Vec<u8>, Problem> {
+) -> Result<(), Problem> {
     let members = members_of(engine, sight, &row.id, cut);
     let group = [key(row, Shape::Group)].into_iter();
     let keys = group.chain(members.rows.iter().map(|member| key(member, Shape::User))).collect();
-    write(row, Some(&members), &mut Reading::of(engine, keys))
+    write(out, row, Some(&members), &mut Reading::of(engine, keys))
 }
 
-/// Writes a row as an object of the API, with its members if there are any to be written.
+/// Appends a row as an object of the API, with its members if there are any to be written.
 fn write(
+    out: &mut Vec<u8>,
     row: &EntityRow,
     members: Option<&Nested>,
     documents: &mut Reading<'_>,
-) -> Result<Vec<u8>, Problem> {
-    let mut out = Vec::with_capacity(512);
-    push_open(&mut out, documents, row)?;
+) -> Result<(), Problem> {
+    let object_at = out.len();
+    push_open(out, documents, row)?;
     if let Some(members) = members {
-        MEMBERS_OF_GROUP.push(&mut out, documents, members, &row.id)?;
+        MEMBERS_OF_GROUP.push(out, documents, members, &row.id, object_at)?;
     }
     out.push(b'}');
-    Ok(out)
+    Ok(())
 }

@@ -155,9 +155,10 @@ pub(crate) async fn versions(
     let engine = question.finish()?;
     let page = paging.numbers(engine.views().mapping_versions())?;
     let body = blocking(move || {
-        paging.write(page, usize::to_string, |number| {
+        paging.write(page, usize::to_string, |out, number| {
             let set = engine.views().mapping_of_version(*number);
-            Ok(describe(&engine, set)?.to_string().into_bytes())
+            out.extend_from_slice(describe(&engine, set)?.to_string().as_bytes());
+            Ok(())
         })
     });
     Ok(body.await??.response())

@@ -114,7 +114,7 @@ pub(crate) async fn list(
         let page = paging.walk(asker, step, |row| &row.user.id);
         let mut documents = Reading::of(&asking, paging.in_order_of_writing(&page, keys));
         let id = |row: &UserRow| row.user.id.clone();
-        (version, paging.write(page, id, |row| write(row, &mut documents)))
+        (version, paging.write(page, id, |out, row| write(out, row, &mut documents)))
     });
     let (version, body) = found.await?;
     Ok(pinned_with_roles(cut, version, body))
@@ -208,7 +208,13 @@ pub(crate) async fn item(
     };
     let body = match row {
         Some(row) => {
-            with_documents(engine, keys(&row), move |documents| write(&row, documents)).await
+            let keys = keys(&row).collect();
+            let write = move |documents: &mut Reading<'_>| {
+                let mut out = Vec::new();
+                write(&mut out, &row, documents)?;
+                Ok(out)
+            };
+            with_documents(engine, keys, write).await
         }
         None => Err(Problem::entity_not_found("Directory User", &id)),
     };
@@ -216,20 +222,20 @@ pub(crate) async fn item(
 }
 
 /// Returns the keys of a row's documents, in the order in which [`write()`] reads them.
-fn keys(row: &UserRow) -> Vec<DocumentKey> {
+fn keys(row: &UserRow) -> impl Iterator<Item = DocumentKey> {
     let groups = row.groups.rows.iter().map(|group| key(group, Shape::Group));
-    [key(&row.user, Shape::User)].into_iter().chain(groups).collect()
+    [key(&row.user, Shape::User)].into_iter().chain(groups)
 }
 
 /// The bytes that complete a document, about.
 const COMPLETED_BYTES: usize = 128;
 
-/// Writes a row as an object of the API, with its groups.
-fn write(row: &UserRow, documents: &mut Reading<'_>) -> Result<Vec<u8>, Problem> {
-    let documents_bytes = documents.bytes_ahead(1 + row.groups.rows.len())?;
-    let mut out = Vec::with_capacity(documents_bytes + COMPLETED_BYTES * row.groups.rows.len());
-    push_open(&mut out, documents, &row.user)?;
-    GROUPS_OF_USER.push(&mut out, documents, &row.groups, &row.user.id)?;
+/// Appends a row as an object of the API, with its groups.
+fn write(out: &mut Vec<u8>, row: &UserRow, documents: &mut Reading<'_>) -> Result<(), Problem> {
+    let (groups, object_at) = (row.groups.rows.len(), out.len());
+    out.reserve(documents.bytes_ahead(1 + groups)? + COMPLETED_BYTES * groups);
+    push_open(out, documents, &row.user)?;
+    GROUPS_OF_USER.push(out, documents, &row.groups, &row.user.id, object_at)?;
     out.push(b'}');
-    Ok(out)
+    Ok(())
 }

@@ -82,20 +82,28 @@ pub(crate) struct Cursors {
     pub(crate) after: Option<String>,
 }
 
+/// What a list's page begins with, in the contract's envelope.
+pub(super) const LIST_BEGIN: &[u8] = br#"{"object":"list","data":["#;
+
+/// Appends what a list's page ends with.
+pub(super) fn push_list_end(out: &mut Vec<u8>, cursors: Cursors) {
+    let Cursors { before, after } = cursors;
+    out.extend_from_slice(br#"],"list_metadata":{"before":"#);
+    push_cursor(out, before);
+    out.extend_from_slice(br#","after":"#);
+    push_cursor(out, after);
+    out.extend_from_slice(b"}}");
+}
+
 /// Writes a list's page in the contract's envelope, without copying its items.
 pub(crate) fn list_in_pieces(items: Vec<Vec<u8>>, cursors: Cursors) -> Pieces {
-    let Cursors { before, after } = cursors;
-    let mut end = br#"],"list_metadata":{"before":"#.to_vec();
-    push_cursor(&mut end, before);
-    end.extend_from_slice(br#","after":"#);
-    push_cursor(&mut end, after);
-    end.extend_from_slice(b"}}");
-    let begin: &'static [u8] = br#"{"object":"list","data":["#;
+    let mut end = Vec::new();
+    push_list_end(&mut end, cursors);
     let items = items.into_iter().enumerate().flat_map(|(at, item)| {
         let separator: &'static [u8] = if at > 0 { b"," } else { b"" };
         [Bytes::from_static(separator), item.into()]
     });
-    [Bytes::from_static(begin)].into_iter().chain(items).chain([end.into()]).collect()
+    [Bytes::from_static(LIST_BEGIN)].into_iter().chain(items).chain([end.into()]).collect()
 }
 
 fn push_cursor(out: &mut Vec<u8>, cursor: Option<String>) {

@@ -157,7 +157,7 @@ pub(crate) struct NestedList {
 impl NestedList {
     /// Appends the list, filled with the next documents. If it was cut, because it has too many
     /// items or too many bytes, three more fields say so: the number of all and the call that has
-    /// them; `of` is the id of the object.
+    /// them; `of` is the id of the object, which begins at `object_at`.
     ///
     /// # Errors
     /// If the log cannot be read.
@@ -167,8 +167,9 @@ impl NestedList {
         documents: &mut Reading<'_>,
         nested: &Nested,
         of: &str,
+        object_at: usize,
     ) -> Result<(), Problem> {
-        let shown = push_array(out, self.name, documents, &nested.rows)?;
+        let shown = self.push_array(out, documents, &nested.rows, object_at)?;
         if nested.total > shown {
             let NestedList { name, call } = self;
             let id = encoded(of);
@@ -180,36 +181,37 @@ impl NestedList {
         }
         Ok(())
     }
-}
 
-/// Appends a field with the next documents as an array, until the object is as large as a page.
-/// Returns the number of documents in it.
-fn push_array(
-    out: &mut Vec<u8>,
-    name: &str,
-    documents: &mut Reading<'_>,
-    rows: &[EntityRow],
-) -> Result<usize, Problem> {
-    out.push(b',');
-    crate::json::push_string(out, name);
-    out.extend_from_slice(b":[");
-    let mut shown = 0;
-    for row in rows {
-        let before = out.len();
-        if shown > 0 {
-            out.push(b',');
+    /// Appends the next documents as an array, until the object is as large as a page. Returns the
+    /// number of documents in it.
+    fn push_array(
+        &self,
+        out: &mut Vec<u8>,
+        documents: &mut Reading<'_>,
+        rows: &[EntityRow],
+        object_at: usize,
+    ) -> Result<usize, Problem> {
+        out.push(b',');
+        crate::json::push_string(out, self.name);
+        out.extend_from_slice(b":[");
+        let mut shown = 0;
+        for row in rows {
+            let before = out.len();
+            if shown > 0 {
+                out.push(b',');
+            }
+            push_open(out, documents, row)?;
+            out.push(b'}');
+            if out.len() - object_at > PAGE_BYTES_MAX {
+                out.truncate(before);
+                documents.skip(rows.len() - shown - 1);
+                break;
+            }
+            shown += 1;
         }
-        push_open(out, documents, row)?;
-        out.push(b'}');
-        if out.len() > PAGE_BYTES_MAX {
-            out.truncate(before);
-            documents.skip(rows.len() - shown - 1);
-            break;
-        }
-        shown += 1;
+        out.push(b']');
+        Ok(shown)
     }
-    out.push(b']');
-    Ok(shown)
 }
 
 /// Writes a directory as `GET /directories/{id}` shows it.
@@ -221,7 +223,12 @@ pub(crate) async fn directory_written(
     row: DirectoryRow,
 ) -> Result<Vec<u8>, Problem> {
     let key = directory_key(&row);
-    with_documents(engine, key, move |documents| write_directory(&row, documents)).await
+    let write = move |documents: &mut Reading<'_>| {
+        let mut out = Vec::with_capacity(512);
+        write_directory(&mut out, &row, documents)?;
+        Ok(out)
+    };
+    with_documents(engine, key, write).await
 }
 
 /// Returns the key of a directory's document, if it has one.
@@ -230,16 +237,16 @@ pub(crate) fn directory_key(row: &DirectoryRow) -> Vec<DocumentKey> {
     row.version.map(key).into_iter().collect()
 }
 
-/// Writes a directory as an object of the API.
+/// Appends a directory as an object of the API.
 ///
 /// # Errors
 /// If its document cannot be read.
 pub(crate) fn write_directory(
+    out: &mut Vec<u8>,
     row: &DirectoryRow,
     documents: &mut Reading<'_>,
-) -> Result<Vec<u8>, Problem> {
-    let mut out = Vec::with_capacity(512);
+) -> Result<(), Problem> {
     let document = row.version.map_or(Ok(None), |_| documents.next())?;
-    push_directory(&mut out, document.as_ref(), row);
-    Ok(out)
+    push_directory(out, document.as_ref(), row);
+    Ok(())
 }

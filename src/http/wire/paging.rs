@@ -6,7 +6,7 @@ use std::ops::Range;
 use base64::prelude::*;
 use rollcall_projections::{ListStep, Millis, Page, Step, Window, page_in_steps};
 
-use super::answer::{Cursors, Problem, list_in_pieces};
+use super::answer::{Cursors, LIST_BEGIN, Problem, list_in_pieces, push_list_end};
 use super::api::Order;
 use super::pieces::Pieces;
 use super::turns::{Asker, Turn};
@@ -74,11 +74,11 @@ impl Paging {
     }
 
     /// Returns what the items of a page have, in the order in which they are written.
-    pub(crate) fn in_order_of_writing<T, V>(
+    pub(crate) fn in_order_of_writing<'p, T, I: IntoIterator>(
         &self,
-        page: &Page<T>,
-        of: impl Fn(&T) -> Vec<V>,
-    ) -> Vec<V> {
+        page: &'p Page<T>,
+        of: impl Fn(&'p T) -> I,
+    ) -> Vec<I::Item> {
         if self.is_backward() {
             page.items.iter().rev().flat_map(of).collect()
         } else {
@@ -86,19 +86,31 @@ impl Paging {
         }
     }
 
-    /// Writes a page, as far as its bytes go; `id` names an item.
+    /// Writes a page in one piece, as far as its bytes go; `id` names an item, and `write` appends
+    /// one.
     pub(crate) fn write<T>(
         &self,
         mut page: Page<T>,
         id: impl Fn(&T) -> String,
-        mut write: impl FnMut(&T) -> Result<Vec<u8>, Problem>,
+        mut write: impl FnMut(&mut Vec<u8>, &T) -> Result<(), Problem>,
     ) -> Result<Pieces, Problem> {
-        let write = |items: &[T]| items.iter().map(&mut write).collect();
-        let Fitted { written, kept } = fit(&page.items, self.is_backward(), 1, Vec::len, write)?;
+        let (count, is_backward) = (page.items.len(), self.is_backward());
+        let mut page_bytes = PageBytes::default();
+        for number in 0..count {
+            let place = if is_backward { count - 1 - number } else { number };
+            let Some(item) = page.items.get(place) else { break };
+            if !page_bytes.push(count, |out| write(out, item))? {
+                break;
+            }
+        }
+        let kept = page_bytes.ends.len();
+        let kept = if is_backward { count - kept..count } else { 0..kept };
         page.more_before |= kept.start > 0;
-        page.more_after |= kept.end < page.items.len();
+        page.more_after |= kept.end < count;
         page.items = page.items.into_iter().take(kept.end).skip(kept.start).collect();
-        Ok(list_in_pieces(written, self.cursors(&page, id)))
+        let mut out = if is_backward { page_bytes.reversed() } else { page_bytes.out };
+        push_list_end(&mut out, self.cursors(&page, id));
+        Ok(out.into())
     }
 
     /// Returns the cursors of a page; `id` names an item.
@@ -116,6 +128,67 @@ impl Paging {
 
 /// The most bytes of the items of a page. One item may have more.
 pub(crate) const PAGE_BYTES_MAX: usize = 4 << 20;
+
+/// A list's page that is being written, without its end.
+struct PageBytes {
+    out: Vec<u8>,
+    /// Where each item ends.
+    ends: Vec<usize>,
+}
+
+impl Default for PageBytes {
+    fn default() -> PageBytes {
+        PageBytes { out: LIST_BEGIN.to_vec(), ends: Vec::new() }
+    }
+}
+
+impl PageBytes {
+    /// Appends an item of a page that has `count` of them, if it fits; the first always does.
+    /// Returns whether it did.
+    fn push(
+        &mut self,
+        count: usize,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<(), Problem>,
+    ) -> Result<bool, Problem> {
+        let (end, is_first) = (self.out.len(), self.ends.is_empty());
+        if !is_first {
+            self.out.push(b',');
+        }
+        write(&mut self.out)?;
+        // The separators do not count.
+        let bytes = self.out.len() - LIST_BEGIN.len() - self.ends.len();
+        if bytes > PAGE_BYTES_MAX && !is_first {
+            self.out.truncate(end);
+            return Ok(false);
+        }
+        if is_first {
+            // The others are about as large, and all of them fit into a page.
+            let others = bytes.saturating_add(bytes / 8).saturating_mul(count - 1);
+            self.out.reserve(others.min(PAGE_BYTES_MAX));
+        }
+        self.ends.push(self.out.len());
+        Ok(true)
+    }
+
+    /// Returns the page with its items in the opposite order.
+    fn reversed(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.out.len() + LIST_END_BYTES);
+        out.extend_from_slice(LIST_BEGIN);
+        let begins = [LIST_BEGIN.len()].into_iter().chain(self.ends.iter().map(|end| end + 1));
+        let items: Vec<Range<usize>> =
+            begins.zip(&self.ends).map(|(begin, end)| begin..*end).collect();
+        for (number, item) in items.into_iter().rev().enumerate() {
+            if number > 0 {
+                out.push(b',');
+            }
+            out.extend_from_slice(self.out.get(item).unwrap_or_default());
+        }
+        out
+    }
+}
+
+/// The bytes of the end of a page, about.
+const LIST_END_BYTES: usize = 128;
 
 /// The number of items that are written at once where each is small.
 pub(crate) const AT_ONCE: usize = 16;
