@@ -210,7 +210,7 @@ impl Engine {
             View::ALL.map(|view| (view.name(), views.size(view)))
         };
         let views = views.map(|(name, items)| Sample::new([("view", name)], items as f64));
-        let documents = self.documents.weight() as f64;
+        let documents = (self.documents.weight() + self.answers.weight()) as f64;
         [
             gauge("rollcall_log_seq", "The newest record.", [whole(self.folded_head())]),
             gauge("rollcall_view_items", "Items of a view, whenever they were there.", views),

@@ -2,6 +2,7 @@
 //! views; questions are cut in both clocks and answered from the views.
 
 mod acts;
+mod answers;
 mod attributes;
 mod changes;
 mod condition;
@@ -39,6 +40,8 @@ use rollcall_projections::{Entry, EventType, Millis, Seq, Views};
 use tokio::sync::watch;
 
 pub use acts::{Expect, not_in_future};
+use answers::{ANSWERS_PART, Answers};
+pub use answers::{AnswerKey, KeptAnswer};
 use attributes::{ReadProgress, note_rest};
 use changes::Marks;
 pub use changes::{CountedUser, Feed, FeedCursor, FeedPlace, PageBounds};
@@ -96,6 +99,8 @@ pub struct Engine {
     log: Arc<dyn Log>,
     views: RwLock<Views>,
     documents: Documents,
+    /// Finished answers.
+    answers: Answers,
     /// The documents of the resources of SCIM.
     scim_documents: ScimDocuments,
     /// The order and the counts of identity providers' requests.
@@ -157,7 +162,8 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Folds the whole log, then starts the writer. `document_bytes_max` bounds the document cache.
+    /// Folds the whole log, then starts the writer. `document_bytes_max` bounds what is kept
+    /// of documents and of finished answers.
     ///
     /// Calls `on_failure` once if the log fails later: from then on every event and act is refused
     /// until the log is opened again.
@@ -202,7 +208,8 @@ impl Engine {
                 unknown: None,
             }),
             views: RwLock::new(views),
-            documents: Documents::new(document_bytes_max),
+            documents: Documents::new(document_bytes_max - document_bytes_max / ANSWERS_PART),
+            answers: Answers::new(document_bytes_max / ANSWERS_PART),
             scim_documents: ScimDocuments::default(),
             scim: ScimDirectories::default(),
             notary: OnceLock::new(),

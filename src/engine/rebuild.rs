@@ -120,7 +120,8 @@ impl Engine {
             if views.mapping_versions() == mappings {
                 let old = std::mem::replace(&mut *serving, views);
                 drop(serving);
-                // Kept digests and counts are those of the old views.
+                // Kept answers, digests and counts are those of the old views.
+                self.answers.forget();
                 self.digests.lock().forget();
                 self.traffic.clear();
                 // Dropping large views takes long, so it happens after the locks are released.

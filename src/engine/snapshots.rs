@@ -532,7 +532,7 @@ impl Keeper {
             DeferredVerdict::OtherIndex => return self.drop_different(&self.engine()?),
             DeferredVerdict::Damaged => {
                 // Documents of records that were found damaged later are not kept either.
-                self.engine()?.documents.clear();
+                self.engine()?.forget_documents();
                 return Ok(None);
             }
         }
@@ -560,7 +560,7 @@ impl Keeper {
     /// not be what was acknowledged.
     fn drop_of_damaged(&self, engine: &Engine) {
         self.note_dropped(engine, SnapshotComparison::Impossible);
-        engine.documents.clear();
+        engine.forget_documents();
         tracing::error!(
             "records that the snapshot of the start covers are damaged, and are refused when they \
              are read; the snapshot is dropped, so that the next start checks every record, and is \

@@ -279,7 +279,7 @@ pub(in crate::cli) const SETTINGS: &[Setting] = &[
         flag: Some("document-cache-mib"),
         variable: "ROLLCALL_DOCUMENT_CACHE_MIB",
         value_name: "MIB",
-        about: "Memory for cached documents, in MiB; any size gives the same answers",
+        about: "Memory for cached documents and answers, in MiB; any size gives the same answers",
         holds: Holds::Number { min: 1, max: 1_048_576, unit: "MiB" },
         default: "256",
         example: "256",

@@ -5,13 +5,14 @@ use rollcall_projections::{Cut, EntityRow, GroupFilter, ListStep, NESTED_MAX, Ne
 
 use crate::documents::Shape;
 use crate::engine::Engine;
-use crate::http::wire::answer::{Code, Problem, pinned_with_roles};
+use crate::http::wire::answer::{Code, Problem};
 use crate::http::wire::api::{
     AFTER, Access, BEFORE, Bound, Cost, Gives, IN_DIRECTORY, LIMIT, Logged, MAPPING_VERSION,
     OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, ORDER, Operation, Parameter, Reads, Switch, Takes,
     USER_ID, Word,
 };
 use crate::http::wire::entity::{NestedList, Reading, key, push_open, with_documents};
+use crate::http::wire::kept::Keepable;
 use crate::http::wire::question::{Question, id_in_path};
 use crate::http::wire::state::State;
 use crate::http::wire::threads::blocking;
@@ -74,6 +75,10 @@ pub(crate) async fn list(
     let members = take_members(&mut question);
     let sight = question.sight();
     let (engine, cut) = question.cut().await?;
+    let keepable = Keepable::of(&request, &engine, &sight, cut);
+    if let Some(kept) = keepable.kept() {
+        return Ok(kept);
+    }
     let asking = engine.clone();
     let found = walk_for(&engine, &LIST, move |asker| {
         let filter = GroupFilter {
@@ -98,7 +103,7 @@ pub(crate) async fn list(
         (version, paging.write(page, id, |out, row| write(out, row, None, &mut documents)))
     });
     let (version, body) = found.await?;
-    Ok(pinned_with_roles(cut, version, body))
+    Ok(keepable.answer(version, body))
 }
 
 /// `GET /directory_groups/{id}`
@@ -127,6 +132,10 @@ pub(crate) async fn item(
     let id = id_in_path(&request).ok_or(Code::NotFound)?;
     let sight = question.sight();
     let (engine, cut) = question.cut().await?;
+    let keepable = Keepable::of(&request, &engine, &sight, cut);
+    if let Some(kept) = keepable.kept() {
+        return Ok(kept);
+    }
     let (version, row) = {
         let views = engine.views();
         (views.mapping_version(cut), views.seen_by(&sight).group(&id, cut))
@@ -151,7 +160,7 @@ pub(crate) async fn item(
         }
         None => Err(Problem::entity_not_found("Directory Group", &id)),
     };
-    Ok(pinned_with_roles(cut, version, body))
+    Ok(keepable.answer(version, body))
 }
 
 fn take_members(question: &mut Question) -> bool {

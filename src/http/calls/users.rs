@@ -7,13 +7,14 @@ use serde_json::json;
 
 use crate::documents::{DocumentKey, Shape};
 use crate::hashes::fingerprint;
-use crate::http::wire::answer::{Code, Problem, pinned, pinned_with_roles};
+use crate::http::wire::answer::{Code, Problem, pinned};
 use crate::http::wire::api::{
     AFTER, Access, BEFORE, Bound, Cost, GROUP_ID, Gives, IN_DIRECTORY, LIMIT, LIMIT_OWN, Logged,
     MAPPING_VERSION, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, ORDER, Operation, Parameter, Reads,
     Switch, Takes, Word, after, before, direction, email, words,
 };
 use crate::http::wire::entity::{NestedList, Reading, key, push_open, with_documents};
+use crate::http::wire::kept::Keepable;
 use crate::http::wire::paging::{AT_ONCE, of_all};
 use crate::http::wire::question::{Question, id_in_path};
 use crate::http::wire::state::State;
@@ -96,6 +97,10 @@ pub(crate) async fn list(
     question.take_word::<Switch>("groups");
     let sight = question.sight();
     let (engine, cut) = question.cut().await?;
+    let keepable = Keepable::of(&request, &engine, &sight, cut);
+    if let Some(kept) = keepable.kept() {
+        return Ok(kept);
+    }
     let is_active = state.map(|state| state == UserState::Active);
     let asking = engine.clone();
     let found = walk_for(&engine, &LIST, move |asker| {
@@ -117,7 +122,7 @@ pub(crate) async fn list(
         (version, paging.write(page, id, |out, row| write(out, row, &mut documents)))
     });
     let (version, body) = found.await?;
-    Ok(pinned_with_roles(cut, version, body))
+    Ok(keepable.answer(version, body))
 }
 
 /// `GET /rollcall/v1/users`
@@ -202,6 +207,10 @@ pub(crate) async fn item(
     let id = id_in_path(&request).ok_or(Code::NotFound)?;
     let sight = question.sight();
     let (engine, cut) = question.cut().await?;
+    let keepable = Keepable::of(&request, &engine, &sight, cut);
+    if let Some(kept) = keepable.kept() {
+        return Ok(kept);
+    }
     let (version, row) = {
         let views = engine.views();
         (views.mapping_version(cut), views.seen_by(&sight).user(&id, cut))
@@ -218,7 +227,7 @@ pub(crate) async fn item(
         }
         None => Err(Problem::entity_not_found("Directory User", &id)),
     };
-    Ok(pinned_with_roles(cut, version, body))
+    Ok(keepable.answer(version, body))
 }
 
 /// Returns the keys of a row's documents, in the order in which [`write()`] reads them.

@@ -9,6 +9,7 @@ pub(crate) mod condition;
 pub(crate) mod connections;
 pub(crate) mod describe;
 pub(crate) mod entity;
+pub(crate) mod kept;
 pub(crate) mod large;
 pub(crate) mod limits;
 pub(crate) mod metrics;

@@ -19,7 +19,13 @@ pub(crate) struct Pieces(Vec<Bytes>);
 
 impl From<Vec<u8>> for Pieces {
     fn from(bytes: Vec<u8>) -> Pieces {
-        Pieces(vec![bytes.into()])
+        Bytes::from(bytes).into()
+    }
+}
+
+impl From<Bytes> for Pieces {
+    fn from(bytes: Bytes) -> Pieces {
+        Pieces(vec![bytes])
     }
 }
 
@@ -65,6 +71,18 @@ impl MessageBody for Rest {
 }
 
 impl Pieces {
+    /// Returns the body in one piece. Copies it if it has several.
+    pub(crate) fn whole(self) -> Bytes {
+        let Pieces(mut pieces) = self;
+        match pieces.pop() {
+            Some(only) if pieces.is_empty() => only,
+            last => {
+                pieces.extend(last);
+                pieces.concat().into()
+            }
+        }
+    }
+
     /// Answers 200 with this body. A small one is put together.
     pub(crate) fn response(self) -> HttpResponse {
         let Pieces(mut pieces) = self;
@@ -82,7 +100,7 @@ impl Pieces {
             }
             last => {
                 pieces.extend(last);
-                answer.body(pieces.concat())
+                answer.body(Pieces(pieces).whole())
             }
         }
     }

@@ -7,6 +7,7 @@ pub mod cut_lists;
 pub mod deliveries;
 pub mod directories_equal_model;
 pub mod indexes;
+pub mod kept_answers;
 pub mod observation_rules;
 pub mod observations_equal_model;
 pub mod observed_documents;
