@@ -1,9 +1,13 @@
-//! Standard error, written by a thread of its own: a reader that stalls must not stop the server.
-//! Lines wait in a queue that is bounded in lines and bytes. Those that do not fit, or that cannot be
-//! written, are dropped and counted.
+//! Standard error: a reader that stalls must not stop the server.
+//!
+//! A line that standard error takes at once is written at once. Otherwise a thread of its own writes
+//! it, and meanwhile all that follow, so that lines stay in order. They wait in a queue that is
+//! bounded in lines and bytes. Those that do not fit, or that cannot be written, are dropped and
+//! counted.
 
 use std::cell::Cell;
-use std::io::{self, Write};
+use std::io::{self, IoSlice, Write};
+use std::os::fd::AsFd;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -12,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rollcall_projections::Millis;
+use rustix::io::{Errno, ReadWriteFlags, pwritev2};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing_subscriber::fmt::MakeWriter;
@@ -35,6 +40,9 @@ const FLUSH_PAUSE: Duration = Duration::from_millis(2);
 const FLUSH_MAX: Duration = Duration::from_secs(10);
 const FLUSH_STALL_MAX: Duration = Duration::from_secs(1);
 
+/// The flag goes the way of the line that it is about, through the channel.
+const ORDER: Ordering = Ordering::Relaxed;
+
 static QUEUE: OnceLock<Queue> = OnceLock::new();
 
 thread_local! {
@@ -53,6 +61,10 @@ struct Queue {
     /// Set when a line was waited for in vain, until one is written.
     stalls: AtomicBool,
     taking: Mutex<Taking>,
+    /// Set once standard error turns out to be of a kind that may block on each write.
+    may_block: AtomicBool,
+    /// Set while the next line in the queue is the rest of one that was begun.
+    is_rest_next: AtomicBool,
 }
 
 /// The state of standard error, which may take no lines for a while.
@@ -87,6 +99,8 @@ struct Progress {
 pub enum Kept {
     /// No line was logged, because the filter leaves it out.
     NotLogged,
+    /// It is written.
+    Written,
     /// It is in the queue, under this number, and will be written.
     Queued(u64),
     /// It was dropped.
@@ -107,6 +121,8 @@ pub fn start() -> io::Result<()> {
         dropped: AtomicU64::new(0),
         stalls: AtomicBool::new(false),
         taking: Mutex::default(),
+        may_block: AtomicBool::new(false),
+        is_rest_next: AtomicBool::new(false),
     };
     if QUEUE.set(queue).is_ok() {
         thread::Builder::new().name("stderr".into()).spawn(move || write_all(&waiting))?;
@@ -126,8 +142,10 @@ fn write_all(lines: &Receiver<Vec<u8>>) {
             bytes.extend_from_slice(&line);
             ends.push(bytes.len());
         }
+        let is_rest = QUEUE.get().is_some_and(|queue| queue.is_rest_next.swap(false, ORDER));
         // A full disk or a closed standard error must not stop the server: the lines are lost.
         let written = writer.write(&bytes);
+        writer.is_cut |= is_rest && written == 0;
         let is_lost = |end: &usize| *end > written;
         let lost = ends.iter().filter(|end| is_lost(end)).count();
         if let Some(queue) = QUEUE.get() {
@@ -239,9 +257,17 @@ pub async fn is_written(kept: Kept) -> bool {
 }
 
 impl Queue {
-    /// Queues a line, if there is room.
+    /// Writes a line if that can be done at once, else queues it, if there is room.
     fn push(&self, line: &[u8]) -> Kept {
         let mut queued = self.queued.lock();
+        let written = self.write_at_once(line, *queued);
+        self.is_rest_next.fetch_or(written > 0 && written < line.len(), ORDER);
+        let line = line.get(written..).unwrap_or_default();
+        if line.is_empty() {
+            *queued += 1;
+            self.progress.send_modify(|progress| progress.add(false));
+            return Kept::Written;
+        }
         let bytes = self.waiting_bytes.fetch_add(line.len(), Ordering::Relaxed) + line.len();
         if bytes <= BYTES_MAX && self.lines.try_send(line.to_vec()).is_ok() {
             *queued += 1;
@@ -251,6 +277,25 @@ impl Queue {
         self.dropped.fetch_add(1, Ordering::Relaxed);
         self.taking.lock().note(true);
         Kept::Dropped
+    }
+
+    /// Writes what standard error takes of a line without blocking, while no other line waits, and
+    /// none was lost of which a part may have been written. Returns the number of bytes written.
+    /// `queued` is locked, so that no other line comes between.
+    fn write_at_once(&self, line: &[u8], queued: u64) -> usize {
+        let waits = self.progress.borrow().last < queued;
+        if waits || self.is_blocked() || self.may_block.load(Ordering::Relaxed) {
+            return 0;
+        }
+        match write_without_blocking(io::stderr(), line) {
+            Ok(written) => written,
+            Err(error) => {
+                // The thread finds out what is wrong, if anything is.
+                let may_block = matches!(error, Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL);
+                self.may_block.fetch_or(may_block, Ordering::Relaxed);
+                0
+            }
+        }
     }
 
     /// Notes whether lines are taken, after one was written or lost.
@@ -272,6 +317,16 @@ impl Queue {
         let bytes = self.waiting_bytes.load(Ordering::Relaxed);
         waiting <= LINES_MAX as u64 / 2 && bytes <= BYTES_MAX / 2
     }
+}
+
+/// Writes what a file takes without blocking, and returns the number of bytes.
+///
+/// # Errors
+/// `AGAIN` if that is nothing; `OPNOTSUPP` for a file that may block on any write.
+fn write_without_blocking(file: impl AsFd, bytes: &[u8]) -> rustix::io::Result<usize> {
+    // The flag is of this write alone: others may share the file, and expect it to block.
+    const AT_THE_END: u64 = u64::MAX;
+    pwritev2(file, &[IoSlice::new(bytes)], AT_THE_END, ReadWriteFlags::NOWAIT)
 }
 
 /// Makes writers of lines for the log.
@@ -305,6 +360,7 @@ impl Write for Line {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Read;
 
     /// Takes some bytes, and then fails until it is given more room.
     struct Room {
@@ -348,6 +404,27 @@ mod tests {
         writer.out.left = 100;
         assert_eq!(writer.write(b"fourth\n"), 7);
         assert_eq!(writer.out.bytes, b"first\nsecond\nfourth\n");
+    }
+
+    #[test]
+    fn a_full_pipe_takes_no_line_and_blocks_nothing() {
+        let (mut reader, writer) = io::pipe().unwrap();
+        let line = [b'x'; 1000];
+        let mut taken = 0;
+        let error = loop {
+            match write_without_blocking(&writer, &line) {
+                Ok(written) => taken += written,
+                Err(error) => break error,
+            }
+        };
+        // A kernel whose pipes may always block takes nothing.
+        if error == Errno::OPNOTSUPP {
+            return;
+        }
+        assert_eq!(error, Errno::AGAIN);
+        assert!(taken > 0);
+        reader.read_exact(&mut vec![0; taken]).unwrap();
+        assert_eq!(write_without_blocking(&writer, &line), Ok(line.len()));
     }
 
     #[test]
