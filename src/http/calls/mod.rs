@@ -36,14 +36,12 @@ pub(crate) mod users;
 
 use std::sync::Arc;
 
-use actix_web::guard::fn_guard;
-use actix_web::middleware::from_fn;
 use actix_web::web;
 
+use crate::http::wire::access_log::Noting;
 use crate::http::wire::answer::Problem;
-use crate::http::wire::api::{Logged, Operation};
+use crate::http::wire::api::Operation;
 use crate::http::wire::metrics::{Counting, RequestMetrics};
-use crate::http::wire::{access_log, limits};
 
 /// The routes of a path, by the method of their calls. actix's own guards of methods note on each
 /// request what they take, for an answer that no path here gives.
@@ -90,31 +88,15 @@ macro_rules! calls {
                 let operations = [$(&$operation),+];
                 let [first, ..] = operations;
                 let allowed = operations.map(|operation| operation.method.allowed()).join(", ");
-                let resource = || {
+                let other = move || {
                     let allowed = allowed.clone();
-                    let other = move || {
-                        let allowed = allowed.clone();
-                        async move { Problem::method_not_allowed(&allowed) }
-                    };
-                    web::resource(first.path)$(.route(methods::$method().to($handler)))+
-                        .default_service(web::to(other))
+                    async move { Problem::method_not_allowed(&allowed) }
                 };
-                let counting = Counting::of(first.path, requests);
-                // Only questions to be logged pass the middleware, or all while some key has a limit:
-                // those of a login do not pay.
-                let logged = operations.map(|operation| operation.logged);
-                if logged.contains(&Logged::Always) {
-                    config.service(resource().wrap(from_fn(access_log::note)).wrap(counting));
-                } else {
-                    let about_the_past = logged.contains(&Logged::AboutThePast);
-                    let noted = resource().guard(fn_guard(move |context| {
-                        let query = context.head().uri.query();
-                        (about_the_past && access_log::asks_about_the_past(query))
-                            || limits::are_set(context)
-                    }));
-                    config.service(noted.wrap(from_fn(access_log::note)).wrap(counting.clone()));
-                    config.service(resource().wrap(counting));
-                }
+                let resource = web::resource(first.path)
+                    $(.route(methods::$method().to($handler)))+
+                    .default_service(web::to(other));
+                let counting = Counting::of(first.path, requests).noting(Noting::of(&operations));
+                config.service(resource.wrap(counting));
             )*
         }
     };
@@ -186,7 +168,7 @@ calls! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::wire::api::Method;
+    use crate::http::wire::api::{Logged, Method};
 
     /// The calls that tell histories of people, or find them across organizations.
     const ALWAYS: [&str; 21] = [

@@ -8,9 +8,7 @@
 
 use std::time::Instant;
 
-use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, HttpRequest};
 
 use super::answer::{Code, Problem};
@@ -51,20 +49,42 @@ pub(crate) fn asked(request: &HttpRequest, operator: Operator, operation: &'stat
     }
 }
 
+/// The questions of a path whose answers pass [`note`]. All do while some key has a limit.
+#[derive(Clone, Copy)]
+pub(crate) struct Noting(Logged);
+
+impl Noting {
+    /// Takes the questions of some calls of one path.
+    pub(crate) fn of(calls: &[&Operation]) -> Noting {
+        let has = |logged: Logged| calls.iter().any(|call| call.logged == logged);
+        let logged = [Logged::Always, Logged::AboutThePast].into_iter().find(|one| has(*one));
+        Noting(logged.unwrap_or(Logged::Never))
+    }
+
+    /// Tells if the answer to a request passes [`note`].
+    pub(crate) fn is_of(self, request: &ServiceRequest) -> bool {
+        let is_logged = match self.0 {
+            Logged::Never => false,
+            Logged::AboutThePast => asks_about_the_past(request.uri().query()),
+            Logged::Always => true,
+        };
+        is_logged || limits::are_set(request)
+    }
+}
+
 /// Logs a question before its answer leaves, and adds the headers of its key's limit. Refusals are logged as well, once the operator is
 /// known.
 ///
 /// # Errors
-/// Those of the call; 503 if the line cannot be kept, because the reader of the log stalls, or the
-/// line cannot be written.
+/// 503 if the line cannot be kept, because the reader of the log stalls, or the line cannot be
+/// written.
 pub(crate) async fn note(
-    request: ServiceRequest,
-    next: Next<BoxBody>,
+    begun: Instant,
+    response: ServiceResponse,
 ) -> Result<ServiceResponse, Error> {
-    let begun = Instant::now();
     // The line says what is answered.
     let refusal = |_: &HttpRequest| Problem::too_many_large_answers().response();
-    let mut response = large::bounded(next.call(request).await?, refusal);
+    let mut response = large::bounded(response, refusal);
     let request = response.request().clone();
     limits::note(&request, response.headers_mut());
     let asked = response.request().extensions_mut().remove::<Asked>();

@@ -31,8 +31,13 @@ pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// The media type of nearly all answers.
 static JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 
-/// The header with the id of a request.
+// Names that are made once: a name is checked byte for byte each time that it is made.
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+static AS_OF: HeaderName = HeaderName::from_static("rollcall-as-of");
+static KNOWN_AT: HeaderName = HeaderName::from_static("rollcall-known-at");
+static FROM_AS_OF: HeaderName = HeaderName::from_static("rollcall-from-as-of");
+static FROM_KNOWN_AT: HeaderName = HeaderName::from_static("rollcall-from-known-at");
+static MAPPING_VERSION: HeaderName = HeaderName::from_static("rollcall-mapping-version");
 
 /// Begins a response of JSON, with an id of the request.
 pub(crate) fn respond(status: StatusCode) -> HttpResponseBuilder {
@@ -44,35 +49,44 @@ pub(crate) fn respond(status: StatusCode) -> HttpResponseBuilder {
 }
 
 /// Returns an id that no other request to this process has, nor, most likely, one to another.
-fn request_id() -> String {
+fn request_id() -> HeaderValue {
+    const PREFIX: [u8; 4] = *b"req_";
     static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    format!("req_{:016x}", SEED.hash_one(NEXT.fetch_add(1, Ordering::Relaxed)))
+    let number = SEED.hash_one(NEXT.fetch_add(1, Ordering::Relaxed));
+    let mut id = [b'0'; PREFIX.len() + 2 * size_of::<u64>()];
+    let (prefix, digits) = id.split_at_mut(PREFIX.len());
+    prefix.copy_from_slice(&PREFIX);
+    let _ = hex::encode_to_slice(number.to_be_bytes(), digits);
+    HeaderValue::from_bytes(&id).unwrap_or(HeaderValue::from_static("req_"))
 }
 
 /// Adds the headers that say at which cut an answer holds. Sent back as parameters, they repeat the
 /// answer.
 pub(crate) fn pin(response: &mut HttpResponse, cut: Cut) {
-    insert_cut(response, cut, "rollcall-as-of", "rollcall-known-at");
+    insert_cut(response, cut, &AS_OF, &KNOWN_AT);
 }
 
 /// Adds the headers that say at which cut the first side of a comparison is.
 pub(crate) fn pin_from(response: &mut HttpResponse, from: Cut) {
-    insert_cut(response, from, "rollcall-from-as-of", "rollcall-from-known-at");
+    insert_cut(response, from, &FROM_AS_OF, &FROM_KNOWN_AT);
 }
 
 fn insert_cut(
     response: &mut HttpResponse,
     cut: Cut,
-    as_of_name: &'static str,
-    known_at_name: &'static str,
+    as_of_name: &HeaderName,
+    known_at_name: &HeaderName,
 ) {
-    let as_of =
-        if cut.as_of == Millis::MAX { "latest".to_owned() } else { time::format(cut.as_of) };
-    if let Ok(as_of) = HeaderValue::from_str(&as_of) {
-        response.headers_mut().insert(HeaderName::from_static(as_of_name), as_of);
+    let as_of = if cut.as_of == Millis::MAX {
+        Ok(HeaderValue::from_static("latest"))
+    } else {
+        HeaderValue::from_str(&time::format(cut.as_of))
+    };
+    if let Ok(as_of) = as_of {
+        response.headers_mut().insert(as_of_name.clone(), as_of);
     }
-    response.headers_mut().insert(HeaderName::from_static(known_at_name), cut.known_at.into());
+    response.headers_mut().insert(known_at_name.clone(), cut.known_at.into());
 }
 
 /// The cursors of a page.
@@ -551,9 +565,7 @@ pub(crate) fn pinned_with_roles(
     body: Result<impl Into<Pieces>, Problem>,
 ) -> HttpResponse {
     let mut response = pinned(cut, body);
-    response
-        .headers_mut()
-        .insert(HeaderName::from_static("rollcall-mapping-version"), mapping_version.into());
+    response.headers_mut().insert(MAPPING_VERSION.clone(), mapping_version.into());
     response
 }
 

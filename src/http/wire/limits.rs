@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use actix_web::guard::GuardContext;
+use actix_web::dev::ServiceRequest;
 use actix_web::http::header::{HeaderMap, HeaderName};
 use actix_web::{HttpMessage, HttpRequest, web};
 
@@ -25,9 +25,9 @@ pub(crate) fn count(request: &HttpRequest, operator: &Operator) -> Result<(), Pr
 }
 
 /// Returns true if some key has a limit, so that answers may need headers.
-pub(crate) fn are_set(context: &GuardContext<'_>) -> bool {
-    let state = context.app_data::<web::Data<State>>();
-    state.is_some_and(|state| state.keys.now().api_keys.have_limits())
+pub(crate) fn are_set(request: &ServiceRequest) -> bool {
+    let state = request.app_data::<web::Data<State>>();
+    state.is_some_and(|state| state.keys.have_limits())
 }
 
 /// Adds the headers that say how many requests are left.

@@ -12,6 +12,7 @@ use actix_web::Error;
 use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform};
 use actix_web::http::{Method, StatusCode};
 
+use super::access_log::{self, Noting};
 use crate::metrics::{Counters, Family, Histograms, OneCounter, OneHistogram, Registry};
 
 /// The route of requests for a path that does not exist. No label has what a request chose.
@@ -60,19 +61,26 @@ fn method_label(method: &Method) -> &str {
     if known.contains(&method) { method.as_str() } else { OTHER }
 }
 
-/// Counts the requests of a route.
+/// Counts the requests of a route, and logs those that must be.
 #[derive(Clone)]
 pub(crate) struct Counting {
     route: Arc<str>,
     metrics: Arc<RequestMetrics>,
     durations: OneHistogram,
+    /// The questions whose answers pass [`access_log::note`]; `None` if none does.
+    noting: Option<Noting>,
 }
 
 impl Counting {
     /// Counts the requests of a route, whose durations are written from now on.
     pub(crate) fn of(route: &str, metrics: &Arc<RequestMetrics>) -> Counting {
         let durations = metrics.durations.one(&[route]);
-        Counting { route: route.into(), metrics: metrics.clone(), durations }
+        Counting { route: route.into(), metrics: metrics.clone(), durations, noting: None }
+    }
+
+    /// Logs the questions that must be, and adds the headers of limits.
+    pub(crate) fn noting(self, noting: Noting) -> Counting {
+        Counting { noting: Some(noting), ..self }
     }
 }
 
@@ -93,7 +101,7 @@ struct Last {
 impl CountingHere {
     /// Counts an answer.
     fn count(&self, method: Method, status: StatusCode, took: Duration) {
-        let Counting { route, metrics, durations } = &self.counting;
+        let Counting { route, metrics, durations, .. } = &self.counting;
         durations.observe(took.as_secs_f64());
         let mut last = self.last.borrow_mut();
         let same = last.take().filter(|last| last.method == method && last.status == status);
@@ -105,13 +113,12 @@ impl CountingHere {
     }
 }
 
-impl<S, B> Transform<S, ServiceRequest> for Counting
+impl<S> Transform<S, ServiceRequest> for Counting
 where
-    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error>,
+    S: Service<ServiceRequest, Response = ServiceResponse, Error = Error>,
     S::Future: 'static,
-    B: 'static,
 {
-    type Response = ServiceResponse<B>;
+    type Response = ServiceResponse;
     type Error = Error;
     type Transform = CountingService<S>;
     type InitError = ();
@@ -129,15 +136,14 @@ pub(crate) struct CountingService<S> {
     counting: Rc<CountingHere>,
 }
 
-impl<S, B> Service<ServiceRequest> for CountingService<S>
+impl<S> Service<ServiceRequest> for CountingService<S>
 where
-    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error>,
+    S: Service<ServiceRequest, Response = ServiceResponse, Error = Error>,
     S::Future: 'static,
-    B: 'static,
 {
-    type Response = ServiceResponse<B>;
+    type Response = ServiceResponse;
     type Error = Error;
-    type Future = Pin<Box<dyn Future<Output = Result<ServiceResponse<B>, Error>>>>;
+    type Future = Pin<Box<dyn Future<Output = Result<ServiceResponse, Error>>>>;
 
     fn poll_ready(&self, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.service.poll_ready(context)
@@ -145,9 +151,14 @@ where
 
     fn call(&self, request: ServiceRequest) -> Self::Future {
         let (begun, method) = (Instant::now(), request.method().clone());
-        let (answer, counting) = (self.service.call(request), self.counting.clone());
+        let counting = self.counting.clone();
+        let is_noted = counting.counting.noting.is_some_and(|noting| noting.is_of(&request));
+        let answer = self.service.call(request);
         Box::pin(async move {
-            let answer = answer.await;
+            let mut answer = answer.await;
+            if is_noted && let Ok(response) = answer {
+                answer = access_log::note(begun, response).await;
+            }
             let status = match &answer {
                 Ok(response) => response.status(),
                 Err(error) => error.as_response_error().status_code(),

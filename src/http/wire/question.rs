@@ -407,11 +407,11 @@ fn may_read(scopes: Scopes, known_at: Millis, now: Millis) -> bool {
 /// Returns true if a cut is not one of the present. What was known at some time of the last hour
 /// is the present, so that the pages of a list can be asked for at the cut of the first.
 fn is_past(engine: &Engine, cut: Cut, known_at: Option<KnownAt>) -> bool {
-    let recent_from = time::now_ms() - PRESENT_MS;
+    let recent_from = || time::now_ms() - PRESENT_MS;
     let is_old = match known_at {
         None => false,
-        Some(KnownAt::Time(moment)) => moment < recent_from,
-        Some(KnownAt::Seq(seq)) => seq < engine.views().known_at(recent_from),
+        Some(KnownAt::Time(moment)) => moment < recent_from(),
+        Some(KnownAt::Seq(seq)) => seq < engine.views().known_at(recent_from()),
     };
     is_old || cut.as_of != Millis::MAX
 }
@@ -436,6 +436,9 @@ pub(crate) async fn fix(
     as_of: Option<Millis>,
     known_at: Option<KnownAt>,
 ) -> Result<Cut, CutError> {
+    if !matches!(known_at, Some(KnownAt::Time(_))) {
+        return engine.cut(as_of, known_at).await;
+    }
     // A `known_at` in time may have to wait for a write in progress.
     tokio::time::timeout(ANSWER_WITHIN, engine.cut(as_of, known_at))
         .await

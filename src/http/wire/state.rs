@@ -157,6 +157,11 @@ impl Keys {
         self.now().api_keys.present(operator).as_ref() == Some(operator)
     }
 
+    /// Tells if some key has a limit on its requests now.
+    pub(crate) fn have_limits(&self) -> bool {
+        self.0.borrow().api_keys.have_limits()
+    }
+
     pub(crate) fn now(&self) -> Arc<KeySet> {
         self.0.borrow().clone()
     }
