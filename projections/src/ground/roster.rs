@@ -155,6 +155,12 @@ impl Wanted {
     }
 }
 
+/// Inserts a bit that is set at a position of a word, and moves the higher ones up.
+fn with_bit_inserted(word: u64, at: usize) -> u64 {
+    let below = lowest_bits(at);
+    word & below | 1 << at | (word & !below) << 1
+}
+
 /// Returns a word whose lowest bits are set.
 fn lowest_bits(count: usize) -> u64 {
     !u64::MAX.checked_shl(count as u32).unwrap_or(0)
@@ -181,6 +187,14 @@ impl Chunk {
         half.insert(at, entry);
         self.refresh();
         Chunk::new(upper)
+    }
+
+    /// Finds the item that `order` compares with, or the place where it would be.
+    fn place_of(&self, order: &impl Fn(u32) -> Ordering) -> Result<usize, usize> {
+        match self.entries.last() {
+            Some((last, _)) if order(*last).is_lt() => Err(self.entries.len()),
+            _ => self.entries.binary_search_by(|(other, _)| order(*other)),
+        }
     }
 
     fn refresh(&mut self) {
@@ -217,6 +231,21 @@ impl Chunk {
 }
 
 impl Roster {
+    /// Returns the first chunk whose last item is not before the one that `order` compares with; else
+    /// the last chunk, which takes what comes in order.
+    fn chunk_of(&self, order: &impl Fn(u32) -> Ordering) -> usize {
+        let last = self.chunks.len().saturating_sub(1);
+        let is_before = |(item, _): &(u32, Span)| order(*item).is_lt();
+        // Most items that are new are among the last.
+        match self.chunks.last().and_then(|chunk| chunk.entries.first()).is_some_and(is_before) {
+            true => last,
+            false => self
+                .chunks
+                .partition_point(|chunk| chunk.entries.last().is_some_and(is_before))
+                .min(last),
+        }
+    }
+
     /// Adds `item`, seen from an event at `(occurred_at, seq)` on, or widens its span to that
     /// event. Returns false if it is set to be gone since some moment.
     ///
@@ -228,19 +257,14 @@ impl Roster {
         seq: Seq32,
         order: impl Fn(u32) -> Ordering,
     ) -> bool {
-        // The first chunk whose last item is not before the new one; else the last chunk, which
-        // takes what comes in order.
-        let after = self.chunks.partition_point(|chunk| {
-            chunk.entries.last().is_some_and(|(last, _)| order(*last).is_lt())
-        });
-        let index = after.min(self.chunks.len().saturating_sub(1));
+        let index = self.chunk_of(&order);
         let span = Span::from(occurred_at, seq);
         let Some(chunk) = self.chunks.get_mut(index) else {
             room::make(&mut self.chunks);
             self.chunks.push(Chunk::new(vec![(item, span)]));
             return true;
         };
-        match chunk.entries.binary_search_by(|(other, _)| order(*other)) {
+        match chunk.place_of(&order) {
             Ok(at) => {
                 let Some((_, known)) = chunk.entries.get_mut(at) else { return true };
                 known.widen(occurred_at, seq);
@@ -251,7 +275,7 @@ impl Roster {
                 room::make(&mut chunk.entries);
                 chunk.entries.insert(at, (item, span));
                 chunk.cover = chunk.cover.cover(span);
-                chunk.note_lasting();
+                chunk.lasting = with_bit_inserted(chunk.lasting, at);
             }
             Err(at) => {
                 let upper = chunk.split(at, (item, span));
@@ -264,11 +288,9 @@ impl Roster {
 
     /// Sets since when `item` is gone; `None` while it is there.
     pub(crate) fn set_gone(&mut self, gone: Option<Gone>, order: impl Fn(u32) -> Ordering) {
-        let index = self.chunks.partition_point(|chunk| {
-            chunk.entries.last().is_some_and(|(last, _)| order(*last).is_lt())
-        });
+        let index = self.chunk_of(&order);
         let Some(chunk) = self.chunks.get_mut(index) else { return };
-        let Ok(at) = chunk.entries.binary_search_by(|(other, _)| order(*other)) else { return };
+        let Ok(at) = chunk.place_of(&order) else { return };
         let Some((_, span)) = chunk.entries.get_mut(at) else { return };
         let before = *span;
         span.set_gone(gone);

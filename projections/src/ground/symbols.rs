@@ -1,5 +1,6 @@
 //! Symbols: texts stored once, each known by a small number.
 
+use core::cmp::Ordering;
 use core::hash::{BuildHasher, Hash};
 
 use hashbrown::HashTable;
@@ -20,6 +21,41 @@ pub(crate) const NO_SYM: Sym = Sym::MAX;
 pub(crate) struct Symbols {
     texts: Texts,
     table: HashTable<Sym>,
+    keys: OrderKeys,
+}
+
+/// A number for each text, in the order of the texts: of two texts the greater one never has the
+/// smaller number. A comparison of two ids mostly reads two of these, which are near each other in
+/// memory, and not the texts.
+///
+/// Ids end in ULIDs and begin alike, so the numbers are of what follows the beginning of the first.
+#[derive(Default)]
+struct OrderKeys {
+    beginning: Box<str>,
+    keys: Table<u64>,
+}
+
+/// The characters of a ULID that tell ids apart: all but two, which change every 34 years.
+const TELLING_CHARS: usize = 24;
+
+impl OrderKeys {
+    fn push(&mut self, text: &str) {
+        if self.keys.len() == 0 {
+            let end = text.len().saturating_sub(TELLING_CHARS);
+            self.beginning = text.get(..end).unwrap_or_default().into();
+        }
+        self.keys.push(self.of(text));
+    }
+
+    fn of(&self, text: &str) -> u64 {
+        let mut key = [0; 8];
+        match text.strip_prefix(&*self.beginning) {
+            Some(rest) => key.iter_mut().zip(rest.bytes()).for_each(|(to, from)| *to = from),
+            None if text < &*self.beginning => {}
+            None => key = [u8::MAX; 8],
+        }
+        u64::from_be_bytes(key)
+    }
 }
 
 /// The texts one after the other, in chunks that are never copied.
@@ -78,7 +114,8 @@ impl Symbols {
         }
         let name = self.texts.len() as Sym;
         self.texts.push(text);
-        let Symbols { texts, table } = self;
+        self.keys.push(text);
+        let Symbols { texts, table, .. } = self;
         table.insert_unique(hash(text), name, |name| hash(texts.get(*name)));
         name
     }
@@ -90,6 +127,7 @@ impl Symbols {
             + chunks.iter().map(memory::of_text).sum::<usize>()
             + starts.heap_bytes()
             + self.table.allocation_size()
+            + self.keys.keys.heap_bytes()
     }
 
     /// Returns the number of texts.
@@ -100,6 +138,15 @@ impl Symbols {
     /// Returns the symbol of `text`, if it was ever seen.
     pub(crate) fn find(&self, text: &str) -> Option<Sym> {
         self.table.find(hash(text), |name| self.text(*name) == text).copied()
+    }
+
+    /// Compares the texts of two symbols.
+    pub(crate) fn compare(&self, a: Sym, b: Sym) -> Ordering {
+        let key = |sym: Sym| self.keys.keys.get(sym as usize);
+        match key(a).cmp(&key(b)) {
+            Ordering::Equal if a != b => self.text(a).cmp(self.text(b)),
+            order => order,
+        }
     }
 
     /// Returns the text of `sym`; empty for [`NO_SYM`].
@@ -114,22 +161,24 @@ pub(crate) fn hash(value: impl Hash) -> u64 {
 
 impl Pack for Symbols {
     fn pack(&self, to: &mut Packer<'_>) {
-        // The table is made anew from the texts.
-        let Symbols { texts, table: _ } = self;
+        // The table and the keys are made anew from the texts.
+        let Symbols { texts, table: _, keys: _ } = self;
         to.count(texts.len());
         (0..texts.len()).for_each(|sym| to.text(texts.get(sym as Sym)));
     }
 
     fn unpack(from: &mut Unpacker<'_>) -> Option<Self> {
-        let mut texts = Texts::default();
+        let (mut texts, mut keys) = (Texts::default(), OrderKeys::default());
         for _ in 0..from.count()? {
-            texts.push(from.text()?);
+            let text = from.text()?;
+            texts.push(text);
+            keys.push(text);
         }
         let mut table = HashTable::with_capacity(texts.len());
         for sym in 0..texts.len() as Sym {
             table.insert_unique(hash(texts.get(sym)), sym, |sym| hash(texts.get(*sym)));
         }
-        Some(Symbols { texts, table })
+        Some(Symbols { texts, table, keys })
     }
 }
 
@@ -148,6 +197,36 @@ mod tests {
             ["a", "", "bé", ""]
         );
         assert_eq!((names.find("bé"), names.find("c")), (Some(2), None));
+    }
+
+    #[test]
+    fn symbols_are_compared_as_their_texts_are() {
+        let ids = [
+            "directory_user_01JA0000000000000000000005",
+            "directory_user_01JA0000010000000000000004",
+            "directory_user_01JA0000000000000000000004",
+            "directory_user_02JA0000000000000000000004",
+            "directory_user_00JA0000000000000000000004",
+            "directory_user_01",
+            "directory_user_01\0",
+            "directory_user_0",
+            "directory_user_01é",
+            "directory_group_01JA0000000000000000000005",
+            "zé",
+            "é",
+            "",
+        ];
+        // The first one says what all begin with.
+        for first in 0..ids.len() {
+            let mut symbols = Symbols::default();
+            let order = ids[first..].iter().chain(&ids[..first]);
+            let known: Vec<(&str, Sym)> = order.map(|id| (*id, symbols.intern(id))).collect();
+            for (a, a_sym) in &known {
+                for (b, b_sym) in &known {
+                    assert_eq!(symbols.compare(*a_sym, *b_sym), a.cmp(b), "{a} {b} {first}");
+                }
+            }
+        }
     }
 
     #[test]

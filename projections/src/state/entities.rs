@@ -450,19 +450,19 @@ impl Entities {
         while self.rosters.len() <= directory as usize {
             self.rosters.push(Roster::default());
         }
-        let (ids, id) = (&self.ids, self.ids.text(sym));
+        let ids = &self.ids;
         if let Some(roster) = self.rosters.get_mut(directory as usize) {
-            roster.see(sym, occurred_at, seq, |other| ids.text(other).cmp(id));
+            roster.see(sym, occurred_at, seq, |other| ids.compare(other, sym));
         }
     }
 
     /// Sets in every roster since when the entity is gone; `None` while it is alive.
     pub(crate) fn set_gone(&mut self, sym: Sym, gone: Option<Gone>) {
         let Some(entity) = self.items.get(sym as usize) else { return };
-        let (ids, id) = (&self.ids, self.ids.text(sym));
+        let ids = &self.ids;
         for directory in entity.listed_in() {
             if let Some(roster) = self.rosters.get_mut(*directory as usize) {
-                roster.set_gone(gone, |other| ids.text(other).cmp(id));
+                roster.set_gone(gone, |other| ids.compare(other, sym));
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Memberships: the grants and removals of each pair of a user and a group.
 
+use core::cmp::Ordering;
 use core::num::NonZeroU32;
 use std::collections::BTreeSet;
 
@@ -11,7 +12,7 @@ use crate::ground::order::{EventIds, Millis, NO_UPDATED_AT, Place, Seq32};
 use crate::ground::pack::{Pack, Packer, Unpacker, pack_fields};
 use crate::ground::room;
 use crate::ground::roster::{Gone, Roster};
-use crate::ground::symbols::{Sym, Symbols, hash};
+use crate::ground::symbols::{NO_SYM, Sym, Symbols, hash};
 use crate::ground::table::Table;
 use crate::ground::timeline::{Placed, Timeline};
 
@@ -145,9 +146,9 @@ impl Memberships {
         self.pairs.push(Pair { user, group, grants: Timeline::default() });
         let Memberships { pairs, by_user, numbers, .. } = self;
         let Some(of_user) = by_user.at_mut(user as usize) else { return number };
-        let id = groups.text(group);
         let at = of_user.partition_point(|n| {
-            pairs.get(*n as usize).is_some_and(|pair| groups.text(pair.group) < id)
+            let other = pairs.get(*n as usize);
+            other.is_some_and(|other| groups.compare(other.group, group).is_lt())
         });
         room::make_in_small(of_user);
         of_user.insert(at, number);
@@ -176,9 +177,7 @@ impl Memberships {
         let Memberships { pairs, by_group, .. } = self;
         let Some(pair) = pairs.get(number as usize) else { return false };
         by_group.at_mut(pair.group as usize).is_some_and(|roster| {
-            roster.see(number, occurred_at, seq, |other| {
-                user_id(pairs, users, other).cmp(users.text(pair.user))
-            })
+            roster.see(number, occurred_at, seq, |other| compare_users(pairs, users, other, pair))
         })
     }
 
@@ -187,7 +186,7 @@ impl Memberships {
         let Memberships { pairs, by_group, .. } = self;
         let Some(pair) = pairs.get(number as usize) else { return };
         if let Some(roster) = by_group.get_mut(pair.group as usize) {
-            roster.set_gone(gone, |other| user_id(pairs, users, other).cmp(users.text(pair.user)));
+            roster.set_gone(gone, |other| compare_users(pairs, users, other, pair));
         }
     }
 
@@ -224,6 +223,12 @@ impl Memberships {
     pub(crate) fn user_id<'a>(&self, users: &'a Symbols, number: u32) -> &'a str {
         user_id(&self.pairs, users, number)
     }
+}
+
+/// Compares the id of the user of a pair, which is given by its number, with that of another pair.
+fn compare_users(pairs: &Table<Pair>, users: &Symbols, number: u32, with: &Pair) -> Ordering {
+    let user = pairs.get(number as usize).map_or(NO_SYM, |pair| pair.user);
+    users.compare(user, with.user)
 }
 
 fn user_id<'a>(pairs: &Table<Pair>, users: &'a Symbols, number: u32) -> &'a str {
