@@ -24,7 +24,7 @@ use super::verify::{inspect_files, key_files, key_findings};
 use crate::archive::Archiving;
 use crate::delivery::Deliveries;
 use crate::engine::{
-    Beginning, Engine, KeyChange, MAPPING_BYTES_MAX, ReadSnapshot, Snapshots, Tallying,
+    Beginning, Engine, FoldAhead, KeyChange, MAPPING_BYTES_MAX, ReadSnapshot, Snapshots, Tallying,
     fold_checked,
 };
 use crate::http::{self, ListenError, ListenOn, Settings};
@@ -752,14 +752,18 @@ impl Opening<'_> {
         let clock = Clock::of_this_machine();
         let judge = Judge { data, copies, conditions, clock: &clock, signing };
         let Folded { log, beginning, to_scrub, condition } = match folder {
-            Folder::ToServe { unrecovered, snapshot } => {
+            Folder::ToServe { mut unrecovered, snapshot } => {
                 let joined = snapshot.join();
                 let mut snapshot = joined.unwrap_or_else(|_| ReadSnapshot::none());
-                let checked = judge.judge(unrecovered, snapshot.take_prefix(), caches.store)?;
+                let prefix = snapshot.take_prefix();
+                let ahead = fold_ahead(&mut unrecovered, &snapshot)?;
+                let checked = judge.judge(unrecovered, prefix, caches.store)?;
                 let key_changes = checked.key_changes().iter().filter_map(KeyChange::of);
                 snapshot.refuse_without(key_changes.map(|change| change.seq));
                 let beginning = snapshot.beginning(&checked);
                 announce_fold(checked.head().saturating_sub(beginning.seq()));
+                let ahead = ahead.and_then(|ahead| ahead.finish(&checked));
+                let beginning = ahead.unwrap_or(beginning);
                 let beginning = fold_checked(beginning, &checked).map_err(Failure::ours)?;
                 let opened = DiskLog::open(checked, conditions.disk_reserve_bytes);
                 let log = Arc::new(opened.map_err(|error| copies.open_failure(error))?);
@@ -782,6 +786,15 @@ impl Opening<'_> {
         warn_of_clock(engine.views().recorded_at(), clock.now_ms());
         Ok(Opened { engine, to_scrub, condition })
     }
+}
+
+/// Begins to fold records before they are checked, if there is no snapshot to begin with.
+fn fold_ahead(
+    unrecovered: &mut Unrecovered,
+    snapshot: &ReadSnapshot,
+) -> Result<Option<FoldAhead>, Failure> {
+    let unchecked = if snapshot.is_whole() { None } else { unrecovered.unchecked() };
+    unchecked.map(FoldAhead::begin).transpose().map_err(Failure::ours)
 }
 
 /// What decides if a server may start over a data folder. Until it has decided nothing in the folder

@@ -2,6 +2,7 @@
 //! views; questions are cut in both clocks and answered from the views.
 
 mod acts;
+mod ahead;
 mod answers;
 mod attributes;
 mod changes;
@@ -40,6 +41,7 @@ use rollcall_projections::{Entry, EventType, Millis, Seq, Views};
 use tokio::sync::watch;
 
 pub use acts::{Expect, not_in_future};
+pub use ahead::FoldAhead;
 use answers::{ANSWERS_PART, Answers};
 pub use answers::{AnswerKey, KeptAnswer};
 use attributes::{ReadProgress, note_rest};
@@ -423,7 +425,6 @@ fn fold_before(log: &dyn Log, seq: Seq) -> Result<Views, ReadError> {
     Ok(views)
 }
 
-/// Folds all records of a data folder whose store is not open yet, as [`fold_log`] does.
 /// Folds the records of a data folder whose store is not open yet that `beginning` does not hold.
 ///
 /// # Errors

@@ -82,6 +82,11 @@ impl ReadSnapshot {
         ReadSnapshot(Err(Unusable::Missing))
     }
 
+    /// Returns true if it is whole. Whether it is of a log, the log decides.
+    pub fn is_whole(&self) -> bool {
+        self.0.is_ok()
+    }
+
     /// Reads it on a thread of its own.
     ///
     /// # Errors

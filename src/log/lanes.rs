@@ -8,19 +8,47 @@ use std::thread;
 /// The number of items that may wait before each worker, and of results behind it.
 const WAITING_MAX: usize = 2;
 
+/// The cores that work may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cores {
+    /// All.
+    All,
+    /// All but one, which other work uses. At least one.
+    AllButOne,
+}
+
+impl Cores {
+    fn count(self) -> usize {
+        let all = thread::available_parallelism().map_or(1, NonZero::get);
+        match self {
+            Cores::All => all,
+            Cores::AllButOne => all.saturating_sub(1).max(1),
+        }
+    }
+}
+
 /// Applies `work` to each of `items` on all cores and passes the results to `take` in the order of
 /// the items, until it breaks off or there are no more. The items are made on a thread of their
 /// own. A panic in any of these is passed on once all threads have ended.
 pub(super) fn in_order<T: Send, R: Send>(
     items: impl Iterator<Item = T> + Send,
     work: impl Fn(T) -> R + Sync,
+    take: impl FnMut(R) -> ControlFlow<()>,
+) {
+    in_order_on(Cores::All, items, work, take);
+}
+
+/// Does the same on some cores.
+pub(super) fn in_order_on<T: Send, R: Send>(
+    cores: Cores,
+    items: impl Iterator<Item = T> + Send,
+    work: impl Fn(T) -> R + Sync,
     mut take: impl FnMut(R) -> ControlFlow<()>,
 ) {
-    let cores = thread::available_parallelism().map_or(1, NonZero::get);
     let work = &work;
     thread::scope(|scope| {
         let (mut inputs, mut outputs) = (Vec::new(), Vec::new());
-        for _ in 0..cores {
+        for _ in 0..cores.count() {
             let (input, waiting) = sync_channel::<T>(WAITING_MAX);
             let (done, output) = sync_channel::<R>(WAITING_MAX);
             scope

@@ -69,7 +69,7 @@ pub(crate) use lost_leaves::{
 };
 pub(crate) use manifest::{BACKUP_MANIFEST, Checksums, Manifest, checksum};
 pub use memory::MemoryLog;
-pub use open::{Checked, OpenError, Unrecovered, is_data_folder};
+pub use open::{Checked, OpenError, Unchecked, Unrecovered, is_data_folder};
 pub use place::{ArchivePlace, PlaceError, S3Access};
 pub(crate) use place::{FILE_BYTES_MAX, ListedFile};
 pub use progress::{Progress, Report, Stage};

@@ -14,6 +14,7 @@ use super::deferred::DeferredCheck;
 use super::disk::DiskFault;
 use super::entries::refuse_odd_entries;
 use super::kept::Prefix;
+use super::lanes::Cores;
 use super::lost_leaves::{self, LostLeaves};
 use super::merkle;
 use super::private;
@@ -198,7 +199,9 @@ pub fn is_data_folder(folder: &Path) -> io::Result<bool> {
 /// A data folder that is locked, and whose records are not yet checked. Nothing in it is changed yet.
 pub struct Unrecovered {
     /// `None` if there is no log in it yet.
-    stopped: Option<StoppedFolder>,
+    stopped: Option<Arc<StoppedFolder>>,
+    /// The cores that the check uses.
+    cores: Cores,
     /// `None` if the folder has no lock yet.
     lock: Option<fs::File>,
     folder: PathBuf,
@@ -229,9 +232,10 @@ impl Unrecovered {
         refuse_odd_entries(folder)?;
         // The lock comes first, so that no other process writes to what is judged.
         let lock = store::take_existing_lock(folder)?;
-        let stopped = StoppedFolder::open_locked(folder)?;
+        let stopped = StoppedFolder::open_locked(folder)?.map(Arc::new);
         Ok(Unrecovered {
             stopped,
+            cores: Cores::All,
             lock,
             folder: folder.to_owned(),
             cache_bytes,
@@ -245,9 +249,16 @@ impl Unrecovered {
         self.stopped.is_none()
     }
 
+    /// Returns the records as they are before any check, for work that is thrown away if the check
+    /// fails. The check leaves a core to that work. `None` if there is no log in the folder yet.
+    pub fn unchecked(&mut self) -> Option<Unchecked> {
+        self.cores = Cores::AllButOne;
+        self.stopped.clone().map(Unchecked)
+    }
+
     /// Returns the last record by the store's keys: an estimate of the work of a check.
     pub(super) fn last_key(&self) -> Seq {
-        self.stopped.as_ref().map_or(0, StoppedFolder::last_key)
+        self.stopped.as_ref().map_or(0, |stopped| stopped.last_key())
     }
 
     /// Replaces the sync of the store's data file.
@@ -287,7 +298,7 @@ impl Unrecovered {
     ) -> Result<Checked, OpenError> {
         let recovered = match &self.stopped {
             Some(stopped) => {
-                let recovered = stopped.check_after(prefix, progress)?;
+                let recovered = stopped.check_after(prefix, self.cores, progress)?;
                 stopped.refuse_harm()?;
                 recovered
             }
@@ -305,6 +316,30 @@ impl Unrecovered {
     }
 }
 
+/// The records of a data folder that are not checked: each may be another than was acknowledged.
+#[derive(Clone)]
+pub struct Unchecked(Arc<StoppedFolder>);
+
+impl Unchecked {
+    /// Returns the last record that the store says to have.
+    pub fn last(&self) -> Seq {
+        self.0.store.last_seq()
+    }
+
+    /// Shows `each` entries as [`Checked::entries`] does.
+    ///
+    /// # Errors
+    /// Stops at the first bad record that it notices; the entries before it have been shown.
+    pub fn entries(
+        &self,
+        after: Seq,
+        events_max: usize,
+        each: &mut dyn FnMut(&Entry<'_>),
+    ) -> Result<Seq, ReadError> {
+        self.0.store.entries(after, self.last(), events_max, each)
+    }
+}
+
 /// A data folder that is locked, and whose records are all as they were acknowledged. Nothing in it
 /// is changed yet, so a start that is refused for another reason leaves it as it was.
 pub struct Checked {
@@ -316,6 +351,14 @@ impl Checked {
     /// Returns the name of the log; `None` if there is no log in the folder yet.
     pub fn log_id(&self) -> Option<LogId> {
         self.unrecovered.stopped.as_ref().map(|stopped| stopped.store.log_id())
+    }
+
+    /// Returns whether these are the records that `unchecked` has shown, so that what was made of them
+    /// holds.
+    pub fn vouches_for(&self, unchecked: &Unchecked) -> bool {
+        let stopped = self.unrecovered.stopped.as_ref();
+        stopped.is_some_and(|stopped| Arc::ptr_eq(stopped, &unchecked.0))
+            && unchecked.last() == self.head()
     }
 
     /// Returns the stamp of the newest record; [`Millis::MIN`] before the first.
@@ -444,8 +487,9 @@ impl History for Checked {
         bytes_max: usize,
     ) -> Result<Vec<Record>, ReadError> {
         let stopped = self.unrecovered.stopped.as_ref();
-        let read =
-            |stopped: &StoppedFolder| stopped.store.read(after, self.head(), events_max, bytes_max);
+        let read = |stopped: &Arc<StoppedFolder>| {
+            stopped.store.read(after, self.head(), events_max, bytes_max)
+        };
         stopped.map_or_else(|| Ok(Vec::new()), read)
     }
 

@@ -10,7 +10,7 @@ use super::block::{Block, chain_metadata};
 use super::dedupe::{Dedupe, DedupeKey};
 use super::deferred::DeferredCheck;
 use super::kept::{Kept, Prefix};
-use super::lanes::in_order;
+use super::lanes::{Cores, in_order, in_order_on};
 use super::lost_leaves;
 use super::merkle::{self, Edge, Hash};
 use super::raw::{Harm, RawStore, records};
@@ -157,6 +157,7 @@ pub(super) fn pieces(
 /// The pass over all blocks in order.
 struct Pass<'a> {
     store: &'a RawStore,
+    cores: Cores,
     dedupe: Dedupe,
     recorded_at: Millis,
     key_changes: Vec<Record>,
@@ -172,9 +173,10 @@ struct Pass<'a> {
 }
 
 impl<'a> Pass<'a> {
-    fn new(store: &'a RawStore, vouched: Seq) -> Pass<'a> {
+    fn new(store: &'a RawStore, vouched: Seq, cores: Cores) -> Pass<'a> {
         Pass {
             store,
+            cores,
             dedupe: Dedupe::default(),
             recorded_at: Millis::MIN,
             key_changes: Vec::new(),
@@ -207,7 +209,8 @@ impl<'a> Pass<'a> {
                 .map(|block| check_block(store, block?, vouched, &fingerprint))
                 .collect()
         };
-        in_order(pieces(store.blocks_from(self.head() + 1)), check_piece, |piece| {
+        let pieces = pieces(store.blocks_from(self.head() + 1));
+        in_order_on(self.cores, pieces, check_piece, |piece| {
             taken = piece.into_iter().try_for_each(|block| self.take(block?));
             progress(self.head());
             if taken.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
@@ -237,12 +240,13 @@ impl<'a> Pass<'a> {
 }
 
 /// Checks the store against what was acknowledged, and against the tiles where no acknowledged root
-/// vouches for it. The records of a `prefix` that an acknowledged root covers are not read.
+/// vouches for it. The records of a `prefix` that an acknowledged root covers are not read. The others
+/// are checked on some cores.
 pub(super) fn recover(
     store: &RawStore,
     slots: &Slots,
     tiles: Option<&Tiles>,
-    prefix: Option<Prefix>,
+    (prefix, cores): (Option<Prefix>, Cores),
     progress: &dyn Fn(Seq),
 ) -> Result<Recovered, Fault> {
     if let Some(prefix) = prefix {
@@ -259,7 +263,7 @@ pub(super) fn recover(
         return Err(Fault::at(1, "the file `checkpoint` is of another log"));
     }
     let vouched = newest.and_then(|newest| newest.metadata.map(|_| newest.size)).unwrap_or(0);
-    let mut pass = Pass::new(store, vouched);
+    let mut pass = Pass::new(store, vouched, cores);
     let taken = pass.run(progress);
     let Pass { dedupe, recorded_at, key_changes, lost, leaves, metadata, vouched_metadata, .. } =
         pass;
@@ -311,7 +315,7 @@ fn recover_after(
     let key_changes = key_changes_of(store, &key_changes, &leaves)?;
     check_lost(store, &lost, &leaves)?;
     let vouched = newest.size;
-    let before = Pass::new(store, vouched);
+    let before = Pass::new(store, vouched, Cores::All);
     let mut pass = Pass { dedupe, recorded_at, key_changes, lost, leaves, metadata, ..before };
     pass.note_vouched();
     pass.run(progress)?;
@@ -866,7 +870,7 @@ mod tests {
                     key_changes: changes.filter(|seq| *seq <= kept.seq).collect(),
                     kept: Kept::decode(kept.seq, &kept.bytes).unwrap(),
                 };
-                let spared = stopped().check_after(Some(prefix), &|_| {}).ok().unwrap();
+                let spared = stopped().check_after(Some(prefix), Cores::All, &|_| {}).ok().unwrap();
                 assert!(spared.deferred.is_some() && whole.deferred.is_none(), "{case}");
                 assert_eq!(spared.recorded_at, whole.recorded_at, "{case}");
                 assert!(spared.key_changes == whole.key_changes, "{case}");

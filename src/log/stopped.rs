@@ -17,6 +17,7 @@ use super::block::FORMAT;
 use super::dedupe::{Dedupe, find_among};
 use super::entries::{OddEntry, Remedy, odd_entries};
 use super::kept::Prefix;
+use super::lanes::Cores;
 use super::lost_leaves::{self, LostLeaves};
 use super::merkle;
 use super::open::OpenError;
@@ -80,17 +81,18 @@ impl StoppedFolder {
 
     /// Checks every record: see [`recovery::recover`].
     pub(super) fn check(&self, progress: &dyn Fn(Seq)) -> Result<Recovered, OpenError> {
-        self.check_after(None, progress)
+        self.check_after(None, Cores::All, progress)
     }
 
     /// Checks every record but those that a snapshot knows: see [`recovery::recover`].
     pub(super) fn check_after(
         &self,
         prefix: Option<Prefix>,
+        cores: Cores,
         progress: &dyn Fn(Seq),
     ) -> Result<Recovered, OpenError> {
         let (slots, tiles) = (&self.slots, self.tiles.as_ref());
-        let checked = recovery::recover(&self.store, slots, tiles, prefix, progress);
+        let checked = recovery::recover(&self.store, slots, tiles, (prefix, cores), progress);
         checked.map_err(|fault| match self.store.harm().is_harmful {
             true => self.harmed(),
             false => OpenError::of_fault(fault, &self.folder),
