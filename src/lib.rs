@@ -4,6 +4,7 @@
 //! -> [`http`]. ARCHITECTURE.md draws the map, docs/semantics.md says what an answer means,
 //! docs/format.md what a stored byte means.
 
+pub mod allocator;
 pub mod archive;
 pub mod cli;
 pub mod delivery;

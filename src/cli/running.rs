@@ -21,6 +21,7 @@ use super::publish::Publishers;
 use super::service_manager::ServiceManager;
 use super::signals::stops;
 use super::verify::{inspect_files, key_files, key_findings};
+use crate::allocator;
 use crate::archive::Archiving;
 use crate::delivery::Deliveries;
 use crate::engine::{
@@ -468,6 +469,7 @@ impl Running {
         thread::spawn(move || match start.run(folder, signing) {
             Ok((asking, engine)) => {
                 let _ = begun.send(asking);
+                allocator::give_back();
                 let head = engine.head();
                 drop(slot.set(engine));
                 tracing::info!(head, "ready");
