@@ -601,12 +601,16 @@ impl Views {
         directory: Sym,
         data: &UserData<'_>,
     ) -> EntityVersion {
+        // Most events of a user show the email and the id of its version before.
+        let known = self.users.find(data.id).and_then(|user| self.users.get(user));
+        let before = known.and_then(|user| user.newest_version());
+        let (email, idp_id) = before.map_or((NO_SYM, NO_SYM), |known| (known.email, known.idp_id));
         EntityVersion {
             place,
             directory,
             organization: self.organization_sym(data.organization),
-            email: self.emails.intern(data.email),
-            idp_id: self.idp_ids.intern(data.idp_id),
+            email: self.emails.intern(data.email, email),
+            idp_id: self.idp_ids.intern(data.idp_id, idp_id),
             label: self.texts.intern(data.roles),
             part,
             active: data.active,

@@ -21,9 +21,13 @@ pub(crate) struct HolderIndex {
 }
 
 impl HolderIndex {
-    /// Returns the symbol of a fingerprint, new if it was never seen; [`NO_SYM`] for none.
-    pub(crate) fn intern(&mut self, fingerprint: Option<Fingerprint>) -> Sym {
+    /// Returns the symbol of a fingerprint, new if it was never seen; [`NO_SYM`] for none. Costs least
+    /// if it is `likely`.
+    pub(crate) fn intern(&mut self, fingerprint: Option<Fingerprint>, likely: Sym) -> Sym {
         let Some(fingerprint) = fingerprint else { return NO_SYM };
+        if self.get(likely) == Some(&fingerprint) {
+            return likely;
+        }
         if let Some(known) = self.find(fingerprint) {
             return known;
         }
@@ -107,8 +111,9 @@ mod tests {
     fn the_holders_of_a_fingerprint_come_in_ascending_order_from_any_of_them() {
         let fingerprint = |n: u8| Some(Fingerprint([n; 16]));
         let mut index = HolderIndex::default();
-        let [a, b, c] = [1, 2, 3].map(|n| index.intern(fingerprint(n)));
-        assert_eq!(index.intern(fingerprint(1)), a);
+        let [a, b, c] = [1, 2, 3].map(|n| index.intern(fingerprint(n), NO_SYM));
+        assert_eq!([a, b, c, NO_SYM].map(|likely| index.intern(fingerprint(1), likely)), [a; 4]);
+        assert_eq!(index.intern(None, a), NO_SYM);
         for item in [5, 9, 2, 5, 7, 2] {
             index.hold(a, item);
         }

@@ -229,6 +229,11 @@ impl Entity {
         [self.explicit.newest(), self.stand_ins().newest()].into_iter().flatten()
     }
 
+    /// Returns its newest version, an explicit one if there is any.
+    pub(crate) fn newest_version(&self) -> Option<&EntityVersion> {
+        self.newest().next()
+    }
+
     /// Returns the version that was added last, unless a later one of its kind was there.
     pub(crate) fn last_added(&self) -> Option<&EntityVersion> {
         self.newest().find(|version| version.place.seq == self.last_seq)
