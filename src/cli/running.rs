@@ -651,7 +651,7 @@ enum Folder {
         snapshot: JoinHandle<ReadSnapshot>,
     },
     /// Nothing in it is changed.
-    ToRead(StoppedFolder),
+    ToRead(Box<StoppedFolder>),
 }
 
 impl Folder {
@@ -663,7 +663,7 @@ impl Folder {
         cache_bytes: u64,
     ) -> Result<Folder, StartError> {
         if matches!(signing, Signing::Look) {
-            return Ok(Folder::ToRead(StoppedFolder::open(data)?));
+            return Ok(Folder::ToRead(Box::new(StoppedFolder::open(data)?)));
         }
         finish_fork(data).map_err(|error| StartError::Serve(copies.open_failure(error)))?;
         // Both read a long file on one core. Whether the snapshot is of the log is known later.
