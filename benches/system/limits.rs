@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 
 use actix_web::{App, HttpResponse, HttpServer, web};
 
-use crate::server::Process;
+use crate::server::{Process, Target};
 
 /// The longest body that the server has at hand, or takes.
 const BODY_BYTES_MAX: usize = 32 << 20;
 
 /// A server whose handlers are empty, or answer with a fixed body.
 pub(crate) struct Limits {
-    _process: Process,
+    process: Process,
     pub(crate) address: SocketAddr,
 }
 
@@ -25,7 +25,11 @@ impl Limits {
     pub(crate) fn start() -> Limits {
         let mut command = Command::new(std::env::current_exe().unwrap());
         let (process, address) = Process::start(command.arg("--as-limits"));
-        Limits { _process: process, address: address.parse().unwrap() }
+        Limits { process, address: address.parse().unwrap() }
+    }
+
+    pub(crate) fn target(&self) -> Target {
+        self.process.target(self.address)
     }
 }
 
@@ -61,5 +65,28 @@ pub(crate) fn appends_per_s(folder: &Path, bytes: usize, time: Duration) -> f64 
     }
     let per_s = f64::from(count) / begun.elapsed().as_secs_f64();
     std::fs::remove_file(&path).unwrap();
+    per_s
+}
+
+/// The bytes that an event takes in a value of the store, when few are stored at once.
+const STORED_BYTES: usize = 900;
+
+/// Returns how often in a second sled, with the server's settings, stores some events as one value,
+/// flushes it and syncs its file: no server that stores its log so commits more often.
+pub(crate) fn sled_commits_per_s(folder: &Path, events: usize, time: Duration) -> f64 {
+    let path = folder.join("sled");
+    let config = sled::Config::new().path(&path).mode(sled::Mode::HighThroughput);
+    let db = config.segment_size(8 << 20).flush_every_ms(None).open().unwrap();
+    let (file, value) = (File::open(path.join("db")).unwrap(), vec![b'x'; STORED_BYTES * events]);
+    let (begun, mut count) = (Instant::now(), 0_u64);
+    while begun.elapsed() < time {
+        db.insert(count.to_be_bytes(), &value[..]).unwrap();
+        db.flush().unwrap();
+        file.sync_data().unwrap();
+        count += 1;
+    }
+    let per_s = count as f64 / begun.elapsed().as_secs_f64();
+    drop(db);
+    std::fs::remove_dir_all(&path).unwrap();
     per_s
 }

@@ -97,6 +97,8 @@ pub(crate) struct Outcome {
     pub(crate) p99_us: f64,
     /// The bytes of the last answer's body.
     pub(crate) bytes: usize,
+    /// The CPU time that the server took for each request, where that is measured.
+    pub(crate) cpu_us: f64,
     /// The answers by status, warming up included.
     pub(crate) statuses: BTreeMap<u16, u64>,
 }

@@ -17,6 +17,8 @@ pub(crate) struct Row {
     pub(crate) ratio: Option<f64>,
     pub(crate) p50_us: Option<f64>,
     pub(crate) p99_us: Option<f64>,
+    /// The CPU time that the server took for each request.
+    pub(crate) cpu_us: Option<f64>,
     pub(crate) goal: String,
 }
 
@@ -41,6 +43,7 @@ impl Row {
             ratio: Some(outcome.per_s / limit),
             p50_us: Some(outcome.p50_us),
             p99_us: Some(outcome.p99_us),
+            cpu_us: Some(outcome.cpu_us).filter(|us| *us > 0.0),
             goal: format!("{goal}"),
         }
     }
@@ -53,8 +56,8 @@ pub(crate) fn print(rows: &[Row], as_json: bool) {
         return;
     }
     println!(
-        "{:<44} {:>14} {:>12} {:>6} {:>9} {:>9}  {:<8} limited by",
-        "work", "measured", "limit", "ratio", "p50", "p99", "goal"
+        "{:<44} {:>14} {:>12} {:>6} {:>9} {:>9} {:>9}  {:<8} limited by",
+        "work", "measured", "limit", "ratio", "p50", "p99", "CPU", "goal"
     );
     for row in rows {
         let text = |value: Option<f64>, digits: usize| {
@@ -64,13 +67,14 @@ pub(crate) fn print(rows: &[Row], as_json: bool) {
             |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |us| format!("{us:.0} µs"));
         let digits = if row.value < 100.0 { 2 } else { 0 };
         println!(
-            "{:<44} {:>14} {:>12} {:>6} {:>9} {:>9}  {:<8} {}",
+            "{:<44} {:>14} {:>12} {:>6} {:>9} {:>9} {:>9}  {:<8} {}",
             row.work,
             format!("{:.digits$} {}", row.value, row.unit),
             text(row.limit, 0),
             text(row.ratio, 2),
             us(row.p50_us),
             us(row.p99_us),
+            us(row.cpu_us),
             row.goal,
             row.limited_by,
         );

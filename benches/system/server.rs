@@ -37,6 +37,30 @@ impl Process {
         BufReader::new(stdout).read_line(&mut line).unwrap();
         (process, line.trim().to_owned())
     }
+
+    /// Returns the process as what is asked at an address.
+    pub(crate) fn target(&self, address: SocketAddr) -> Target {
+        Target { address, pid: self.0.id() }
+    }
+}
+
+/// What is asked: an address, and the process behind it.
+#[derive(Clone, Copy)]
+pub(crate) struct Target {
+    pub(crate) address: SocketAddr,
+    pid: u32,
+}
+
+impl Target {
+    /// Returns the CPU time that the process has taken, in microseconds; it is counted in hundredths
+    /// of a second.
+    pub(crate) fn cpu_us(self) -> f64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap();
+        // The name of the process may have blanks.
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+        let ticks: u64 = fields[11..=12].iter().map(|ticks| ticks.parse::<u64>().unwrap()).sum();
+        ticks as f64 * 1e4
+    }
 }
 
 /// A running `rollcall serve`.
@@ -68,6 +92,10 @@ impl Server {
         }
         server.start = begun.elapsed();
         server
+    }
+
+    pub(crate) fn target(&self) -> Target {
+        self.process.target(self.address)
     }
 
     pub(crate) fn url(&self, path: &str) -> String {

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use crate::Options;
 use crate::kit::{BUSY_GROUP, Company, DIRECTORY, Dice, build, group_id, time, user_id};
-use crate::limits::{Limits, appends_per_s};
+use crate::limits::{Limits, appends_per_s, sled_commits_per_s};
 use crate::load::{Events, Outcome, Plan, WEBHOOK_BYTES, Work};
 use crate::report::{Row, print};
 use crate::scim;
-use crate::server::{Server, built};
+use crate::server::{Server, Target, built};
 
 /// The parts of the table.
 const PARTS: [&str; 3] = ["webhooks and reads", "long log", "scim"];
@@ -97,22 +97,34 @@ impl Table {
     }
 
     fn ingest(&mut self, server: &Server, data: &Path) {
-        let appends = appends_per_s(data, WEBHOOK_BYTES, Duration::from_millis(self.turn_ms));
+        let time = Duration::from_millis(self.turn_ms);
+        let appends = appends_per_s(data, WEBHOOK_BYTES, time);
+        let empty = self.limits.target();
         let goals = [(1, 0.65), (8, 0.2), (64, 0.5), (256, 0.55)];
         for (connections, goal) in goals {
-            let ours = self.events(server.address, connections, Mix::default());
-            let limit = if connections == 1 {
-                ("fdatasync of an appended file", appends)
-            } else {
-                let empty = self.events(self.limits.address, connections, Mix::default());
-                ("empty handler", empty.per_s)
+            let ours = self.events(server.target(), connections, Mix::default());
+            let nothing = self.events(empty, connections, Mix::default());
+            let limit = match connections {
+                1 => ("fdatasync of an appended file", appends),
+                _ => ("empty handler", nothing.per_s),
             };
             let work = format!("ingest, {connections} connections");
             self.rows.push(Row::of_load(work, &ours, limit, goal));
+            let work = format!("an empty handler, {connections} connections");
+            self.rows.push(Row {
+                limit: None,
+                ratio: None,
+                ..Row::of_load(work, &nothing, limit, 0.0)
+            });
+        }
+        for events in [1, 8, 64] {
+            let work = format!("sled alone, commits of {events} events");
+            let per_s = sled_commits_per_s(data, events, time);
+            self.rows.push(Row::of_value(&work, per_s, "/s", ""));
         }
         let (clean, mix) = (Mix::default(), Mix { duplicates: 20, bad: 5 });
         let (mixed, alone) =
-            (self.events(server.address, 64, mix), self.events(server.address, 64, clean));
+            (self.events(server.target(), 64, mix), self.events(server.target(), 64, clean));
         let work = "ingest, 64 connections, a quarter not new".to_owned();
         self.rows.push(Row::of_load(work, &mixed, ("rate without them", alone.per_s), 0.95));
     }
@@ -166,9 +178,9 @@ impl Table {
         let generated_bytes = generate(&events, records);
         let taken_before = self.taken;
         let server = Server::start(built(), data, &SMALL_CACHES);
-        let small = self.events(server.address, 256, Mix::default());
+        let small = self.events(server.target(), 256, Mix::default());
         self.send(&server, events);
-        let large = self.events(server.address, 256, Mix::default());
+        let large = self.events(server.target(), 256, Mix::default());
         let head = head(&server);
         let sent_bytes = (self.taken - taken_before) * WEBHOOK_BYTES as u64;
         server.stop();
@@ -234,7 +246,8 @@ impl Table {
 
     /// Sends signed events in turns. Returns the best, and checks that each answer is the right
     /// one.
-    fn events(&mut self, address: SocketAddr, connections: usize, mix: Mix) -> Outcome {
+    fn events(&mut self, target: Target, connections: usize, mix: Mix) -> Outcome {
+        let address = target.address;
         let Mix { duplicates, bad } = mix;
         let per_s = EVENTS_PER_S_MAX[usize::from(connections > 1)];
         let count = per_s * self.turn_ms * 11 / 10_000;
@@ -242,7 +255,10 @@ impl Table {
         for _ in 0..self.turns {
             let events = Events { first: self.next, count, duplicates, bad };
             self.next += count;
-            let outcome = self.run(address, connections, Work::Events(events));
+            let before = target.cpu_us();
+            let mut outcome = self.run(address, connections, Work::Events(events));
+            let answers: u64 = outcome.statuses.values().sum();
+            outcome.cpu_us = (target.cpu_us() - before) / answers as f64;
             let taken = outcome.statuses.get(&200).copied().unwrap_or(0);
             let refused = outcome.statuses.get(&401).copied().unwrap_or(0);
             if address != self.limits.address {
