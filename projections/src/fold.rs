@@ -196,12 +196,20 @@ impl Views {
     /// Tells if a statement names a directory that only identity providers write into, or a user or
     /// group that is or was last in one.
     fn names_hosted(&self, fact: &Fact<'_>) -> bool {
-        if !self.scim.is_used() {
-            return false;
-        }
-        let hosts = |directory: Option<&str>| {
-            directory.is_some_and(|directory| self.scim.directory(directory).is_some())
-        };
+        let is_hosted = |directory: &str| self.scim.directory(directory).is_some();
+        self.scim.is_used() && self.names_directory(fact, &is_hosted)
+    }
+
+    /// Returns whether a fact of a source is about a directory, or about a user or group that is or was
+    /// last in it.
+    pub fn is_about_directory(&self, fact: &Fact<'_>, directory: &str) -> bool {
+        self.names_directory(fact, &|named| named == directory)
+    }
+
+    /// Returns whether a fact of a source is about one of some directories, or about a user or group
+    /// that is or was last in one.
+    fn names_directory(&self, fact: &Fact<'_>, is_one: &dyn Fn(&str) -> bool) -> bool {
+        let hosts = |directory: Option<&str>| directory.is_some_and(is_one);
         let is_in = |kind: EntityKind, id: &str| {
             let home = self.find(kind, id).and_then(|sym| self.home(kind, sym, Cut::LATEST));
             home.is_some_and(|home| hosts(Some(self.directories.id(home))))

@@ -20,6 +20,7 @@ use crate::http::wire::state::State;
 use crate::http::wire::threads::blocking;
 use crate::json;
 use crate::keys::Scope;
+use crate::log::ReadError;
 use crate::time;
 use crate::verify::email_fingerprint;
 
@@ -31,8 +32,12 @@ const OF_USER: Parameter = Parameter::text(
     "About this user: as `data.id` or `data.user.id`, or, where a record names no id of a user, by \
     an email that this user ever had",
 );
-const OF_DIRECTORY: Parameter =
-    Parameter::text("directory", DIRECTORY_ID, "About this directory itself: as `data.id`");
+const OF_DIRECTORY: Parameter = Parameter::text(
+    "directory",
+    DIRECTORY_ID,
+    "About this directory itself: as `data.id`; and all that is listed as `foreign_directory` \
+     and names this directory, or a user or group in it",
+);
 const RESOLVED: Parameter = Parameter::new(
     "resolved",
     Takes::Words(Switch::WORDS),
@@ -138,10 +143,32 @@ impl Subject {
             let readable = entries.iter().filter(|entry| entry.reason != Reason::Lost);
             let seqs: BTreeSet<Seq> = readable.map(|entry| entry.seq).collect();
             let bodies = Bodies::of(engine, seqs)?;
-            let about = |entry: &&Quarantined| self.is_of(bodies.get(entry.seq));
-            kept.extend(entries.iter().filter(about));
+            for entry in entries {
+                if self.is_of(bodies.get(entry.seq)) || self.is_foreign_to(engine, *entry)? {
+                    kept.push(*entry);
+                }
+            }
         }
         Ok(kept)
+    }
+
+    /// Tells if an entry is an event of another source about the directory, which is one of an
+    /// identity provider. Blocks while it reads the log.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    fn is_foreign_to(&self, engine: &Engine, entry: Quarantined) -> Result<bool, ReadError> {
+        let directory =
+            self.directory.as_ref().filter(|_| entry.reason == Reason::ForeignDirectory);
+        let Some(directory) = directory else { return Ok(false) };
+        let mut is_so = false;
+        engine.log().entries(entry.seq - 1, 1, &mut |read| {
+            // The block has further records.
+            if read.seq == entry.seq {
+                is_so = engine.views().is_about_directory(&read.fact, directory);
+            }
+        })?;
+        Ok(is_so)
     }
 
     /// Tells if a body is about one of them. A body that is not JSON is about nothing.

@@ -283,6 +283,11 @@ fn only_scim_writes_into_a_directory_of_an_identity_provider() {
     let found: Vec<&Value> = listed.iter().map(|entry| &entry["seq"]).collect();
     assert_eq!(found, seqs.iter().collect::<Vec<_>>());
     assert!(listed.iter().all(|entry| entry["reason"] == "foreign_directory"), "{listed:?}");
+    // All are about the directory: they name it, or its user.
+    let of = |directory: &str| {
+        get(&server, &format!("/rollcall/v1/quarantine?directory={directory}"))["data"].clone()
+    };
+    assert_eq!((of(&directory.id), of("d2")), (json!(listed), json!([listed[3]])));
     assert_eq!(get(&server, &users), before);
     let told = events(&server, "dsync.user.deleted,dsync.deleted,dsync.group.created");
     assert_eq!(told, [] as [Value; 0], "what has no effect is in no list of events");
