@@ -372,7 +372,7 @@ fn check_lost(store: &RawStore, lost: &[(Seq, Seq)], leaves: &[Hash]) -> Result<
     }
 }
 
-/// What the pass over a log of which something was acknowledged has found.
+/// What the pass found in a log with an acknowledgement.
 struct Found<'a> {
     /// The tree over the records.
     rows: &'a Rows,

@@ -422,7 +422,7 @@ struct Salvage<'a> {
     remains: &'a Remains,
     copies: Vec<OtherCopy>,
     leaves: Leaves,
-    /// The leaves of records of which the folder has nothing else.
+    /// The leaves of the records that are lost in the folder.
     gaps: LostLeaves,
     /// True if the folder was not acknowledged as it is: then it may have lost them since.
     was_changed: bool,
