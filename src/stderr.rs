@@ -1,8 +1,8 @@
 //! Standard error: a reader that stalls must not stop the server.
 //!
-//! A line that standard error takes at once is written at once. Otherwise a thread of its own writes
-//! it, and meanwhile all that follow, so that lines stay in order. They wait in a queue that is
-//! bounded in lines and bytes. Those that do not fit, or that cannot be written, are dropped and
+//! A line that standard error takes at once is written at once. Otherwise a thread of its own
+//! writes it, and meanwhile all that follow, so that lines stay in order. They wait in a queue that
+//! is bounded in lines and bytes. Those that do not fit, or that cannot be written, are dropped and
 //! counted.
 
 use std::cell::Cell;

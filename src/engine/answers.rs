@@ -73,9 +73,7 @@ impl Answers {
         }
     }
 
-    /// Makes the key of a question. `question` is how the caller words it: equal words at the same
-    /// cut and with the same sight must have the same answer. The key is made before the question is
-    /// worked out.
+    /// Makes the key of a question, as [`Engine::answer_key`] says.
     fn key(&self, question: &str, sight: &Sight, cut: Cut) -> AnswerKey {
         const NUMBERS_BYTES: usize = 3 * size_of::<u64>() + 1;
         let mut key = Vec::with_capacity(NUMBERS_BYTES + question.len());

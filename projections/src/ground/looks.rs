@@ -2,7 +2,7 @@
 //! grow with the history.
 
 #[cfg(test)]
-std::thread_local! {
+thread_local! {
     static LOOKS: core::cell::Cell<usize> = const { core::cell::Cell::new(0) };
 }
 

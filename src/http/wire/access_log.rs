@@ -30,21 +30,25 @@ struct Asked {
 
 /// Returns whether a query has one of the two clocks, however it is encoded. Their values do not
 /// matter, since refusals are logged as well.
-pub(crate) fn asks_about_the_past(query: Option<&str>) -> bool {
+fn asks_about_the_past(query: Option<&str>) -> bool {
     query.is_some_and(|query| {
         form_urlencoded::parse(query.as_bytes())
             .any(|(name, _)| matches!(&*name, "as_of" | "known_at"))
     })
 }
 
+/// Tells if a question with this query is logged.
+fn is_logged(logged: Logged, query: Option<&str>) -> bool {
+    match logged {
+        Logged::Never => false,
+        Logged::AboutThePast => asks_about_the_past(query),
+        Logged::Always => true,
+    }
+}
+
 /// Notes a question for [`note`], if it is to be logged.
 pub(crate) fn asked(request: &HttpRequest, operator: Operator, operation: &'static Operation) {
-    let is_logged = match operation.logged {
-        Logged::Never => false,
-        Logged::AboutThePast => asks_about_the_past(request.uri().query()),
-        Logged::Always => true,
-    };
-    if is_logged {
+    if is_logged(operation.logged, request.uri().query()) {
         request.extensions_mut().insert(Asked { operator, operation });
     }
 }
@@ -63,12 +67,7 @@ impl Noting {
 
     /// Tells if the answer to a request passes [`note`].
     pub(crate) fn is_of(self, request: &ServiceRequest) -> bool {
-        let is_logged = match self.0 {
-            Logged::Never => false,
-            Logged::AboutThePast => asks_about_the_past(request.uri().query()),
-            Logged::Always => true,
-        };
-        is_logged || limits::are_set(request)
+        is_logged(self.0, request.uri().query()) || limits::are_set(request)
     }
 }
 
