@@ -274,7 +274,12 @@ pub fn object(value: Option<&RawValue>) -> Option<&str> {
 
 /// Returns the elements of an array, if the value is one.
 pub fn array(value: Option<&RawValue>) -> Option<Vec<&RawValue>> {
-    serde_json::from_str(value.map(RawValue::get).filter(|text| text.starts_with('['))?).ok()
+    array_in(value?.get())
+}
+
+/// Returns the elements of an array, if a value's text is one.
+fn array_in(text: &str) -> Option<Vec<&RawValue>> {
+    serde_json::from_str(Some(text).filter(|text| text.starts_with('['))?).ok()
 }
 
 /// Returns true if more than `levels_max` objects and arrays of a JSON text are within each other.

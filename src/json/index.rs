@@ -15,21 +15,15 @@ const VALUES_MAX: usize = 1024;
 /// The values for which there is room from the start: those of most webhooks.
 const VALUES_USUAL: usize = 64;
 
-/// A JSON value as it was written.
-#[derive(Clone, Copy)]
-struct Written<'a> {
-    text: &'a str,
-    /// True if it is known to be a string without escapes.
-    is_plain: bool,
-}
-
 /// A value of an indexed text. Those within it follow, in the order of the text.
 struct Node<'a> {
-    /// The key, of a member of an object; an empty text, of an element of an array.
-    key: Written<'a>,
-    value: Written<'a>,
+    /// The key as it was written, of a member of an object; an empty text, of an element of an array.
+    key: &'a str,
+    value: &'a str,
     /// The number of values within it, at all levels.
     within: usize,
+    key_is_plain: bool,
+    value_is_plain: bool,
 }
 
 /// The values of a JSON text.
@@ -39,7 +33,9 @@ pub struct Index<'a>(Vec<Node<'a>>);
 /// walked whenever fields are picked out of it.
 #[derive(Clone, Copy)]
 pub struct Value<'i, 'a> {
-    written: Written<'a>,
+    text: &'a str,
+    /// True if it is known to be a string without escapes.
+    is_plain: bool,
     within: Option<&'i [Node<'a>]>,
 }
 
@@ -50,21 +46,21 @@ impl<'a> Index<'a> {
         let nodes = Vec::with_capacity(VALUES_USUAL);
         let mut walk = Walk { text, at: 0, nodes };
         walk.peek().filter(|first| *first == b'{')?;
-        walk.value(Written { text: "", is_plain: false }, INDEXED_LEVELS_MAX)?;
+        walk.value("", false, INDEXED_LEVELS_MAX)?;
         walk.peek().is_none().then_some(Index(walk.nodes))
     }
 
     /// Returns the whole object.
     pub fn object(&self) -> Option<Value<'_, 'a>> {
         let (root, within) = self.0.split_first()?;
-        Some(Value { written: root.value, within: Some(within) })
+        Some(root.value(within))
     }
 }
 
 impl<'a> Value<'_, 'a> {
     /// Makes a value of a text that may be any.
     pub fn unindexed(text: &'a str) -> Self {
-        Value { written: Written { text, is_plain: false }, within: None }
+        Value { text, is_plain: false, within: None }
     }
 }
 
@@ -77,7 +73,7 @@ impl<'a> From<&'a RawValue> for Value<'_, 'a> {
 impl<'i, 'a> Value<'i, 'a> {
     /// Returns its text.
     pub fn get(self) -> &'a str {
-        self.written.text
+        self.text
     }
 
     /// Returns it unless it is `null`: see [`present`](super::present).
@@ -97,7 +93,7 @@ impl<'i, 'a> Value<'i, 'a> {
         }
         let mut found = [None; N];
         while let Some((node, value)) = next(&mut nodes) {
-            if let Some(slot) = node.key.position(&names).and_then(|at| found.get_mut(at)) {
+            if let Some(slot) = node.position(&names).and_then(|at| found.get_mut(at)) {
                 *slot = Some(value);
             }
         }
@@ -107,8 +103,7 @@ impl<'i, 'a> Value<'i, 'a> {
     /// Returns its elements, if it is an array.
     pub fn elements(self) -> Option<Vec<Self>> {
         let Some(mut nodes) = self.within else {
-            let text = Some(self.get()).filter(|text| text.starts_with('['))?;
-            let elements: Vec<&RawValue> = serde_json::from_str(text).ok()?;
+            let elements = super::array_in(self.get())?;
             return Some(elements.into_iter().map(Value::from).collect());
         };
         let is_array = self.get().starts_with('[');
@@ -117,12 +112,12 @@ impl<'i, 'a> Value<'i, 'a> {
 
     /// Returns its text as a string: see [`string`](super::string).
     pub fn string(self) -> Option<Cow<'a, str>> {
-        self.written.string()
+        string(self.text, self.is_plain)
     }
 
     /// Returns it as a string that names something: see [`name`](super::name).
     pub fn name(self) -> Option<Cow<'a, str>> {
-        match self.written.is_plain {
+        match self.is_plain {
             true => self.string(),
             false => super::name_in(self.get()),
         }
@@ -134,21 +129,29 @@ fn next<'i, 'a>(nodes: &mut &'i [Node<'a>]) -> Option<(&'i Node<'a>, Value<'i, '
     let (node, after) = nodes.split_first()?;
     let (within, rest) = after.split_at_checked(node.within)?;
     *nodes = rest;
-    Some((node, Value { written: node.value, within: Some(within) }))
+    Some((node, node.value(within)))
 }
 
-impl<'a> Written<'a> {
-    fn string(self) -> Option<Cow<'a, str>> {
-        match self.is_plain {
-            true => super::inner(self.text).map(Cow::Borrowed),
-            false => super::string_in(self.text),
-        }
+/// Reads a string. It is plain if it is known to have no escapes.
+fn string(text: &str, is_plain: bool) -> Option<Cow<'_, str>> {
+    match is_plain {
+        true => super::inner(text).map(Cow::Borrowed),
+        false => super::string_in(text),
+    }
+}
+
+impl<'a> Node<'a> {
+    fn value<'i>(&self, within: &'i [Node<'a>]) -> Value<'i, 'a> {
+        Value { text: self.value, is_plain: self.value_is_plain, within: Some(within) }
     }
 
-    /// Returns its position among some names.
-    fn position(self, names: &[&str]) -> Option<usize> {
-        let key = self.string()?;
-        names.iter().position(|name| *name == key)
+    /// Returns the position of its key among some names.
+    fn position(&self, names: &[&str]) -> Option<usize> {
+        let key = string(self.key, self.key_is_plain)?;
+        // Names of one length mostly differ at once, which is cheaper to see than to compare texts.
+        let (first, length) = (key.as_bytes().first(), key.len());
+        let may_be = |name: &str| name.len() == length && name.as_bytes().first() == first;
+        names.iter().position(|name| may_be(name) && *name == key)
     }
 }
 
@@ -182,62 +185,70 @@ impl<'a> Walk<'a> {
     }
 
     /// Passes a value that may have some levels, and keeps it.
-    fn value(&mut self, key: Written<'a>, levels_left: usize) -> Option<()> {
+    fn value(&mut self, key: &'a str, key_is_plain: bool, levels_left: usize) -> Option<()> {
         let first = self.peek()?;
         let (start, place) = (self.at, self.nodes.len());
         if place == VALUES_MAX {
             return None;
         }
-        let value = Written { text: "", is_plain: false };
-        self.nodes.push(Node { key, value, within: 0 });
-        let is_plain = match first {
-            b'"' => self.string()?,
-            b'{' => self.members(levels_left.checked_sub(1)?)?,
-            b'[' => self.elements(levels_left.checked_sub(1)?)?,
-            b't' => self.word("true")?,
-            b'f' => self.word("false")?,
-            b'n' => self.word("null")?,
-            _ => self.number()?,
-        };
+        let node = Node { key, value: "", within: 0, key_is_plain, value_is_plain: false };
+        match first {
+            b'"' => {
+                let value_is_plain = self.string()?;
+                let value = self.text.get(start..self.at)?;
+                self.nodes.push(Node { value, value_is_plain, ..node });
+                return Some(());
+            }
+            // What is within it follows.
+            b'{' => {
+                self.nodes.push(node);
+                self.members(levels_left.checked_sub(1)?)?;
+            }
+            b'[' => {
+                self.nodes.push(node);
+                self.elements(levels_left.checked_sub(1)?)?;
+            }
+            other => {
+                self.word(other)?;
+                self.nodes.push(node);
+            }
+        }
         let within = self.nodes.len() - place - 1;
         let node = self.nodes.get_mut(place)?;
-        node.value = Written { text: self.text.get(start..self.at)?, is_plain };
-        node.within = within;
+        (node.value, node.within) = (self.text.get(start..self.at)?, within);
         Some(())
     }
 
-    /// Passes an object. Returns false, as it is no string.
-    fn members(&mut self, levels_left: usize) -> Option<bool> {
+    fn members(&mut self, levels_left: usize) -> Option<()> {
         self.at += 1;
         if self.peek()? == b'}' {
             self.at += 1;
-            return Some(false);
+            return Some(());
         }
         loop {
             self.peek().filter(|byte| *byte == b'"')?;
             let start = self.at;
             let is_plain = self.string()?;
-            let key = Written { text: self.text.get(start..self.at)?, is_plain };
+            let key = self.text.get(start..self.at)?;
             self.peek().filter(|byte| *byte == b':')?;
             self.at += 1;
-            self.value(key, levels_left)?;
+            self.value(key, is_plain, levels_left)?;
             if self.ends(b'}')? {
-                return Some(false);
+                return Some(());
             }
         }
     }
 
-    /// Passes an array. Returns false, as it is no string.
-    fn elements(&mut self, levels_left: usize) -> Option<bool> {
+    fn elements(&mut self, levels_left: usize) -> Option<()> {
         self.at += 1;
         if self.peek()? == b']' {
             self.at += 1;
-            return Some(false);
+            return Some(());
         }
         loop {
-            self.value(Written { text: "", is_plain: false }, levels_left)?;
+            self.value("", false, levels_left)?;
             if self.ends(b']')? {
-                return Some(false);
+                return Some(());
             }
         }
     }
@@ -279,13 +290,20 @@ impl<'a> Walk<'a> {
         Some(())
     }
 
-    fn word(&mut self, word: &str) -> Option<bool> {
+    /// Passes a value that begins with a byte and is neither a string nor an object or array.
+    fn word(&mut self, first: u8) -> Option<()> {
+        let word = match first {
+            b't' => "true",
+            b'f' => "false",
+            b'n' => "null",
+            _ => return self.number(),
+        };
         let is_next = self.text.get(self.at..)?.starts_with(word);
         self.at += word.len();
-        is_next.then_some(false)
+        is_next.then_some(())
     }
 
-    fn number(&mut self) -> Option<bool> {
+    fn number(&mut self) -> Option<()> {
         self.pass(b"-");
         // What follows a leading zero must not be a digit; then it is no comma or end either.
         if !self.pass(b"0") {
@@ -298,7 +316,7 @@ impl<'a> Walk<'a> {
             self.pass(b"+-");
             self.digits()?;
         }
-        Some(false)
+        Some(())
     }
 
     /// Passes at least one digit.
