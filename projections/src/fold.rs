@@ -197,21 +197,22 @@ impl Views {
     /// group that is or was last in one.
     fn names_hosted(&self, fact: &Fact<'_>) -> bool {
         let is_hosted = |directory: &str| self.scim.directory(directory).is_some();
-        self.scim.is_used() && self.names_directory(fact, &is_hosted)
+        self.scim.is_used() && self.names_directory(fact, Cut::LATEST, &is_hosted)
     }
 
-    /// Returns whether a fact of a source is about a directory, or about a user or group that is or was
-    /// last in it.
-    pub fn is_about_directory(&self, fact: &Fact<'_>, directory: &str) -> bool {
-        self.names_directory(fact, &|named| named == directory)
+    /// Returns whether the fact of record `seq`, which a source sent, is about a directory, or about a
+    /// user or group that was in it, or last in it, by what was known before that record.
+    pub fn is_about_directory(&self, fact: &Fact<'_>, seq: Seq, directory: &str) -> bool {
+        let before = Cut { known_at: seq.saturating_sub(1), ..Cut::LATEST };
+        self.names_directory(fact, before, &|named| named == directory)
     }
 
     /// Returns whether a fact of a source is about one of some directories, or about a user or group
-    /// that is or was last in one.
-    fn names_directory(&self, fact: &Fact<'_>, is_one: &dyn Fn(&str) -> bool) -> bool {
+    /// that is or was last in one by what is known at a cut.
+    fn names_directory(&self, fact: &Fact<'_>, cut: Cut, is_one: &dyn Fn(&str) -> bool) -> bool {
         let hosts = |directory: Option<&str>| directory.is_some_and(is_one);
         let is_in = |kind: EntityKind, id: &str| {
-            let home = self.find(kind, id).and_then(|sym| self.home(kind, sym, Cut::LATEST));
+            let home = self.find(kind, id).and_then(|sym| self.home(kind, sym, cut));
             home.is_some_and(|home| hosts(Some(self.directories.id(home))))
         };
         let (user, group) = (EntityKind::User, EntityKind::Group);

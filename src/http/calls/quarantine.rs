@@ -165,7 +165,7 @@ impl Subject {
         engine.log().entries(entry.seq - 1, 1, &mut |read| {
             // The block has further records.
             if read.seq == entry.seq {
-                is_so = engine.views().is_about_directory(&read.fact, directory);
+                is_so = engine.views().is_about_directory(&read.fact, entry.seq, directory);
             }
         })?;
         Ok(is_so)

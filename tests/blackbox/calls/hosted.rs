@@ -291,6 +291,10 @@ fn only_scim_writes_into_a_directory_of_an_identity_provider() {
     assert_eq!(get(&server, &users), before);
     let told = events(&server, "dsync.user.deleted,dsync.deleted,dsync.group.created");
     assert_eq!(told, [] as [Value; 0], "what has no effect is in no list of events");
+    // What an event was about is not changed by what comes later: the user of the third is in another
+    // directory now.
+    send(&server, &event("e8", "dsync.user.created", json!({ "id": "u2", "directory_id": "d4" })));
+    assert_eq!((of(&directory.id), of("d4")), (json!(listed), json!([])));
     // An imported event is foreign as well, and an operator's act is not.
     let line = event("e7", "dsync.user.deleted", json!({ "id": user })).to_string();
     let url = format!("{}/rollcall/v1/import", server.url);
