@@ -461,11 +461,16 @@ impl Keeper {
     /// Checks the records that the start took from the snapshot. The first finding drops it: the
     /// process may end before the check does. A step that fails is taken again and again.
     fn check_deferred(&self) -> Result<DeferredVerdict, Ended> {
-        let (mut has_dropped, mut has_warned) = (false, false);
+        let (mut has_dropped, mut has_warned, mut damaged) = (false, false, 0);
         loop {
             let engine = self.engine()?;
             let step = engine.log.check_deferred();
-            let deferred = engine.log.scrub().and_then(|state| state.deferred);
+            let state = engine.log.scrub().unwrap_or_default();
+            if state.damaged > damaged {
+                damaged = state.damaged;
+                engine.forget_documents();
+            }
+            let deferred = state.deferred;
             if !has_dropped && deferred.is_some_and(|deferred| deferred.has_found) {
                 has_dropped = true;
                 self.drop_of_damaged(&engine);
@@ -535,11 +540,7 @@ impl Keeper {
         match verdict {
             DeferredVerdict::Sound => {}
             DeferredVerdict::OtherIndex => return self.drop_different(&self.engine()?),
-            DeferredVerdict::Damaged => {
-                // Documents of records that were found damaged later are not kept either.
-                self.engine()?.forget_documents();
-                return Ok(None);
-            }
+            DeferredVerdict::Damaged => return Ok(None),
         }
         let Some(known) = self.engine()?.begun_from else { return Ok(None) };
         if self.is_different() {

@@ -110,6 +110,10 @@ impl Paging {
         page.items = page.items.into_iter().take(kept.end).skip(kept.start).collect();
         let mut out = if is_backward { page_bytes.reversed() } else { page_bytes.out };
         push_list_end(&mut out, self.cursors(&page, id));
+        // The room that was guessed may be far too large, and is held until the last byte is read.
+        if out.capacity() > 2 * out.len() {
+            out.shrink_to_fit();
+        }
         Ok(out.into())
     }
 
