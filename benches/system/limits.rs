@@ -90,3 +90,20 @@ pub(crate) fn sled_commits_per_s(folder: &Path, events: usize, time: Duration) -
     std::fs::remove_dir_all(&path).unwrap();
     per_s
 }
+
+/// Returns how often in a second one thread wakes another, which wakes it in turn.
+pub(crate) fn handovers_per_s(time: Duration) -> f64 {
+    let (there, asked) = std::sync::mpsc::sync_channel::<()>(1);
+    let (back, answered) = std::sync::mpsc::sync_channel::<()>(1);
+    let other = std::thread::spawn(move || asked.iter().all(|()| back.send(()).is_ok()));
+    let (begun, mut count) = (Instant::now(), 0);
+    while begun.elapsed() < time {
+        there.send(()).unwrap();
+        answered.recv().unwrap();
+        count += 1;
+    }
+    let per_s = f64::from(count) / begun.elapsed().as_secs_f64();
+    drop(there);
+    other.join().unwrap();
+    per_s
+}

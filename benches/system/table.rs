@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::Options;
 use crate::kit::{BUSY_GROUP, Company, DIRECTORY, Dice, build, group_id, time, user_id};
-use crate::limits::{Limits, appends_per_s, sled_commits_per_s};
+use crate::limits::{Limits, appends_per_s, handovers_per_s, sled_commits_per_s};
 use crate::load::{Events, Outcome, Plan, WEBHOOK_BYTES, Work};
 use crate::report::{Row, print};
 use crate::scim;
@@ -25,6 +25,9 @@ const QUICK_RECORDS: u64 = 6_000;
 const TURN_MS: u64 = 2_000;
 const TURNS: usize = 2;
 const QUICK_TURN_MS: u64 = 200;
+
+/// The time after which the memory that a comparison took is given back.
+const GIVEN_BACK: Duration = Duration::from_secs(3);
 
 /// The number of moments of which few are asked for twice in a turn.
 const FRESH: usize = 100_000;
@@ -124,6 +127,8 @@ impl Table {
                 ..Row::of_load(work, &nothing, limit, 0.0)
             });
         }
+        let handovers = handovers_per_s(time);
+        self.rows.push(Row::of_value("two threads that wake each other", handovers, "/s", ""));
         for events in [1, 8, 64] {
             let work = format!("sled alone, commits of {events} events");
             let per_s = sled_commits_per_s(data, events, time);
@@ -223,6 +228,9 @@ impl Table {
 
     /// Starts the server, and measures that.
     fn started(&mut self, data: &Path, head: u64, how: &str, goal: &str) -> Server {
+        // The kernel may have dropped parts of the file meanwhile.
+        let mut file = File::open(data.join("store/db")).unwrap();
+        std::io::copy(&mut file, &mut std::io::sink()).unwrap();
         let server = Server::start(built(), data, &SMALL_CACHES);
         let start = server.start.as_secs_f64();
         let work = format!("start with {head} records, {how}");
@@ -241,6 +249,7 @@ impl Table {
         while server.get("/rollcall/v1/stats")["snapshot"]["comparison"] == "pending" {
             std::thread::sleep(Duration::from_millis(100));
         }
+        std::thread::sleep(GIVEN_BACK);
         self.memory(&server, head, "memory once the snapshot is compared");
         let places = [("the start", 0), ("the middle", head / 2), ("the end", head - head / 20)];
         for (place, after) in places {

@@ -27,6 +27,7 @@ use super::snapshot_file::{
     self, Binding, Digest32, Header, Snapshot, Unusable, digest_of, drop_snapshot,
 };
 use super::writer::{FOLD_EVENTS, Notes, fold};
+use crate::allocator;
 use crate::log::{DeferredStep, DeferredVerdict, History, Prefix, ReadError};
 
 /// A snapshot is written once the log has this many records more than the last one, or a quarter
@@ -426,7 +427,9 @@ impl Keeper {
             // After a failure the log must grow as much before the next try.
             let is_due = !state.is_doubtful && is_due(head, state.seq.max(failed_at));
             if !is_due || engine.refuses_events() {
-                folded = None;
+                if folded.take().is_some() {
+                    allocator::give_back();
+                }
                 continue;
             }
             if !engine.has_room_for_snapshot(head) {
@@ -440,6 +443,7 @@ impl Keeper {
                 }
                 Ok(()) => {}
             }
+            allocator::give_back();
         }
     }
 
