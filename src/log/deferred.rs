@@ -96,6 +96,8 @@ pub(super) struct DeferredCheck {
     indexed: Vec<(Seq, Seq)>,
     /// The record at which steps have failed, and how many.
     failed: (Seq, u32),
+    /// Why the records up to this one could not be read; none if a block was read since.
+    unreadable: Option<String>,
 }
 
 impl From<Fault> for Damage {
@@ -137,6 +139,7 @@ impl DeferredCheck {
             has_other_metadata: false,
             indexed: Vec::new(),
             failed: (0, 0),
+            unreadable: None,
         }
     }
 
@@ -163,6 +166,7 @@ impl DeferredCheck {
     }
 
     fn take(&mut self, looked: LookedAt) {
+        self.unreadable = None;
         self.after = looked.last;
         self.metadata = looked.metadata;
         self.recorded_at = looked.recorded_at;
@@ -209,25 +213,44 @@ impl DeferredCheck {
         }
         let what = format!("{error}, at each of {TRIES_MAX} tries");
         // It may be sound, so its event must not be appended again.
-        self.keep(Damage { first: next, last: next, what });
+        self.keep(Damage { first: next, last: next, what: what.clone() });
         self.after = next;
+        self.unreadable = Some(what);
         Ok(())
+    }
+
+    /// Passes over the records before `first`, which no block has that was read. Behind a record that
+    /// the disk could not read they may be the others of its block, and sound like it.
+    fn pass_gap(&mut self, first: Seq) {
+        let (next, last) = (self.after + 1, first.saturating_sub(1).min(self.until));
+        if last < next {
+            return;
+        }
+        match self.unreadable.clone() {
+            Some(what) => self.keep(Damage { first: next, last, what }),
+            None => self.note(Damage { first: next, last, what: "it is missing".into() }),
+        }
+        self.after = last;
     }
 
     /// Notes what could not be read, and goes on behind it. In a block that begins within the one
     /// before, that are records that were looked at.
     fn pass_over(&mut self, error: &ReadError) {
-        let next = self.after + 1;
+        let (next, what) = (self.after + 1, error.to_string());
         let seq = match error {
-            ReadError::Damaged { seq, .. } => (*seq).min(self.until),
+            ReadError::Damaged { seq, .. } => *seq,
+            _ if self.unreadable.is_some() => return self.pass_gap(next + 1),
             _ => next,
         };
-        let what = error.to_string();
         if seq < next {
             return self.note(Damage { first: seq, last: self.after, what });
         }
-        self.note(Damage { first: next, last: seq, what });
-        self.after = seq;
+        self.pass_gap(seq);
+        self.unreadable = None;
+        if seq <= self.until {
+            self.note(Damage { first: seq, last: seq, what });
+            self.after = seq;
+        }
     }
 
     /// Goes on to the next stage once this one is at its end.
@@ -248,7 +271,7 @@ impl DeferredCheck {
             tracing::warn!("stored facts were rewritten; they match the bodies");
         }
         if let Some(next) = next {
-            (self.stage, self.after) = (next, 0);
+            (self.stage, self.after, self.unreadable) = (next, 0, None);
             return DeferredStep::GoesOn;
         }
         DeferredStep::Ended(match (self.damaged.is_empty(), self.index_differs) {
@@ -296,6 +319,7 @@ impl SledLog {
             let missing = ReadError::Absent { seq: check.after + 1 };
             let looked = next.unwrap_or(Err(missing)).and_then(|(first, bytes)| {
                 let block = self.store().parse(&bytes, first)?;
+                check.pass_gap(first);
                 Ok(self.look_at_block(&block, check, &nodes))
             });
             match looked {
@@ -327,8 +351,8 @@ impl SledLog {
         blocks: &mut impl Iterator<Item = Result<(Seq, Vec<u8>), ReadError>>,
     ) -> Option<Result<(Seq, Vec<u8>), ReadError>> {
         match self.read_faults.lock().pop() {
-            Some(code) => Some(Err(ReadError::Disk { code })),
-            None => next_block(blocks),
+            Some(code) if code != 0 => Some(Err(ReadError::Disk { code })),
+            _ => next_block(blocks),
         }
     }
 
@@ -353,9 +377,9 @@ impl SledLog {
             looked.last = check.after;
             return Ok(looked);
         }
-        if first > next {
-            let (last, what) = ((first - 1).min(check.until), "it is missing".into());
-            looked.wrong.push(Damage { first: next, last, what });
+        if first > last {
+            // It begins behind the records that are checked.
+            return Ok(looked);
         }
         match check.stage {
             Stage::Leaves => self.look_at_leaves(block, nodes, &mut looked)?,

@@ -207,6 +207,7 @@ impl DiskLog {
     }
 
     /// Lets the operating system report errors, the last first, when the deferred check reads blocks.
+    /// 0 is none.
     #[cfg(test)]
     pub(super) fn fail_reads(&self, codes: Vec<i32>) {
         if let Some(log) = &*self.current.read_recursive() {

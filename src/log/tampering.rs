@@ -554,6 +554,55 @@ fn an_error_of_the_operating_system_is_no_damage_unless_the_disk_reports_it_agai
     assert_eq!(log.append(vec![event("a", "x")], NOW + 9), Ok(vec![duplicate]));
 }
 
+/// Starts from a current snapshot.
+fn started(original: &Folder, folder: &Path) -> DiskLog {
+    let unrecovered = Unrecovered::open(folder, CACHE_BYTES).unwrap();
+    let checked = unrecovered.check_after(Some(original.1[1].prefix()), &|_| {}).unwrap();
+    DiskLog::open(checked, 0).unwrap()
+}
+
+/// Takes every step of the deferred check. Returns how many of them the disk let fail.
+fn failed_steps(log: &DiskLog) -> usize {
+    let mut failed = 0;
+    loop {
+        match log.check_deferred() {
+            Ok(DeferredStep::Ended(_)) => return failed,
+            Ok(DeferredStep::GoesOn) => {}
+            Err(ReadError::Disk { .. }) => failed += 1,
+            Err(other) => panic!("{other}"),
+        }
+    }
+}
+
+fn found_by(log: &DiskLog) -> Vec<(Seq, Seq)> {
+    let findings = log.scrub().unwrap().findings;
+    findings.iter().map(|finding| (finding.first, finding.last)).collect()
+}
+
+#[test]
+fn the_events_of_a_block_that_the_disk_could_not_read_for_a_while_stay_known() {
+    let original = sound();
+    let duplicate = |seq| Outcome::Duplicate { seq, differs: false };
+    let conflict = Outcome::Conflict { seq: 5, first: 1, duplicate: true };
+    // The disk reads some blocks, fails, and is well again. Of the six errors at the last block the
+    // first comes at the end of the step that reads the blocks before it.
+    for (read, errors, block) in [(2, 5, (4, 7)), (3, 6, (8, HEAD))] {
+        let folder = original.copied();
+        let log = started(&original, folder.path());
+        log.fail_reads([vec![5; errors], vec![0; read]].concat());
+        failed_steps(&log);
+        assert_eq!(found_by(&log), [block]);
+        let what = &log.scrub().unwrap().findings[0].what;
+        assert!(what.ends_with("at each of 5 tries"), "{what}");
+        let batch =
+            vec![event("c", "x"), event("a", "another"), event("d", "x"), event("e27", "x")];
+        let known = vec![duplicate(4), conflict, duplicate(7), duplicate(HEAD)];
+        assert_eq!(log.append(batch, NOW + 9), Ok(known), "{block:?}");
+        drop(log);
+        assert_eq!(judged(open(folder.path()).map(|_| None)), None);
+    }
+}
+
 #[test]
 fn what_a_step_of_the_deferred_check_finds_is_known_before_the_check_ends() {
     let original = sound();
