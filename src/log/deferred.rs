@@ -112,7 +112,10 @@ struct LookedAt {
     metadata: Hash,
     /// The stamp of the last block that was found right.
     recorded_at: Millis,
+    /// What leaves the index.
     wrong: Vec<Damage>,
+    /// Damage to records whose leaves prove their bodies: their events stay in the index.
+    kept: Vec<Damage>,
     index_differs: bool,
 }
 
@@ -172,6 +175,7 @@ impl DeferredCheck {
         self.recorded_at = looked.recorded_at;
         self.index_differs |= looked.index_differs;
         looked.wrong.into_iter().for_each(|wrong| self.note(wrong));
+        looked.kept.into_iter().for_each(|kept| self.keep(kept));
     }
 
     /// Notes damage to records, which the index is to forget.
@@ -368,8 +372,9 @@ impl SledLog {
     ) -> Result<LookedAt, ReadError> {
         let (first, last) = (block.first_seq(), block.last_seq().min(check.until));
         let (metadata, recorded_at) = (check.metadata, check.recorded_at);
+        let (wrong, kept) = (Vec::new(), Vec::new());
         let mut looked =
-            LookedAt { last, metadata, recorded_at, wrong: Vec::new(), index_differs: false };
+            LookedAt { last, metadata, recorded_at, wrong, kept, index_differs: false };
         let next = check.after + 1;
         if first < next {
             let what = "a block begins within the one before".into();
@@ -384,9 +389,9 @@ impl SledLog {
         match check.stage {
             Stage::Leaves => self.look_at_leaves(block, nodes, &mut looked)?,
             Stage::Facts => {
-                looked.wrong.extend(self.wrong_facts(block)?);
+                self.look_at_facts(block, &mut looked)?;
                 if check.has_other_metadata {
-                    looked.wrong.extend(resolved_since(block));
+                    looked.kept.extend(resolved_since(block));
                 }
             }
             Stage::Index => self.put_index_right(block, &check.damaged),
@@ -463,15 +468,18 @@ impl SledLog {
     ///
     /// # Errors
     /// If the operating system reports an error.
-    fn wrong_facts(&self, block: &Block<'_>) -> Result<Vec<Damage>, ReadError> {
-        let Ok(records) = records_of(block) else { return Ok(Vec::new()) };
-        let mut wrong: Vec<Damage> = match other_facts(block, &records) {
-            Err(what) => vec![Damage { first: block.first_seq(), last: block.last_seq(), what }],
+    fn look_at_facts(&self, block: &Block<'_>, looked: &mut LookedAt) -> Result<(), ReadError> {
+        let Ok(records) = records_of(block) else { return Ok(()) };
+        match other_facts(block, &records) {
+            Err(what) => {
+                let (first, last) = (block.first_seq(), block.last_seq());
+                looked.kept.push(Damage { first, last, what });
+            }
             Ok(others) => {
                 let other = |seq| Damage { first: seq, last: seq, what: OTHER_FACTS.into() };
-                others.into_iter().map(other).collect()
+                looked.kept.extend(others.into_iter().map(other));
             }
-        };
+        }
         let fingerprint = self.dedupe().read().fingerprinter();
         for record in &records {
             let alike = dedupe_key(record).map(&fingerprint);
@@ -481,11 +489,16 @@ impl SledLog {
             let checked = check_status(self.store(), record)
                 .and_then(|()| check_unique(self.store(), record.seq, &earlier));
             match checked {
+                Ok(()) => {}
                 Err(Fault { disk: Some(code), .. }) => return Err(ReadError::Disk { code }),
-                checked => wrong.extend(checked.err().map(Damage::from)),
+                // The store does not say which record it cannot read.
+                Err(Fault { first: 0, what, .. }) => {
+                    looked.kept.push(Damage { first: record.seq, last: record.seq, what });
+                }
+                Err(fault) => looked.wrong.push(fault.into()),
             }
         }
-        Ok(wrong)
+        Ok(())
     }
 
     /// Indexes the records of a block anew, where the index has something else. What is damaged does

@@ -401,10 +401,7 @@ impl Log for DiskLog {
     }
 
     fn repeats(&self, event: &Verified, among: &[Seq]) -> Result<Option<Outcome>, ReadError> {
-        // One may have been found damaged since it was looked up.
-        let is_whole = |seq: &Seq| !self.refused.read().has(*seq, *seq);
-        let among: Vec<Seq> = among.iter().copied().filter(is_whole).collect();
-        self.read_by(|log| log.repeats(event, &among))
+        self.read_by(|log| log.repeats(event, among))
     }
 
     fn lost(&self) -> Vec<(Seq, Seq)> {
@@ -429,9 +426,12 @@ impl Log for DiskLog {
         self.note_deferred(check, is_finished);
         let step = step?;
         if is_finished {
+            // Of damaged records some stay in the index and may not have been compared.
+            if check.damaged().is_empty() {
+                let current = self.current.read_recursive();
+                current.iter().for_each(|log| log.set_unchecked(0));
+            }
             *deferred = None;
-            let current = self.current.read_recursive();
-            current.iter().for_each(|log| log.set_unchecked(0));
         }
         Ok(step)
     }

@@ -55,8 +55,8 @@ pub struct SledLog {
     dedupe: RwLock<Dedupe>,
     recent: RwLock<Recent>,
     lost: Vec<(Seq, Seq)>,
-    /// The last record that the start took from a snapshot, until all of them are compared with their
-    /// leaves; 0 then.
+    /// The last record that the start took from a snapshot, until all of them are found to be what
+    /// their leaves say; 0 then.
     unchecked: AtomicU64,
     /// The damaged records that are in the index no more, by their fingerprints.
     forgotten: RwLock<BTreeMap<u64, Seq>>,
@@ -431,7 +431,12 @@ impl Log for SledLog {
     }
 
     fn repeats(&self, event: &Verified, among: &[Seq]) -> Result<Option<Outcome>, ReadError> {
-        find_repeated(among, &EventContent::of(event), &|seq| self.candidate(seq))
+        // One may have left the index since it was looked up.
+        let dedupe = self.dedupe.read();
+        let indexed = among.iter().copied().filter(|seq| !dedupe.is_indexed(*seq, None));
+        let among: Vec<Seq> = indexed.collect();
+        drop(dedupe);
+        find_repeated(&among, &EventContent::of(event), &|seq| self.candidate(seq))
     }
 
     fn lost(&self) -> Vec<(Seq, Seq)> {

@@ -604,6 +604,28 @@ fn the_events_of_a_block_that_the_disk_could_not_read_for_a_while_stay_known() {
 }
 
 #[test]
+fn the_event_of_a_record_that_only_has_other_facts_stays_known() {
+    let original = sound();
+    let unknown = webhook(r#"{"id":"q","event":"dsync.unheard_of","data":{}}"#.into());
+    let changes: [&dyn Fn(&mut RecordParts); 2] =
+        [&|record| record.occurred_at = Some(1), &|record| {
+            record.unusable_at_first = unknown.unusable_at_first();
+        }];
+    for change in changes {
+        let folder = original.copied();
+        edit(folder.path(), 9, |parts| change(&mut parts.records[1]));
+        let log = started(&original, folder.path());
+        assert_eq!(failed_steps(&log), 0);
+        assert_eq!(found_by(&log), [(9, 9)]);
+        assert!(matches!(log.bodies(&[9]), Err(ReadError::Damaged { seq: 9, .. })));
+        // Its leaf proves its body, with which it is compared.
+        let duplicate = Outcome::Duplicate { seq: 9, differs: false };
+        assert_eq!(log.repeats(&event("e9", "x"), &[9]), Ok(Some(duplicate)));
+        assert_eq!(log.append(vec![event("e9", "x")], NOW + 9), Ok(vec![duplicate]));
+    }
+}
+
+#[test]
 fn what_a_step_of_the_deferred_check_finds_is_known_before_the_check_ends() {
     let original = sound();
     let folder = original.copied();
