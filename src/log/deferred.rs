@@ -14,7 +14,7 @@ use super::merkle::{Hash, Nodes};
 use super::ranges::Ranges;
 use super::recovery::{
     EARLIER, Fault, OTHER_FACTS, RESOLVED_SINCE, check_status, check_unique, dedupe_key,
-    next_block, other_facts, records_of, resolved,
+    lost_since, next_block, other_facts, records_of, resolved,
 };
 use super::scrub::{FINDINGS_MAX, ScrubFinding};
 use super::sled_log::SledLog;
@@ -392,6 +392,10 @@ impl SledLog {
                 self.look_at_facts(block, &mut looked)?;
                 if check.has_other_metadata {
                     looked.kept.extend(resolved_since(block));
+                    if block.is_lost() {
+                        let what = lost_since(&[(first, last)]);
+                        looked.wrong.push(Damage { first, last, what });
+                    }
                 }
             }
             Stage::Index => self.put_index_right(block, &check.damaged),

@@ -428,6 +428,23 @@ fn records_that_are_lost_since_they_were_acknowledged_refuse_a_start_and_are_fou
 }
 
 #[test]
+fn records_that_a_forged_snapshot_has_as_lost_are_found_behind_the_start() {
+    let original = sound();
+    for (first, last) in BLOCKS {
+        let folder = original.copied();
+        lose(folder.path(), (first, last));
+        let mut prefix = original.1[1].prefix();
+        prefix.kept.lost = vec![(first, last)];
+        let (log, verdict) = checked_deferred(folder.path(), prefix).unwrap();
+        assert_eq!(verdict, DeferredVerdict::Damaged);
+        // Record 5 is a conflict with record 1, which its leaf alone does not show.
+        let conflict = (first == 1).then_some((5, 5));
+        let expected: Vec<_> = [(first, last)].into_iter().chain(conflict).collect();
+        assert_eq!(found_by(&log), expected);
+    }
+}
+
+#[test]
 fn a_record_that_is_said_since_it_was_acknowledged_not_to_have_been_usable_is_found() {
     let original = sound();
     let unknown = webhook(r#"{"id":"q","event":"dsync.unheard_of","data":{}}"#.into());
