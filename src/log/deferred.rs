@@ -27,8 +27,9 @@ const RECORDS_AT_ONCE: Seq = if cfg!(test) { 4 } else { 256 };
 /// The number of bytes of blocks after which a step ends.
 const BYTES_AT_ONCE: usize = 4 << 20;
 
-/// The number of steps that may fail at one record because the operating system reports an error.
-/// After them the record counts as one that cannot be read.
+/// The number of steps that may fail in a row because the operating system reports an error. After
+/// them the next records count as ones that cannot be read, until a block is read: at most those of
+/// one step, before the next waits as after an error.
 const TRIES_MAX: u32 = 5;
 
 /// What is wrong with a record that has another leaf.
@@ -94,8 +95,8 @@ pub(super) struct DeferredCheck {
     has_other_metadata: bool,
     /// The damaged records that are still in the index.
     indexed: Vec<(Seq, Seq)>,
-    /// The record at which steps have failed, and how many.
-    failed: (Seq, u32),
+    /// How many reads have failed since a block was read.
+    failed: u32,
     /// Why the records up to this one could not be read; none if a block was read since.
     unreadable: Option<String>,
 }
@@ -141,7 +142,7 @@ impl DeferredCheck {
             index_differs: false,
             has_other_metadata: false,
             indexed: Vec::new(),
-            failed: (0, 0),
+            failed: 0,
             unreadable: None,
         }
     }
@@ -169,7 +170,7 @@ impl DeferredCheck {
     }
 
     fn take(&mut self, looked: LookedAt) {
-        self.unreadable = None;
+        (self.unreadable, self.failed) = (None, 0);
         self.after = looked.last;
         self.metadata = looked.metadata;
         self.recorded_at = looked.recorded_at;
@@ -201,7 +202,7 @@ impl DeferredCheck {
     }
 
     /// Decides what an error of the operating system means: the step is taken again later, for ever
-    /// if the process lacks something, and else until the disk has failed often at the same record.
+    /// if the process lacks something, and else until the disk has failed often and no block was read.
     ///
     /// # Errors
     /// The error, if the step is to be taken again.
@@ -209,12 +210,11 @@ impl DeferredCheck {
         if error.is_for_want() {
             return Err(error);
         }
-        let next = self.after + 1;
-        let tries = 1 + if self.failed.0 == next { self.failed.1 } else { 0 };
-        self.failed = (next, tries);
-        if tries < TRIES_MAX {
+        self.failed = self.failed.saturating_add(1);
+        if self.failed < TRIES_MAX {
             return Err(error);
         }
+        let next = self.after + 1;
         let what = format!("{error}, at each of {TRIES_MAX} tries");
         // It may be sound, so its event must not be appended again.
         self.keep(Damage { first: next, last: next, what: what.clone() });
@@ -250,7 +250,7 @@ impl DeferredCheck {
             return self.note(Damage { first: seq, last: self.after, what });
         }
         self.pass_gap(seq);
-        self.unreadable = None;
+        (self.unreadable, self.failed) = (None, 0);
         if seq <= self.until {
             self.note(Damage { first: seq, last: seq, what });
             self.after = seq;
@@ -275,7 +275,7 @@ impl DeferredCheck {
             tracing::warn!("stored facts were rewritten; they match the bodies");
         }
         if let Some(next) = next {
-            (self.stage, self.after, self.unreadable) = (next, 0, None);
+            (self.stage, self.after, self.unreadable, self.failed) = (next, 0, None, 0);
             return DeferredStep::GoesOn;
         }
         DeferredStep::Ended(match (self.damaged.is_empty(), self.index_differs) {
@@ -305,7 +305,7 @@ impl SledLog {
         let nodes = self.nodes();
         let until = check.until.min(check.after + RECORDS_AT_ONCE);
         let mut blocks = self.store().blocks_from(check.after + 1);
-        let mut bytes_read = 0;
+        let (mut bytes_read, mut given_up) = (0, None);
         loop {
             let next = self.next_to_check(&mut blocks);
             // A block that begins within the last one is read instead of it, and belongs to this step.
@@ -327,17 +327,27 @@ impl SledLog {
                 Ok(self.look_at_block(&block, check, &nodes))
             });
             match looked {
-                Ok(looked) => check.take(looked?),
+                Ok(looked) => {
+                    check.take(looked?);
+                    given_up = None;
+                }
                 Err(error) => {
                     match error {
-                        ReadError::Disk { .. } => check.give_up_on(error)?,
+                        ReadError::Disk { code } => {
+                            check.give_up_on(error)?;
+                            given_up = Some(code);
+                        }
                         _ => check.pass_over(&error),
                     }
                     blocks = self.store().blocks_from(check.after + 1);
                 }
             }
         }
-        Ok(check.next_stage())
+        match given_up {
+            // The disk may be well again later.
+            Some(code) if check.after < check.until => Err(ReadError::Disk { code }),
+            _ => Ok(check.next_stage()),
+        }
     }
 
     #[cfg(not(test))]

@@ -621,6 +621,17 @@ fn the_events_of_a_block_that_the_disk_could_not_read_for_a_while_stay_known() {
 }
 
 #[test]
+fn each_record_of_a_block_that_the_disk_cannot_read_is_not_tried_as_often_as_the_first() {
+    let original = sound();
+    let folder = original.copied();
+    let log = started(&original, folder.path());
+    // Five tries at record 4, and one at each of the others of its block, in the same step.
+    log.fail_reads([vec![5; 8], vec![0; 2]].concat());
+    assert_eq!(failed_steps(&log), 5);
+    assert_eq!(found_by(&log), [(4, 7)]);
+}
+
+#[test]
 fn the_event_of_a_record_that_only_has_other_facts_stays_known() {
     let original = sound();
     let unknown = webhook(r#"{"id":"q","event":"dsync.unheard_of","data":{}}"#.into());
