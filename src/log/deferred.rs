@@ -117,6 +117,10 @@ struct LookedAt {
     wrong: Vec<Damage>,
     /// Damage to records whose leaves prove their bodies: their events stay in the index.
     kept: Vec<Damage>,
+    /// The records that could not be compared with earlier ones.
+    uncompared: Vec<Seq>,
+    /// The error of the operating system that was the reason for the last of them.
+    error: Option<ReadError>,
     index_differs: bool,
 }
 
@@ -169,14 +173,28 @@ impl DeferredCheck {
         &self.findings
     }
 
-    fn take(&mut self, looked: LookedAt) {
-        (self.unreadable, self.failed) = (None, 0);
+    /// Takes in what was found in a block.
+    ///
+    /// # Errors
+    /// The error of the operating system, if the block is to be looked at again.
+    fn take(&mut self, looked: LookedAt) -> Result<(), ReadError> {
+        match looked.error {
+            Some(error) => {
+                let what = self.count(error)?;
+                for seq in looked.uncompared {
+                    self.keep(Damage { first: seq, last: seq, what: what.clone() });
+                }
+            }
+            None => self.failed = 0,
+        }
+        self.unreadable = None;
         self.after = looked.last;
         self.metadata = looked.metadata;
         self.recorded_at = looked.recorded_at;
         self.index_differs |= looked.index_differs;
         looked.wrong.into_iter().for_each(|wrong| self.note(wrong));
         looked.kept.into_iter().for_each(|kept| self.keep(kept));
+        Ok(())
     }
 
     /// Notes damage to records, which the index is to forget.
@@ -203,10 +221,11 @@ impl DeferredCheck {
 
     /// Decides what an error of the operating system means: the step is taken again later, for ever
     /// if the process lacks something, and else until the disk has failed often and no block was read.
+    /// Returns what is wrong with the records concerned then.
     ///
     /// # Errors
     /// The error, if the step is to be taken again.
-    fn give_up_on(&mut self, error: ReadError) -> Result<(), ReadError> {
+    fn count(&mut self, error: ReadError) -> Result<String, ReadError> {
         if error.is_for_want() {
             return Err(error);
         }
@@ -214,8 +233,15 @@ impl DeferredCheck {
         if self.failed < TRIES_MAX {
             return Err(error);
         }
-        let next = self.after + 1;
-        let what = format!("{error}, at each of {TRIES_MAX} tries");
+        Ok(format!("{error}, at each of {TRIES_MAX} tries"))
+    }
+
+    /// Passes over the next record, if the disk has failed often.
+    ///
+    /// # Errors
+    /// The error, if the step is to be taken again.
+    fn give_up_on(&mut self, error: ReadError) -> Result<(), ReadError> {
+        let (next, what) = (self.after + 1, self.count(error)?);
         // It may be sound, so its event must not be appended again.
         self.keep(Damage { first: next, last: next, what: what.clone() });
         self.after = next;
@@ -328,7 +354,7 @@ impl SledLog {
             });
             match looked {
                 Ok(looked) => {
-                    check.take(looked?);
+                    check.take(looked?)?;
                     given_up = None;
                 }
                 Err(error) => {
@@ -382,9 +408,16 @@ impl SledLog {
     ) -> Result<LookedAt, ReadError> {
         let (first, last) = (block.first_seq(), block.last_seq().min(check.until));
         let (metadata, recorded_at) = (check.metadata, check.recorded_at);
-        let (wrong, kept) = (Vec::new(), Vec::new());
-        let mut looked =
-            LookedAt { last, metadata, recorded_at, wrong, kept, index_differs: false };
+        let mut looked = LookedAt {
+            last,
+            metadata,
+            recorded_at,
+            wrong: Vec::new(),
+            kept: Vec::new(),
+            uncompared: Vec::new(),
+            error: None,
+            index_differs: false,
+        };
         let next = check.after + 1;
         if first < next {
             let what = "a block begins within the one before".into();
@@ -481,7 +514,8 @@ impl SledLog {
     /// be unpacked is found with the leaves.
     ///
     /// # Errors
-    /// If the operating system reports an error.
+    /// If the process lacks something in order to read. Other errors of the operating system are in
+    /// what was found.
     fn look_at_facts(&self, block: &Block<'_>, looked: &mut LookedAt) -> Result<(), ReadError> {
         let Ok(records) = records_of(block) else { return Ok(()) };
         match other_facts(block, &records) {
@@ -500,11 +534,19 @@ impl SledLog {
             let alike = alike.map(|own| self.dedupe().read().with_fingerprint(own));
             let mut earlier = alike.unwrap_or_default();
             earlier.retain(|seq| *seq < record.seq);
-            let checked = check_status(self.store(), record)
+            let checked = self
+                .check_status(record)
                 .and_then(|()| check_unique(self.store(), record.seq, &earlier));
             match checked {
                 Ok(()) => {}
-                Err(Fault { disk: Some(code), .. }) => return Err(ReadError::Disk { code }),
+                Err(Fault { disk: Some(code), .. }) => {
+                    let error = ReadError::Disk { code };
+                    if error.is_for_want() {
+                        return Err(error);
+                    }
+                    looked.uncompared.push(record.seq);
+                    looked.error = Some(error);
+                }
                 // The store does not say which record it cannot read.
                 Err(Fault { first: 0, what, .. }) => {
                     looked.kept.push(Damage { first: record.seq, last: record.seq, what });
@@ -513,6 +555,22 @@ impl SledLog {
             }
         }
         Ok(())
+    }
+
+    #[cfg(not(test))]
+    fn check_status(&self, record: &Record) -> Result<(), Fault> {
+        check_status(self.store(), record)
+    }
+
+    /// Checks the status of a record, or fails for one that does not count as a test wants it.
+    #[cfg(test)]
+    fn check_status(&self, record: &Record) -> Result<(), Fault> {
+        if record.status != rollcall_projections::RecordStatus::Counts
+            && let Some(code) = self.earlier_faults.lock().pop()
+        {
+            return Err(ReadError::Disk { code }.into());
+        }
+        check_status(self.store(), record)
     }
 
     /// Indexes the records of a block anew, where the index has something else. What is damaged does

@@ -215,6 +215,15 @@ impl DiskLog {
         }
     }
 
+    /// Lets the operating system report errors, the last first, when the deferred check compares
+    /// conflicts with earlier records.
+    #[cfg(test)]
+    pub(super) fn fail_comparisons(&self, codes: Vec<i32>) {
+        if let Some(log) = &*self.current.read_recursive() {
+            *log.earlier_faults.lock() = codes;
+        }
+    }
+
     fn blocked(&self, fault: DiskFault) -> AppendError {
         AppendError::Blocked { cause: self.disk.message(fault), in_doubt: false }
     }

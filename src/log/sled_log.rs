@@ -69,6 +69,9 @@ pub struct SledLog {
     /// The errors of the operating system with which the next blocks of the deferred check are read.
     #[cfg(test)]
     pub(super) read_faults: Mutex<Vec<i32>>,
+    /// The errors with which it reads the records with which the next conflicts are compared.
+    #[cfg(test)]
+    pub(super) earlier_faults: Mutex<Vec<i32>>,
 }
 
 /// The state of the log after its newest durable record.
@@ -144,6 +147,8 @@ impl SledLog {
             step_fault: Mutex::default(),
             #[cfg(test)]
             read_faults: Mutex::default(),
+            #[cfg(test)]
+            earlier_faults: Mutex::default(),
         }
     }
 

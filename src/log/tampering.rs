@@ -632,6 +632,23 @@ fn each_record_of_a_block_that_the_disk_cannot_read_is_not_tried_as_often_as_the
 }
 
 #[test]
+fn a_conflict_whose_first_record_the_disk_cannot_read_does_not_hold_up_the_deferred_check() {
+    let original = sound();
+    let folder = original.copied();
+    // Conflicts are compared only if the metadata differs.
+    edit(folder.path(), 9, |parts| parts.records[1].occurred_at = Some(1));
+    let log = started(&original, folder.path());
+    let [input_output, too_many_files] = [5, 24];
+    log.fail_comparisons([vec![input_output; 5], vec![too_many_files; 9]].concat());
+    assert_eq!(failed_steps(&log), 9 + 4);
+    assert_eq!(found_by(&log), [(5, 5), (9, 9)]);
+    let what = &log.scrub().unwrap().findings[0].what;
+    assert!(what.ends_with("at each of 5 tries"), "{what}");
+    let conflict = Outcome::Conflict { seq: 5, first: 1, duplicate: true };
+    assert_eq!(log.append(vec![event("a", "another")], NOW + 9), Ok(vec![conflict]));
+}
+
+#[test]
 fn the_event_of_a_record_that_only_has_other_facts_stays_known() {
     let original = sound();
     let unknown = webhook(r#"{"id":"q","event":"dsync.unheard_of","data":{}}"#.into());
