@@ -15,7 +15,9 @@ use super::dedupe::{Dedupe, EventContent};
 use super::lanes::in_order;
 use super::merkle::{self, Hash};
 use super::raw::RawStore;
-use super::recovery::{RESOLVED_SINCE, is_key_change, lost_since, pieces, resolved, up_to};
+use super::recovery::{
+    RESOLVED_SINCE, differs_in_metadata_alone, is_key_change, lost_since, pieces, resolved, up_to,
+};
 use super::salvage::Leaves;
 use super::stopped::end_is_unknown;
 use super::store::Blocks;
@@ -663,13 +665,18 @@ impl<'a> AuditPass<'a> {
         }
     }
 
-    /// Compares the metadata with that which was acknowledged. If it is another, reports records that
-    /// nothing else says of: that they are lost, or could not be used at first.
+    /// Compares the metadata with that which was acknowledged. If it is another, and nothing else is
+    /// wrong with the records, reports what nothing else says of some: that they are lost, or could
+    /// not be used at first.
     fn compare_metadata(&mut self) {
-        let acknowledged = self.slots.newest.and_then(|newest| newest.metadata);
-        let size = self.acknowledged();
+        let Some(newest) = self.slots.newest else { return };
+        let (acknowledged, size) = (newest.metadata, newest.size);
         let is_known = self.metadata.is_some() && self.next > size;
         if !is_known || acknowledged.is_none() || acknowledged == self.acknowledged_metadata {
+            return;
+        }
+        let has_none = self.lost.is_empty() && self.resolved.is_empty();
+        if has_none || !differs_in_metadata_alone(self.store, &newest, self.tiles) {
             return;
         }
         for (first, last) in up_to(&self.lost, size) {

@@ -91,6 +91,9 @@ pub(super) struct Fault {
     pub(super) disputed: bool,
     /// The code of an error of the operating system, which says nothing about the records.
     pub(super) disk: Option<i32>,
+    /// True if it is a reference to a record that is lost, which was there when the reference was
+    /// written.
+    refers_to_lost: bool,
 }
 
 impl Fault {
@@ -99,7 +102,8 @@ impl Fault {
     }
 
     fn among(first: Seq, last: Seq, what: impl Into<String>) -> Fault {
-        Fault { first, last, what: what.into(), disputed: false, disk: None }
+        let (disputed, disk, refers_to_lost) = (false, None, false);
+        Fault { first, last, what: what.into(), disputed, disk, refers_to_lost }
     }
 
     fn disputed(seq: Seq, what: String) -> Fault {
@@ -385,8 +389,8 @@ struct Found<'a> {
 }
 
 /// Returns the earliest fault of a log of which something was acknowledged: one that the pass
-/// found, another root, other facts, or records that were not lost when they were acknowledged, or not
-/// kept as ones that could not be used at first.
+/// found, another root, or other facts. If there is none, other metadata means that records were not
+/// lost when they were acknowledged, or not kept as ones that could not be used at first.
 fn check_acknowledged(
     store: &RawStore,
     newest: &Acknowledgement,
@@ -394,25 +398,42 @@ fn check_acknowledged(
     found: Found<'_>,
 ) -> Result<(), Fault> {
     let Found { rows, lost, vouched_metadata, taken } = found;
-    let same_records = match (&taken, newest.root) {
-        (Ok(()), _) => check_root(rows, newest, tiles, &store.cause_of_loss()),
-        // The pass broke off at a fault. Before it, another record may be in the place of one.
-        (Err(_), Some(root)) => first_changed(rows, newest.size, &root, tiles).map_or(Ok(()), Err),
-        (Err(_), None) => Ok(()),
-    };
     let same_metadata =
         newest.size == 0 || newest.metadata.is_none() || vouched_metadata == newest.metadata;
     let same_facts = if same_metadata { Ok(()) } else { check_facts(store, newest.size) };
+    let same_records = check_records(store, newest, tiles, (rows, &taken));
+    let found = Fault::earliest([same_records, same_facts, taken]);
+    let is_of_metadata = !same_metadata && allows_loss(&found);
     // Where the pass broke off, it does not know the digest.
-    let (same_lost, same_verdicts) = match !same_metadata && has_other_metadata(store, newest) {
+    let (same_lost, same_verdicts) = match is_of_metadata && has_other_metadata(store, newest) {
         true => (refuse_lost(lost, newest.size), refuse_resolved(store, newest.size)),
         false => (Ok(()), Ok(())),
     };
-    Fault::earliest([same_records, same_facts, same_lost, same_verdicts, taken])?;
+    Fault::earliest([found, same_lost, same_verdicts])?;
     if !same_metadata {
         tracing::warn!("stored facts were rewritten; they match the bodies");
     }
     Ok(())
+}
+
+/// Checks that the records are those that were acknowledged, as far as the pass that led to `rows` came.
+fn check_records(
+    store: &RawStore,
+    newest: &Acknowledgement,
+    tiles: Option<&Tiles>,
+    (rows, taken): (&Rows, &Result<(), Fault>),
+) -> Result<(), Fault> {
+    match (taken, newest.root) {
+        (Ok(()), _) => check_root(rows, newest, tiles, &store.cause_of_loss()),
+        // The pass broke off at a fault. Before it, another record may be in the place of one.
+        (Err(_), Some(root)) => first_changed(rows, newest.size, &root, tiles).map_or(Ok(()), Err),
+        (Err(_), None) => Ok(()),
+    }
+}
+
+/// Returns whether records that are lost since they were acknowledged would explain what was found.
+fn allows_loss(found: &Result<(), Fault>) -> bool {
+    found.as_ref().map_or_else(|fault| fault.refers_to_lost, |()| true)
 }
 
 /// Refuses lost records among the first `size` of a log whose metadata is not that which was
@@ -464,7 +485,7 @@ pub(super) fn lost_since(lost: &[(Seq, Seq)]) -> String {
 /// Returns whether the log was acknowledged with other metadata than it has, so that a record that is
 /// lost, say, may not have been lost then. Reads every block; where the metadata of one is damaged, or blocks
 /// are missing, nothing is known.
-pub(super) fn has_other_metadata(store: &RawStore, newest: &Acknowledgement) -> bool {
+fn has_other_metadata(store: &RawStore, newest: &Acknowledgement) -> bool {
     let Acknowledgement { size, metadata: Some(expected), .. } = *newest else { return false };
     let (mut last, mut metadata) = (0, [0; 32]);
     let mut blocks = store.blocks_from(1);
@@ -477,6 +498,24 @@ pub(super) fn has_other_metadata(store: &RawStore, newest: &Acknowledgement) -> 
         (last, metadata) = (block.last_seq(), block.chained_metadata(&metadata));
     }
     size > 0 && (last != size || metadata != expected)
+}
+
+/// Returns whether the log was acknowledged with other metadata than it has, and nothing else is wrong
+/// with its records: else that is why the metadata differs, and records that are lost may have been
+/// lost before. Reads every block, and if the metadata differs, checks every record.
+pub(super) fn differs_in_metadata_alone(
+    store: &RawStore,
+    newest: &Acknowledgement,
+    tiles: Option<&Tiles>,
+) -> bool {
+    if !has_other_metadata(store, newest) {
+        return false;
+    }
+    let mut pass = Pass::new(store, 0, Cores::All);
+    let taken = pass.run(&|_| {});
+    let rows = Rows::of(pass.leaves);
+    let same_records = check_records(store, newest, tiles, (&rows, &taken));
+    allows_loss(&Fault::earliest([same_records, taken]))
 }
 
 /// Checks that the tiles do not contradict records for which no acknowledged root vouches.
@@ -618,7 +657,9 @@ pub(super) fn check_status(store: &impl Blocks, record: &Record) -> Result<(), F
         RecordStatus::Conflict { first } => (first, "conflict with"),
         RecordStatus::Repeat { of } => (of, "repeat of"),
     };
-    let known = match (earlier < record.seq).then(|| store.candidate(earlier)).transpose() {
+    let known = (earlier < record.seq).then(|| store.candidate(earlier)).transpose();
+    let refers_to_lost = matches!(known, Err(ReadError::Lost { .. }));
+    let known = match known {
         Err(error @ ReadError::Disk { .. }) => return Err(error.into()),
         known => known.ok().flatten(),
     };
@@ -627,7 +668,7 @@ pub(super) fn check_status(store: &impl Blocks, record: &Record) -> Result<(), F
         _ => known.conflicts_with(&record.content()),
     });
     let what = || format!("it is kept as a {name} record {earlier}, which it is not");
-    if is_so { Ok(()) } else { Err(Fault::at(record.seq, what())) }
+    if is_so { Ok(()) } else { Err(Fault { refers_to_lost, ..Fault::at(record.seq, what()) }) }
 }
 
 /// Checks that a record is not the same event as an earlier one with its fingerprint.

@@ -14,7 +14,7 @@ use super::dedupe::Dedupe;
 use super::merkle::{self, Hash};
 use super::raw::{RawStore, SalvagedBlock, SalvagedRecord, records};
 use super::receipt::lost_leaf;
-use super::recovery::{dedupe_key, has_other_metadata, other_facts};
+use super::recovery::{dedupe_key, differs_in_metadata_alone, other_facts};
 use super::salvage::Leaves;
 use super::stopped::StoppedFolder;
 use super::store::Blocks;
@@ -133,7 +133,8 @@ pub(super) fn gather(
 ) -> io::Result<Gathered> {
     let newest = folder.slots.newest;
     let leaves = Leaves::of(&folder.slots, folder.tiles.as_ref());
-    let was_changed = newest.is_some_and(|newest| has_other_metadata(&folder.store, &newest));
+    let (store, tiles) = (&folder.store, folder.tiles.as_ref());
+    let was_changed = newest.is_some_and(|newest| differs_in_metadata_alone(store, &newest, tiles));
     let mut gathering = Gathering { was_changed, ..Gathering::new(&folder.store, &leaves) };
     for first in folder.store.firsts() {
         gathering.take(first)?;
@@ -155,7 +156,8 @@ pub(super) fn gather(
 struct Gathering<'a> {
     store: &'a RawStore,
     known: &'a Leaves,
-    /// True if the log was not acknowledged as it is: then it may have lost records since.
+    /// True if the log was acknowledged with the same records and other metadata: then it may have lost
+    /// some since.
     was_changed: bool,
     firsts: Vec<Seq>,
     replaced: BTreeMap<Seq, Vec<u8>>,

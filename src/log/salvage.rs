@@ -22,7 +22,7 @@ use super::place::{ArchivePlace, PlaceError};
 use super::progress::{Progress, Report, Stage};
 use super::public_files::PublicFiles;
 use super::raw::{RawStore, SalvagedRecord};
-use super::recovery::has_other_metadata;
+use super::recovery::differs_in_metadata_alone;
 use super::stopped::{Remains, StoppedFolder, end_is_unknown};
 use super::store::Blocks;
 use super::tiles::{Rows, Tiles};
@@ -424,7 +424,8 @@ struct Salvage<'a> {
     leaves: Leaves,
     /// The leaves of the records that are lost in the folder.
     gaps: LostLeaves,
-    /// True if the folder was not acknowledged as it is: then it may have lost them since.
+    /// True if the folder was acknowledged with the same records and other metadata: then it may have
+    /// lost them since.
     was_changed: bool,
     /// The record that comes next.
     next: Seq,
@@ -436,7 +437,9 @@ impl<'a> Salvage<'a> {
         let (leaves, gaps) =
             (Leaves::of(&remains.slots, remains.tiles.as_ref()), LostLeaves::new());
         let both = remains.store.as_ref().zip(remains.slots.newest.as_ref());
-        let was_changed = both.is_some_and(|(store, newest)| has_other_metadata(store, newest));
+        let tiles = remains.tiles.as_ref();
+        let was_changed =
+            both.is_some_and(|(store, newest)| differs_in_metadata_alone(store, newest, tiles));
         Salvage { remains, copies, leaves, gaps, was_changed, next: 1, output }
     }
 

@@ -278,13 +278,15 @@ impl SledLog {
     }
 
     /// Reads of a record what decides if an event is the same; `None` if what is there is not the
-    /// record that was acknowledged.
+    /// record that was acknowledged. Where the tree cannot be read, what is there counts: an error
+    /// would refuse every batch that repeats an event.
     fn candidate(&self, seq: Seq) -> Result<Option<Candidate>, ReadError> {
         if seq > self.unchecked.load(Ordering::Relaxed) {
             return self.store.candidate(seq).map(Some);
         }
         let record = self.store.record(seq)?;
-        let is_acknowledged = self.nodes().node(0, seq - 1)? == record.leaf();
+        let is_acknowledged =
+            self.nodes().node(0, seq - 1).map_or(true, |leaf| leaf == record.leaf());
         Ok(is_acknowledged.then(|| Candidate::from(record)))
     }
 

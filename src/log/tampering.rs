@@ -12,7 +12,9 @@ use rollcall_projections::{
 use tempfile::TempDir;
 
 use super::acknowledgement::{Acknowledgement, AcknowledgementFile};
+use super::archive::ArchivedRecord;
 use super::block::{Parts, RecordParts, encode_lost};
+use super::filling::Filling;
 use super::store::{part_key, rewrite};
 use super::{
     Acknowledged, Audit, DeferredStep, DeferredVerdict, DiskLog, Finding, History, Kept, KeptBytes,
@@ -427,6 +429,53 @@ fn records_that_are_lost_since_they_were_acknowledged_refuse_a_start_and_are_fou
     }
 }
 
+/// Makes the folder of a log that was restored without the records of a block.
+fn restored_without(original: &Folder, (first, last): (Seq, Seq)) -> TempDir {
+    let folder = original.copied();
+    let log = open(folder.path()).unwrap();
+    let (records, log_id) = (log.read(0, 99, usize::MAX).unwrap(), log.identity().log_id);
+    drop(log);
+    let restored = tempfile::tempdir().unwrap();
+    let mut filling = Filling::begin(restored.path(), log_id, NOW).unwrap();
+    for record in &records {
+        match (first..=last).contains(&record.seq) {
+            true => filling.put_lost(record.leaf()).unwrap(),
+            false => filling.put(ArchivedRecord::from(record)).unwrap(),
+        }
+    }
+    filling.write().unwrap();
+    filling.finish(restored.path()).unwrap();
+    restored
+}
+
+#[test]
+fn records_without_which_a_log_was_restored_are_not_blamed_for_one_that_was_changed_later() {
+    let original = sound();
+    let lost = (4, 7);
+    let edits: [RecordEdit; 3] = [
+        |record| record.occurred_at = Some(1),
+        |record| record.status = RecordStatus::Conflict { first: 1 },
+        |record| (record.salt, record.occurred_at) = ([1; 16], Some(1)),
+    ];
+    for (at, change) in edits.into_iter().enumerate() {
+        let folder = restored_without(&original, lost);
+        let sound = audit(folder.path());
+        assert_eq!((about(&sound), &sound.lost[..]), (vec![], &[lost][..]));
+        edit(folder.path(), 9, |parts| change(&mut parts.records[1]));
+        assert_eq!(judged(open(folder.path()).map(|_| None)), Some((9, 9)), "{at}");
+        let audit = audit(folder.path());
+        assert_eq!((audit.first_bad(), &audit.lost[..]), (Some(9), &[lost][..]), "{at}");
+        let stopped = StoppedFolder::open(folder.path()).unwrap();
+        let (log, damage) = stopped.recover_remaining(&|_| {}).unwrap();
+        assert!(damage.unwrap().missing.iter().all(|missing| *missing == (9, 9)), "{at}");
+        assert_eq!(log.once_lost(), [lost], "{at}");
+        drop(log);
+        let place = tempfile::tempdir().unwrap();
+        let salvaged = salvage(folder.path(), &[], &place.path().join("new"), &|_| {}).unwrap();
+        assert_eq!(salvaged.lost, [lost], "{at}");
+    }
+}
+
 #[test]
 fn records_that_a_forged_snapshot_has_as_lost_are_found_behind_the_start() {
     let original = sound();
@@ -524,6 +573,23 @@ fn an_event_that_comes_again_is_compared_with_no_damaged_record_whether_or_not_i
         assert_eq!(found, [(2, 2), (9, 9)]);
         drop(log);
         assert_eq!(judged(open(folder.path()).map(|_| None)), Some((2, 2)));
+    }
+}
+
+#[test]
+fn an_event_that_comes_again_is_known_although_the_tree_cannot_be_read() {
+    let original = sound();
+    for tiles in [vec![], vec![7; 32 * HEAD as usize]] {
+        let folder = original.copied();
+        let unrecovered = Unrecovered::open(folder.path(), CACHE_BYTES).unwrap();
+        let checked = unrecovered.check_after(Some(original.1[1].prefix()), &|_| {}).unwrap();
+        let log = DiskLog::open(checked, 0).unwrap();
+        put(&folder.path().join("tree/0"), &tiles, tiles.len() as u64);
+        let batch = vec![event("a", "x"), event("e9", "x"), event("new", "x")];
+        let duplicate = |seq| Outcome::Duplicate { seq, differs: false };
+        let expected = vec![duplicate(1), duplicate(9), Outcome::New(HEAD + 1)];
+        assert_eq!(log.append(batch, NOW + 9), Ok(expected));
+        assert_eq!(log.find("a"), Ok(Some(1)));
     }
 }
 
