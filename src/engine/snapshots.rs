@@ -610,6 +610,8 @@ impl Keeper {
         drop_snapshot(&self.folder)?;
         self.rebuild(engine)?;
         engine.judge_notary(engine.begun_from.map_or(0, |known| known.seq))?;
+        // Last, since it is never taken back.
+        engine.note_snapshot(|state| state.is_doubtful = false);
         Ok(None)
     }
 
@@ -624,7 +626,6 @@ impl Keeper {
         if rebuild.has_failed() {
             return Err(Ended::Failed("the views could not be rebuilt".into()));
         }
-        engine.note_snapshot(|state| state.is_doubtful = false);
         Ok(())
     }
 
@@ -779,15 +780,27 @@ mod tests {
         assert_eq!(ReadSnapshot::of(folder.path()).beginning(&other).seq(), 0);
     }
 
-    /// A log whose records up to one cannot be read for the fold.
+    /// A log whose records up to one cannot be read for the fold, and none whole.
     struct Failing {
         log: MemoryLog,
         until: AtomicU64,
+        is_unread: AtomicBool,
+    }
+
+    impl Failing {
+        /// Returns one that can be read.
+        fn not_yet() -> Arc<Failing> {
+            let (until, is_unread) = (AtomicU64::new(0), AtomicBool::new(false));
+            Arc::new(Failing { log: MemoryLog::new([7; 16]), until, is_unread })
+        }
     }
 
     impl History for Failing {
         fn read(&self, after: Seq, events: usize, bytes: usize) -> Result<Vec<Record>, ReadError> {
-            self.log.read(after, events, bytes)
+            match self.is_unread.load(Ordering::Relaxed) {
+                true => Err(ReadError::Disk { code: 5 }),
+                false => self.log.read(after, events, bytes),
+            }
         }
 
         fn head(&self) -> Seq {
@@ -844,8 +857,7 @@ mod tests {
     #[test]
     fn no_snapshot_is_written_while_the_one_of_the_start_cannot_be_compared() {
         let folder = tempfile::tempdir().unwrap();
-        let log = Failing { log: MemoryLog::new([7; 16]), until: AtomicU64::new(0) };
-        let log = Arc::new(log);
+        let log = Failing::not_yet();
         let append = |numbers: std::ops::Range<u64>| {
             numbers.for_each(|number| drop(log.append(vec![event(number)], NOW).unwrap()));
         };
@@ -881,6 +893,34 @@ mod tests {
             snapshots.finish();
             assert_eq!(ReadSnapshot::of(folder.path()).beginning(&*log).seq(), expected);
         }
+    }
+
+    #[test]
+    fn rebuilt_views_are_called_so_only_once_the_checkpoint_key_is_judged() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = Failing::not_yet();
+        let notary = |engine: &Engine| {
+            let (files, history) = (KeyFiles::of(folder.path(), None), engine.key_history());
+            Notary::open(files, [7; 16], &history.unwrap()).unwrap()
+        };
+        let engine = Engine::start(log.clone(), 1 << 20, || NOW, |_| {}).unwrap();
+        engine.set_notary(notary(&engine));
+        let operator = ApiKeys::unrestricted(["sk"]).identify("sk").unwrap();
+        engine.change_checkpoint_key(operator, None).unwrap();
+        let stop = Arc::default();
+        let keeper =
+            Keeper { engine: Arc::downgrade(&engine), folder: folder.path().to_owned(), stop };
+        *engine.snapshot.lock() =
+            Some(SnapshotState::begun(Some(Known { seq: 1, digest: [0; 32] })));
+        log.is_unread.store(true, Ordering::Relaxed);
+        // The views are rebuilt, and the record that names the key cannot be read.
+        assert!(matches!(keeper.drop_different(&engine), Err(Ended::Failed(_))));
+        assert!(engine.rebuild.lock().as_ref().is_some_and(|rebuild| !rebuild.has_failed()));
+        assert_eq!(engine.views_origin(), ViewsOrigin::Unproven);
+        log.is_unread.store(false, Ordering::Relaxed);
+        assert!(keeper.drop_different(&engine).is_ok());
+        assert_eq!(engine.views_origin(), ViewsOrigin::Rebuilt);
+        engine.close();
     }
 
     #[test]
