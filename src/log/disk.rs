@@ -179,6 +179,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_file_that_is_gone_is_no_passing_error() {
+        let of = |code| ReadError::of_disk(&io::Error::from_raw_os_error(code));
+        for code in [4, 5, 12, 24] {
+            assert_eq!(of(code), ReadError::Disk { code });
+        }
+        for code in [2, 20] {
+            assert!(matches!(of(code), ReadError::Store(_)), "{code}");
+        }
+    }
+
+    #[test]
     fn what_the_operating_system_refuses_is_read_again_and_damage_is_not() {
         let disk = ReadError::Disk { code: 5 };
         let damaged = ReadError::Damaged { seq: 1, what: "its bytes".into() };

@@ -48,6 +48,7 @@ mod tiles;
 mod unfinished;
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::time::Duration;
 
 pub(crate) use archive::{
@@ -188,9 +189,11 @@ pub enum ReadError {
 }
 
 impl ReadError {
-    /// Tells an error of the operating system apart from what a library says about what it read.
+    /// Tells an error of the operating system, which may pass, apart from what a library says about
+    /// what it read, and from a file that is not there.
     fn of_disk(error: &std::io::Error) -> ReadError {
-        match error.raw_os_error() {
+        let is_gone = matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory);
+        match error.raw_os_error().filter(|_| !is_gone) {
             Some(code) => ReadError::Disk { code },
             None => ReadError::Store(error.to_string()),
         }

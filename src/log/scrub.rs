@@ -427,7 +427,12 @@ impl Worker {
                     _ => findings.push(finding),
                 }
             }
-            if read.last <= after {
+            if read.is_for_want {
+                // What the process lacks says nothing about the record.
+                if self.stop.wait(READ_FILE_AGAIN_AFTER) {
+                    return Err(Ended::Stopped);
+                }
+            } else if read.last <= after {
                 return Ok(findings);
             }
             after = read.last;
@@ -481,6 +486,8 @@ pub(super) struct ReadThrough {
     last: Seq,
     bytes: usize,
     findings: Vec<ScrubFinding>,
+    /// True if the process lacked something in order to read the next one.
+    is_for_want: bool,
 }
 
 impl SledLog {
@@ -513,6 +520,8 @@ impl SledLog {
         while read.last < until {
             let seq = read.last + 1;
             let one = || {
+                #[cfg(test)]
+                self.take_read_fault()?;
                 self.store().with_any_block(seq, |block| {
                     compare(block, &nodes)?;
                     Ok((block.last_seq(), block.stored_bytes()))
@@ -525,6 +534,10 @@ impl SledLog {
                 Ok((last, bytes)) => {
                     read.last = last.max(seq);
                     read.bytes += bytes;
+                }
+                Err(error) if error.is_for_want() => {
+                    read.is_for_want = true;
+                    break;
                 }
                 Err(error) => {
                     let what = error.to_string();
@@ -552,4 +565,36 @@ fn compare(block: &Block<'_>, nodes: &impl Nodes) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Log, Unrecovered};
+    use crate::verify::{Keyring, Verified};
+    use rollcall_generator::sign;
+
+    #[test]
+    fn a_record_is_not_called_damaged_because_the_process_lacks_something() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = Unrecovered::open(folder.path(), 16 << 20).unwrap().recover(&|_| {}).unwrap();
+        for (at, body) in (0..).zip(["a", "b", "c"]) {
+            let header = sign("s", at, body.as_bytes());
+            let keyring = Keyring::new(["s"], 0);
+            let event =
+                Verified::webhook(&keyring, Some(header.as_bytes()), body.into(), at).unwrap();
+            log.append(vec![event], at).unwrap();
+        }
+        let [input_output, no_memory, too_many_files] = [5, 12, 24];
+        for code in [no_memory, too_many_files] {
+            *log.read_faults.lock() = vec![code; 3];
+            let read = log.read_through(1);
+            assert_eq!((read.last, read.is_for_want, read.findings), (1, true, vec![]));
+            let read = log.read_through(1);
+            assert_eq!((read.last, read.is_for_want, read.findings), (3, false, vec![]));
+        }
+        *log.read_faults.lock() = vec![input_output; 3];
+        let read = log.read_through(1);
+        let found: Vec<_> = read.findings.iter().map(|found| (found.first, found.last)).collect();
+        assert_eq!((read.last, read.is_for_want, found), (3, false, vec![(2, 2)]));
+    }
 }

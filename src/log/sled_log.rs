@@ -66,7 +66,8 @@ pub struct SledLog {
     head: Arc<DurableHead>,
     #[cfg(test)]
     pub(super) step_fault: Mutex<Option<StepFault>>,
-    /// The errors of the operating system with which the next blocks of the deferred check are read.
+    /// The errors of the operating system with which the next blocks of the deferred check or of the
+    /// scrub are read.
     #[cfg(test)]
     pub(super) read_faults: Mutex<Vec<i32>>,
     /// The errors with which it reads the records with which the next conflicts are compared.
@@ -302,6 +303,12 @@ impl SledLog {
                 dedupe.put_right(seq, None);
             }
         }
+    }
+
+    /// Fails as a test wants it.
+    #[cfg(test)]
+    pub(super) fn take_read_fault(&self) -> Result<(), ReadError> {
+        self.read_faults.lock().pop().map_or(Ok(()), |code| Err(ReadError::Disk { code }))
     }
 
     /// Returns whether a record is among those that are lost.

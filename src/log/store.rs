@@ -206,7 +206,7 @@ impl Store {
 
     /// Syncs everything that opening may have created, up to the entry of the data folder `folder`.
     pub(super) fn sync_all(&mut self, folder: &Path) -> Result<(), StoreError> {
-        self.db.flush()?;
+        self.waker.watch(|| self.db.flush())?;
         let blobs = self.folder.join("blobs");
         for blob in fs::read_dir(&blobs)? {
             File::open(blob?.path())?.sync_all()?;
