@@ -758,7 +758,7 @@ impl Opening<'_> {
                 let joined = snapshot.join();
                 let mut snapshot = joined.unwrap_or_else(|_| ReadSnapshot::none());
                 let prefix = snapshot.take_prefix();
-                let ahead = fold_ahead(&mut unrecovered, &snapshot)?;
+                let ahead = fold_ahead(&mut unrecovered, &snapshot);
                 let checked = judge.judge(unrecovered, prefix, caches.store)?;
                 let key_changes = checked.key_changes().iter().filter_map(KeyChange::of);
                 snapshot.refuse_without(key_changes.map(|change| change.seq));
@@ -790,13 +790,11 @@ impl Opening<'_> {
     }
 }
 
-/// Begins to fold records before they are checked, if there is no snapshot to begin with.
-fn fold_ahead(
-    unrecovered: &mut Unrecovered,
-    snapshot: &ReadSnapshot,
-) -> Result<Option<FoldAhead>, Failure> {
+/// Begins to fold records before they are checked, if there is no snapshot to begin with. Without a
+/// thread for that they are folded later.
+fn fold_ahead(unrecovered: &mut Unrecovered, snapshot: &ReadSnapshot) -> Option<FoldAhead> {
     let unchecked = if snapshot.is_whole() { None } else { unrecovered.unchecked() };
-    unchecked.map(FoldAhead::begin).transpose().map_err(Failure::ours)
+    unchecked.and_then(|unchecked| FoldAhead::begin(unchecked).ok())
 }
 
 /// What decides if a server may start over a data folder. Until it has decided nothing in the folder
