@@ -143,8 +143,9 @@ impl Subject {
             let readable = entries.iter().filter(|entry| entry.reason != Reason::Lost);
             let seqs: BTreeSet<Seq> = readable.map(|entry| entry.seq).collect();
             let bodies = Bodies::of(engine, seqs)?;
+            let foreign = self.foreign_among(engine, entries)?;
             for entry in entries {
-                if self.is_of(bodies.get(entry.seq)) || self.is_foreign_to(engine, *entry)? {
+                if self.is_of(bodies.get(entry.seq)) || foreign.contains(&entry.seq) {
                     kept.push(*entry);
                 }
             }
@@ -152,23 +153,34 @@ impl Subject {
         Ok(kept)
     }
 
-    /// Tells if an entry is an event of another source about the directory, which is one of an
-    /// identity provider. Blocks while it reads the log.
+    /// Returns which entries are events of another source about the directory, which is one of an
+    /// identity provider. Blocks while it reads the log, each block once.
     ///
     /// # Errors
     /// If the log cannot be read.
-    fn is_foreign_to(&self, engine: &Engine, entry: Quarantined) -> Result<bool, ReadError> {
-        let directory =
-            self.directory.as_ref().filter(|_| entry.reason == Reason::ForeignDirectory);
-        let Some(directory) = directory else { return Ok(false) };
-        let mut is_so = false;
-        engine.log().entries(entry.seq - 1, 1, &mut |read| {
-            // The block has further records.
-            if read.seq == entry.seq {
-                is_so = engine.views().is_about_directory(&read.fact, entry.seq, directory);
+    fn foreign_among(
+        &self,
+        engine: &Engine,
+        entries: &[Quarantined],
+    ) -> Result<BTreeSet<Seq>, ReadError> {
+        let mut found = BTreeSet::new();
+        let Some(directory) = &self.directory else { return Ok(found) };
+        let foreign = entries.iter().filter(|entry| entry.reason == Reason::ForeignDirectory);
+        let seqs: BTreeSet<Seq> = foreign.map(|entry| entry.seq).collect();
+        let mut last = 0;
+        for seq in &seqs {
+            if *seq <= last {
+                continue;
             }
-        })?;
-        Ok(is_so)
+            // Shows all further records of the block.
+            last = engine.log().entries(seq - 1, 1, &mut |read| {
+                let is_asked = seqs.contains(&read.seq);
+                if is_asked && engine.views().is_about_directory(&read.fact, read.seq, directory) {
+                    found.insert(read.seq);
+                }
+            })?;
+        }
+        Ok(found)
     }
 
     /// Tells if a body is about one of them. A body that is not JSON is about nothing.
