@@ -126,9 +126,7 @@ impl Views {
             Fact::Mapping { mapping, effective_from } => {
                 self.ids.push(seq32(entry.seq), entry.event_id);
                 let (mapping, set_at) = (mapping.clone(), entry.recorded_at);
-                if self.roles.set(mapping, entry.seq, set_at, *effective_from) {
-                    self.roles.match_renamed(&self.groups);
-                }
+                self.roles.set(mapping, entry.seq, set_at, *effective_from);
                 Some(Listing::nowhere())
             }
             Fact::Directory { change, id, organization, name, domain } => {

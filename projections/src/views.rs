@@ -220,7 +220,7 @@ impl Views {
             turning: Pack::unpack(from)?,
             scim: Pack::unpack(from)?,
         };
-        views.roles.match_renamed(&views.groups);
+        views.roles.note_names_of_all(&views.groups);
         unpacker.is_at_end().then_some(views)
     }
 }

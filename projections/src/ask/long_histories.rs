@@ -13,6 +13,7 @@ use crate::ground::looks;
 use crate::ground::mapping::{GroupPattern, Mapping, Matches, NameText, Rule};
 use crate::ground::order::{Cut, Millis, Seq};
 use crate::sight::{Seen, Sight};
+use crate::state::name_matches::NameMatches;
 use crate::views::Views;
 
 /// The turns of a history, and of one that is a hundred times as long.
@@ -74,6 +75,18 @@ impl History {
         self.fold(member(comes, COVERED, "same"));
     }
 
+    /// Folds what comes before a history with a mapping: a directory with a user and its groups.
+    fn with(mapping: Mapping, groups: &[&str]) -> History {
+        let mut history = History::default();
+        history.fold(directory());
+        history.fold(Fact::Mapping { mapping, effective_from: 0 });
+        for id in groups {
+            history.fold(Fact::Group(Change::Set, group(id, id)));
+        }
+        history.fold(Fact::User(Change::Set, user(JOINER, true)));
+        history
+    }
+
     /// Folds an event that happens after all others.
     fn fold(&mut self, fact: Fact<'_>) {
         let seq = self.views.head() + 1;
@@ -121,16 +134,19 @@ fn directory() -> Fact<'static> {
 
 /// Returns a mapping by which one group gives no role, whatever its name.
 fn mapping() -> Fact<'static> {
-    let rule = |(group, role): (&str, &str)| {
+    let rules = [("steady", "editor"), ("same", "editor"), ("joined", "guest"), ("left", "guest")];
+    Fact::Mapping { mapping: mapping_of(&rules, "member"), effective_from: 0 }
+}
+
+/// Returns a mapping by which groups of some names give roles, with a default role.
+fn mapping_of(rules: &[(&str, &str)], default_role: &str) -> Mapping {
+    let rule = |(group, role): &(&str, &str)| {
         let group = GroupPattern::Name(NameText::new(group, group));
-        let matches = Matches::Group { group, roles: vec![role.to_owned()] };
+        let matches = Matches::Group { group, roles: vec![(*role).to_owned()] };
         Arc::new(Rule { matches, directory: None, organization: None })
     };
-    let rules = [("steady", "editor"), ("same", "editor"), ("joined", "guest"), ("left", "guest")];
-    let rules = rules.into_iter().map(rule).collect();
-    let default_roles = ["member".to_owned()].into();
-    let mapping = Mapping { rules, default_roles, ..Mapping::default() };
-    Fact::Mapping { mapping, effective_from: 0 }
+    let rules = rules.iter().map(rule).collect();
+    Mapping { rules, default_roles: [default_role.to_owned()].into(), ..Mapping::default() }
 }
 
 fn user(id: &str, active: bool) -> UserData<'_> {
@@ -262,4 +278,33 @@ fn a_turn_is_folded_at_the_same_cost_however_many_there_were_before() {
         looks::during(|| history.turn(turns)).1
     });
     assert!(long <= short + LOOKS_MORE, "{short} looks, then {long}");
+}
+
+#[test]
+fn a_new_pattern_costs_the_same_however_often_a_group_was_renamed() {
+    for is_prepared in [false, true] {
+        let [short, long] = [TURNS, MANY_TURNS].map(|turns| {
+            let mut history = History::with(mapping_of(&[], "member"), &[]);
+            for turn in 0..turns {
+                let name = if turn.is_multiple_of(2) { "former" } else { "present" };
+                history.fold(Fact::Group(Change::Set, group("renamed", name)));
+            }
+            let mut looks = 0;
+            for (name, gives) in [("other", false), ("former", true)] {
+                let mapping = mapping_of(&[(name, "editor")], "member");
+                if is_prepared {
+                    let mut matches = NameMatches::default();
+                    matches.add(&mapping, history.views.roles.group_names(0));
+                    history.views.roles.expect(mapping.clone(), matches);
+                }
+                let fact = Fact::Mapping { mapping, effective_from: 0 };
+                looks += looks::during(|| history.fold(fact)).1;
+                let newest = history.views.roles.iter().next_back().unwrap();
+                let renamed = history.views.groups.find("renamed").unwrap();
+                assert_eq!(history.views.gives_roles(renamed, &[newest]), gives, "{name}");
+            }
+            looks
+        });
+        assert!(long <= short + LOOKS_MORE, "{short} looks, then {long}");
+    }
 }

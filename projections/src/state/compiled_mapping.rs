@@ -209,7 +209,7 @@ impl Compiled {
     }
 
     /// Returns the same rules for a group whose name fits some patterns. The mapping must be set.
-    pub(crate) fn rules_of_patterns(&self, id: &str, patterns: &[u32]) -> FittingRules {
+    fn rules_of_patterns(&self, id: &str, patterns: &[u32]) -> FittingRules {
         let mut rules = self.rules_of_id(id);
         if let RulesOfNames::OfPatterns(by_pattern) = &self.by_group_name {
             let before = rules.len();
@@ -221,6 +221,13 @@ impl Compiled {
             }
         }
         rules
+    }
+
+    /// Tells if such a group fits any rule. Looks no further than the first pattern with a rule.
+    pub(super) fn has_rule_of_patterns(&self, id: &str, patterns: &[u32]) -> bool {
+        let RulesOfNames::OfPatterns(by_pattern) = &self.by_group_name else { return false };
+        (!self.by_group_id.is_empty() && self.by_group_id.contains_key(id))
+            || patterns.iter().any(|number| rules_of_pattern(by_pattern, *number).next().is_some())
     }
 
     /// Tells if one of these rules writes the name of its group.

@@ -89,9 +89,12 @@ impl NamePatterns {
         self.fits.get(&name).map_or(&[], |patterns| patterns)
     }
 
-    /// Adds the patterns that a name fits to some, in ascending order and each once.
-    pub(crate) fn add_fitting(&self, name: Sym, to: &mut SmallVec<[u32; 2]>) {
-        for pattern in self.fitting(name) {
+    /// Adds the patterns from number `first` on that a name fits to some, in ascending order and
+    /// each once.
+    pub(crate) fn add_fitting(&self, name: Sym, first: u32, to: &mut SmallVec<[u32; 2]>) {
+        let fitting = self.fitting(name);
+        let known = fitting.partition_point(|pattern| *pattern < first);
+        for pattern in fitting.get(known..).unwrap_or(&[]) {
             if let Err(at) = to.binary_search(pattern) {
                 to.insert(at, *pattern);
             }
@@ -104,12 +107,14 @@ impl NamePatterns {
     }
 
     /// Takes in the rules of a mapping, and returns those about names in order of their patterns.
-    /// `matches` spares the work for the names that it covers.
+    /// `matches` spares the work for the names that it covers. Adds the names that fit a pattern
+    /// that was not known before to `newly_fitting`.
     pub(crate) fn add_mapping(
         &mut self,
         mapping: &Mapping,
         matches: &NameMatches,
         names: &GroupNames,
+        newly_fitting: &mut Vec<Sym>,
     ) -> Arc<[PatternRule]> {
         let first_new = self.count();
         let patterns: Vec<Option<u32>> =
@@ -117,10 +122,15 @@ impl NamePatterns {
         if self.count() > first_new {
             for (name, rules) in &matches.rules {
                 let fitting = rules.iter().filter_map(|rule| *patterns.get(usize::from(*rule))?);
-                self.add_fits(*name, fitting.filter(|pattern| *pattern >= first_new).collect());
+                let fitting = fitting.filter(|pattern| *pattern >= first_new).collect();
+                if self.add_fits(*name, fitting) {
+                    newly_fitting.push(*name);
+                }
             }
             for name in names.behind(matches.seen) {
-                self.match_name(name.name, &name.compared, first_new);
+                if self.match_name(name.name, &name.compared, first_new) {
+                    newly_fitting.push(name.name);
+                }
             }
         }
         let numbered = (0..).zip(patterns);
@@ -155,26 +165,28 @@ impl NamePatterns {
         }
     }
 
-    /// Notes which patterns from number `first` on a name fits.
-    fn match_name(&mut self, name: Sym, compared: &str, first: u32) {
+    /// Notes which patterns from number `first` on a name fits. Returns false if there are none.
+    fn match_name(&mut self, name: Sym, compared: &str, first: u32) -> bool {
         let known = self.all_globs.partition_point(|(number, _)| *number < first);
         let globs = self.all_globs.get(known..).unwrap_or(&[]).iter();
         let fitting = globs.filter(|(_, glob)| glob_fits(glob, compared, &mut 0));
         let mut fitting: SmallVec<[u32; 2]> = fitting.map(|(number, _)| *number).collect();
         fitting.extend(self.names.get(compared).copied().filter(|number| *number >= first));
-        self.add_fits(name, fitting);
+        self.add_fits(name, fitting)
     }
 
-    /// Adds patterns, all newer than those that the name was known to fit.
-    fn add_fits(&mut self, name: Sym, mut patterns: SmallVec<[u32; 2]>) {
+    /// Adds patterns, all newer than those that the name was known to fit. Returns false if there
+    /// are none.
+    fn add_fits(&mut self, name: Sym, mut patterns: SmallVec<[u32; 2]>) -> bool {
         if patterns.is_empty() {
-            return;
+            return false;
         }
         patterns.sort_unstable();
         patterns.dedup();
         let fits = self.fits.entry(name).or_default();
         fits.extend_from_slice(&patterns);
         fits.shrink_to_fit();
+        true
     }
 }
 

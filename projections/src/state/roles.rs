@@ -1,7 +1,7 @@
 //! Every role mapping that was set, and the attributes that they ask for.
 
 use alloc::sync::Arc;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use rustc_hash::FxBuildHasher;
 use smallvec::SmallVec;
@@ -33,6 +33,8 @@ pub(crate) struct Roles {
     patterns: NamePatterns,
     /// The patterns that any name of a group fits, of the groups with more than [`FEW_TURNS`].
     patterns_of_renamed: HashMap<Sym, SmallVec<[u32; 2]>, FxBuildHasher>,
+    /// Each name that one of those groups ever had, and the group.
+    names_of_renamed: BTreeSet<(Sym, Sym)>,
     /// A mapping that is about to be set, and the rules that names of groups fit.
     expected: Option<(Mapping, NameMatches)>,
     attributes: Attributes,
@@ -46,15 +48,15 @@ pub(crate) struct Roles {
 }
 
 impl Roles {
-    /// Adds a mapping. Returns true if it has patterns of names that no mapping had before: then
-    /// [`Roles::match_renamed`] is to follow.
+    /// Adds a mapping. Patterns that no mapping had before cost a look at each name that is new to
+    /// its preparation, and one for each group of the names that fit them.
     pub(crate) fn set(
         &mut self,
         mut mapping: Mapping,
         seq: Seq,
         set_at: Millis,
         effective_from: Millis,
-    ) -> bool {
+    ) {
         let known_patterns = self.patterns.count();
         self.bytes += self.bytes_of(&mapping);
         mapping.rules.iter_mut().for_each(|rule| self.share_rule(rule));
@@ -62,7 +64,10 @@ impl Roles {
         self.attributes.want(&mapping);
         let expected = self.expected.take().filter(|(expected, _)| *expected == mapping);
         let matches = expected.map_or_else(NameMatches::default, |(_, matches)| matches);
-        let by_pattern = self.patterns.add_mapping(&mapping, &matches, &self.group_names);
+        let mut newly_fitting = Vec::new();
+        let by_pattern =
+            self.patterns.add_mapping(&mapping, &matches, &self.group_names, &mut newly_fitting);
+        newly_fitting.into_iter().for_each(|name| self.rematch_groups(name, known_patterns));
         let mut compiled = Compiled::new(mapping, NameMatches::default(), &self.attributes);
         compiled.set_patterns(by_pattern);
         compiled.version = self.mappings.len() + 1;
@@ -80,7 +85,16 @@ impl Roles {
             _ => self.earliest.push(effective_from),
         }
         self.mappings.push(compiled);
-        self.patterns.count() > known_patterns
+    }
+
+    /// Adds the patterns from number `first` on that a name fits to those of the groups with many
+    /// turns that ever had it.
+    fn rematch_groups(&mut self, name: Sym, first: u32) {
+        for (_, group) in self.names_of_renamed.range((name, Sym::MIN)..=(name, Sym::MAX)) {
+            if let Some(patterns) = self.patterns_of_renamed.get_mut(group) {
+                self.patterns.add_fitting(name, first, patterns);
+            }
+        }
     }
 
     /// Returns about the bytes of memory that all mappings set take.
@@ -125,33 +139,31 @@ impl Roles {
 
     /// Notes the name of a version that was just added to a group.
     pub(crate) fn note_version_of_group(&mut self, sym: Sym, group: &Entity, name: Sym) {
-        if group.turns().len() <= FEW_TURNS {
-            return;
-        }
-        match self.patterns_of_renamed.get_mut(&sym) {
-            Some(patterns) => self.patterns.add_fitting(name, patterns),
-            None => {
-                let patterns = self.patterns_of_names(group);
-                self.patterns_of_renamed.insert(sym, patterns);
-            }
+        if self.patterns_of_renamed.contains_key(&sym) {
+            self.note_name_of_renamed(sym, name);
+        } else {
+            self.note_names_of(sym, group);
         }
     }
 
-    /// Finds the patterns that the names of groups with many turns fit. Costs a look at each group,
-    /// and at each turn of those.
-    pub(crate) fn match_renamed(&mut self, groups: &Entities) {
-        let renamed = groups.iter().filter(|(_, group)| group.turns().len() > FEW_TURNS);
-        self.patterns_of_renamed =
-            renamed.map(|(sym, group)| (sym, self.patterns_of_names(group))).collect();
+    /// Notes the names of all groups with many turns. Costs a look at each group, and at each turn
+    /// of those.
+    pub(crate) fn note_names_of_all(&mut self, groups: &Entities) {
+        groups.iter().for_each(|(sym, group)| self.note_names_of(sym, group));
     }
 
-    /// Returns the patterns that any name of a group fits.
-    fn patterns_of_names(&self, group: &Entity) -> SmallVec<[u32; 2]> {
-        let mut patterns = SmallVec::new();
-        for turn in group.turns().iter() {
-            self.patterns.add_fitting(turn.label, &mut patterns);
+    /// Notes every name that a group ever had, if it has many turns.
+    fn note_names_of(&mut self, sym: Sym, group: &Entity) {
+        if group.turns().len() > FEW_TURNS {
+            group.turns().iter().for_each(|turn| self.note_name_of_renamed(sym, turn.label));
         }
-        patterns
+    }
+
+    fn note_name_of_renamed(&mut self, sym: Sym, name: Sym) {
+        let patterns = self.patterns_of_renamed.entry(sym).or_default();
+        if self.names_of_renamed.insert((name, sym)) {
+            self.patterns.add_fitting(name, 0, patterns);
+        }
     }
 
     /// Tells if a rule of a mapping, which must be set, fits a group by its id or by any name that
@@ -159,12 +171,12 @@ impl Roles {
     /// that they fit.
     pub(crate) fn ever_fits(&self, mapping: &Compiled, sym: Sym, id: &str, group: &Entity) -> bool {
         if let Some(patterns) = self.patterns_of_renamed.get(&sym) {
-            return !mapping.rules_of_patterns(id, patterns).is_empty();
+            return mapping.has_rule_of_patterns(id, patterns);
         }
         let mut before = None;
         let names = group.turns().iter().map(|turn| turn.label);
         let mut names = names.filter(|name| before.replace(*name) != Some(*name));
-        names.any(|name| !mapping.rules_of_group(id, name, &self.patterns).is_empty())
+        names.any(|name| mapping.has_rule_of_patterns(id, self.patterns.fitting(name)))
     }
 
     /// Returns the patterns of names in the rules of the mappings set.
@@ -289,6 +301,7 @@ impl Roles {
             group_names,
             patterns,
             patterns_of_renamed: _,
+            names_of_renamed: _,
             expected: _,
             attributes,
             rules: _,
@@ -325,7 +338,7 @@ impl Roles {
         attributes.pack_notes(users, &wanted, to);
     }
 
-    /// Reads what [`Roles::pack`] wrote. [`Roles::match_renamed`] is to follow.
+    /// Reads what [`Roles::pack`] wrote. [`Roles::note_names_of_all`] is to follow.
     pub(crate) fn unpack(from: &mut Unpacker<'_>) -> Option<Roles> {
         let mut roles = Roles {
             group_names: Pack::unpack(from)?,
