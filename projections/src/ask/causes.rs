@@ -82,6 +82,11 @@ impl RolesAt {
         })
     }
 
+    /// Returns the grounds of a role.
+    fn grounds_of(&self, role: Sym) -> SmallVec<[GroundKey; 4]> {
+        self.grounds.iter().filter(|ground| ground.role == role).copied().collect()
+    }
+
     fn roles(&self) -> BTreeSet<Sym> {
         self.grounds.iter().map(|ground| ground.role).collect()
     }
@@ -145,6 +150,38 @@ impl RolesConcern<'_> {
 /// by itself; few in debug builds, so that the short histories of tests reach the latter.
 const MOMENTS_TOGETHER: usize = if cfg!(debug_assertions) { 2 } else { 16 };
 
+/// The times that a role was held by default which are followed each by itself; few in debug
+/// builds, so that the short histories of tests have more.
+const FEW_DEFAULTS: usize = if cfg!(debug_assertions) { 2 } else { 4 };
+
+/// Decides how a role is followed to where it begins or ends: through one group after another, or
+/// as a whole, by every moment that concerns the user.
+struct RoleTrail<'a> {
+    mappings: &'a [&'a Compiled],
+    /// The times that it was found to be held by default.
+    defaults: usize,
+}
+
+impl<'a> RoleTrail<'a> {
+    fn new(mappings: &'a [&'a Compiled]) -> RoleTrail<'a> {
+        RoleTrail { mappings, defaults: 0 }
+    }
+
+    /// Tells if the role is to be followed as a whole from where it is held on some grounds:
+    /// because each of them depends on every group, as only the highest role counts, or because it
+    /// was held by default again and again. Each default depends on every group, too.
+    fn is_whole(&mut self, grounds: &[GroundKey]) -> bool {
+        self.defaults += usize::from(grounds.iter().any(|ground| ground.meaning == NO_SYM));
+        self.defaults > FEW_DEFAULTS || !only_own_groups_matter(self.mappings)
+    }
+}
+
+/// Tells if a ground by a rule depends on no groups but its own: if no mapping counts only the
+/// highest role.
+fn only_own_groups_matter(mappings: &[&Compiled]) -> bool {
+    mappings.iter().all(|mapping| mapping.gives_all())
+}
+
 impl Views {
     /// Returns since when the grounds and roles that a user has at the cut hold without a break.
     ///
@@ -189,7 +226,8 @@ impl Views {
     }
 
     /// Returns the first moment of the unbroken time in which a role is held that is held at
-    /// `later`: through one group after another, each followed back as long as it gives the role.
+    /// `later`: through one group after another, each followed back as long as it gives the role,
+    /// or else in one walk.
     fn beginning_of_role(
         &self,
         user: Sym,
@@ -198,11 +236,13 @@ impl Views {
         mappings: &[&Compiled],
         cut: Cut,
     ) -> Millis {
-        let mut since = later;
+        let (mut since, mut trail) = (later, RoleTrail::new(mappings));
         while let Some(before) = since.checked_sub(1) {
-            let grounds = self.roles_or_none(user, before, cut).grounds;
-            let of_role = grounds.into_iter().filter(|ground| ground.role == role);
-            let sooner = of_role.map(|ground| {
+            let grounds = self.roles_or_none(user, before, cut).grounds_of(role);
+            if trail.is_whole(&grounds) {
+                return self.beginning(user, None, since, cut, |then| then.has(role));
+            }
+            let sooner = grounds.into_iter().map(|ground| {
                 let groups = self.groups_concerning_ground(ground, mappings);
                 self.beginning(user, groups.as_deref(), since, cut, |then| then.has_like(ground))
             });
@@ -239,35 +279,41 @@ impl Views {
         cut: Cut,
     ) -> Option<(Millis, Option<Cause>)> {
         let mappings = self.roles.in_force_since(Millis::MIN, cut.known_at);
-        let (mut last, mut now) = (moment, self.roles_or_none(user, moment, cut));
+        let (mut last, mut trail) = (moment, RoleTrail::new(&mappings));
+        let mut grounds = self.roles_or_none(user, moment, cut).grounds_of(role);
         // Through one group after another, each followed as long as it gives the role.
-        while now.has(role) {
+        while !grounds.is_empty() {
+            if trail.is_whole(&grounds) {
+                last = self.ending(user, None, last, cut, |then| then.has(role))?;
+                break;
+            }
             let mut ends = Vec::new();
-            for ground in now.grounds.iter().filter(|ground| ground.role == role) {
-                ends.push(self.end_of_grounds_like(*ground, user, last, &mappings, cut)?);
+            for ground in grounds {
+                let groups = self.groups_concerning_ground(ground, &mappings);
+                let holds = |then: &RolesAt| then.has_like(ground);
+                ends.push(self.ending(user, groups.as_deref(), last, cut, holds)?);
             }
             last = ends.into_iter().max()?;
-            now = self.roles_or_none(user, last, cut);
+            grounds = self.roles_or_none(user, last, cut).grounds_of(role);
         }
         let before = self.roles_or_none(user, last.saturating_sub(1), cut);
         Some((last, self.cause_of_role(user, role, &before, last, cut)))
     }
 
-    /// Returns the first moment after another at which a user does not have a role through the same
-    /// group as on a ground that it has there; `None` if it has to the end.
-    fn end_of_grounds_like(
+    /// Returns the first moment after another at which something does not hold that holds there,
+    /// and that depends on no other groups than those given; `None` if it holds to the end.
+    fn ending(
         &self,
-        ground: GroundKey,
         user: Sym,
+        groups: Option<&[Sym]>,
         moment: Millis,
-        mappings: &[&Compiled],
         cut: Cut,
+        holds: impl Fn(&RolesAt) -> bool,
     ) -> Option<Millis> {
         let after = moment.checked_add(1).filter(|after| *after <= cut.as_of)?;
-        let groups = self.groups_concerning_ground(ground, mappings);
-        let concern = RolesConcern { groups: groups.as_deref(), ..RolesConcern::MAPPED };
+        let concern = RolesConcern { groups, ..RolesConcern::MAPPED };
         let mut moments = self.role_moments(user, concern, after, false, cut);
-        moments.find(|moment| !self.roles_or_none(user, *moment, cut).has_like(ground))
+        moments.find(|moment| !holds(&self.roles_or_none(user, *moment, cut)))
     }
 
     /// Returns the groups on which a ground depends: its own; `None` if it may depend on every
@@ -278,7 +324,7 @@ impl Views {
         mappings: &[&Compiled],
     ) -> Option<Vec<Sym>> {
         let is_default = ground.meaning == NO_SYM;
-        let is_own = !is_default && mappings.iter().all(|mapping| mapping.gives_all());
+        let is_own = !is_default && only_own_groups_matter(mappings);
         is_own.then(|| Some(ground.group).filter(|group| *group != NO_SYM).into_iter().collect())
     }
 

@@ -10,7 +10,7 @@ use crate::ground::fact::{
     RecordStatus, UserData,
 };
 use crate::ground::looks;
-use crate::ground::mapping::{GroupPattern, Mapping, Matches, NameText, Rule};
+use crate::ground::mapping::{GroupPattern, Mapping, Matches, Mode, NameText, Rule};
 use crate::ground::order::{Cut, Millis, Seq};
 use crate::sight::{Seen, Sight};
 use crate::state::name_matches::NameMatches;
@@ -85,6 +85,14 @@ impl History {
         }
         history.fold(Fact::User(Change::Set, user(JOINER, true)));
         history
+    }
+
+    /// Folds that the joiner joins and leaves a group some times.
+    fn join_and_leave(&mut self, group: &str, times: u64) {
+        for _ in 0..times {
+            self.fold(member(true, JOINER, group));
+            self.fold(member(false, JOINER, group));
+        }
     }
 
     /// Folds an event that happens after all others.
@@ -307,4 +315,58 @@ fn a_new_pattern_costs_the_same_however_often_a_group_was_renamed() {
         });
         assert!(long <= short + LOOKS_MORE, "{short} looks, then {long}");
     }
+}
+
+/// Returns how many roles the joiner has now.
+fn roles_of_joiner(history: &History) -> usize {
+    let filter = AssignmentFilter { user: Some(JOINER), ..AssignmentFilter::default() };
+    history.seen().assignments(&filter, Cut::LATEST, None, false, 100).0.len()
+}
+
+/// Returns the length of a page of times in which the joiner had a role.
+fn periods_of_joiner(history: &History, page: PeriodsWindow<'_>) -> usize {
+    history.seen().role_periods_in(JOINER, Cut::LATEST, page).unwrap().len()
+}
+
+#[test]
+fn a_role_held_by_default_and_by_a_group_in_turn_costs_no_more_than_one_walk() {
+    let [on, back] = pages();
+    for mode in [Mode::All, Mode::HighestPriority] {
+        let [short, long] = [TURNS, MANY_TURNS].map(|turns| {
+            let mapping = Mapping { mode, ..mapping_of(&[("joined", "editor")], "editor") };
+            let mut history = History::with(mapping, &["joined"]);
+            history.join_and_leave("joined", turns);
+            // It has the one role all the time: this is a walk over every moment.
+            let (found, walk) = looks::during(|| periods_of_joiner(&history, back));
+            assert_eq!(found, 1);
+            let asked = [
+                looks::during(|| roles_of_joiner(&history)),
+                looks::during(|| periods_of_joiner(&history, on)),
+            ];
+            for (found, looks) in asked {
+                assert_eq!(found, 1);
+                assert!(looks <= walk + LOOKS_MORE, "{mode:?}: {looks} looks, {walk} of a walk");
+            }
+            walk
+        });
+        let times = (MANY_TURNS / TURNS) as usize;
+        assert!(long <= times * short + LOOKS_MORE, "{mode:?}: {short} looks, then {long}");
+    }
+}
+
+#[test]
+fn a_role_held_by_default_once_costs_the_same_however_often_the_user_joined_another_group() {
+    let histories = [TURNS, MANY_TURNS].map(|turns| {
+        let rules = [("steady", "editor"), ("joined", "guest")];
+        let mut history = History::with(mapping_of(&rules, "editor"), &["steady", "joined"]);
+        history.fold(member(true, JOINER, "steady"));
+        history.join_and_leave("joined", turns);
+        history.fold(member(false, JOINER, "steady"));
+        history.fold(member(true, JOINER, "steady"));
+        history.join_and_leave("joined", turns);
+        history
+    });
+    let [on, _] = pages();
+    check("assignments", 1, &histories, roles_of_joiner);
+    check("roles", 1, &histories, |history| periods_of_joiner(history, on));
 }
