@@ -63,27 +63,9 @@ fn fold_all(unchecked: &Unchecked, is_unwanted: &AtomicBool) -> Option<Views> {
 mod tests {
     use super::super::fold_log;
     use super::super::snapshot_file::digest_of;
+    use super::super::snapshots::tests::{NOW, event};
     use super::*;
     use crate::log::{Log, Unrecovered};
-    use crate::verify::{Keyring, Verified};
-    use rollcall_generator::sign;
-    use rollcall_projections::Millis;
-
-    const NOW: Millis = 1_760_000_000_000;
-
-    fn event(number: u64) -> Verified {
-        let body = format!(
-            concat!(
-                r#"{{"id":"e{number}","event":"dsync.user.created","data":{{"id":"u{user}","#,
-                r#""directory_id":"d1","state":"active"}},"created_at":"2025-01-01T00:00:00Z"}}"#,
-            ),
-            number = number,
-            user = number % 7
-        );
-        let header = sign("s", NOW, body.as_bytes());
-        Verified::webhook(&Keyring::new(["s"], 0), Some(header.as_bytes()), body.into(), NOW)
-            .unwrap()
-    }
 
     #[test]
     fn what_was_folded_during_the_check_of_the_same_records_is_what_they_fold_to() {

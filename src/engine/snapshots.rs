@@ -715,7 +715,7 @@ pub fn compare_snapshot(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::fs;
     use std::sync::atomic::AtomicU64;
 
@@ -729,9 +729,9 @@ mod tests {
     use crate::verify::{Keyring, Verified};
     use rollcall_generator::sign;
 
-    const NOW: Millis = 1_760_000_000_000;
+    pub(in crate::engine) const NOW: Millis = 1_760_000_000_000;
 
-    fn event(number: u64) -> Verified {
+    pub(in crate::engine) fn event(number: u64) -> Verified {
         let body = format!(
             concat!(
                 r#"{{"id":"e{number}","event":"dsync.user.created","data":{{"id":"u{user}","#,

@@ -2,7 +2,7 @@
 //!
 //! sled has seven threads for all stores of a process, and wakes all of them for each part of the
 //! file that one of them writes. For a log with one writer that is most of the CPU time of a small
-//! commit, so five are parked: [`sled::Db::flush_async`] has one of them call a waker of ours, which
+//! commit, so five are parked: `flush_async` has one of them call a waker of ours, which
 //! does not return.
 //!
 //! A thread of sled may wait for a lock whose owner waits until another one has cut the file shorter.
