@@ -12,6 +12,7 @@ use rollcall::verify::Verified;
 use rollcall_projections::{Entry, Millis, Seq};
 use serde_json::Value;
 
+use super::full_disk::wait_until;
 use crate::kit::model::read_time;
 use crate::kit::road::{asking, engine, get, memory_log, operate, post, scraped, verified};
 use crate::kit::server::{delegate_history, delegate_log, now_ms, user};
@@ -172,7 +173,8 @@ fn after_an_append_in_doubt_nothing_is_taken_and_nothing_said_that_could_change(
                     (StatusCode::SERVICE_UNAVAILABLE, &"log_unavailable".into())
                 );
             }
-            assert!(told.load(Ordering::SeqCst), "whoever runs the engine is told");
+            // Events are refused from a moment before.
+            wait_until("whoever runs the engine is told", || told.load(Ordering::SeqCst));
             let (_, answer) = server.call(get("/readyz")).await;
             assert_eq!(answer["code"], "log_unavailable");
             let parts = [
